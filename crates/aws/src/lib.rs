@@ -1,0 +1,1 @@
+//! The one place that builds AWS SDK clients and judges their errors.

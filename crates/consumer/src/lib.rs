@@ -1,0 +1,1 @@
+//! A consumer of one Kinesis stream whose leases are real KCL rows.

@@ -1,0 +1,110 @@
+//! Kinesis sequence numbers, ordered as the big integers they are.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Error;
+
+/// Most decimal digits a sequence number has in the Kinesis API (`0|([1-9]\d{0,128})`).
+const DIGITS_MAX: usize = 129;
+/// 10^129 < 2^448.
+const LIMBS: usize = 7;
+/// Decimal digits that fit one limb.
+const CHUNK_DIGITS: usize = 19;
+const CHUNK: u64 = 10_000_000_000_000_000_000;
+
+/// A record's sequence number within its shard.
+///
+/// The service's numbers have 186 bits today and the API allows 129 digits: neither fits a `u128`, and their text does
+/// not order as they do. This is a fixed-width unsigned integer, most significant limb first, so that the derived
+/// order is the numeric one and no comparison allocates.
+///
+/// ```
+/// use kinesink_core::SequenceNumber;
+/// let nine: SequenceNumber = "9".parse()?;
+/// let ten: SequenceNumber = "10".parse()?;
+/// assert!(nine < ten);
+/// assert_eq!(ten.to_string(), "10");
+/// # Ok::<(), kinesink_core::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceNumber([u64; LIMBS]);
+
+impl SequenceNumber {
+    /// The smallest sequence number.
+    pub const ZERO: Self = Self([0; LIMBS]);
+
+    /// The number in decimal, padded with zeros to `DIGITS_MAX` digits' worth of the service's 56 digits or more, so
+    /// that text order is numeric order for every number of at most `width` digits.
+    #[must_use]
+    pub fn zero_padded(&self, width: usize) -> String {
+        format!("{self:0>width$}")
+    }
+
+    fn multiply_add(&mut self, factor: u64, addend: u64) {
+        let mut carry = u128::from(addend);
+        for limb in self.0.iter_mut().rev() {
+            let wide = u128::from(*limb) * u128::from(factor) + carry;
+            *limb = low(wide);
+            carry = wide >> 64;
+        }
+    }
+
+    fn divide(&mut self, divisor: u64) -> u64 {
+        let mut remainder = 0_u128;
+        for limb in &mut self.0 {
+            let wide = (remainder << 64) | u128::from(*limb);
+            *limb = low(wide / u128::from(divisor));
+            remainder = wide % u128::from(divisor);
+        }
+        low(remainder)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half of a 128-bit product is what is asked for")]
+fn low(wide: u128) -> u64 {
+    wide as u64
+}
+
+impl FromStr for SequenceNumber {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let canonical = text == "0" || !text.starts_with('0');
+        if text.is_empty() || text.len() > DIGITS_MAX || !canonical || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Error::Malformed { what: "sequence number", text: text.into() });
+        }
+        let mut number = Self::ZERO;
+        for chunk in text.as_bytes().chunks(CHUNK_DIGITS) {
+            let mut value = 0_u64;
+            let mut scale = 1_u64;
+            for digit in chunk {
+                value = value * 10 + u64::from(digit - b'0');
+                scale = scale.wrapping_mul(10);
+            }
+            number.multiply_add(scale, value);
+        }
+        Ok(number)
+    }
+}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = *self;
+        let mut chunks = Vec::with_capacity(LIMBS);
+        while rest != Self::ZERO {
+            chunks.push(rest.divide(CHUNK));
+        }
+        let mut text = chunks.pop().unwrap_or(0).to_string();
+        for chunk in chunks.iter().rev() {
+            text.push_str(&format!("{chunk:019}"));
+        }
+        f.pad(&text)
+    }
+}
+
+impl fmt::Debug for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,83 @@
+//! The proof that moves a watermark.
+
+use crate::{Checkpoint, Emitted, Exception, Reject};
+
+/// Proof that every record up to a checkpoint is delivered to every sink, filtered, or in the dead letters.
+///
+/// Only a finished [`Settlement`] makes one, and a [`Checkpointer`](crate::Checkpointer) takes nothing else: a
+/// checkpoint ahead of what is durable does not compile.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Durable {
+    through: Checkpoint,
+}
+
+impl Durable {
+    /// Everything up to here is safe.
+    #[must_use]
+    pub fn through(&self) -> Checkpoint {
+        self.through
+    }
+}
+
+/// What is still owed for one closed window: items per sink, and dead letters not written yet.
+#[derive(Debug)]
+pub struct Settlement {
+    through: Checkpoint,
+    /// For each sink, the indexes of the window's items that it has not settled, in order.
+    unsettled: Vec<Vec<usize>>,
+    dead_letters: usize,
+}
+
+impl Settlement {
+    /// A window of `items` items for `sinks` sinks, of which nothing is settled, and `dead_letters` records that
+    /// were refused before they reached a sink.
+    pub fn new(through: Checkpoint, sinks: usize, items: usize, dead_letters: usize) -> Self {
+        Self { through, unsettled: vec![(0..items).collect(); sinks], dead_letters }
+    }
+
+    /// The items that `sink` has not settled, by index into the window.
+    #[must_use]
+    pub fn unsettled(&self, sink: usize) -> &[usize] {
+        self.unsettled.get(sink).map_or(&[], Vec::as_slice)
+    }
+
+    /// Notes the outcome of a batch that held exactly the unsettled items of `sink`, in order. Delivered items are
+    /// settled, refused ones are returned (window index and reason) and become owed dead letters, the rest stay.
+    pub fn emitted(&mut self, sink: usize, emitted: &Emitted) -> Vec<(usize, Reject)> {
+        let Some(unsettled) = self.unsettled.get_mut(sink) else { return Vec::new() };
+        let mut rejected = Vec::new();
+        let mut again = Vec::new();
+        for (index, exception) in emitted.exceptions() {
+            let Some(&item) = unsettled.get(*index) else { continue };
+            match exception {
+                Exception::Retry(_) => again.push(item),
+                Exception::Rejected(why) => rejected.push((item, why.clone())),
+            }
+        }
+        again.sort_unstable();
+        again.dedup();
+        // An item that is both refused and to be retried is sent again: the safe reading of a confused answer.
+        rejected.retain(|(item, _)| again.binary_search(item).is_err());
+        self.dead_letters += rejected.len();
+        *unsettled = again;
+        rejected
+    }
+
+    /// Notes that `count` owed dead letters are durable.
+    pub fn dead_lettered(&mut self, count: usize) {
+        self.dead_letters = self.dead_letters.saturating_sub(count);
+    }
+
+    /// The proof, once nothing is owed.
+    ///
+    /// # Errors
+    /// The settlement itself, while something is.
+    pub fn finish(self) -> Result<Durable, Self> {
+        if self.dead_letters == 0 && self.unsettled.iter().all(Vec::is_empty) {
+            Ok(Durable { through: self.through })
+        } else {
+            Err(self)
+        }
+    }
+}

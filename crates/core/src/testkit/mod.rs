@@ -1,0 +1,1 @@
+//! Contract suites for implementations of the traits, and fakes.

@@ -1,0 +1,1 @@
+//! KPL aggregated records: bytes in, user records out, and back.

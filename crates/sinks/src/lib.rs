@@ -1,0 +1,1 @@
+//! The destinations: each implements Emitter for one service.
