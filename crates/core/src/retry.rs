@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 /// Back-off with full jitter: the n-th wait is uniform in `[base/2, base] × 2^n`, capped, and never shorter than what
-/// the other side asked for. One value per retried thing; jitter comes from the generator that is handed in.
+/// the other side asked for. One value per retried thing; jitter comes from the seed that is handed in.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     base: Duration,
@@ -15,10 +15,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at `base`, doubles up to `max`.
+    /// Starts at `base`, doubles up to `max`; the same `seed` gives the same waits.
     #[must_use]
-    pub fn new(base: Duration, max: Duration, rng: Rng) -> Self {
-        Self { base, max, attempts: 0, rng }
+    pub fn new(base: Duration, max: Duration, seed: u64) -> Self {
+        Self { base, max, attempts: 0, rng: Rng::with_seed(seed) }
     }
 
     /// How often [`next_wait`](Self::next_wait) was asked since the last success.
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_maximum_and_honour_the_hint() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), Rng::with_seed(1));
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 1);
         for ceiling_ms in [100, 200, 400, 800, 1_000, 1_000] {
             let wait = backoff.next_wait(None);
             let ceiling = Duration::from_millis(ceiling_ms);
