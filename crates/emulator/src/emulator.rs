@@ -1,0 +1,177 @@
+//! The emulator as a value: built, served, called.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::Error;
+use crate::faults::Faults;
+use crate::log::Log;
+use crate::stream::Streams;
+use crate::stream::event::Event;
+use crate::wire;
+use crate::wire::service_error::ServiceError;
+
+const LOG_FILE: &str = "kinesis.log";
+
+/// A local Kinesis. Clones are handles on the same streams.
+#[derive(Debug, Clone)]
+pub struct Emulator(Arc<Shared>);
+
+/// Settings of an [`Emulator`].
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    clock: Arc<dyn Clock>,
+    faults: Faults,
+    directory: Option<PathBuf>,
+    region: String,
+    account: String,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) faults: Faults,
+    pub(crate) region: String,
+    pub(crate) account: String,
+    store: Mutex<Store>,
+}
+
+/// The streams, and the log that outlives them.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) streams: Streams,
+    log: Option<Log>,
+}
+
+impl Store {
+    /// Makes the event durable, then true. After an error it is neither.
+    pub(crate) fn commit(&mut self, event: Event) -> Result<(), ServiceError> {
+        if let Some(log) = &mut self.log {
+            log.append(&event).map_err(|error| {
+                tracing::error!(%error, "cannot write the log of the local Kinesis");
+                ServiceError::internal_failure(format!("kinesink local cannot write its log: {error}"))
+            })?;
+        }
+        self.streams.apply(event).map_err(|error| {
+            ServiceError::internal_failure(format!("kinesink local has an error: a change named {error}"))
+        })
+    }
+}
+
+impl Shared {
+    /// Exclusive use of the streams. Nothing waits while it holds this, except for the log's file.
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now().as_millisecond()
+    }
+}
+
+impl Builder {
+    /// The clock that everything reads: arrival, retention, expiry, lag. Without it, the machine's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Faults that the caller keeps a handle on. See also [`Emulator::faults`].
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Keeps the state in this directory, which is made if absent. Without it the state ends with the emulator.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// The region in the streams' ARNs; `us-east-1` if not given.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = region.into();
+        self
+    }
+
+    /// Builds the emulator and restores its state. Reads and writes files, so it may take a while for a large state.
+    ///
+    /// # Errors
+    /// The directory cannot be used, is used by another process, is damaged, or was written by a later version.
+    pub fn build(self) -> Result<Emulator, Error> {
+        let mut streams = Streams::default();
+        let log = match self.directory {
+            Some(directory) => Some(Log::open(&directory, LOG_FILE, &mut streams)?),
+            None => None,
+        };
+        streams.trim(self.clock.now().as_millisecond());
+        Ok(Emulator(Arc::new(Shared {
+            clock: self.clock,
+            faults: self.faults,
+            region: self.region,
+            account: self.account,
+            store: Mutex::new(Store { streams, log }),
+        })))
+    }
+}
+
+impl Emulator {
+    /// Starts with the machine's clock, no faults, nothing kept.
+    pub fn builder() -> Builder {
+        Builder {
+            clock: Arc::new(SystemClock),
+            faults: Faults::default(),
+            directory: None,
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+        }
+    }
+
+    /// The faults that wait for their calls.
+    pub fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
+    /// The service as a router, for a server or a test of the caller's own.
+    pub fn router(&self) -> Router {
+        wire::http::router(Arc::clone(&self.0))
+    }
+
+    /// An HTTP client for an AWS SDK configuration, whose every request is answered by this emulator, without a socket.
+    #[cfg(feature = "connector")]
+    pub fn http_client(&self) -> aws_smithy_runtime_api::client::http::SharedHttpClient {
+        crate::connector::http_client(self.router())
+    }
+
+    /// Serves on the listener until `shutdown` is ready, then finishes the requests that have begun.
+    ///
+    /// # Errors
+    /// The listener is not on loopback, or fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops accepting; requests that have begun go on. A change that was acknowledged stays.
+    pub async fn serve<F>(&self, listener: TcpListener, shutdown: F) -> Result<(), Error>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let address = listener.local_addr().map_err(Error::Serve)?;
+        if !address.ip().is_loopback() {
+            return Err(Error::NotLoopback { address });
+        }
+        // Without this each small reply can wait for the client's delayed acknowledgement.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "cannot set TCP_NODELAY");
+            }
+        });
+        axum::serve(listener, self.router()).with_graceful_shutdown(shutdown).await.map_err(Error::Serve)
+    }
+}

@@ -1,0 +1,61 @@
+//! Why an emulator could not be built or served.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What went wrong outside of any request. Requests are answered with the service's own errors.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The state was written by a later version: use that version, or another directory.
+    #[error(
+        "cannot open the local Kinesis state in {}: it has format {format}, written by kinesink {written_by}, and this \
+         version reads up to format {readable}; use that version or another directory",
+        path.display()
+    )]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u16,
+        /// The newest format that this version reads.
+        readable: u16,
+        /// The kinesink version that wrote it.
+        written_by: String,
+    },
+    /// The state is damaged in a way that no crash explains: restore it, or use another directory.
+    #[error("cannot restore the local Kinesis state from {}: {reason}; use another directory", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Another process has the directory open.
+    #[error("cannot open the local Kinesis state in {}: another process uses it", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The listener can be reached from other machines. The emulator checks no signature, so it is served on loopback only.
+    #[error("cannot serve the local Kinesis on {address}: it checks no credentials, so it listens on loopback only")]
+    NotLoopback {
+        /// Where the listener is bound.
+        address: SocketAddr,
+    },
+    /// The listener failed.
+    #[error("cannot serve the local Kinesis")]
+    Serve(#[source] io::Error),
+}

@@ -1,0 +1,25 @@
+//! DeleteStream. The stream is gone at once.
+
+use serde::Deserialize;
+
+use super::{Reply, nothing, target};
+use crate::emulator::Shared;
+use crate::stream::event::Event;
+use crate::wire::validation::Validation;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Request {
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+}
+
+pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+    Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
+    let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
+    let mut store = shared.store();
+    target::stream(shared, &store.streams, &stream)?;
+    store.commit(Event::DeleteStream { stream })?;
+    nothing()
+}

@@ -1,0 +1,56 @@
+//! DescribeStream: the stream and a page of its shards.
+
+use serde::{Deserialize, Serialize};
+
+use super::describe_stream_summary::Common;
+use super::{Reply, json, target};
+use crate::emulator::Shared;
+use crate::stream::shard::{Shard, ShardText, shard_number};
+use crate::wire::validation::Validation;
+
+const SHARDS_DEFAULT: i64 = 100;
+const SHARDS_MAX: i64 = 10_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Request {
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+    limit: Option<i64>,
+    exclusive_start_shard_id: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    stream_description: Description,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Description {
+    #[serde(flatten)]
+    common: Common,
+    shards: Vec<ShardText>,
+    has_more_shards: bool,
+}
+
+pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+    let after = request.exclusive_start_shard_id.as_deref();
+    Validation::default()
+        .name("streamName", request.stream_name.as_deref())
+        .number("limit", request.limit, 1..=SHARDS_MAX)
+        .name("exclusiveStartShardId", after)
+        .finish()?;
+    let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
+    let store = shared.store();
+    let stream = target::stream(shared, &store.streams, &name)?;
+    let after = after.and_then(shard_number);
+    let limit = usize::try_from(request.limit.unwrap_or(SHARDS_DEFAULT)).unwrap_or(usize::MAX);
+    let mut shards = stream.live_shards(shared.now_ms()).filter(|shard| after.is_none_or(|after| shard.number > after));
+    let page = shards.by_ref().take(limit).map(Shard::text).collect();
+    let has_more_shards = shards.next().is_some();
+    let common = Common::new(shared, &name, stream);
+    json(&Answer { stream_description: Description { common, shards: page, has_more_shards } })
+}

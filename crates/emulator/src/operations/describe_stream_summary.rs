@@ -1,0 +1,86 @@
+//! DescribeStreamSummary: the stream without its shards.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Reply, json, target, timestamp};
+use crate::emulator::Shared;
+use crate::stream::{Stream, StreamMode};
+use crate::wire::validation::Validation;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Request {
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    stream_description_summary: Summary,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Summary {
+    #[serde(flatten)]
+    common: Common,
+    open_shard_count: usize,
+    consumer_count: u32,
+}
+
+/// What every description of a stream says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Common {
+    stream_name: String,
+    #[serde(rename = "StreamARN")]
+    stream_arn: String,
+    stream_status: &'static str,
+    stream_mode_details: ModeDetails,
+    retention_period_hours: u32,
+    stream_creation_timestamp: f64,
+    enhanced_monitoring: [Monitoring; 1],
+    encryption_type: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ModeDetails {
+    pub(super) stream_mode: StreamMode,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Monitoring {
+    shard_level_metrics: [&'static str; 0],
+}
+
+impl Common {
+    pub(super) fn new(shared: &Shared, name: &str, stream: &Stream) -> Self {
+        Self {
+            stream_name: name.to_owned(),
+            stream_arn: target::stream_arn(shared, name),
+            stream_status: "ACTIVE",
+            stream_mode_details: ModeDetails { stream_mode: stream.mode },
+            retention_period_hours: stream.retention_hours,
+            stream_creation_timestamp: timestamp(stream.created_ms),
+            enhanced_monitoring: [Monitoring { shard_level_metrics: [] }],
+            encryption_type: "NONE",
+        }
+    }
+}
+
+pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+    Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
+    let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
+    let store = shared.store();
+    let stream = target::stream(shared, &store.streams, &name)?;
+    let summary = Summary {
+        common: Common::new(shared, &name, stream),
+        open_shard_count: stream.open_shard_count(),
+        consumer_count: 0,
+    };
+    json(&Answer { stream_description_summary: summary })
+}

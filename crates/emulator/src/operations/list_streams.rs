@@ -1,0 +1,71 @@
+//! ListStreams: names in order, by pages.
+
+use serde::{Deserialize, Serialize};
+
+use super::describe_stream_summary::ModeDetails;
+use super::{Reply, ServiceError, json, target, timestamp};
+use crate::emulator::Shared;
+use crate::wire::token::{self, StreamsToken};
+use crate::wire::validation::Validation;
+
+const STREAMS_DEFAULT: i64 = 100;
+const STREAMS_MAX: i64 = 10_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Request {
+    limit: Option<i64>,
+    exclusive_start_stream_name: Option<String>,
+    next_token: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    stream_names: Vec<String>,
+    stream_summaries: Vec<StreamSummary>,
+    has_more_streams: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct StreamSummary {
+    stream_name: String,
+    #[serde(rename = "StreamARN")]
+    stream_arn: String,
+    stream_status: &'static str,
+    stream_mode_details: ModeDetails,
+    stream_creation_timestamp: f64,
+}
+
+pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+    Validation::default()
+        .number("limit", request.limit, 1..=STREAMS_MAX)
+        .name("exclusiveStartStreamName", request.exclusive_start_stream_name.as_deref())
+        .finish()?;
+    let after = match &request.next_token {
+        Some(text) => {
+            let token: Option<StreamsToken> = token::decode(text);
+            Some(token.ok_or_else(|| ServiceError::invalid_argument("Invalid NextToken."))?.after_stream)
+        }
+        None => request.exclusive_start_stream_name.clone(),
+    };
+    let limit = usize::try_from(request.limit.unwrap_or(STREAMS_DEFAULT)).unwrap_or(usize::MAX);
+    let store = shared.store();
+    let mut streams = store.streams.after(after.as_deref());
+    let summaries = streams.by_ref().take(limit).map(|(name, stream)| StreamSummary {
+        stream_name: name.clone(),
+        stream_arn: target::stream_arn(shared, name),
+        stream_status: "ACTIVE",
+        stream_mode_details: ModeDetails { stream_mode: stream.mode },
+        stream_creation_timestamp: timestamp(stream.created_ms),
+    });
+    let stream_summaries: Vec<_> = summaries.collect();
+    let has_more_streams = streams.next().is_some();
+    let stream_names: Vec<_> = stream_summaries.iter().map(|summary| summary.stream_name.clone()).collect();
+    let last = stream_names.last().filter(|_| has_more_streams).cloned();
+    let next_token = last.map(|after_stream| token::encode(&StreamsToken { after_stream }));
+    json(&Answer { stream_names, stream_summaries, has_more_streams, next_token })
+}

@@ -1,0 +1,46 @@
+//! MergeShards: two neighbours close, one child has the hash keys of both.
+
+use serde::Deserialize;
+
+use super::{Reply, ServiceError, nothing, target};
+use crate::emulator::Shared;
+use crate::stream::event::Event;
+use crate::wire::validation::Validation;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Request {
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+    shard_to_merge: Option<String>,
+    adjacent_shard_to_merge: Option<String>,
+}
+
+pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+    Validation::default()
+        .name("streamName", request.stream_name.as_deref())
+        .required("shardToMerge", request.shard_to_merge.as_ref())
+        .name("shardToMerge", request.shard_to_merge.as_deref())
+        .required("adjacentShardToMerge", request.adjacent_shard_to_merge.as_ref())
+        .name("adjacentShardToMerge", request.adjacent_shard_to_merge.as_deref())
+        .finish()?;
+    let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
+    let (id, adjacent_id) = (request.shard_to_merge.as_deref(), request.adjacent_shard_to_merge.as_deref());
+    let (id, adjacent_id) = (id.unwrap_or_default(), adjacent_id.unwrap_or_default());
+    let mut store = shared.store();
+    let stream = target::stream(shared, &store.streams, &name)?;
+    let shard = target::open_shard(shared, stream, &name, id)?;
+    let adjacent = target::open_shard(shared, stream, &name, adjacent_id)?;
+    let follows = |below: u128, above: u128| below.checked_add(1) == Some(above);
+    if !follows(shard.range.end, adjacent.range.start) && !follows(adjacent.range.end, shard.range.start) {
+        return Err(ServiceError::invalid_argument(format!(
+            "Shards {id} and {adjacent_id} in stream {name} under account {} are not an adjacent pair of shards eligible \
+             for merging",
+            shared.account
+        )));
+    }
+    let (shard, adjacent) = (shard.number, adjacent.number);
+    store.commit(Event::MergeShards { stream: name, shard, adjacent, at_ms: shared.now_ms() })?;
+    nothing()
+}

@@ -1,0 +1,54 @@
+//! PutRecord: a PutRecords of one, whose failure is the whole call's.
+
+use serde::{Deserialize, Serialize};
+
+use super::put_records::{Entry, Placed, put};
+use super::{Reply, ServiceError, json, target};
+use crate::emulator::Shared;
+use crate::stream::sequence_number::SequenceNumber;
+use crate::wire::blob::Blob;
+use crate::wire::validation::Validation;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Request {
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+    data: Option<Blob>,
+    partition_key: Option<String>,
+    explicit_hash_key: Option<String>,
+    sequence_number_for_ordering: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    shard_id: String,
+    sequence_number: String,
+    encryption_type: &'static str,
+}
+
+pub(super) fn call(shared: &Shared, request: Request) -> Reply {
+    let entry = Entry {
+        data: request.data,
+        partition_key: request.partition_key,
+        explicit_hash_key: request.explicit_hash_key,
+    };
+    let mut validation = Validation::default();
+    validation.name("streamName", request.stream_name.as_deref());
+    entry.validate("", &mut validation);
+    validation.finish()?;
+    // Numbers always grow here, whatever number the caller wants to be behind: it only has to be one.
+    if let Some(number) = &request.sequence_number_for_ordering
+        && number.parse::<SequenceNumber>().is_err()
+    {
+        let message = format!("SequenceNumberForOrdering {number:?} is not a sequence number of this stream.");
+        return Err(ServiceError::invalid_argument(message));
+    }
+    let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
+    let placed = put(shared, &stream, &[entry])?.into_iter().next();
+    let Placed { shard_id, sequence_number } =
+        placed.ok_or_else(|| ServiceError::internal_failure("kinesink local stored no record"))?;
+    json(&Answer { shard_id, sequence_number, encryption_type: "NONE" })
+}

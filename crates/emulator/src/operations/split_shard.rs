@@ -1,0 +1,47 @@
+//! SplitShard: one shard closes, two children share its hash keys.
+
+use serde::Deserialize;
+
+use super::{Reply, ServiceError, nothing, target};
+use crate::emulator::Shared;
+use crate::stream::event::Event;
+use crate::stream::hash_key;
+use crate::wire::validation::Validation;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Request {
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+    shard_to_split: Option<String>,
+    new_starting_hash_key: Option<String>,
+}
+
+pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+    Validation::default()
+        .name("streamName", request.stream_name.as_deref())
+        .required("shardToSplit", request.shard_to_split.as_ref())
+        .name("shardToSplit", request.shard_to_split.as_deref())
+        .required("newStartingHashKey", request.new_starting_hash_key.as_ref())
+        .finish()?;
+    let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
+    let (id, new_start) = (request.shard_to_split.as_deref(), request.new_starting_hash_key.as_deref());
+    let (id, new_start) = (id.unwrap_or_default(), new_start.unwrap_or_default());
+    let mut store = shared.store();
+    let stream = target::stream(shared, &store.streams, &name)?;
+    let shard = target::open_shard(shared, stream, &name, id)?;
+    let range = shard.range;
+    // As the service has it: strictly inside, so that neither child is without keys.
+    let inside = hash_key::parse(new_start).filter(|key| *key > range.start && *key <= range.end);
+    let new_start = inside.ok_or_else(|| {
+        ServiceError::invalid_argument(format!(
+            "NewStartingHashKey {new_start} used in SplitShard() on shard {id} in stream {name} under account {} is not \
+             both greater than the shard's StartingHashKey {} and at most its EndingHashKey {}.",
+            shared.account, range.start, range.end
+        ))
+    })?;
+    let shard = shard.number;
+    store.commit(Event::SplitShard { stream: name, shard, new_start, at_ms: shared.now_ms() })?;
+    nothing()
+}

@@ -1,0 +1,62 @@
+//! The stream and the shard that a request is about.
+
+use super::ServiceError;
+use crate::emulator::Shared;
+use crate::stream::shard::{Shard, shard_number};
+use crate::stream::{Stream, Streams};
+
+/// The name of the stream that a request gives by name, by ARN, or by both.
+pub(super) fn stream_name(shared: &Shared, name: Option<&str>, arn: Option<&str>) -> Result<String, ServiceError> {
+    let Some(arn) = arn else {
+        let missing = || ServiceError::invalid_argument("Either StreamName or StreamARN must be provided.");
+        return name.map(str::to_owned).ok_or_else(missing);
+    };
+    let in_arn = arn.rsplit_once(":stream/").map(|(_, name)| name.to_owned());
+    let valid = in_arn.filter(|name| *arn == stream_arn(shared, name));
+    let in_arn = valid.ok_or_else(|| ServiceError::resource_not_found(format!("Stream {arn:?} not found.")))?;
+    if name.is_some_and(|name| name != in_arn) {
+        return Err(ServiceError::invalid_argument("StreamName and StreamARN do not name the same stream."));
+    }
+    Ok(in_arn)
+}
+
+pub(super) fn stream_arn(shared: &Shared, name: &str) -> String {
+    format!("arn:aws:kinesis:{}:{}:stream/{name}", shared.region, shared.account)
+}
+
+pub(super) fn stream<'a>(shared: &Shared, streams: &'a Streams, name: &str) -> Result<&'a Stream, ServiceError> {
+    streams.get(name).ok_or_else(|| stream_not_found(shared, name))
+}
+
+pub(super) fn stream_not_found(shared: &Shared, name: &str) -> ServiceError {
+    ServiceError::resource_not_found(format!("Stream {name} under account {} not found.", shared.account))
+}
+
+/// The shard of that id, unless retention has removed it.
+pub(super) fn shard<'a>(shared: &Shared, stream: &'a Stream, name: &str, id: &str) -> Result<&'a Shard, ServiceError> {
+    let shard = shard_number(id).and_then(|number| stream.shard(number));
+    let horizon_ms = stream.horizon_ms(shared.now_ms());
+    shard.filter(|shard| !shard.is_expired(horizon_ms)).ok_or_else(|| {
+        let account = &shared.account;
+        let message = format!("Could not find shard {id} in stream {name} under account {account}.");
+        ServiceError::resource_not_found(message)
+    })
+}
+
+/// The shard of that id, if it can still be split or merged.
+pub(super) fn open_shard<'a>(
+    shared: &Shared,
+    stream: &'a Stream,
+    name: &str,
+    id: &str,
+) -> Result<&'a Shard, ServiceError> {
+    let shard = shard(shared, stream, name, id)?;
+    if shard.closed.is_none() {
+        return Ok(shard);
+    }
+    Err(ServiceError::invalid_argument(format!(
+        "Shard {id} in stream {name} under account {} has already been merged or split, and thus is not eligible for \
+         merging or splitting.",
+        shared.account
+    )))
+}

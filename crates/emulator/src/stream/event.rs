@@ -1,0 +1,59 @@
+//! What can happen to streams, as it is applied and as it is written to the log.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::StreamMode;
+
+/// One change. It carries every decision, so that applying it again gives the same state.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Event {
+    CreateStream {
+        stream: String,
+        mode: StreamMode,
+        shard_count: u32,
+        at_ms: i64,
+    },
+    DeleteStream {
+        stream: String,
+    },
+    PutRecords {
+        stream: String,
+        records: Vec<PutRecord>,
+        /// The records' JSON, one after the other. The log keeps it beside the event, as it is.
+        #[serde(skip)]
+        json: Bytes,
+    },
+    SplitShard {
+        stream: String,
+        shard: u32,
+        /// First hash key of the upper child.
+        new_start: u128,
+        at_ms: i64,
+    },
+    MergeShards {
+        stream: String,
+        shard: u32,
+        adjacent: u32,
+        at_ms: i64,
+    },
+    SetRetention {
+        stream: String,
+        hours: u32,
+    },
+}
+
+/// Where a record goes, and how much of the event's JSON it is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct PutRecord {
+    #[serde(rename = "s")]
+    pub(crate) shard: u32,
+    #[serde(rename = "i")]
+    pub(crate) index: u64,
+    #[serde(rename = "t")]
+    pub(crate) arrival_ms: i64,
+    #[serde(rename = "n")]
+    pub(crate) size_bytes: u32,
+    #[serde(rename = "j")]
+    pub(crate) json_bytes: u32,
+}

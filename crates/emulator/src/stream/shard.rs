@@ -1,0 +1,178 @@
+//! One shard: its place in the lineage, and its records in order.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::hash_key::{HashKeyRange, HashKeyRangeText};
+use super::sequence_number::SequenceNumber;
+
+/// A stored record. What it says is kept only as the bytes that a reply will contain.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    /// Position in the shard; grows by at least 1 from record to record.
+    pub(crate) index: u64,
+    pub(crate) arrival_ms: i64,
+    /// Bytes of data and partition key, the size that limits count.
+    pub(crate) size_bytes: u32,
+    /// The record as a JSON object, ready to be sent.
+    pub(crate) json: Bytes,
+}
+
+/// What a shard has after it was split or merged.
+#[derive(Debug, Clone)]
+pub(crate) struct Closed {
+    pub(crate) at_ms: i64,
+    pub(crate) ending_index: u64,
+    pub(crate) children: Vec<u32>,
+}
+
+/// A shard, open or closed.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    /// Number of the shard in its stream, from 0, never used again.
+    pub(crate) number: u32,
+    /// Leads every sequence number of the shard; above the epoch of each parent.
+    pub(crate) epoch_s: u64,
+    pub(crate) created_ms: i64,
+    pub(crate) range: HashKeyRange,
+    pub(crate) parent: Option<u32>,
+    pub(crate) adjacent_parent: Option<u32>,
+    pub(crate) closed: Option<Closed>,
+    next_index: u64,
+    last_arrival_ms: i64,
+    records: VecDeque<Record>,
+}
+
+/// A shard as replies describe it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ShardText {
+    shard_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_shard_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adjacent_parent_shard_id: Option<String>,
+    hash_key_range: HashKeyRangeText,
+    sequence_number_range: SequenceNumberRangeText,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SequenceNumberRangeText {
+    starting_sequence_number: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ending_sequence_number: Option<String>,
+}
+
+/// The id of the shard with this number.
+pub(crate) fn shard_id(number: u32) -> String {
+    format!("shardId-{number:012}")
+}
+
+/// The number in a shard id, if it is one: any prefix is accepted, as the service does.
+pub(crate) fn shard_number(shard_id: &str) -> Option<u32> {
+    let digits = shard_id.strip_prefix("shardId-").unwrap_or(shard_id);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+impl Shard {
+    /// An open shard without parents. Index 0 is its starting sequence number; records begin at 1.
+    pub(crate) fn new(number: u32, range: HashKeyRange, created_ms: i64) -> Self {
+        Self {
+            number,
+            epoch_s: seconds(created_ms),
+            created_ms,
+            range,
+            parent: None,
+            adjacent_parent: None,
+            closed: None,
+            next_index: 1,
+            last_arrival_ms: created_ms,
+            records: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> String {
+        shard_id(self.number)
+    }
+
+    pub(crate) fn sequence_number(&self, index: u64, arrival_ms: i64) -> SequenceNumber {
+        SequenceNumber { epoch_s: self.epoch_s, index, arrival_s: seconds(arrival_ms), shard: self.number }
+    }
+
+    /// The coordinates of the next record. A clock that went back does not take the arrival time with it.
+    pub(crate) fn next_position(&self, now_ms: i64) -> (u64, i64) {
+        (self.next_index, now_ms.max(self.last_arrival_ms))
+    }
+
+    /// Appends a record whose index is not below the next one.
+    pub(crate) fn push(&mut self, record: Record) {
+        self.next_index = record.index + 1;
+        self.last_arrival_ms = record.arrival_ms;
+        self.records.push_back(record);
+    }
+
+    /// Closes the shard and answers when that was: at the given time, or at its last arrival if that is later.
+    /// Its ending sequence number is above its last record's.
+    pub(crate) fn close(&mut self, at_ms: i64, children: Vec<u32>) -> i64 {
+        self.last_arrival_ms = self.last_arrival_ms.max(at_ms);
+        self.closed = Some(Closed { at_ms: self.last_arrival_ms, ending_index: self.next_index, children });
+        self.next_index += 1;
+        self.last_arrival_ms
+    }
+
+    /// Forgets records that arrived before the horizon.
+    pub(crate) fn trim(&mut self, horizon_ms: i64) {
+        while self.records.front().is_some_and(|record| record.arrival_ms < horizon_ms) {
+            self.records.pop_front();
+        }
+    }
+
+    /// Whether the whole shard lies before the horizon: closed, and its last moment trimmed.
+    pub(crate) fn is_expired(&self, horizon_ms: i64) -> bool {
+        self.closed.as_ref().is_some_and(|closed| closed.at_ms < horizon_ms)
+    }
+
+    /// The index after the newest record, the ending one included: where `LATEST` starts.
+    pub(crate) fn latest_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// The index of the first record that arrived at or after the time.
+    pub(crate) fn index_at_time(&self, at_ms: i64) -> u64 {
+        let position = self.records.partition_point(|record| record.arrival_ms < at_ms);
+        self.records.get(position).map_or(self.next_index, |record| record.index)
+    }
+
+    /// Whether the shard gave this number out: to a record, trimmed or not, or as one of its ends.
+    pub(crate) fn knows(&self, number: SequenceNumber) -> bool {
+        number.shard == self.number && number.epoch_s == self.epoch_s && number.index < self.next_index
+    }
+
+    /// Records from the index on.
+    pub(crate) fn records_from(&self, index: u64) -> impl Iterator<Item = &Record> {
+        let position = self.records.partition_point(|record| record.index < index);
+        self.records.range(position..)
+    }
+
+    pub(crate) fn text(&self) -> ShardText {
+        let ending = self.closed.as_ref().map(|closed| self.sequence_number(closed.ending_index, closed.at_ms));
+        ShardText {
+            shard_id: self.id(),
+            parent_shard_id: self.parent.map(shard_id),
+            adjacent_parent_shard_id: self.adjacent_parent.map(shard_id),
+            hash_key_range: self.range.text(),
+            sequence_number_range: SequenceNumberRangeText {
+                starting_sequence_number: self.sequence_number(0, self.created_ms).to_string(),
+                ending_sequence_number: ending.map(|number| number.to_string()),
+            },
+        }
+    }
+}
+
+/// Whole seconds since 1970; a time before that counts as 0.
+pub(crate) fn seconds(ms: i64) -> u64 {
+    u64::try_from(ms / 1000).unwrap_or(0)
+}

@@ -1,0 +1,94 @@
+//! Constraints that the service checks before it looks at anything: one error that lists every violation.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::service_error::ServiceError;
+
+/// Gathers the violations of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Validation {
+    violations: Vec<String>,
+}
+
+/// Violations that one message lists; a request of 500 bad records needs no longer one.
+const VIOLATIONS_LISTED_MAX: usize = 10;
+/// Characters of a refused value that a message repeats.
+const VALUE_CHARS_MAX: usize = 200;
+
+impl Validation {
+    fn violation(&mut self, value: impl Display, member: &str, constraint: impl Display) {
+        let value: String = value.to_string().chars().take(VALUE_CHARS_MAX).collect();
+        self.violations
+            .push(format!("Value {value} at '{member}' failed to satisfy constraint: Member must {constraint}"));
+    }
+
+    /// The member is there.
+    pub(crate) fn required<T>(&mut self, member: &str, value: Option<&T>) -> &mut Self {
+        if value.is_none() {
+            self.violation("null", member, "not be null");
+        }
+        self
+    }
+
+    /// The number, if it is there, is in the range.
+    pub(crate) fn number(&mut self, member: &str, value: Option<i64>, range: RangeInclusive<i64>) -> &mut Self {
+        if let Some(value) = value {
+            self.at_least(&format!("'{value}'"), member, value, *range.start(), "have value");
+            self.at_most(&format!("'{value}'"), member, value, *range.end(), "have value");
+        }
+        self
+    }
+
+    /// The length, of a value that is too long or too secret to show, is in the range.
+    pub(crate) fn length(&mut self, member: &str, length: usize, range: RangeInclusive<i64>) -> &mut Self {
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        self.at_least("'[...]'", member, length, *range.start(), "have length");
+        self.at_most("'[...]'", member, length, *range.end(), "have length");
+        self
+    }
+
+    fn at_least(&mut self, shown: &str, member: &str, value: i64, least: i64, what: &str) {
+        if value < least {
+            self.violation(shown, member, format_args!("{what} greater than or equal to {least}"));
+        }
+    }
+
+    fn at_most(&mut self, shown: &str, member: &str, value: i64, most: i64, what: &str) {
+        if value > most {
+            self.violation(shown, member, format_args!("{what} less than or equal to {most}"));
+        }
+    }
+
+    /// The text, if it is there, is a name of a stream or an id of a shard.
+    pub(crate) fn name(&mut self, member: &str, value: Option<&str>) -> &mut Self {
+        let Some(value) = value else { return self };
+        if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+            let constraint = "satisfy regular expression pattern: [a-zA-Z0-9_.-]+";
+            self.violation(format_args!("'{value}'"), member, constraint);
+        }
+        self.length(member, value.chars().count(), 1..=128)
+    }
+
+    /// The text, if it is there, is one of the words.
+    pub(crate) fn one_of(&mut self, member: &str, value: Option<&str>, words: &[&str]) -> &mut Self {
+        if let Some(value) = value
+            && !words.contains(&value)
+        {
+            let constraint = format!("satisfy enum value set: [{}]", words.join(", "));
+            self.violation(format_args!("'{value}'"), member, constraint);
+        }
+        self
+    }
+
+    /// The error, if anything was violated.
+    pub(crate) fn finish(&self) -> Result<(), ServiceError> {
+        let (count, plural) = match self.violations.len() {
+            0 => return Ok(()),
+            1 => (1, ""),
+            count => (count, "s"),
+        };
+        let listed = self.violations.iter().take(VIOLATIONS_LISTED_MAX).cloned().collect::<Vec<_>>().join("; ");
+        Err(ServiceError::validation(format!("{count} validation error{plural} detected: {listed}")))
+    }
+}

@@ -1,0 +1,65 @@
+use std::sync::Arc;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
+use jiff::Timestamp;
+use kinesink_emulator::{Emulator, ManualClock};
+
+pub(crate) const STREAM: &str = "orders";
+
+pub(crate) fn start() -> Timestamp {
+    "2026-03-01T12:00:00.5Z".parse().unwrap()
+}
+
+/// An emulator whose clock stands still.
+pub(crate) fn emulator() -> (Emulator, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(start()));
+    (Emulator::builder().clock(Arc::<ManualClock>::clone(&clock)).build().unwrap(), clock)
+}
+
+fn config() -> aws_sdk_kinesis::config::Builder {
+    Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .retry_config(RetryConfig::disabled())
+}
+
+/// A client that calls the emulator without a socket.
+pub(crate) fn in_process(emulator: &Emulator) -> Client {
+    let config = config().endpoint_url("http://in-process").http_client(emulator.http_client());
+    Client::from_conf(config.build())
+}
+
+/// A client that connects.
+pub(crate) fn over_socket(address: std::net::SocketAddr) -> Client {
+    Client::from_conf(config().endpoint_url(format!("http://{address}")).build())
+}
+
+pub(crate) async fn create(client: &Client, shards: i32) {
+    client.create_stream().stream_name(STREAM).shard_count(shards).send().await.unwrap();
+}
+
+pub(crate) fn entry(key: &str, data: impl Into<Vec<u8>>) -> PutRecordsRequestEntry {
+    PutRecordsRequestEntry::builder().partition_key(key).data(Blob::new(data)).build().unwrap()
+}
+
+/// An iterator at the shard's oldest record.
+pub(crate) async fn trim_horizon(client: &Client, shard_id: &str) -> String {
+    let request = client.get_shard_iterator().stream_name(STREAM).shard_id(shard_id);
+    let reply = request.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
+    reply.shard_iterator.unwrap()
+}
+
+pub(crate) async fn get(client: &Client, iterator: &str) -> GetRecordsOutput {
+    client.get_records().shard_iterator(iterator).send().await.unwrap()
+}
+
+/// The data of the records as text.
+pub(crate) fn texts(reply: &GetRecordsOutput) -> Vec<String> {
+    reply.records.iter().map(|record| String::from_utf8(record.data.as_ref().to_vec()).unwrap()).collect()
+}
