@@ -1,1 +1,31 @@
-//! The destinations: each implements Emitter for one service.
+//! The destinations: each implements [`Emitter`](kinesink_core::Emitter) for one service, in a folder and a feature of
+//! its own.
+//!
+//! ```text
+//! sink.check()                      // before the first record: the destination exists and may be written
+//! loop { sink.emit(batch) }         // called by the pipeline, which also retries
+//! ```
+//!
+//! | feature | gives | tier |
+//! |---|---|---|
+//! | `s3` | objects in S3, or files in a directory | effectively once where windows are cut the same way again |
+//!
+#![cfg_attr(feature = "s3", doc = "```")]
+#![cfg_attr(not(feature = "s3"), doc = "```ignore")]
+//! use kinesink_sinks::s3::{Compression, S3Config, S3Emitter};
+//!
+//! let mut config = S3Config::new("file:///var/orders".parse()?);
+//! config.compression = Compression::Gzip;
+//! let sink = S3Emitter::open(config)?;
+//! # Ok::<(), kinesink_sinks::Error>(())
+//! ```
+//!
+//! Limits: nothing is retried here; the pipeline is the one retry layer.
+
+mod error;
+mod location;
+#[cfg(feature = "s3")]
+pub mod s3;
+
+pub use error::Error;
+pub use location::Location;

@@ -1,0 +1,121 @@
+//! Where objects go.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use crate::Error;
+
+/// A place for objects: a bucket, or a directory that stands for one.
+///
+/// ```
+/// use kinesink_sinks::Location;
+/// let place: Location = "s3://my-bucket/orders".parse()?;
+/// assert_eq!(place, Location::Bucket { bucket: "my-bucket".into(), prefix: "orders".into() });
+/// assert!("orders".parse::<Location>().is_err());
+/// # Ok::<(), kinesink_sinks::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// `s3://bucket/prefix`. The prefix has no slash at either end and may be empty.
+    Bucket {
+        /// The bucket's name.
+        bucket: String,
+        /// What every key begins with, without its last slash.
+        prefix: String,
+    },
+    /// `file:///dir`: an absolute path, taken as it is, without percent-decoding.
+    Directory(PathBuf),
+}
+
+impl Location {
+    /// The URL of the object at `key`, which is complete for a bucket and below `/` for a directory.
+    #[cfg(feature = "s3")]
+    pub(crate) fn object(&self, key: &str) -> String {
+        match self {
+            Self::Bucket { bucket, .. } => format!("s3://{bucket}/{key}"),
+            Self::Directory(_) => format!("/{key}"),
+        }
+    }
+}
+
+impl FromStr for Location {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self, Error> {
+        let refuse = |why: &str| Error::Url { url: url.into(), why: why.into() };
+        if url.chars().any(char::is_control) {
+            return Err(refuse("it holds a control character"));
+        }
+        if let Some(rest) = url.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if !is_bucket(bucket) {
+                return Err(refuse("a bucket's name is 3 to 63 of a-z 0-9 . - as in s3://my-bucket/orders"));
+            }
+            let prefix = prefix.trim_end_matches('/');
+            if !prefix.is_empty() && prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
+                return Err(refuse("a prefix has no empty part, `.` or `..`"));
+            }
+            return Ok(Self::Bucket { bucket: bucket.into(), prefix: prefix.into() });
+        }
+        let Some(path) = url.strip_prefix("file://") else {
+            return Err(refuse("write s3://bucket/prefix, or file:///absolute/directory"));
+        };
+        let path = Path::new(path);
+        if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+            return Err(refuse("a directory is written in full, with three slashes, as in file:///var/orders"));
+        }
+        Ok(Self::Directory(path.components().collect()))
+    }
+}
+
+fn is_bucket(name: &str) -> bool {
+    (3..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b))
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Directory(path) => write!(f, "file://{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_written_back() {
+        for (url, back) in [
+            ("s3://my-bucket", "s3://my-bucket"),
+            ("s3://my-bucket/", "s3://my-bucket"),
+            ("s3://my-bucket/a/b c/", "s3://my-bucket/a/b c"),
+            ("file:///var/orders/", "file:///var/orders"),
+            ("file:///", "file:///"),
+        ] {
+            assert_eq!(url.parse::<Location>().unwrap().to_string(), back);
+        }
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused_with_the_way_it_is_written() {
+        for (url, why) in [
+            ("", "write s3://"),
+            ("/var/orders", "file:///absolute"),
+            ("file://orders", "three slashes"),
+            ("file:///var/../etc", "in full"),
+            ("s3://", "a bucket's name"),
+            ("s3://My_Bucket/a", "a bucket's name"),
+            ("s3://my-bucket//a", "no empty part"),
+            ("s3://my-bucket/a/../b", "no empty part"),
+            ("s3://my-bucket/a\nb", "control character"),
+        ] {
+            let message = url.parse::<Location>().unwrap_err().to_string();
+            assert!(message.contains(why), "{message}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Windows to objects.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kinesink_core::{Batch, Emitted, Emitter, Failure};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tracing::debug;
+
+use super::config::{Compression, S3Config};
+use super::format::{self, Body};
+use super::key::object_key;
+use super::{directory, error};
+use crate::{Error, Location};
+
+/// Encoded copies of at most so much exist at a time, over all shards; a larger window is encoded alone.
+const ENCODED_KIB_MAX: u32 = 32 * 1024;
+
+/// What [`check`](Emitter::check) writes, reads and removes again. Query engines skip names that begin so.
+const PROBE: &str = "_kinesink_check";
+
+/// Writes each window as one object. Effectively once where windows are cut the same way again; every put is
+/// create-only, so nothing is ever overwritten.
+#[derive(Debug)]
+pub struct S3Emitter {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    config: S3Config,
+    encoding: Semaphore,
+}
+
+impl S3Emitter {
+    /// Prepares the sink. Sends nothing yet: [`check`](Emitter::check) does.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where a bucket has no region or credentials, or the endpoint is no URL.
+    pub fn open(config: S3Config) -> Result<Self, Error> {
+        let (store, prefix) = config.open()?;
+        Ok(Self { store, prefix, config, encoding: Semaphore::new(ENCODED_KIB_MAX as usize) })
+    }
+
+    /// Bytes as they stand in the object.
+    async fn compress(&self, body: &Body) -> Result<PutPayload, Failure> {
+        let chunks = body.chunks().to_vec();
+        match self.config.compression {
+            Compression::None => Ok(chunks.into_iter().collect()),
+            Compression::Gzip => match spawn_blocking(move || format::gzip(&chunks)).await {
+                Ok(Ok(compressed)) => Ok(compressed.into()),
+                Ok(Err(error)) => Err(Failure::transient(format!("cannot compress a window: {error}"))),
+                Err(error) => Err(Failure::transient(format!("cannot compress a window: {error}"))),
+            },
+        }
+    }
+
+    /// Delivered before, if the object that is there holds what we would write.
+    async fn compare(&self, key: &Path, body: &Body, batch: &Batch<'_, Bytes>) -> Result<(), Failure> {
+        let object = self.url(key);
+        let fail = |error| match error {
+            object_store::Error::NotFound { .. } => {
+                Failure::transient(format!("{object} existed and is gone: another process writes there"))
+            }
+            error => error::classify(&format!("read {object}, which is in the way"), &self.config.location, &error),
+        };
+        let found = self.store.get(key).await.map_err(fail)?;
+        let compression = self.config.compression;
+        let mut same = format::may_hold(body, found.meta.size, compression);
+        if same {
+            let content = found.bytes().await.map_err(fail)?;
+            let chunks = body.chunks().to_vec();
+            same = spawn_blocking(move || format::holds(&content, &chunks, compression))
+                .await
+                .map_err(|error| Failure::transient(format!("cannot compare {object}: {error}")))?;
+        }
+        if same {
+            debug!(object, "the object is there already, with the same content");
+            return Ok(());
+        }
+        Err(Failure::configuration(format!(
+            "{object} exists with other content than positions {} to {} of {} give now: another application or \
+             configuration wrote it; move it away, or give this sink another prefix",
+            batch.first, batch.last, batch.shard
+        )))
+    }
+
+    /// A bucket has nothing to sync.
+    async fn sync(&self, key: &Path) -> Result<(), Failure> {
+        let Location::Directory(root) = &self.config.location else { return Ok(()) };
+        let (file, root) = (self.url(key), root.clone());
+        let attempt = format!("sync {file}");
+        match spawn_blocking(move || directory::sync(file.as_ref(), &root)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error::disk(&attempt, &error)),
+            Err(error) => Err(Failure::transient(format!("cannot {attempt}: {error}"))),
+        }
+    }
+
+    fn url(&self, key: &Path) -> String {
+        self.config.location.object(key.as_ref())
+    }
+}
+
+#[async_trait]
+impl Emitter<Bytes> for S3Emitter {
+    async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
+        let value_bytes: usize = batch.items.iter().map(|item| item.value.len()).sum();
+        let kib = u32::try_from(value_bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(ENCODED_KIB_MAX);
+        // The semaphore is never closed, so there is always a permit.
+        let _permit = self.encoding.acquire_many(kib).await.ok();
+
+        let (body, emitted) = Body::encode(self.config.format, &batch.items);
+        if body.items() == 0 {
+            return Ok(emitted);
+        }
+        let key = object_key(&self.prefix, batch, self.config.naming, self.config.format, self.config.compression);
+        let payload = self.compress(&body).await?;
+        let object_bytes = payload.content_length();
+        match self.store.put_opts(&key, payload, PutMode::Create.into()).await {
+            Ok(_) => {}
+            Err(object_store::Error::AlreadyExists { .. }) => self.compare(&key, &body, batch).await?,
+            Err(error) => {
+                let attempt = format!("write {}", self.url(&key));
+                return Err(error::classify(&attempt, &self.config.location, &error));
+            }
+        }
+        self.sync(&key).await?;
+        debug!(object = self.url(&key), items = body.items(), object_bytes, "object written");
+        Ok(emitted)
+    }
+
+    /// Creates the directory, if it is one; writes an empty object, reads it, and removes it if that is allowed.
+    async fn check(&self) -> Result<(), Failure> {
+        let location = &self.config.location;
+        if let Location::Directory(root) = location {
+            let root = root.clone();
+            match spawn_blocking(move || directory::create(&root)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(error::disk(&format!("create {location}"), &error)),
+                Err(error) => return Err(Failure::transient(format!("cannot create {location}: {error}"))),
+            }
+        }
+        let probe = self.prefix.clone().join(PROBE);
+        let fail = |what: &str, error| error::classify(&format!("{what} {location}"), location, &error);
+        self.store.put(&probe, PutPayload::new()).await.map_err(|error| fail("write to", error))?;
+        self.store.get(&probe).await.map_err(|error| fail("read from", error))?;
+        if let Err(error) = self.store.delete(&probe).await {
+            debug!(%error, "the empty object {PROBE} stays: it may not be deleted");
+        }
+        Ok(())
+    }
+}

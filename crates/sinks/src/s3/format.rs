@@ -1,0 +1,161 @@
+//! Items to the content of an object, and back to see whether two are the same.
+
+use std::io::{self, Read, Write as _};
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use flate2::{Compression as Level, GzBuilder};
+use kinesink_core::{Emitted, Item, Reject};
+use memchr::memchr;
+use serde::de::IgnoredAny;
+
+use super::config::{Compression, Format};
+
+/// Values from this size on are handed on as they are; smaller ones are copied together, because each chunk costs a
+/// system call. Measured with files: copying is ten times as fast at 100 B, 1.4 times at 4 KB, and slower from 8 KB on.
+const SHARED_BYTES_MIN: usize = 8 * 1024;
+/// How much is copied together.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// A foreign gzip member adds at most this much to content that does not compress: 5 bytes in each 16 KiB, and a header.
+const GZIP_OVERHEAD_BYTES: u64 = 4096;
+/// How much is compared at a time.
+const COMPARED_BYTES: usize = 16 * 1024;
+
+/// The content of an object before compression, in chunks.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    chunks: Vec<Bytes>,
+    block: Vec<u8>,
+    items: usize,
+}
+
+impl Body {
+    /// Encodes the items in order. What the format cannot hold is rejected in the answer.
+    pub(super) fn encode(format: Format, items: &[&Item<Bytes>]) -> (Self, Emitted) {
+        let mut body = Self::default();
+        let mut emitted = Emitted::all();
+        for (index, item) in items.iter().enumerate() {
+            let outcome = match format {
+                Format::Ndjson => body.push_line(&item.value),
+                Format::Raw => {
+                    body.push(&item.value);
+                    Ok(())
+                }
+            };
+            match outcome {
+                Ok(()) => body.items += 1,
+                Err(why) => emitted.reject(index, why),
+            }
+        }
+        body.close_block();
+        (body, emitted)
+    }
+
+    /// How many items it holds; none of them may have any bytes.
+    pub(super) fn items(&self) -> usize {
+        self.items
+    }
+
+    pub(super) fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
+    }
+
+    fn push_line(&mut self, value: &Bytes) -> Result<(), Reject> {
+        let line = value.strip_suffix(b"\n").unwrap_or(value);
+        if memchr(b'\n', line).is_some() {
+            let mut compacted = compact(line)?;
+            compacted.push(b'\n');
+            self.push(&compacted.into());
+        } else {
+            self.push(value);
+            if line.len() == value.len() {
+                self.copy(b"\n");
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, value: &Bytes) {
+        if value.len() < SHARED_BYTES_MIN {
+            self.copy(value);
+        } else {
+            self.close_block();
+            self.chunks.push(value.clone());
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        if self.block.len() + bytes.len() > BLOCK_BYTES {
+            self.close_block();
+        }
+        self.block.extend_from_slice(bytes);
+    }
+
+    fn close_block(&mut self) {
+        if !self.block.is_empty() {
+            self.chunks.push(std::mem::take(&mut self.block).into());
+        }
+    }
+}
+
+/// JSON without the white space between its tokens, everything else byte by byte as it was.
+fn compact(json: &[u8]) -> Result<Vec<u8>, Reject> {
+    serde_json::from_slice::<IgnoredAny>(json)
+        .map_err(|_| Reject::new("a newline inside a record that is not JSON"))?;
+    let mut compacted = Vec::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for &byte in json {
+        if in_string || !byte.is_ascii_whitespace() {
+            compacted.push(byte);
+        }
+        if in_string && !escaped && byte == b'\\' {
+            escaped = true;
+            continue;
+        }
+        in_string ^= byte == b'"' && !escaped;
+        escaped = false;
+    }
+    Ok(compacted)
+}
+
+/// Compresses the chunks. Blocking: a MiB takes tens of milliseconds.
+pub(super) fn gzip(chunks: &[Bytes]) -> io::Result<Vec<u8>> {
+    let encoder = GzBuilder::new().mtime(0).write(Vec::new(), Level::default());
+    let mut encoder = io::BufWriter::with_capacity(SHARED_BYTES_MIN, encoder);
+    for chunk in chunks {
+        encoder.write_all(chunk)?;
+    }
+    encoder.into_inner()?.finish()
+}
+
+/// Whether an object of this size could hold `body`: tells without reading it.
+pub(super) fn may_hold(body: &Body, object_bytes: u64, compression: Compression) -> bool {
+    match compression {
+        Compression::None => object_bytes == body.bytes(),
+        Compression::Gzip => object_bytes <= body.bytes() + body.bytes() / 1024 + GZIP_OVERHEAD_BYTES,
+    }
+}
+
+/// Whether an object's bytes decode to exactly the chunks. Blocking where it is compressed.
+pub(super) fn holds(object: &[u8], chunks: &[Bytes], compression: Compression) -> bool {
+    match compression {
+        Compression::None => reads_as(object, chunks),
+        Compression::Gzip => reads_as(MultiGzDecoder::new(object), chunks),
+    }
+}
+
+/// Reads no further than the first difference, so that a small object that decodes to a large one does no harm.
+fn reads_as(mut content: impl Read, chunks: &[Bytes]) -> bool {
+    let mut buffer = [0; COMPARED_BYTES];
+    for expected in chunks.iter().flat_map(|chunk| chunk.chunks(COMPARED_BYTES)) {
+        let Some(read) = buffer.get_mut(..expected.len()) else { return false };
+        if content.read_exact(read).is_err() || read != expected {
+            return false;
+        }
+    }
+    matches!(content.read(&mut buffer), Ok(0))
+}

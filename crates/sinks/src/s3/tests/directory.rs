@@ -1,0 +1,200 @@
+//! The sink on a directory.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kinesink_core::{Class, Emitted, Emitter as _};
+
+use super::{batch, items, source};
+use crate::Location;
+use crate::s3::error::{classify, disk};
+use crate::s3::{Compression, Format, Naming, S3Config, S3Emitter};
+
+const NAME: &str = "00000000000000000000000000000000000000000000000000000001.00000000-\
+                    00000000000000000000000000000000000000000000000000000002.00000000.ndjson";
+
+fn config(directory: &Path) -> S3Config {
+    S3Config::new(Location::Directory(directory.into()))
+}
+
+/// Every file below, by path from `directory`, in the order of a listing.
+fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.push((path.strip_prefix(directory).unwrap().to_path_buf(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_window_becomes_one_file_and_sending_it_again_changes_nothing() {
+    for (format, compression) in
+        [(Format::Ndjson, Compression::None), (Format::Ndjson, Compression::Gzip), (Format::Raw, Compression::None)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config(&directory.path().join("not/yet"));
+        (config.format, config.compression) = (format, compression);
+        let sink = S3Emitter::open(config).unwrap();
+        let (source, items) = (source(), items(&[b"one", b"two"]));
+        assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+        let written = files(directory.path());
+        assert_eq!(written.len(), 1);
+        assert!(written[0].0.starts_with("not/yet/orders/shardId-000000000003"));
+        assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+        assert_eq!(files(directory.path()), written);
+    }
+}
+
+#[tokio::test]
+async fn the_file_is_plain_to_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = S3Emitter::open(config(directory.path())).unwrap();
+    let (source, items) = (source(), items(&[b"one", b"two"]));
+    assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    let path = PathBuf::from("orders/shardId-000000000003").join(NAME);
+    assert_eq!(files(directory.path()), [(path, b"one\ntwo\n".to_vec())]);
+}
+
+#[tokio::test]
+async fn an_object_with_other_content_is_kept_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = S3Emitter::open(config(directory.path())).unwrap();
+    let source = source();
+    assert_eq!(sink.emit(&batch(&source, &items(&[b"one", b"two"]))).await.unwrap(), Emitted::all());
+    let before = files(directory.path());
+    let failure = sink.emit(&batch(&source, &items(&[b"one", b"TWO"]))).await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration);
+    for part in [NAME, "positions 1.0 to 2.0 of shardId-000000000003", "move it away"] {
+        assert!(failure.message.contains(part), "{failure}");
+    }
+    assert_eq!(files(directory.path()), before);
+}
+
+#[tokio::test]
+async fn unique_names_never_meet() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path());
+    config.naming = Naming::Unique;
+    let sink = S3Emitter::open(config).unwrap();
+    let (source, items) = (source(), items(&[b"one"]));
+    for _ in 0..3 {
+        assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    }
+    assert_eq!(files(directory.path()).len(), 3);
+}
+
+#[tokio::test]
+async fn a_window_with_nothing_to_write_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = S3Emitter::open(config(directory.path())).unwrap();
+    let (source, items) = (source(), items(&[b"not\njson", b"nor\nthis"]));
+    let emitted = sink.emit(&batch(&source, &items)).await.unwrap();
+    assert_eq!(emitted.exceptions().len(), 2);
+    assert_eq!(files(directory.path()), []);
+}
+
+#[tokio::test]
+async fn the_key_does_not_depend_on_what_is_still_unsettled() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = S3Emitter::open(config(directory.path())).unwrap();
+    let (source, items) = (source(), items(&[b"one", b"two"]));
+    let mut rest = batch(&source, &items);
+    rest.items.remove(0);
+    assert_eq!(sink.emit(&rest).await.unwrap(), Emitted::all());
+    let written = files(directory.path());
+    assert_eq!(written[0].0.file_name().unwrap(), NAME);
+    assert_eq!(written[0].1, b"two\n");
+}
+
+#[tokio::test]
+async fn a_staging_file_left_by_a_kill_is_in_nobodys_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let shard = directory.path().join("orders/shardId-000000000003");
+    fs::create_dir_all(&shard).unwrap();
+    fs::write(shard.join(format!("{NAME}#1")), "on").unwrap();
+    let sink = S3Emitter::open(config(directory.path())).unwrap();
+    let (source, items) = (source(), items(&[b"one", b"two"]));
+    assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert_eq!(fs::read(shard.join(NAME)).unwrap(), b"one\ntwo\n");
+}
+
+#[tokio::test]
+async fn names_that_look_like_paths_stay_below_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("odd name #1 %41");
+    let sink = S3Emitter::open(config(&root)).unwrap();
+    sink.check().await.unwrap();
+    let mut source = source();
+    source.stream = "..".parse().unwrap();
+    let items = items(&[b"one", b"two"]);
+    assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    assert_eq!(files(&root).len(), 1);
+}
+
+#[tokio::test]
+async fn check_creates_the_directory_and_leaves_nothing_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("a/b");
+    S3Emitter::open(config(&root)).unwrap().check().await.unwrap();
+    assert!(root.is_dir());
+    assert_eq!(files(directory.path()), []);
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_of_the_directory_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let sink = S3Emitter::open(config(&file.join("orders"))).unwrap();
+    let failure = sink.check().await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration, "{failure}");
+    assert!(failure.message.contains("file/orders") && failure.message.contains("in the way"), "{failure}");
+    let (source, items) = (source(), items(&[b"one"]));
+    let failure = sink.emit(&batch(&source, &items)).await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration, "{failure}");
+}
+
+/// As the store wraps what a write answered.
+#[derive(Debug, thiserror::Error)]
+#[error("Unable to write")]
+struct Wrapped {
+    source: io::Error,
+}
+
+/// A full and a read-only disk need a mount; the end-to-end tests have one. Here is what their error numbers mean.
+#[test]
+fn disk_errors_are_judged_by_their_kind() {
+    let cases = [
+        (28, Class::Transient, "no space left"),
+        (122, Class::Transient, "no space left"),
+        (13, Class::Configuration, "let this user write there"),
+        (1, Class::Configuration, "let this user write there"),
+        (30, Class::Configuration, "let this user write there"),
+        (20, Class::Configuration, "in the way"),
+        (24, Class::Transient, "os error 24"),
+        (5, Class::Transient, "os error 5"),
+    ];
+    let location = Location::Directory("/data".into());
+    for (number, class, text) in cases {
+        let wrapped = Wrapped { source: io::Error::from_raw_os_error(number) };
+        let error = object_store::Error::Generic { store: "LocalFileSystem", source: wrapped.into() };
+        let failure = classify("write /data/x", &location, &error);
+        let direct = disk("write /data/x", &io::Error::from_raw_os_error(number));
+        for failure in [failure, direct] {
+            assert_eq!(failure.class, class, "{number}: {failure}");
+            assert!(failure.message.starts_with("cannot write /data/x: "), "{failure}");
+            assert!(failure.message.contains(text), "{number}: {failure}");
+        }
+    }
+}

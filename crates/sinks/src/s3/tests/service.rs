@@ -1,0 +1,223 @@
+//! The sink on a bucket: a service on loopback that answers what a test tells it to, over a real socket.
+
+use std::sync::{Arc, Mutex};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use kinesink_core::{Class, Emitted, Emitter as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::{batch, items, source};
+use crate::s3::{Compression, S3Config, S3Emitter};
+
+/// Answers each request with the next reply; the last one is repeated.
+struct Service {
+    endpoint: String,
+    requests: Arc<Mutex<Vec<String>>>,
+    _server: JoinSet<()>,
+}
+
+struct Reply {
+    status: u16,
+    body: Vec<u8>,
+}
+
+fn reply(status: u16, code: &str) -> Reply {
+    let body = format!("<Error><Code>{code}</Code><Message>because</Message><Key>SECRET</Key></Error>").into();
+    Reply { status, body }
+}
+
+impl Service {
+    async fn start(replies: Vec<Reply>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let mut replies = replies.into_iter().peekable();
+            let mut current = replies.next().unwrap();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let head = answer(socket, &current).await;
+                seen.lock().unwrap().push(head);
+                current = replies.next().unwrap_or(current);
+            }
+        });
+        Self { endpoint, requests, _server: server }
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    fn sink(&self) -> S3Emitter {
+        let provider = SharedCredentialsProvider::new(Credentials::for_tests());
+        sink(&self.endpoint, provider, Compression::None)
+    }
+}
+
+fn sink(endpoint: &str, provider: SharedCredentialsProvider, compression: Compression) -> S3Emitter {
+    let mut config = S3Config::new("s3://my-bucket/orders in/{x}".parse().unwrap());
+    config.region = Some("eu-west-1".into());
+    config.endpoint = Some(endpoint.into());
+    config.credentials = Some(provider);
+    config.compression = compression;
+    S3Emitter::open(config).unwrap()
+}
+
+/// Reads one request, answers it, closes. Gives the request's head.
+async fn answer(mut socket: TcpStream, reply: &Reply) -> String {
+    let mut read = Vec::new();
+    let head = loop {
+        assert_ne!(socket.read_buf(&mut read).await.unwrap(), 0, "cut");
+        let text = String::from_utf8_lossy(&read).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length =
+                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                break head.to_owned();
+            }
+        }
+    };
+    let answer = format!(
+        "HTTP/1.1 {} x\r\ncontent-length: {}\r\netag: \"e\"\r\nlast-modified: Mon, 23 Nov 2026 00:00:00 GMT\r\n\
+         connection: close\r\n\r\n",
+        reply.status,
+        reply.body.len()
+    );
+    socket.write_all(answer.as_bytes()).await.unwrap();
+    socket.write_all(&reply.body).await.unwrap();
+    socket.shutdown().await.unwrap();
+    head
+}
+
+#[tokio::test]
+async fn a_put_is_signed_create_only_and_in_path_style() {
+    let service = Service::start(vec![Reply { status: 200, body: vec![] }]).await;
+    let (source, items) = (source(), items(&[b"one", b"two"]));
+    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    let requests = service.requests();
+    assert_eq!(requests.len(), 1);
+    let head = requests[0].to_lowercase();
+    assert!(head.starts_with("put /my-bucket/orders%20in/%7bx%7d/orders/shardid-000000000003/"), "{head}");
+    assert!(head.contains("if-none-match: *"), "{head}");
+    assert!(head.contains("/eu-west-1/s3/aws4_request"), "{head}");
+}
+
+#[tokio::test]
+async fn an_object_that_exists_is_compared() {
+    let (source, items) = (source(), items(&[b"one", b"two"]));
+    let there = |body: &[u8]| vec![reply(412, "PreconditionFailed"), Reply { status: 200, body: body.to_vec() }];
+
+    let service = Service::start(there(b"one\ntwo\n")).await;
+    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert!(service.requests()[1].starts_with("GET "));
+
+    for other in [&b"one\nTWO\n"[..], b"", b"one\ntwo\nthree\n"] {
+        let service = Service::start(there(other)).await;
+        let failure = service.sink().emit(&batch(&source, &items)).await.unwrap_err();
+        assert_eq!(failure.class, Class::Configuration);
+        assert!(failure.message.starts_with("s3://my-bucket/orders in/{x}/orders/shardId-"), "{failure}");
+        assert!(failure.message.contains("exists with other content than positions 1.0 to 2.0"), "{failure}");
+    }
+
+    // Another encoder's bytes of the same content.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, b"one\ntwo\n").unwrap();
+    let service = Service::start(there(&encoder.finish().unwrap())).await;
+    let provider = SharedCredentialsProvider::new(Credentials::for_tests());
+    let sink = sink(&service.endpoint, provider, Compression::Gzip);
+    assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+
+    // Gone between the two requests.
+    let service = Service::start(vec![reply(412, "PreconditionFailed"), reply(404, "NoSuchKey")]).await;
+    let failure = service.sink().emit(&batch(&source, &items)).await.unwrap_err();
+    assert_eq!(failure.class, Class::Transient, "{failure}");
+}
+
+#[tokio::test]
+async fn replies_are_judged_and_nothing_is_retried() {
+    let cases = [
+        (404, "NoSuchBucket", Class::Configuration, "create the bucket my-bucket"),
+        (403, "AccessDenied", Class::Configuration, "allow s3:PutObject and s3:GetObject"),
+        (403, "InvalidAccessKeyId", Class::Configuration, "the credentials are not valid"),
+        (403, "SignatureDoesNotMatch", Class::Configuration, "the credentials are not valid"),
+        (403, "RequestTimeTooSkewed", Class::Configuration, "clock"),
+        (400, "ExpiredToken", Class::Transient, "ExpiredToken: because"),
+        (400, "AuthorizationHeaderMalformed", Class::Configuration, "set `region`"),
+        (301, "PermanentRedirect", Class::Configuration, "set `region`"),
+        (400, "InvalidRequest", Class::Configuration, "InvalidRequest: because"),
+        (409, "ConditionalRequestConflict", Class::Transient, "ConditionalRequestConflict"),
+        (429, "TooManyRequests", Class::Transient, "TooManyRequests"),
+        (500, "InternalError", Class::Transient, "InternalError"),
+        (503, "SlowDown", Class::Transient, "SlowDown: because"),
+    ];
+    let (source, items) = (source(), items(&[b"one"]));
+    for (status, code, class, text) in cases {
+        let service = Service::start(vec![reply(status, code)]).await;
+        let failure = service.sink().emit(&batch(&source, &items)).await.unwrap_err();
+        assert_eq!(failure.class, class, "{status} {code}: {failure}");
+        assert!(failure.message.contains(text), "{status} {code}: {failure}");
+        assert!(failure.message.contains("s3://my-bucket/orders in/{x}"), "{failure}");
+        assert!(!failure.message.contains("SECRET"), "{failure}");
+        assert!(service.requests().iter().filter(|head| head.starts_with("PUT")).count() == 1, "{code} was retried");
+    }
+}
+
+#[tokio::test]
+async fn check_writes_reads_and_removes_an_empty_object() {
+    let service = Service::start(vec![Reply { status: 200, body: vec![] }]).await;
+    service.sink().check().await.unwrap();
+    let verbs: Vec<String> =
+        service.requests().iter().map(|head| head.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(verbs.len(), 3, "{verbs:?}");
+    assert!(verbs[0].starts_with("PUT ") && verbs[0].ends_with("/_kinesink_check"), "{verbs:?}");
+    assert!(verbs[1].starts_with("GET "), "{verbs:?}");
+
+    let service = Service::start(vec![reply(404, "NoSuchBucket")]).await;
+    let failure = service.sink().check().await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration);
+    assert!(failure.message.starts_with("cannot write to s3://my-bucket/orders in/{x}: NoSuchBucket"), "{failure}");
+}
+
+#[tokio::test]
+async fn nobody_there_is_transient_and_names_the_cause() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let sink = sink(&endpoint, SharedCredentialsProvider::new(Credentials::for_tests()), Compression::None);
+    let (source, items) = (source(), items(&[b"one"]));
+    let failure = sink.emit(&batch(&source, &items)).await.unwrap_err();
+    assert_eq!(failure.class, Class::Transient, "{failure}");
+    assert!(failure.message.to_lowercase().contains("connection refused"), "{failure}");
+}
+
+#[derive(Debug)]
+struct NoCredentials;
+
+impl ProvideCredentials for NoCredentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("no provider in the chain had any")))
+    }
+}
+
+#[tokio::test]
+async fn missing_settings_are_named() {
+    let sink = sink("http://127.0.0.1:1", SharedCredentialsProvider::new(NoCredentials), Compression::None);
+    let failure = sink.check().await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration, "{failure}");
+    assert!(failure.message.contains("no AWS credentials") && failure.message.contains("AWS_PROFILE"), "{failure}");
+
+    let mut config = S3Config::new("s3://my-bucket".parse().unwrap());
+    let error = S3Emitter::open(config.clone()).unwrap_err().to_string();
+    assert_eq!(error, "cannot set up the sink for s3://my-bucket: it has no region: set `region`");
+    config.region = Some("eu-west-1".into());
+    assert!(S3Emitter::open(config).unwrap_err().to_string().contains("no credentials"));
+}
