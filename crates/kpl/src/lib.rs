@@ -52,6 +52,7 @@
 
 mod aggregator;
 mod error;
+mod hash_key;
 mod unpack;
 mod wire;
 
@@ -62,6 +63,7 @@ use bytes::Bytes;
 
 pub use aggregator::{AGGREGATE_BYTES_DEFAULT, AGGREGATE_BYTES_MAX, Aggregate, Aggregator};
 pub use error::Error;
+pub use hash_key::hash_key;
 pub use unpack::{Unpacked, unpack};
 
 /// What every aggregate starts with.

@@ -42,9 +42,13 @@ fn an_aggregate_of_nothing_is_malformed() {
     assert_malformed(&[b"\x22\x01x"], "it holds no records");
 }
 
+/// Counted, they would become capacity for a million records. The first record's fault is found only when records are
+/// built, so the reason shows which came first.
 #[test]
-fn a_million_empty_records_are_refused_before_they_are_counted() {
-    assert_malformed(&[KEY_A, &b"\x1A\x00".repeat(500_000)], "a record lacks its partition key index or its data");
+fn a_million_empty_records_are_refused_before_any_is_built() {
+    let bad_index = b"\x1A\x05\x08\x01\x1A\x01x";
+    let empty_records = b"\x1A\x00".repeat(1_000_000);
+    assert_malformed(&[KEY_A, bad_index, &empty_records], "a record lacks its partition key index or its data");
 }
 
 #[test]

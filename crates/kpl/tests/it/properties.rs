@@ -191,7 +191,7 @@ fn a_record_too_large_for_any_aggregate_is_refused_and_changes_nothing() {
 #[test]
 fn no_limit_exceeds_what_the_service_takes() {
     let mut aggregator = Aggregator::new(usize::MAX);
-    let full = (0..).find_map(|_| aggregator.push("a", None, &[0; 10_000]).unwrap()).unwrap();
+    let full = (0..200).find_map(|_| aggregator.push("a", None, &[0; 10_000]).unwrap()).unwrap();
     assert!(full.data.len() <= AGGREGATE_BYTES_MAX);
     assert_eq!(full.records, AGGREGATE_BYTES_MAX / 10_008);
 }
