@@ -1,4 +1,88 @@
 //! A local Kinesis: in process, or on a loopback port for any AWS SDK.
+//!
+//! It exists so that a consumer of Kinesis can be tested honestly, without an account, a container or a network: what a
+//! consumer gets wrong shows itself at shard ends, at expired iterators, at trimmed records and at throttles, so these
+//! are what the emulator is exact about. It shares no code with the rest of kinesink, and can be used without it.
+//!
+//! # How it works
+//!
+//! ```text
+//! on a request:                                     (wire)
+//!     name = the operation in X-Amz-Target
+//!     a fault waiting for name?  answer with the fault
+//!     request = parse and validate the JSON         (operations/NAME)
+//!     lock the streams
+//!     reading:   collect the stored records, unlock, join their bytes
+//!     changing:  event = what will be true          (stream::event)
+//!                append the event to the log        (log, only with a directory)
+//!                apply the event to the streams     (stream)
+//! on a start:
+//!     apply every event of the log
+//! ```
+//!
+//! A record is encoded once, when it is put; `GetRecords` joins slices. Shards keep their true lineage: a split or a
+//! merge closes the parents with an ending sequence number, children name their parents, every child's sequence numbers
+//! are above its parents', and the last records of a closed shard come with `ChildShards` and no further iterator.
+//!
+//! # Example
+//!
+//! A split as a reader sees it, on a clock that stands still and without a socket (feature `connector`):
+//!
+//! ```
+//! # #[cfg(feature = "connector")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
+//! use aws_sdk_kinesis::types::ShardIteratorType;
+//! use aws_sdk_kinesis::{Client, primitives::Blob};
+//! use kinesink_emulator::{Emulator, ManualClock};
+//!
+//! let clock = Arc::new(ManualClock::new("2026-03-01T12:00:00Z".parse()?));
+//! let emulator = Emulator::builder().clock(clock).build()?;
+//! let config = Config::builder()
+//!     .behavior_version(BehaviorVersion::latest())
+//!     .region(Region::new("us-east-1"))
+//!     .credentials_provider(Credentials::new("any", "any", None, None, "example"))
+//!     .endpoint_url("http://in-process")
+//!     .http_client(emulator.http_client());
+//! let client = Client::from_conf(config.build());
+//!
+//! client.create_stream().stream_name("orders").shard_count(1).send().await?;
+//! let put = client.put_record().stream_name("orders").partition_key("a");
+//! let parent = put.data(Blob::new("before the split")).send().await?.shard_id;
+//!
+//! let middle = (1_u128 << 127).to_string();
+//! let split = client.split_shard().stream_name("orders").shard_to_split(&parent);
+//! split.new_starting_hash_key(middle).send().await?;
+//!
+//! let iterator = client.get_shard_iterator().stream_name("orders").shard_id(&parent);
+//! let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await?.shard_iterator;
+//! let reply = client.get_records().set_shard_iterator(iterator).send().await?;
+//! assert_eq!(reply.records.len(), 1);
+//! assert_eq!(reply.next_shard_iterator, None);
+//! let children: Vec<_> = reply.child_shards().iter().map(|child| child.shard_id.as_str()).collect();
+//! assert_eq!(children, ["shardId-000000000001", "shardId-000000000002"]);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "connector"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Limits
+//!
+//! - AWS JSON 1.1 over HTTP/1.1. Signatures are not checked, so it serves on loopback only.
+//! - Operations: CreateStream, DeleteStream, DescribeLimits, DescribeStream, DescribeStreamSummary, ListStreams,
+//!   ListShards, PutRecord, PutRecords, GetShardIterator, GetRecords, SplitShard, MergeShards,
+//!   IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod. Any other answers that kinesink local does not emulate
+//!   it.
+//! - Streams are `ACTIVE` at once, and resharding takes no time. There are no rate limits; sizes and counts are limited
+//!   as in the service: 1 MiB a record with its key, 500 records and 10 MiB a put, 10,000 records and 10 MiB a read.
+//! - All records within the retention are in memory, in base64. With a directory they are also in one file, which only
+//!   grows: what retention removed leaves the memory and not the file.
+//! - A change is in the file before it is acknowledged, which survives a killed process. The file is not synced per
+//!   change, so a machine that loses power may lose the last moments.
 
 mod clock;
 #[cfg(feature = "connector")]

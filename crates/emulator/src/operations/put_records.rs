@@ -14,10 +14,11 @@ use crate::stream::hash_key;
 use crate::wire::blob::Blob;
 use crate::wire::validation::Validation;
 
-const RECORDS_MAX: i64 = 500;
-const RECORD_BYTES_MAX: i64 = 1024 * 1024;
+const RECORDS_MAX: usize = 500;
+/// Of data and partition key together.
+const RECORD_BYTES_MAX: usize = 1024 * 1024;
 const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
-const PARTITION_KEY_CHARS_MAX: i64 = 256;
+const PARTITION_KEY_CHARS_MAX: usize = 256;
 /// Room for the members of a record's JSON besides its data and key.
 const JSON_OVERHEAD_BYTES: usize = 160;
 
@@ -57,18 +58,17 @@ struct Answer {
 impl Entry {
     /// Checks the members, named with the prefix in messages.
     pub(super) fn validate(&self, prefix: &str, validation: &mut Validation) {
-        let data_bytes = self.data.as_ref().map(Blob::len_bytes);
         let key_chars = self.partition_key.as_ref().map(|key| key.chars().count());
         // Formatting the names of 500 records' members would cost more than storing them.
-        let data_fits = data_bytes.is_some_and(|bytes| i64::try_from(bytes).is_ok_and(|b| b <= RECORD_BYTES_MAX));
-        let key_fits = key_chars.is_some_and(|chars| (1..=256).contains(&chars));
-        if data_fits && key_fits {
+        let key_fits = key_chars.is_some_and(|chars| (1..=PARTITION_KEY_CHARS_MAX).contains(&chars));
+        if key_fits && self.data.is_some() && self.size_bytes() <= RECORD_BYTES_MAX {
             return;
         }
         let (data, key) = (format!("{prefix}data"), format!("{prefix}partitionKey"));
+        let room_for_data = RECORD_BYTES_MAX.saturating_sub(self.partition_key.as_ref().map_or(0, String::len));
         validation
             .required(&data, self.data.as_ref())
-            .length(&data, data_bytes.unwrap_or(0), 0..=RECORD_BYTES_MAX)
+            .length(&data, self.data.as_ref().map_or(0, Blob::len_bytes), 0..=room_for_data)
             .required(&key, self.partition_key.as_ref())
             .length(&key, key_chars.unwrap_or(1), 1..=PARTITION_KEY_CHARS_MAX);
     }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Reply, ServiceError, nothing, target};
+use super::{Reply, ServiceError, create_stream, nothing, target};
 use crate::emulator::Shared;
 use crate::stream::event::Event;
 use crate::stream::hash_key;
@@ -32,15 +32,19 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     let stream = target::stream(shared, &store.streams, &name)?;
     let shard = target::open_shard(shared, stream, &name, id)?;
     let range = shard.range;
-    // As the service has it: strictly inside, so that neither child is without keys.
-    let inside = hash_key::parse(new_start).filter(|key| *key > range.start && *key <= range.end);
+    let (above, below) = (range.start.saturating_add(1), range.end);
+    let inside = hash_key::parse(new_start).filter(|key| *key > above && *key < below);
     let new_start = inside.ok_or_else(|| {
         ServiceError::invalid_argument(format!(
             "NewStartingHashKey {new_start} used in SplitShard() on shard {id} in stream {name} under account {} is not \
-             both greater than the shard's StartingHashKey {} and at most its EndingHashKey {}.",
+             both greater than one plus the shard's StartingHashKey {} and less than the shard's EndingHashKey {}.",
             shared.account, range.start, range.end
         ))
     })?;
+    if store.streams.open_shard_count() >= create_stream::SHARDS_MAX {
+        let message = format!("kinesink local has at most {} open shards.", create_stream::SHARDS_MAX);
+        return Err(ServiceError::limit_exceeded(message));
+    }
     let shard = shard.number;
     store.commit(Event::SplitShard { stream: name, shard, new_start, at_ms: shared.now_ms() })?;
     nothing()

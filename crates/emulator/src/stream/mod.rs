@@ -239,3 +239,6 @@ impl Streams {
         self.0.get_mut(name).ok_or(Inconsistent("a stream that does not exist"))
     }
 }
+
+#[cfg(test)]
+mod tests;

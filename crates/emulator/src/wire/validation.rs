@@ -33,30 +33,28 @@ impl Validation {
 
     /// The number, if it is there, is in the range.
     pub(crate) fn number(&mut self, member: &str, value: Option<i64>, range: RangeInclusive<i64>) -> &mut Self {
-        if let Some(value) = value {
-            self.at_least(&format!("'{value}'"), member, value, *range.start(), "have value");
-            self.at_most(&format!("'{value}'"), member, value, *range.end(), "have value");
-        }
+        value.into_iter().for_each(|value| self.range(format_args!("'{value}'"), member, "have value", &value, &range));
         self
     }
 
     /// The length, of a value that is too long or too secret to show, is in the range.
-    pub(crate) fn length(&mut self, member: &str, length: usize, range: RangeInclusive<i64>) -> &mut Self {
-        let length = i64::try_from(length).unwrap_or(i64::MAX);
-        self.at_least("'[...]'", member, length, *range.start(), "have length");
-        self.at_most("'[...]'", member, length, *range.end(), "have length");
+    pub(crate) fn length(&mut self, member: &str, length: usize, range: RangeInclusive<usize>) -> &mut Self {
+        self.range("'[...]'", member, "have length", &length, &range);
         self
     }
 
-    fn at_least(&mut self, shown: &str, member: &str, value: i64, least: i64, what: &str) {
-        if value < least {
-            self.violation(shown, member, format_args!("{what} greater than or equal to {least}"));
-        }
-    }
-
-    fn at_most(&mut self, shown: &str, member: &str, value: i64, most: i64, what: &str) {
-        if value > most {
-            self.violation(shown, member, format_args!("{what} less than or equal to {most}"));
+    fn range<T: Display + PartialOrd>(
+        &mut self,
+        shown: impl Display,
+        member: &str,
+        what: &str,
+        value: &T,
+        range: &RangeInclusive<T>,
+    ) {
+        if value < range.start() {
+            self.violation(shown, member, format_args!("{what} greater than or equal to {}", range.start()));
+        } else if value > range.end() {
+            self.violation(shown, member, format_args!("{what} less than or equal to {}", range.end()));
         }
     }
 

@@ -3,11 +3,15 @@ use std::sync::Arc;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::operation::put_record::PutRecordOutput;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
+use axum::body::{Body, to_bytes};
 use jiff::Timestamp;
 use kinesink_emulator::{Emulator, ManualClock};
+use tower::ServiceExt as _;
 
 pub(crate) const STREAM: &str = "orders";
 
@@ -62,4 +66,40 @@ pub(crate) async fn get(client: &Client, iterator: &str) -> GetRecordsOutput {
 /// The data of the records as text.
 pub(crate) fn texts(reply: &GetRecordsOutput) -> Vec<String> {
     reply.records.iter().map(|record| String::from_utf8(record.data.as_ref().to_vec()).unwrap()).collect()
+}
+
+/// Calls the operation without an SDK; answers the status and the JSON of the body.
+pub(crate) async fn raw(emulator: &Emulator, operation: &str, body: impl Into<Body>) -> (u16, serde_json::Value) {
+    let request = http::Request::post("/")
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
+        .body(body.into())
+        .unwrap();
+    answer(emulator, request).await
+}
+
+/// Sends the request; answers the status and the JSON of the body, null if it is empty.
+pub(crate) async fn answer(emulator: &Emulator, request: http::Request<Body>) -> (u16, serde_json::Value) {
+    let response = emulator.router().oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    if body.is_empty() {
+        return (status, serde_json::Value::Null);
+    }
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+/// The service's type of the error.
+pub(crate) fn code<T: std::fmt::Debug, E: ProvideErrorMetadata>(reply: Result<T, SdkError<E>>) -> String {
+    reply.unwrap_err().code().unwrap_or("none").to_owned()
+}
+
+pub(crate) async fn put_one(client: &Client, key: &str, data: impl Into<Vec<u8>>) -> PutRecordOutput {
+    client.put_record().stream_name(STREAM).partition_key(key).data(Blob::new(data)).send().await.unwrap()
+}
+
+/// Ids of all shards that the stream lists.
+pub(crate) async fn shard_ids(client: &Client) -> Vec<String> {
+    let reply = client.list_shards().stream_name(STREAM).send().await.unwrap();
+    reply.shards.unwrap().into_iter().map(|shard| shard.shard_id).collect()
 }

@@ -3,5 +3,15 @@
 
 /// Starting an emulator and talking to it.
 mod client;
-/// The life of records: put, read, limits, time.
+/// Faults, by value and over HTTP.
+mod faults;
+/// Split, merge, and what a reader sees of it.
+mod lineage;
+/// Requests that are wrong, on purpose and at random.
+mod malformed;
+/// State that survives the process.
+mod persistence;
+/// The life of records: put, read, limits.
 mod records;
+/// What changes only because time passes.
+mod time;

@@ -1,8 +1,16 @@
+use std::time::Duration;
+
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::SdkError;
+use aws_sdk_kinesis::operation::get_shard_iterator::{GetShardIteratorError, GetShardIteratorOutput};
+use aws_sdk_kinesis::primitives::{Blob, DateTime};
+use aws_sdk_kinesis::types::ShardIteratorType;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{STREAM, create, emulator, entry, get, in_process, over_socket, texts, trim_horizon};
+use crate::client::{
+    STREAM, code, create, emulator, entry, get, in_process, over_socket, put_one, start, texts, trim_horizon,
+};
 
 async fn put_and_read(client: &Client) {
     create(client, 1).await;
@@ -42,4 +50,196 @@ async fn an_sdk_client_puts_and_reads_over_a_socket() {
         stop.cancel();
     });
     served.unwrap();
+}
+
+#[tokio::test]
+async fn the_limit_pages_through_the_shard_without_gap_or_repeat() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    for number in 0..10 {
+        put_one(&client, "key", number.to_string()).await;
+        clock.advance(Duration::from_millis(100));
+    }
+    let mut iterator = trim_horizon(&client, "shardId-000000000000").await;
+    let (mut read, mut lags) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let reply = client.get_records().shard_iterator(&iterator).limit(3).send().await.unwrap();
+        read.extend(texts(&reply));
+        lags.push(reply.millis_behind_latest.unwrap());
+        iterator = reply.next_shard_iterator.unwrap();
+    }
+    assert_eq!(read, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    // The clock shows 1,000 ms after the first record; the third arrived at 200 ms, and so on.
+    assert_eq!(lags, [800, 500, 200, 0]);
+}
+
+#[tokio::test]
+async fn a_reply_ends_before_10_mib_and_at_10_000_records() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let mib = vec![b'x'; 1024 * 1024 - 1];
+    for _ in 0..12 {
+        put_one(&client, "k", mib.clone()).await;
+    }
+    let first = get(&client, &trim_horizon(&client, "shardId-000000000000").await).await;
+    assert_eq!(first.records.len(), 10);
+    let iterator = first.next_shard_iterator.unwrap();
+    assert_eq!(get(&client, &iterator).await.records.len(), 2);
+
+    for _ in 0..21 {
+        let put = client.put_records().stream_name(STREAM);
+        put.set_records(Some(vec![entry("k", "x"); 500])).send().await.unwrap();
+    }
+    let rest = get(&client, &iterator).await;
+    assert_eq!(rest.records.len(), 10_000);
+    assert_eq!(get(&client, &rest.next_shard_iterator.unwrap()).await.records.len(), 2 + 10_500 - 10_000);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_what_just_fits_is_taken() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let put = |key: String, bytes: usize| {
+        client.put_record().stream_name(STREAM).partition_key(key).data(Blob::new(vec![0; bytes])).send()
+    };
+    let mib = 1024 * 1024;
+    assert!(put("k".repeat(256), mib - 256).await.is_ok());
+    assert!(put("é".repeat(256), mib - 512).await.is_ok());
+    assert_eq!(code(put("k".to_owned(), mib).await), "ValidationException");
+    assert_eq!(code(put("k".repeat(257), 1).await), "ValidationException");
+    assert_eq!(code(put(String::new(), 1).await), "ValidationException");
+    let batch = |records| client.put_records().stream_name(STREAM).set_records(Some(records)).send();
+    assert!(batch(vec![entry("k", vec![0; mib - 1]); 10]).await.is_ok());
+    assert_eq!(code(batch(vec![entry("k", vec![0; 990_000]); 11]).await), "InvalidArgumentException");
+    assert_eq!(code(batch(vec![entry("k", "x"); 501]).await), "ValidationException");
+    assert_eq!(code(batch(Vec::new()).await), "ValidationException");
+    let read = get(&client, &trim_horizon(&client, "shardId-000000000000").await).await;
+    assert!(read.records.iter().all(|record| record.data.as_ref().iter().all(|byte| *byte == 0)));
+}
+
+#[tokio::test]
+async fn a_record_goes_to_the_shard_that_owns_its_hash_key() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 2).await;
+    let half = 1_u128 << 127;
+    for (explicit, expected) in [(0, 0), (half - 1, 0), (half, 1), (u128::MAX, 1)] {
+        let put = client.put_record().stream_name(STREAM).partition_key("k").data(Blob::new("x"));
+        let reply = put.explicit_hash_key(explicit.to_string()).send().await.unwrap();
+        assert_eq!(reply.shard_id, format!("shardId-{expected:012}"), "{explicit}");
+    }
+    // The MD5 of "a" begins with 0c, that of "foo" with ac, says md5sum.
+    assert_eq!(put_one(&client, "a", "x").await.shard_id, "shardId-000000000000");
+    assert_eq!(put_one(&client, "foo", "x").await.shard_id, "shardId-000000000001");
+    for wrong in ["-1", "01", "x", "", "340282366920938463463374607431768211456"] {
+        let put = client.put_record().stream_name(STREAM).partition_key("k").data(Blob::new("x"));
+        assert_eq!(code(put.explicit_hash_key(wrong).send().await), "InvalidArgumentException", "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn each_iterator_type_starts_where_it_says() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let mut numbers = Vec::new();
+    for data in ["a", "b", "c"] {
+        numbers.push(put_one(&client, "k", data).await.sequence_number);
+        clock.advance(Duration::from_secs(1));
+    }
+    let from = |kind: ShardIteratorType, number: Option<&str>, at: Option<DateTime>| {
+        let request = client.get_shard_iterator().stream_name(STREAM).shard_id("shardId-000000000000");
+        let request = request.shard_iterator_type(kind).set_starting_sequence_number(number.map(str::to_owned));
+        let request = request.set_timestamp(at);
+        let client = client.clone();
+        async move {
+            let iterator = request.send().await.map_err(SdkError::into_service_error)?.shard_iterator.unwrap();
+            Ok::<_, GetShardIteratorError>(texts(&get(&client, &iterator).await))
+        }
+    };
+    let second = Some(numbers[1].as_str());
+    let at = |ms: i64| Some(DateTime::from_millis(start().as_millisecond() + ms));
+    assert_eq!(from(ShardIteratorType::TrimHorizon, None, None).await.unwrap(), ["a", "b", "c"]);
+    assert_eq!(from(ShardIteratorType::AtSequenceNumber, second, None).await.unwrap(), ["b", "c"]);
+    assert_eq!(from(ShardIteratorType::AfterSequenceNumber, second, None).await.unwrap(), ["c"]);
+    assert_eq!(from(ShardIteratorType::AtTimestamp, None, at(1000)).await.unwrap(), ["b", "c"]);
+    assert_eq!(from(ShardIteratorType::AtTimestamp, None, at(1001)).await.unwrap(), ["c"]);
+    assert_eq!(from(ShardIteratorType::AtTimestamp, None, at(-9_000_000)).await.unwrap(), ["a", "b", "c"]);
+    assert!(from(ShardIteratorType::Latest, None, None).await.unwrap().is_empty());
+
+    assert!(from(ShardIteratorType::AtTimestamp, None, at(3001)).await.unwrap_err().is_invalid_argument_exception());
+    assert!(from(ShardIteratorType::AtTimestamp, None, None).await.unwrap_err().is_invalid_argument_exception());
+    assert!(from(ShardIteratorType::AtSequenceNumber, None, None).await.unwrap_err().is_invalid_argument_exception());
+    // A number that no record has yet would let a reader skip what comes below it.
+    let unknown = numbers[2].replacen("49", "50", 1);
+    let unknown = from(ShardIteratorType::AtSequenceNumber, Some(&unknown), None).await;
+    assert!(unknown.unwrap_err().is_invalid_argument_exception());
+    assert_eq!(code(from_latest_of_a_missing_shard(&client).await), "ResourceNotFoundException");
+}
+
+async fn from_latest_of_a_missing_shard(
+    client: &Client,
+) -> Result<GetShardIteratorOutput, SdkError<GetShardIteratorError>> {
+    let request = client.get_shard_iterator().stream_name(STREAM).shard_id("shardId-000000000009");
+    request.shard_iterator_type(ShardIteratorType::Latest).send().await
+}
+
+#[tokio::test]
+async fn a_latest_iterator_sees_what_is_put_after_it() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    put_one(&client, "k", "before").await;
+    let request = client.get_shard_iterator().stream_name(STREAM).shard_id("shardId-000000000000");
+    let iterator = request.shard_iterator_type(ShardIteratorType::Latest).send().await.unwrap().shard_iterator.unwrap();
+    put_one(&client, "k", "after").await;
+    assert_eq!(texts(&get(&client, &iterator).await), ["after"]);
+}
+
+#[tokio::test]
+async fn streams_are_named_by_name_or_arn_and_listed_by_pages() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    for name in ["c", "a", "b", STREAM] {
+        client.create_stream().stream_name(name).shard_count(1).send().await.unwrap();
+    }
+    let first = client.list_streams().limit(3).send().await.unwrap();
+    assert_eq!((first.stream_names, first.has_more_streams), (vec!["a".into(), "b".into(), "c".into()], true));
+    let second = client.list_streams().limit(3).next_token(first.next_token.unwrap()).send().await.unwrap();
+    assert_eq!((second.stream_names, second.has_more_streams), (vec![STREAM.into()], false));
+
+    let arn = format!("arn:aws:kinesis:us-east-1:000000000000:stream/{STREAM}");
+    let put = client.put_record().stream_arn(&arn).partition_key("k").data(Blob::new("by arn"));
+    put.send().await.unwrap();
+    let summary = client.describe_stream_summary().stream_arn(&arn).send().await.unwrap();
+    let summary = summary.stream_description_summary.unwrap();
+    assert_eq!((summary.stream_name.as_str(), summary.open_shard_count), (STREAM, 1));
+    assert_eq!(summary.stream_arn, arn);
+    let both = client.describe_stream_summary().stream_arn(&arn).stream_name("a").send().await;
+    assert_eq!(code(both), "InvalidArgumentException");
+    let foreign = client.describe_stream_summary().stream_arn(arn.replace("us-east-1", "eu-west-1")).send().await;
+    assert_eq!(code(foreign), "ResourceNotFoundException");
+}
+
+#[tokio::test]
+async fn a_stream_exists_once_and_its_namesake_is_another() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let again = client.create_stream().stream_name(STREAM).shard_count(1).send().await;
+    assert_eq!(code(again), "ResourceInUseException");
+    let number = put_one(&client, "k", "old").await.sequence_number;
+    let iterator = trim_horizon(&client, "shardId-000000000000").await;
+    client.delete_stream().stream_name(STREAM).send().await.unwrap();
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ResourceNotFoundException");
+    clock.advance(Duration::from_secs(2));
+    create(&client, 1).await;
+    put_one(&client, "k", "new").await;
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ResourceNotFoundException");
+    let request = client.get_shard_iterator().stream_name(STREAM).shard_id("shardId-000000000000");
+    let request = request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(number);
+    assert_eq!(code(request.send().await), "InvalidArgumentException");
 }

@@ -1,0 +1,151 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use kinesink_emulator::{Emulator, Error, ManualClock};
+
+use crate::client::{STREAM, code, create, get, in_process, put_one, shard_ids, start, texts, trim_horizon};
+
+const SHARD: &str = "shardId-000000000000";
+
+fn open(directory: &Path, clock: &Arc<ManualClock>) -> Result<Emulator, Error> {
+    Emulator::builder().clock(Arc::<ManualClock>::clone(clock)).directory(directory).build()
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(start()))
+}
+
+async fn read(client: &Client, shard: &str) -> Vec<String> {
+    texts(&get(client, &trim_horizon(client, shard).await).await)
+}
+
+#[tokio::test]
+async fn everything_acknowledged_is_there_after_a_restart() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let emulator = open(directory.path(), &clock).unwrap();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    client.create_stream().stream_name("other").shard_count(1).send().await.unwrap();
+    client.delete_stream().stream_name("other").send().await.unwrap();
+    let longer = client.increase_stream_retention_period().stream_name(STREAM).retention_period_hours(48);
+    longer.send().await.unwrap();
+    let first = put_one(&client, "é\"", "first").await.sequence_number;
+    let iterator = trim_horizon(&client, SHARD).await;
+    let split = client.split_shard().stream_name(STREAM).shard_to_split(SHARD).new_starting_hash_key("1000");
+    split.send().await.unwrap();
+    put_one(&client, "b", "child").await;
+    let before = format!("{:?}", client.list_shards().stream_name(STREAM).send().await.unwrap().shards);
+    drop((client, emulator));
+
+    let emulator = open(directory.path(), &clock).unwrap();
+    let client = in_process(&emulator);
+    let after = format!("{:?}", client.list_shards().stream_name(STREAM).send().await.unwrap().shards);
+    assert_eq!(before, after);
+    assert_eq!(client.list_streams().send().await.unwrap().stream_names, [STREAM]);
+    let reply = get(&client, &iterator).await;
+    assert_eq!((texts(&reply), reply.records[0].partition_key.as_deref()), (vec!["first".to_owned()], Some("é\"")));
+    assert_eq!((reply.records[0].sequence_number.as_str(), reply.next_shard_iterator), (first.as_str(), None));
+    let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
+    assert_eq!(summary.stream_description_summary.unwrap().retention_period_hours, 48);
+
+    let put = put_one(&client, "b", "after restart").await;
+    let shard = get(&client, &trim_horizon(&client, &put.shard_id).await).await;
+    assert_eq!(texts(&shard), ["child", "after restart"]);
+    assert!(shard.records[0].sequence_number < shard.records[1].sequence_number);
+}
+
+/// A killed process leaves the file cut at any byte. Whatever was whole is there, what was not is gone, and the next
+/// record does not follow rubbish.
+#[tokio::test]
+async fn a_log_cut_at_any_byte_opens_with_a_prefix() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let emulator = open(directory.path(), &clock).unwrap();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let log = directory.path().join("kinesis.log");
+    let mut whole_at = vec![std::fs::metadata(&log).unwrap().len()];
+    for data in ["one", "two"] {
+        put_one(&client, "k", data).await;
+        whole_at.push(std::fs::metadata(&log).unwrap().len());
+    }
+    let bytes = std::fs::read(&log).unwrap();
+    for cut in 0..=bytes.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("kinesis.log");
+        std::fs::write(&copy, bytes.get(..cut).unwrap()).unwrap();
+        let survivors = whole_at.iter().filter(|end| **end <= cut as u64).count();
+        let client = in_process(&open(directory.path(), &clock).unwrap());
+        if survivors == 0 {
+            create(&client, 1).await;
+        }
+        let expected = ["one", "two"].into_iter().take(survivors.saturating_sub(1)).collect::<Vec<_>>();
+        assert_eq!(read(&client, SHARD).await, expected, "cut at {cut}");
+        put_one(&client, "k", "next").await;
+        drop(client);
+        let client = in_process(&open(directory.path(), &clock).unwrap());
+        assert_eq!(read(&client, SHARD).await, [expected, vec!["next"]].concat(), "cut at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_later_format_is_refused_with_the_version_that_wrote_it() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let mut header = b"kinesink-kinesis".to_vec();
+    header.extend([7, 0, 5]);
+    header.extend(b"9.8.7");
+    std::fs::write(directory.path().join("kinesis.log"), &header).unwrap();
+    let error = open(directory.path(), &clock).unwrap_err();
+    assert!(matches!(&error, Error::NewerFormat { format: 7, written_by, .. } if written_by == "9.8.7"), "{error:?}");
+    assert!(error.to_string().contains("written by kinesink 9.8.7"), "{error}");
+    assert_eq!(std::fs::read(directory.path().join("kinesis.log")).unwrap(), header);
+}
+
+#[tokio::test]
+async fn what_is_not_a_log_or_was_changed_is_refused_and_left_alone() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let log = directory.path().join("kinesis.log");
+    for other in ["a file of the user's, longer than a header", "short"] {
+        std::fs::write(&log, other).unwrap();
+        assert!(matches!(open(directory.path(), &clock), Err(Error::Damaged { .. })));
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), other);
+    }
+    std::fs::remove_file(&log).unwrap();
+
+    let client = in_process(&open(directory.path(), &clock).unwrap());
+    create(&client, 1).await;
+    let created = usize::try_from(std::fs::metadata(&log).unwrap().len()).unwrap();
+    put_one(&client, "k", "data").await;
+    put_one(&client, "k", "data").await;
+    drop(client);
+    let mut bytes = std::fs::read(&log).unwrap();
+    *bytes.get_mut(created + 20).unwrap() ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let error = open(directory.path(), &clock).unwrap_err();
+    assert!(matches!(&error, Error::Damaged { reason, .. } if reason.contains(&format!("byte {created}"))), "{error}");
+}
+
+#[tokio::test]
+async fn one_directory_has_one_emulator() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let first = open(directory.path(), &clock).unwrap();
+    assert!(matches!(open(directory.path(), &clock), Err(Error::InUse { .. })));
+    drop(first);
+    assert!(open(directory.path(), &clock).is_ok());
+}
+
+#[tokio::test]
+async fn time_that_passed_while_nothing_ran_counts() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let client = in_process(&open(directory.path(), &clock).unwrap());
+    create(&client, 1).await;
+    put_one(&client, "k", "old").await;
+    let iterator = trim_horizon(&client, SHARD).await;
+    drop(client);
+    clock.advance(Duration::from_secs(24 * 3600 + 1));
+    let client = in_process(&open(directory.path(), &clock).unwrap());
+    assert!(read(&client, SHARD).await.is_empty());
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
+    assert_eq!(shard_ids(&client).await, [SHARD]);
+}
