@@ -1,1 +1,37 @@
 //! The one place that builds AWS SDK clients and judges their errors.
+//!
+//! ```text
+//! clients = connect(options)        // the usual chain for whatever the options leave open; SDK retries off
+//! match clients.kinesis.get_records().send():
+//!     Ok(reply)  -> use it
+//!     Err(error) -> failure("get records of", "shard X", &error)   // what to do, and a message for people
+//! ```
+//!
+//! ```no_run
+//! use kinesink_aws::{AwsOptions, connect, failure};
+//!
+//! # async fn list() -> Result<(), Box<dyn std::error::Error>> {
+//! let clients = connect(&AwsOptions { region: Some("eu-west-1".into()), ..AwsOptions::default() }).await?;
+//! let shards = clients.kinesis.list_shards().stream_name("orders").send().await;
+//! let shards = shards.map_err(|error| failure("list the shards of", "stream orders", &error))?;
+//! println!("{} shards", shards.shards().len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Limits: nothing is retried here; whoever calls owns the one retry layer. Requests end after 30 seconds.
+
+mod classify;
+mod connect;
+mod error;
+
+pub use aws_credential_types as credential_types;
+pub use aws_sdk_dynamodb as dynamodb;
+pub use aws_sdk_kinesis as kinesis;
+
+pub use classify::{
+    code, failure, is_condition_failed, is_expired_iterator, is_invalid_argument, is_resource_in_use,
+    is_resource_not_found, is_throttled,
+};
+pub use connect::{AwsOptions, Clients, StaticCredentials, connect};
+pub use error::Error;

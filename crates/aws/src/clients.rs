@@ -1,0 +1,108 @@
+//! SDK clients from options and the usual chain.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_types::service_config::ServiceConfigKey;
+
+use crate::Error;
+
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// A reply of 10 MiB over a slow line takes a while.
+const ATTEMPT_MAX: Duration = Duration::from_secs(30);
+
+/// Keys that are given, for local services.
+#[derive(Clone)]
+pub struct StaticCredentials {
+    /// The access key id.
+    pub access_key: String,
+    /// The secret key. Never shown.
+    pub secret_key: String,
+}
+
+impl std::fmt::Debug for StaticCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StaticCredentials").field("access_key", &self.access_key).finish_non_exhaustive()
+    }
+}
+
+/// What overrides the usual chain (environment, profile, role). `Default` overrides nothing.
+#[derive(Debug, Clone, Default)]
+pub struct AwsOptions {
+    /// Such as `eu-west-1`.
+    pub region: Option<String>,
+    /// Another Kinesis, such as `http://127.0.0.1:4567`; else `AWS_ENDPOINT_URL_KINESIS` or AWS.
+    pub kinesis_endpoint: Option<String>,
+    /// Another DynamoDB; else `AWS_ENDPOINT_URL_DYNAMODB` or AWS.
+    pub dynamodb_endpoint: Option<String>,
+    /// Keys instead of the chain's.
+    pub credentials: Option<StaticCredentials>,
+}
+
+/// Clients that retry nothing by themselves: who calls them decides. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// The stream's.
+    pub kinesis: aws_sdk_kinesis::Client,
+    /// The lease table's.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Who asks, for clients that are not of the SDK.
+    pub credentials: SharedCredentialsProvider,
+    /// The region of all of them.
+    pub region: String,
+    /// `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or the profile's, if any.
+    pub s3_endpoint: Option<String>,
+}
+
+/// Resolves region and credentials, and builds the clients. Asks the credential chain once, so that missing
+/// credentials are known before anything is started.
+///
+/// # Errors
+/// [`Error`] names what is missing and where to set it.
+pub async fn connect(options: &AwsOptions) -> Result<Clients, Error> {
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).retry_config(RetryConfig::disabled()).timeout_config(
+            TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(ATTEMPT_MAX).build(),
+        );
+    if let Some(region) = &options.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(keys) = &options.credentials {
+        let keys = Credentials::new(&keys.access_key, &keys.secret_key, None, None, "kinesink local");
+        loader = loader.credentials_provider(keys);
+    }
+    let config = loader.load().await;
+    let region = config.region().map(ToString::to_string).ok_or(Error::NoRegion)?;
+    let credentials = config.credentials_provider().ok_or_else(|| Error::NoCredentials("the chain is empty".into()))?;
+    credentials.provide_credentials().await.map_err(|error| Error::NoCredentials(crate::chain(&error)))?;
+
+    // A service's builder takes AWS_ENDPOINT_URL_<SERVICE> and the profile's from the configuration by itself.
+    let mut kinesis = aws_sdk_kinesis::config::Builder::from(&config);
+    if let Some(endpoint) = &options.kinesis_endpoint {
+        kinesis = kinesis.endpoint_url(endpoint);
+    }
+    let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
+    if let Some(endpoint) = &options.dynamodb_endpoint {
+        dynamodb = dynamodb.endpoint_url(endpoint);
+    }
+    Ok(Clients {
+        kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+        dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
+        s3_endpoint: s3_endpoint(&config),
+        credentials,
+        region,
+    })
+}
+
+/// The S3 endpoint that the environment or the profile names, else the one for all services. There is no SDK client
+/// for S3 here, whose builder would find it.
+fn s3_endpoint(config: &SdkConfig) -> Option<String> {
+    let key =
+        ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok()?;
+    let service = config.service_config().and_then(|service| service.load_config(key));
+    service.or_else(|| config.endpoint_url().map(str::to_owned))
+}
