@@ -101,9 +101,13 @@ pub async fn connect(options: &AwsOptions) -> Result<Clients, Error> {
     check_credentials(&sdk_config).await?;
 
     let mut kinesis = aws_sdk_kinesis::config::Builder::from(&sdk_config);
-    kinesis.set_endpoint_url(options.kinesis_endpoint.clone().or_else(|| kinesis_endpoint(&sdk_config)));
+    if let Some(endpoint) = &options.kinesis_endpoint {
+        kinesis = kinesis.endpoint_url(endpoint);
+    }
     let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&sdk_config);
-    dynamodb.set_endpoint_url(options.dynamodb_endpoint.clone().or_else(|| dynamodb_endpoint(&sdk_config)));
+    if let Some(endpoint) = &options.dynamodb_endpoint {
+        dynamodb = dynamodb.endpoint_url(endpoint);
+    }
     Ok(Clients {
         kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
         dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
@@ -121,5 +125,31 @@ async fn check_credentials(sdk_config: &SdkConfig) -> Result<(), Error> {
             let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
             Err(Error::NoCredentials { reason: format!("{error}{cause}") })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> AwsOptions {
+        let credentials = StaticCredentials { access_key: "local".into(), secret_key: "hidden".into() };
+        AwsOptions { region: Some("eu-west-1".into()), credentials: Some(credentials), ..AwsOptions::default() }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_is_used_and_the_sdk_does_not_retry() {
+        let endpoint = Some("http://127.0.0.1:1".to_owned());
+        let clients = connect(&AwsOptions { s3_endpoint: endpoint.clone(), ..options() }).await.unwrap();
+        assert_eq!((clients.region(), clients.s3_endpoint.clone()), ("eu-west-1", endpoint));
+        assert_eq!(clients.kinesis.config().retry_config().unwrap().max_attempts(), 1);
+        assert_eq!(clients.dynamodb.config().retry_config().unwrap().max_attempts(), 1);
+        let credentials = clients.credentials().unwrap().provide_credentials().await.unwrap();
+        assert_eq!(credentials.secret_access_key(), "hidden");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert!(!format!("{:?}", options()).contains("hidden"));
     }
 }
