@@ -1,13 +1,14 @@
-//! GetRecords: the records behind an iterator, joined from the bytes they are stored as.
+//! GetRecords: the records behind an iterator, in the bytes they are stored as.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, ServiceError, target};
+use super::{Reply, ServiceError, target, to_vec};
 use crate::emulator::Shared;
 use crate::stream::Stream;
 use crate::stream::hash_key::HashKeyRangeText;
 use crate::stream::shard::{Shard, shard_id};
+use crate::wire::payload::Payload;
 use crate::wire::token::{self, LIFETIME_MS, ShardIterator};
 use crate::wire::validation::Validation;
 
@@ -62,7 +63,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
         )));
     }
     let (records, tail) = read(shared, iterator, usize::from(limit), now_ms)?;
-    join(&records, &tail)
+    join(records, &tail)
 }
 
 /// Reads records while the streams are locked, without copying any.
@@ -111,21 +112,17 @@ fn child_shards(stream: &Stream, shard: &Shard) -> Vec<ChildShard> {
     children.filter_map(|number| stream.shard(*number)).map(describe).collect()
 }
 
-fn join(records: &[Bytes], tail: &Tail) -> Reply {
-    let tail = serde_json::to_vec(tail);
-    let tail = tail.map_err(|error| ServiceError::internal_failure(format!("the reply cannot be written: {error}")))?;
-    let opening: &[u8] = br#"{"Records":["#;
-    let records_bytes: usize = records.iter().map(|json| json.len() + 1).sum();
-    let mut body = Vec::with_capacity(opening.len() + records_bytes + tail.len() + 2);
-    body.extend_from_slice(opening);
-    for (position, json) in records.iter().enumerate() {
+fn join(records: Vec<Bytes>, tail: &Tail) -> Reply {
+    let mut body = Payload::with_capacity(2 * records.len() + 2);
+    body.push(Bytes::from_static(br#"{"Records":["#));
+    for (position, json) in records.into_iter().enumerate() {
         if position > 0 {
-            body.push(b',');
+            body.push(Bytes::from_static(b","));
         }
-        body.extend_from_slice(json);
+        body.push(json);
     }
-    // The tail is an object with at least one member: its opening brace becomes the comma after the records.
-    body.extend_from_slice(b"],");
-    body.extend_from_slice(tail.get(1..).unwrap_or_default());
-    Ok(Bytes::from(body))
+    body.push(Bytes::from_static(b"],"));
+    // The tail is an object with at least one member, which goes on here: its opening brace is left out.
+    body.push(Bytes::from(to_vec(tail)?).slice(1..));
+    Ok(body)
 }

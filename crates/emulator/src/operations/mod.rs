@@ -18,14 +18,14 @@ mod put_records;
 mod split_shard;
 mod target;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::emulator::Shared;
+use crate::wire::payload::Payload;
 use crate::wire::service_error::ServiceError;
 
-type Reply = Result<Bytes, ServiceError>;
+type Reply = Result<Payload, ServiceError>;
 
 /// Calls the operation of that name.
 pub(crate) fn call(shared: &Shared, operation: &str, body: &[u8]) -> Reply {
@@ -63,14 +63,17 @@ fn parse<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, ServiceError> {
 
 /// A reply with these members.
 fn json(reply: &impl Serialize) -> Reply {
-    let body = serde_json::to_vec(reply);
-    body.map(Bytes::from)
-        .map_err(|error| ServiceError::internal_failure(format!("the reply cannot be written: {error}")))
+    Ok(Payload::from(to_vec(reply)?))
+}
+
+fn to_vec(reply: &impl Serialize) -> Result<Vec<u8>, ServiceError> {
+    let failed = |error| ServiceError::internal_failure(format!("the reply cannot be written: {error}"));
+    serde_json::to_vec(reply).map_err(failed)
 }
 
 /// The reply of an operation that has nothing to say.
 fn nothing() -> Reply {
-    Ok(Bytes::new())
+    Ok(Payload::default())
 }
 
 /// A moment as replies write it: seconds since 1970, with milliseconds.

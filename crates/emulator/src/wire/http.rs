@@ -6,10 +6,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
-use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, Method, StatusCode, header};
 
+use super::payload::Payload;
 use super::service_error::ServiceError;
 use crate::emulator::Shared;
 use crate::faults::{self, FaultKind};
@@ -41,8 +41,8 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
             respond(operations::call(&shared, &operation, &body))
         }
-        Some(FaultKind::Cut) => cut(operations::call(&shared, &operation, &body), 0),
-        Some(FaultKind::Truncate) => cut(operations::call(&shared, &operation, &body), 2),
+        Some(FaultKind::Cut) => cut(operations::call(&shared, &operation, &body), CutAfter::Headers),
+        Some(FaultKind::Truncate) => cut(operations::call(&shared, &operation, &body), CutAfter::HalfOfTheBody),
     }
 }
 
@@ -63,26 +63,39 @@ fn operation<'a>(method: &Method, headers: &'a HeaderMap) -> Result<&'a str, Ser
     }
 }
 
-fn parts(reply: Result<Bytes, ServiceError>) -> (StatusCode, Bytes) {
+fn parts(reply: Result<Payload, ServiceError>) -> (StatusCode, Payload) {
     match reply {
         Ok(body) => (StatusCode::OK, body),
         Err(error) => {
-            (StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Bytes::from(error.json()))
+            (StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.json().into())
         }
     }
 }
 
-fn respond(reply: Result<Bytes, ServiceError>) -> Response {
+fn respond(reply: Result<Payload, ServiceError>) -> Response {
     let (status, body) = parts(reply);
-    with_headers(status, Body::from(body))
+    let length = header::HeaderValue::from(body.len_bytes());
+    let mut response = with_headers(status, body.into_body());
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    response
 }
 
-/// A reply that ends too early: none of its body, or one part in `divisor`, and then the connection breaks.
-fn cut(reply: Result<Bytes, ServiceError>, divisor: usize) -> Response {
-    let (status, body) = parts(reply);
-    let kept = body.slice(..body.len().checked_div(divisor).unwrap_or(0));
+/// A reply that ends too early: after none of its body, or after half of it, the connection breaks.
+fn cut(reply: Result<Payload, ServiceError>, after: CutAfter) -> Response {
+    let (status, mut body) = parts(reply);
+    match after {
+        CutAfter::Headers => body.truncate(0),
+        CutAfter::HalfOfTheBody => body.truncate(body.len_bytes() / 2),
+    }
     let broken = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "cut by an injected fault");
-    with_headers(status, Body::from_stream(stream::iter([Ok(kept), Err(broken)])))
+    let chunks = body.into_chunks().map(Ok).chain([Err(broken)]);
+    with_headers(status, Body::from_stream(stream::iter(chunks)))
+}
+
+#[derive(Clone, Copy)]
+enum CutAfter {
+    Headers,
+    HalfOfTheBody,
 }
 
 fn with_headers(status: StatusCode, body: Body) -> Response {

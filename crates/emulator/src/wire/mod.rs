@@ -2,6 +2,7 @@
 
 pub(crate) mod blob;
 pub(crate) mod http;
+pub(crate) mod payload;
 pub(crate) mod service_error;
 pub(crate) mod token;
 pub(crate) mod validation;
