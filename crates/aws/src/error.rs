@@ -10,11 +10,8 @@ pub enum Error {
     NoRegion,
     /// The credential chain gave none.
     #[error(
-        "cannot get AWS credentials: {reason}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose a profile with \
+        "cannot get AWS credentials: {0}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose a profile with \
          AWS_PROFILE, or give this machine a role"
     )]
-    NoCredentials {
-        /// What the chain said, without any secret.
-        reason: String,
-    },
+    NoCredentials(String),
 }

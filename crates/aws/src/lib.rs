@@ -22,16 +22,16 @@
 //! Limits: nothing is retried here; whoever calls owns the one retry layer. Requests end after 30 seconds.
 
 mod classify;
-mod connect;
+mod clients;
 mod error;
 
 pub use aws_credential_types as credential_types;
 pub use aws_sdk_dynamodb as dynamodb;
 pub use aws_sdk_kinesis as kinesis;
+pub use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+pub use aws_smithy_runtime_api::client::result::SdkError;
 
-pub use classify::{
-    code, failure, is_condition_failed, is_expired_iterator, is_invalid_argument, is_resource_in_use,
-    is_resource_not_found, is_throttled,
-};
-pub use connect::{AwsOptions, Clients, StaticCredentials, connect};
+pub(crate) use classify::chain;
+pub use classify::{code, failure, is_throttle};
+pub use clients::{AwsOptions, Clients, StaticCredentials, connect};
 pub use error::Error;
