@@ -1,0 +1,6 @@
+mod buffer;
+mod checkpointer;
+mod clock;
+mod emitter;
+mod filter;
+mod transformer;
