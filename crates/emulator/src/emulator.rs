@@ -18,6 +18,8 @@ use crate::wire;
 use crate::wire::service_error::ServiceError;
 
 const LOG_FILE: &str = "kinesis.log";
+/// The account in ARNs and messages.
+pub(crate) const ACCOUNT: &str = "000000000000";
 
 /// A local Kinesis. Clones are handles on the same streams.
 #[derive(Debug, Clone)]
@@ -31,7 +33,6 @@ pub struct Builder {
     faults: Faults,
     directory: Option<PathBuf>,
     region: String,
-    account: String,
 }
 
 /// What all requests share.
@@ -40,7 +41,6 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) faults: Faults,
     pub(crate) region: String,
-    pub(crate) account: String,
     store: Mutex<Store>,
 }
 
@@ -117,7 +117,6 @@ impl Builder {
             clock: self.clock,
             faults: self.faults,
             region: self.region,
-            account: self.account,
             store: Mutex::new(Store { streams, log }),
         })))
     }
@@ -131,7 +130,6 @@ impl Emulator {
             faults: Faults::default(),
             directory: None,
             region: "us-east-1".to_owned(),
-            account: "000000000000".to_owned(),
         }
     }
 

@@ -232,3 +232,21 @@ impl Reader<'_> {
         Ok(Some(event))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_cannot_be_undone_stops_all_later_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        std::fs::write(&path, header()).unwrap();
+        // Opened for reading only, so that neither writing nor cutting works.
+        let mut log = Log { file: File::open(&path).unwrap(), len_bytes: header().len() as u64, broken: false };
+        let event = || Event::DeleteStream { stream: "s".to_owned() };
+        assert!(log.append(&event()).is_err());
+        assert!(log.append(&event()).unwrap_err().to_string().contains("restart"));
+        assert_eq!(std::fs::read(&path).unwrap(), header());
+    }
+}

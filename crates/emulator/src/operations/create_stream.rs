@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Reply, ServiceError, nothing};
-use crate::emulator::Shared;
+use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::StreamMode;
 use crate::stream::event::Event;
 use crate::wire::validation::Validation;
@@ -51,7 +51,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Reply {
     };
     let mut store = shared.store();
     if store.streams.get(&stream).is_some() {
-        let message = format!("Stream {stream} under account {} already exists.", shared.account);
+        let message = format!("Stream {stream} under account {ACCOUNT} already exists.");
         return Err(ServiceError::resource_in_use(message));
     }
     if store.streams.open_shard_count().saturating_add(shard_count as usize) > SHARDS_MAX {

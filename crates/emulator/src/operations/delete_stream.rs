@@ -19,7 +19,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let mut store = shared.store();
-    target::stream(shared, &store.streams, &stream)?;
+    target::stream(&store.streams, &stream)?;
     store.commit(Event::DeleteStream { stream })?;
     nothing()
 }

@@ -45,7 +45,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
         .finish()?;
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let store = shared.store();
-    let stream = target::stream(shared, &store.streams, &name)?;
+    let stream = target::stream(&store.streams, &name)?;
     let after = after.and_then(shard_number);
     let limit = usize::try_from(request.limit.unwrap_or(SHARDS_DEFAULT)).unwrap_or(usize::MAX);
     let mut shards = stream.live_shards(shared.now_ms()).filter(|shard| after.is_none_or(|after| shard.number > after));

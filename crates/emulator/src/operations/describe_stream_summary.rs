@@ -76,7 +76,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let store = shared.store();
-    let stream = target::stream(shared, &store.streams, &name)?;
+    let stream = target::stream(&store.streams, &name)?;
     let summary = Summary {
         common: Common::new(shared, &name, stream),
         open_shard_count: stream.open_shard_count(),

@@ -76,7 +76,7 @@ fn read(
     let mut store = shared.store();
     let name = iterator.stream.clone();
     let stream = store.streams.get_mut(&name).filter(|stream| stream.created_ms == iterator.stream_created_ms);
-    let stream = stream.ok_or_else(|| target::stream_not_found(shared, &name))?;
+    let stream = stream.ok_or_else(|| target::stream_not_found(&name))?;
     stream.trim_shards(&[iterator.shard], now_ms);
     let shard = target::shard(shared, stream, &name, &shard_id(iterator.shard))?;
 

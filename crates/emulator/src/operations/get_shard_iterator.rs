@@ -41,7 +41,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let store = shared.store();
     let now_ms = shared.now_ms();
-    let stream = target::stream(shared, &store.streams, &name)?;
+    let stream = target::stream(&store.streams, &name)?;
     let shard = target::shard(shared, stream, &name, shard_id)?;
     let index = match kind {
         "AT_SEQUENCE_NUMBER" => known_index(request, shard)?,

@@ -158,10 +158,10 @@ fn page(
 ) -> Reply {
     let now_ms = shared.now_ms();
     let store = shared.store();
-    let stream = target::stream(shared, &store.streams, name)?;
+    let stream = target::stream(&store.streams, name)?;
     // A stream of that name from another time is another stream.
     if created_ms.is_some_and(|created_ms| created_ms != stream.created_ms) {
-        return Err(target::stream_not_found(shared, name));
+        return Err(target::stream_not_found(name));
     }
     let horizon_ms = stream.horizon_ms(now_ms);
     let mut chosen = stream

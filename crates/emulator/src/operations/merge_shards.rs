@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Reply, ServiceError, nothing, target};
-use crate::emulator::Shared;
+use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::event::Event;
 use crate::wire::validation::Validation;
 
@@ -29,15 +29,14 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     let (id, adjacent_id) = (request.shard_to_merge.as_deref(), request.adjacent_shard_to_merge.as_deref());
     let (id, adjacent_id) = (id.unwrap_or_default(), adjacent_id.unwrap_or_default());
     let mut store = shared.store();
-    let stream = target::stream(shared, &store.streams, &name)?;
+    let stream = target::stream(&store.streams, &name)?;
     let shard = target::open_shard(shared, stream, &name, id)?;
     let adjacent = target::open_shard(shared, stream, &name, adjacent_id)?;
     let follows = |below: u128, above: u128| below.checked_add(1) == Some(above);
     if !follows(shard.range.end, adjacent.range.start) && !follows(adjacent.range.end, shard.range.start) {
         return Err(ServiceError::invalid_argument(format!(
-            "Shards {id} and {adjacent_id} in stream {name} under account {} are not an adjacent pair of shards eligible \
-             for merging",
-            shared.account
+            "Shards {id} and {adjacent_id} in stream {name} under account {ACCOUNT} are not an adjacent pair \
+             of shards eligible for merging",
         )));
     }
     let (shard, adjacent) = (shard.number, adjacent.number);

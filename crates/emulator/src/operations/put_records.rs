@@ -117,7 +117,7 @@ pub(super) fn put(shared: &Shared, name: &str, entries: &[Entry]) -> Result<Vec<
     let hash_keys = entries.iter().map(Entry::hash_key).collect::<Result<Vec<_>, _>>()?;
     let mut store = shared.store();
     let now_ms = shared.now_ms();
-    let stream = target::stream(shared, &store.streams, name)?;
+    let stream = target::stream(&store.streams, name)?;
     let mut batch = Batch::for_entries(entries);
     for (entry, hash_key) in entries.iter().zip(hash_keys) {
         batch.push(stream, entry, hash_key, now_ms)?;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Reply, ServiceError, create_stream, nothing, target};
-use crate::emulator::Shared;
+use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::event::Event;
 use crate::stream::hash_key;
 use crate::wire::validation::Validation;
@@ -29,16 +29,16 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     let (id, new_start) = (request.shard_to_split.as_deref(), request.new_starting_hash_key.as_deref());
     let (id, new_start) = (id.unwrap_or_default(), new_start.unwrap_or_default());
     let mut store = shared.store();
-    let stream = target::stream(shared, &store.streams, &name)?;
+    let stream = target::stream(&store.streams, &name)?;
     let shard = target::open_shard(shared, stream, &name, id)?;
     let range = shard.range;
     let (above, below) = (range.start.saturating_add(1), range.end);
     let inside = hash_key::parse(new_start).filter(|key| *key > above && *key < below);
     let new_start = inside.ok_or_else(|| {
         ServiceError::invalid_argument(format!(
-            "NewStartingHashKey {new_start} used in SplitShard() on shard {id} in stream {name} under account {} is not \
-             both greater than one plus the shard's StartingHashKey {} and less than the shard's EndingHashKey {}.",
-            shared.account, range.start, range.end
+            "NewStartingHashKey {new_start} used in SplitShard() on shard {id} in stream {name} under account \
+             {ACCOUNT} is not both greater than one plus the shard's StartingHashKey {} and less than the shard's EndingHashKey {}.",
+            range.start, range.end
         ))
     })?;
     if store.streams.open_shard_count() >= create_stream::SHARDS_MAX {

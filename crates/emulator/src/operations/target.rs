@@ -1,7 +1,7 @@
 //! The stream and the shard that a request is about.
 
 use super::ServiceError;
-use crate::emulator::Shared;
+use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::shard::{Shard, shard_number};
 use crate::stream::{Stream, Streams};
 
@@ -21,15 +21,15 @@ pub(super) fn stream_name(shared: &Shared, name: Option<&str>, arn: Option<&str>
 }
 
 pub(super) fn stream_arn(shared: &Shared, name: &str) -> String {
-    format!("arn:aws:kinesis:{}:{}:stream/{name}", shared.region, shared.account)
+    format!("arn:aws:kinesis:{}:{ACCOUNT}:stream/{name}", shared.region)
 }
 
-pub(super) fn stream<'a>(shared: &Shared, streams: &'a Streams, name: &str) -> Result<&'a Stream, ServiceError> {
-    streams.get(name).ok_or_else(|| stream_not_found(shared, name))
+pub(super) fn stream<'a>(streams: &'a Streams, name: &str) -> Result<&'a Stream, ServiceError> {
+    streams.get(name).ok_or_else(|| stream_not_found(name))
 }
 
-pub(super) fn stream_not_found(shared: &Shared, name: &str) -> ServiceError {
-    ServiceError::resource_not_found(format!("Stream {name} under account {} not found.", shared.account))
+pub(super) fn stream_not_found(name: &str) -> ServiceError {
+    ServiceError::resource_not_found(format!("Stream {name} under account {ACCOUNT} not found."))
 }
 
 /// The shard of that id, unless retention has removed it.
@@ -37,8 +37,7 @@ pub(super) fn shard<'a>(shared: &Shared, stream: &'a Stream, name: &str, id: &st
     let shard = shard_number(id).and_then(|number| stream.shard(number));
     let horizon_ms = stream.horizon_ms(shared.now_ms());
     shard.filter(|shard| !shard.is_expired(horizon_ms)).ok_or_else(|| {
-        let account = &shared.account;
-        let message = format!("Could not find shard {id} in stream {name} under account {account}.");
+        let message = format!("Could not find shard {id} in stream {name} under account {ACCOUNT}.");
         ServiceError::resource_not_found(message)
     })
 }
@@ -55,8 +54,7 @@ pub(super) fn open_shard<'a>(
         return Ok(shard);
     }
     Err(ServiceError::invalid_argument(format!(
-        "Shard {id} in stream {name} under account {} has already been merged or split, and thus is not eligible for \
-         merging or splitting.",
-        shared.account
+        "Shard {id} in stream {name} under account {ACCOUNT} has already been merged or split, and thus is not \
+         eligible for merging or splitting.",
     )))
 }

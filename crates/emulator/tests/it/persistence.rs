@@ -149,3 +149,19 @@ async fn time_that_passed_while_nothing_ran_counts() {
     assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
     assert_eq!(shard_ids(&client).await, [SHARD]);
 }
+
+/// A log of format 1 as it was written when the format was made. It must open for ever.
+#[tokio::test]
+async fn the_first_format_still_opens() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden/format-1.log");
+    std::fs::copy(golden, directory.path().join("kinesis.log")).unwrap();
+    let client = in_process(&open(directory.path(), &clock).unwrap());
+    assert_eq!(shard_ids(&client).await.len(), 4);
+    let parent = get(&client, &trim_horizon(&client, SHARD).await).await;
+    assert_eq!(texts(&parent), ["parent", ""]);
+    assert_eq!(parent.records[0].sequence_number, "49672258771465835560701030492272030842587407545540804610");
+    assert_eq!(read(&client, "shardId-000000000003").await, ["child"]);
+    let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
+    assert_eq!(summary.stream_description_summary.unwrap().retention_period_hours, 36);
+}
