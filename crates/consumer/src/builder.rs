@@ -1,0 +1,218 @@
+//! The settings of a consumer, with KCL's names and defaults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinesink_aws::Clients;
+use kinesink_core::{Budget, Checkpoint, Clock, StreamName, SystemClock};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::fetch::ReaderSettings;
+use crate::lease::LeaseTable;
+use crate::metrics::Metrics;
+use crate::worker::Worker;
+use crate::{Error, ShardHandler};
+
+/// KCL's `failoverTimeMillis`.
+const FAILOVER: Duration = Duration::from_secs(10);
+/// Below this, renewals three times per failover would come faster than the table answers.
+const FAILOVER_MIN: Duration = Duration::from_millis(500);
+/// KCL's `shardSyncIntervalMillis`.
+const SHARD_SYNC: Duration = Duration::from_secs(60);
+/// KCL's `idleTimeBetweenReadsInMillis`, version 1.x.
+const IDLE: Duration = Duration::from_secs(1);
+const MEMORY_BYTES: usize = 256 * 1024 * 1024;
+
+/// Where an application that has no lease yet starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest record that the stream still has.
+    TrimHorizon,
+    /// After the newest record.
+    Latest,
+    /// At the first record that arrived at this time or later.
+    AtTimestamp(Timestamp),
+}
+
+impl Start {
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        match self {
+            Self::TrimHorizon => Checkpoint::TrimHorizon,
+            Self::Latest => Checkpoint::Latest,
+            Self::AtTimestamp(_) => Checkpoint::AtTimestamp,
+        }
+    }
+}
+
+/// Settings of a [`Consumer`]; all are checked in [`build`](Self::build).
+#[derive(Debug, Clone)]
+pub struct ConsumerBuilder {
+    app: String,
+    stream: StreamName,
+    clients: Clients,
+    table: Option<String>,
+    worker_id: Option<String>,
+    start: Start,
+    failover: Duration,
+    shard_sync: Duration,
+    idle: Duration,
+    budget: Budget,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+}
+
+/// A consumer, ready to run.
+#[derive(Debug)]
+pub struct Consumer {
+    worker: Worker,
+}
+
+impl Consumer {
+    /// A consumer of `stream` for the application `app`, whose name is also the lease table's.
+    #[must_use]
+    pub fn builder(app: impl Into<String>, stream: StreamName, clients: Clients) -> ConsumerBuilder {
+        ConsumerBuilder {
+            app: app.into(),
+            stream,
+            clients,
+            table: None,
+            worker_id: None,
+            start: Start::Latest,
+            failover: FAILOVER,
+            shard_sync: SHARD_SYNC,
+            idle: IDLE,
+            budget: Budget::new(MEMORY_BYTES),
+            clock: Arc::new(SystemClock),
+            seed: 0,
+        }
+    }
+
+    /// Takes leases and runs `handler` for each held shard until `drain` is cancelled and every handler has finished,
+    /// or `abort` is cancelled. Leases are released after a drain and left to expire after an abort.
+    ///
+    /// Dropping the future is an abort.
+    ///
+    /// # Errors
+    /// [`Error::Start`] before the first record, [`Error::Running`] or [`Error::Row`] later.
+    pub async fn run(
+        &self,
+        handler: Arc<dyn ShardHandler>,
+        drain: CancellationToken,
+        abort: CancellationToken,
+    ) -> Result<(), Error> {
+        self.worker.run(handler, drain, abort).await
+    }
+
+    /// This worker's id, as it stands in the leases that it holds.
+    #[must_use]
+    pub fn worker_id(&self) -> &str {
+        &self.worker.id
+    }
+}
+
+impl ConsumerBuilder {
+    /// The lease table, if it is not named as the application.
+    #[must_use]
+    pub fn lease_table(mut self, table: impl Into<String>) -> Self {
+        self.table = Some(table.into());
+        self
+    }
+
+    /// A stable id is found again at once after a restart. Two live processes must not share one; without this call
+    /// the id is random, and a restart after a kill waits one failover.
+    #[must_use]
+    pub fn worker_id(mut self, id: impl Into<String>) -> Self {
+        self.worker_id = Some(id.into());
+        self
+    }
+
+    /// Where shards start that have no lease yet. KCL's default: `LATEST`.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// How long a lease lives without renewal. Must equal that of the application's other workers. Default 10 s.
+    #[must_use]
+    pub fn failover(mut self, failover: Duration) -> Self {
+        self.failover = failover;
+        self
+    }
+
+    /// How often the stream's shards are listed for ones without a lease. Default 60 s.
+    #[must_use]
+    pub fn shard_sync(mut self, interval: Duration) -> Self {
+        self.shard_sync = interval;
+        self
+    }
+
+    /// The pause after a read that reached the newest record. Default 1 s.
+    #[must_use]
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// The memory that records may hold, shared with whoever else has the budget. Default 256 MiB.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Who tells the time. Default: the machine.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Seed of the jitter.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Checks the settings and registers the metrics.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names the setting and its limit.
+    pub fn build(self, registry: &mut Registry) -> Result<Consumer, Error> {
+        if self.app.is_empty() {
+            return Err(Error::Setting("the application's name is empty".into()));
+        }
+        if self.failover < FAILOVER_MIN {
+            return Err(Error::Setting(format!("failover {:?} is below {FAILOVER_MIN:?}", self.failover)));
+        }
+        if self.worker_id.as_deref() == Some("") {
+            return Err(Error::Setting("the worker id is empty".into()));
+        }
+        let table = self.table.unwrap_or_else(|| self.app.clone());
+        let metrics = Metrics::register(registry);
+        let reader = ReaderSettings {
+            client: self.clients.kinesis.clone(),
+            stream: self.stream,
+            budget: self.budget,
+            idle: self.idle,
+            metrics: metrics.clone(),
+            seed: self.seed,
+        };
+        Ok(Consumer {
+            worker: Worker {
+                id: self.worker_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+                table: LeaseTable::new(self.clients.dynamodb, table),
+                reader,
+                start: self.start,
+                failover: self.failover,
+                shard_sync: self.shard_sync,
+                clock: self.clock,
+                metrics,
+            },
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! Where a reader stands. Pure.
+
+use jiff::Timestamp;
+use kinesink_aws::kinesis::types::ShardIteratorType;
+use kinesink_core::{Checkpoint, Position, SequenceNumber};
+
+/// Where to read next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// Records up to here are dropped: the first read is AT the checkpoint, which may be inside an aggregate.
+    floor: Checkpoint,
+    /// The last sequence number that was read as a whole.
+    read: Option<SequenceNumber>,
+    /// Where a lease that has no position yet resumes.
+    start: Option<Timestamp>,
+    /// The lease was taken just now, so that LATEST still means what it says.
+    fresh: bool,
+}
+
+/// What to ask GetShardIterator for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) kind: ShardIteratorType,
+    pub(crate) sequence: Option<SequenceNumber>,
+    pub(crate) time: Option<Timestamp>,
+}
+
+impl Cursor {
+    /// After `checkpoint`; `start` is the time stored in the lease, `fresh` whether this process stored it just now.
+    pub(crate) fn new(checkpoint: Checkpoint, start: Option<Timestamp>, fresh: bool) -> Self {
+        Self { floor: checkpoint, read: None, start, fresh }
+    }
+
+    /// The iterator that continues here.
+    ///
+    /// A numeric checkpoint is asked for AT, not AFTER, until something was read: an aggregate may be half processed.
+    /// LATEST is asked for once; later it would skip what arrived meanwhile, so the stored time stands in for it.
+    pub(crate) fn request(&self) -> Request {
+        let by = |kind, sequence, time| Request { kind, sequence, time };
+        if let Some(sequence) = self.read {
+            return by(ShardIteratorType::AfterSequenceNumber, Some(sequence), None);
+        }
+        match self.floor {
+            Checkpoint::At(position) => by(ShardIteratorType::AtSequenceNumber, Some(position.sequence), None),
+            Checkpoint::Latest if self.fresh => by(ShardIteratorType::Latest, None, None),
+            Checkpoint::Latest | Checkpoint::AtTimestamp if self.start.is_some() => {
+                by(ShardIteratorType::AtTimestamp, None, self.start)
+            }
+            Checkpoint::Latest => by(ShardIteratorType::Latest, None, None),
+            Checkpoint::TrimHorizon | Checkpoint::AtTimestamp | Checkpoint::ShardEnd => {
+                by(ShardIteratorType::TrimHorizon, None, None)
+            }
+        }
+    }
+
+    /// An iterator was had: LATEST is used up.
+    pub(crate) fn asked(&mut self) {
+        self.fresh = false;
+    }
+
+    /// Everything up to and including this Kinesis record was read.
+    pub(crate) fn advance(&mut self, sequence: SequenceNumber) {
+        self.read = Some(sequence);
+    }
+
+    /// Whether a record is still to be given.
+    pub(crate) fn wants(&self, position: Position) -> bool {
+        self.floor.is_before(position)
+    }
+
+    /// Goes back to after `checkpoint`.
+    pub(crate) fn rewind(&mut self, checkpoint: Checkpoint) {
+        self.floor = checkpoint;
+        self.read = None;
+        self.fresh = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(sequence: &str, sub_sequence: u64) -> Position {
+        Position { sequence: sequence.parse().unwrap(), sub_sequence }
+    }
+
+    #[test]
+    fn a_half_processed_aggregate_is_read_at_and_its_first_part_dropped() {
+        let cursor = Cursor::new(Checkpoint::At(at("7", 2)), None, false);
+        assert_eq!(cursor.request().kind, ShardIteratorType::AtSequenceNumber);
+        assert!(!cursor.wants(at("7", 2)));
+        assert!(cursor.wants(at("7", 3)) && cursor.wants(at("8", 0)));
+    }
+
+    #[test]
+    fn an_iterator_made_again_before_anything_was_read_is_still_at_the_checkpoint() {
+        let mut cursor = Cursor::new(Checkpoint::At(at("7", 2)), None, false);
+        cursor.asked();
+        assert_eq!(cursor.request().kind, ShardIteratorType::AtSequenceNumber);
+        cursor.advance("9".parse().unwrap());
+        assert_eq!(cursor.request().kind, ShardIteratorType::AfterSequenceNumber);
+    }
+
+    #[test]
+    fn latest_asked_a_second_time_is_the_stored_time() {
+        let start = Some(Timestamp::UNIX_EPOCH);
+        let mut cursor = Cursor::new(Checkpoint::Latest, start, true);
+        assert_eq!(cursor.request().kind, ShardIteratorType::Latest);
+        cursor.asked();
+        assert_eq!((cursor.request().kind, cursor.request().time), (ShardIteratorType::AtTimestamp, start));
+        assert_eq!(Cursor::new(Checkpoint::Latest, start, false).request().kind, ShardIteratorType::AtTimestamp);
+    }
+}

@@ -1,0 +1,249 @@
+//! A shard read by GetRecords, one reply ahead of its consumer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kinesink_aws::kinesis::Client;
+use kinesink_aws::kinesis::operation::get_records::GetRecordsError;
+use kinesink_aws::kinesis::primitives::DateTime;
+use kinesink_aws::{HttpResponse, SdkError, code, failure};
+use kinesink_core::{
+    Backoff, Budget, Checkpoint, Class, Failure, Read, Record, Records, ShardId, ShardReader, StreamName,
+};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use super::Cursor;
+use super::reply::{self, Child, Reply};
+use crate::metrics::Metrics;
+
+/// A reply is at most 10 MiB of data.
+const REPLY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Replies are kept near this size: large enough to cost little, small enough to share the budget.
+const REPLY_BYTES_AIM: usize = 2 * 1024 * 1024;
+const RECORDS_MAX: usize = 10_000;
+/// What a first request asks for, before the size of a record is known.
+const RECORDS_FIRST: usize = 1_000;
+const BACKOFF_BASE: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// What every reader of a consumer shares.
+#[derive(Debug, Clone)]
+pub(crate) struct ReaderSettings {
+    pub(crate) client: Client,
+    pub(crate) stream: StreamName,
+    pub(crate) budget: Budget,
+    /// The pause after a reply that reached the newest record.
+    pub(crate) idle: Duration,
+    pub(crate) metrics: Metrics,
+    pub(crate) seed: u64,
+}
+
+/// Reads one shard. Its one task fetches ahead and ends with the reader.
+#[derive(Debug)]
+pub(crate) struct PollingReader {
+    settings: ReaderSettings,
+    shard: ShardId,
+    /// Where the lease stood when this reader was made.
+    start: Cursor,
+    state: Option<State>,
+    fetching: JoinSet<(State, Result<Fetched, Failure>)>,
+    children: Arc<Mutex<Vec<Child>>>,
+    ended: bool,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    cursor: Cursor,
+    iterator: Option<String>,
+    /// The last reply reached the newest record.
+    at_tip: bool,
+    /// Bytes that a stored record took on average, overhead included.
+    record_bytes: Option<usize>,
+    backoff: Backoff,
+}
+
+impl State {
+    fn new(cursor: Cursor, seed: u64) -> Self {
+        let backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX, seed);
+        Self { cursor, iterator: None, at_tip: false, record_bytes: None, backoff }
+    }
+}
+
+#[derive(Debug)]
+enum Fetched {
+    Records(Records),
+    End(Records, Vec<Child>),
+}
+
+impl PollingReader {
+    /// `children` receives the shards that follow, before the end is given.
+    pub(crate) fn new(
+        settings: ReaderSettings,
+        shard: ShardId,
+        cursor: Cursor,
+        children: Arc<Mutex<Vec<Child>>>,
+    ) -> Self {
+        let start = State::new(cursor.clone(), settings.seed);
+        Self { settings, shard, start: cursor, state: Some(start), fetching: JoinSet::new(), children, ended: false }
+    }
+
+    fn fetch_ahead(&mut self) {
+        if let Some(state) = self.state.take() {
+            let fetch = Fetch { settings: self.settings.clone(), shard: self.shard.clone(), state };
+            self.fetching.spawn(fetch.run());
+        }
+    }
+}
+
+#[async_trait]
+impl ShardReader for PollingReader {
+    async fn next(&mut self) -> Result<Read, Failure> {
+        if self.ended {
+            return Ok(Read::ShardEnd);
+        }
+        self.fetch_ahead();
+        // Cancel safe: a finished fetch stays in the set until it is taken here.
+        let Some(joined) = self.fetching.join_next().await else {
+            return Err(Failure::fatal(format!("the fetch of shard {} is gone", self.shard)));
+        };
+        let (state, fetched) =
+            joined.map_err(|error| Failure::fatal(format!("the fetch of shard {} failed: {error}", self.shard)))?;
+        self.state = Some(state);
+        match fetched? {
+            Fetched::Records(records) => {
+                self.fetch_ahead();
+                Ok(Read::Records(records))
+            }
+            Fetched::End(records, children) => {
+                *self.children.lock().unwrap_or_else(PoisonError::into_inner) = children;
+                self.ended = true;
+                Ok(if records.records.is_empty() { Read::ShardEnd } else { Read::Records(records) })
+            }
+        }
+    }
+
+    fn rewind(&mut self, checkpoint: Checkpoint) {
+        // What is under way is given up; its memory goes back when the task is dropped.
+        self.fetching = JoinSet::new();
+        let mut cursor = self.start.clone();
+        cursor.rewind(checkpoint);
+        self.state = Some(State::new(cursor, self.settings.seed));
+        self.ended = false;
+    }
+}
+
+/// One reply, however often it has to be asked for.
+struct Fetch {
+    settings: ReaderSettings,
+    shard: ShardId,
+    state: State,
+}
+
+impl Fetch {
+    async fn run(mut self) -> (State, Result<Fetched, Failure>) {
+        if self.state.at_tip {
+            sleep(self.settings.idle).await;
+        }
+        loop {
+            match self.once().await {
+                Ok(fetched) => {
+                    self.state.backoff.reset();
+                    return (self.state, Ok(fetched));
+                }
+                Err(failure) if failure.class == Class::Transient => {
+                    let attempts = self.state.backoff.attempts() + 1;
+                    let wait = self.state.backoff.next_wait(failure.retry_after);
+                    self.settings.metrics.fetch_failed();
+                    if attempts == 1 {
+                        debug!(shard = %self.shard, %failure, ?wait, "fetching again");
+                    } else {
+                        warn!(shard = %self.shard, %failure, attempts, ?wait, "fetching again");
+                    }
+                    sleep(wait).await;
+                }
+                Err(failure) => return (self.state, Err(failure)),
+            }
+        }
+    }
+
+    async fn once(&mut self) -> Result<Fetched, Failure> {
+        let (limit, reserve_bytes) = self.size();
+        let mut reservation = self.settings.budget.reserve(reserve_bytes).await;
+        let iterator = match self.state.iterator.clone() {
+            Some(iterator) => iterator,
+            None => self.iterator().await?,
+        };
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let request = self.settings.client.get_records().shard_iterator(&iterator).limit(limit);
+        let output = match request.send().await {
+            Ok(output) => output,
+            Err(error) => return self.refused(&error),
+        };
+        let Reply { records, behind_latest_ms, next_iterator, children, stored } =
+            reply::read(output, &self.shard, &mut self.state.cursor)?;
+        let bytes: usize = records.iter().map(Record::memory_bytes).sum();
+        reservation.shrink_to(bytes);
+        if let Some(average) = bytes.checked_div(stored) {
+            self.state.record_bytes = Some(average.max(1));
+        }
+        self.settings.metrics.fetched(records.len(), bytes);
+        self.state.at_tip = behind_latest_ms == 0;
+        let ended = next_iterator.is_none();
+        if ended && children.is_empty() {
+            // A closed shard names its children; a reply that does not is not trusted. What it held is asked again.
+            self.state.iterator = None;
+            if records.is_empty() {
+                return Err(Failure::transient(format!("shard {} ended without naming its children", self.shard)));
+            }
+            return Ok(Fetched::Records(Records { records, behind_latest_ms, reservation }));
+        }
+        self.state.iterator = next_iterator;
+        let records = Records { records, behind_latest_ms, reservation };
+        Ok(if ended { Fetched::End(records, children) } else { Fetched::Records(records) })
+    }
+
+    /// How many records to ask for, and how many bytes to reserve for them.
+    fn size(&self) -> (usize, usize) {
+        match self.state.record_bytes {
+            None => (RECORDS_FIRST, REPLY_BYTES_MAX.min(self.settings.budget.total_bytes() / 4)),
+            Some(average) => {
+                let limit = (REPLY_BYTES_AIM / average).clamp(1, RECORDS_MAX);
+                // Half as much again, for records that are larger than those before.
+                (limit, (limit * average * 3 / 2).min(REPLY_BYTES_MAX))
+            }
+        }
+    }
+
+    fn refused(&mut self, error: &SdkError<GetRecordsError, HttpResponse>) -> Result<Fetched, Failure> {
+        let what = format!("shard {} of stream {}", self.shard, self.settings.stream);
+        match code(error) {
+            // Five minutes without a request, or a token that is no good any more: continue where memory says.
+            Some("ExpiredIteratorException") => self.state.iterator = None,
+            _ if matches!(error, SdkError::ServiceError(_)) => {}
+            // The reply was lost on its way; the same iterator gives it again.
+            _ => debug!(shard = %self.shard, "no reply"),
+        }
+        Err(failure("read", &what, error))
+    }
+
+    async fn iterator(&mut self) -> Result<String, Failure> {
+        let what = format!("shard {} of stream {}", self.shard, self.settings.stream);
+        let request = self.state.cursor.request();
+        let call = self
+            .settings
+            .client
+            .get_shard_iterator()
+            .stream_name(self.settings.stream.as_str())
+            .shard_id(self.shard.as_str())
+            .shard_iterator_type(request.kind)
+            .set_starting_sequence_number(request.sequence.map(|sequence| sequence.to_string()))
+            .set_timestamp(request.time.map(|time| DateTime::from_millis(time.as_millisecond())));
+        let reply = call.send().await.map_err(|error| failure("get an iterator of", &what, &error))?;
+        self.state.cursor.asked();
+        self.state.iterator = reply.shard_iterator;
+        self.state.iterator.clone().ok_or_else(|| Failure::transient(format!("no iterator came for {what}")))
+    }
+}

@@ -1,0 +1,205 @@
+//! A lease that this worker holds.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use kinesink_core::{Checkpoint, Failure, ShardId};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::row::{
+    self, CHECKPOINT, CHECKPOINT_OWNER, LeaseRow, OWNER, PENDING, PENDING_STATE, PENDING_SUB_SEQUENCE, START_MS,
+    SUB_SEQUENCE, SWITCHES,
+};
+use super::table::{Change, LeaseTable, WriteError};
+
+/// Why a write of a held lease did not happen.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum LeaseError {
+    /// Another worker has it, or it was not renewed in time: it is not held any more.
+    #[error("the lease is lost")]
+    Lost,
+    /// It may or may not have happened; the lease is still held.
+    #[error(transparent)]
+    Failed(Failure),
+}
+
+/// Proof that this worker holds a lease, as far as it knows. Its one owner: renewals and checkpoints are serialized
+/// here, because each is conditional on the counter that the one before has set.
+#[derive(Debug)]
+pub(crate) struct HeldLease {
+    table: LeaseTable,
+    shard: ShardId,
+    failover: Duration,
+    state: Mutex<State>,
+    lost: CancellationToken,
+}
+
+#[derive(Debug)]
+struct State {
+    row: LeaseRow,
+    /// When the last successful write was sent: from then on others count.
+    renewed: Instant,
+    /// The token of a write without an answer, which may have moved the counter.
+    unanswered: Option<String>,
+}
+
+impl HeldLease {
+    /// Takes a lease as it was observed. `start` is stored where the lease begins at LATEST or AT_TIMESTAMP and no
+    /// time is stored yet.
+    pub(crate) async fn take(
+        table: &LeaseTable,
+        observed: &LeaseRow,
+        worker: &str,
+        start: Timestamp,
+        failover: Duration,
+    ) -> Result<Self, LeaseError> {
+        let mut change = Change { set: vec![(OWNER, row::text(worker))], remove: vec![CHECKPOINT_OWNER] };
+        if observed.owner.as_deref().is_some_and(|owner| owner != worker) {
+            change.set.push((SWITCHES, row::number(observed.switches + 1)));
+        }
+        let has_no_position = matches!(observed.checkpoint, Checkpoint::Latest | Checkpoint::AtTimestamp);
+        if has_no_position && observed.start.is_none() {
+            change.set.push((START_MS, row::number(u64::try_from(start.as_millisecond()).unwrap_or(0))));
+        }
+        let sent = Instant::now();
+        let written = table.write(&observed.shard, observed.counter, &token(), &change).await;
+        match written {
+            Ok(row) => Ok(Self {
+                table: table.clone(),
+                shard: row.shard.clone(),
+                failover,
+                state: Mutex::new(State { row, renewed: sent, unanswered: None }),
+                lost: CancellationToken::new(),
+            }),
+            Err(WriteError::Overtaken(_)) => Err(LeaseError::Lost),
+            Err(WriteError::Failed(failure)) => Err(LeaseError::Failed(failure)),
+        }
+    }
+
+    pub(crate) fn shard(&self) -> &ShardId {
+        &self.shard
+    }
+
+    pub(crate) fn table(&self) -> &LeaseTable {
+        &self.table
+    }
+
+    /// Cancelled once the lease is lost; nothing may be sent from then on.
+    pub(crate) fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// The row as of the last write.
+    pub(crate) async fn row(&self) -> LeaseRow {
+        self.state.lock().await.row.clone()
+    }
+
+    /// Keeps the lease for another failover.
+    pub(crate) async fn renew(&self) -> Result<(), LeaseError> {
+        self.write(|_| Ok(Some(Change::default()))).await
+    }
+
+    /// Moves the checkpoint and clears what was prepared. To where it is already: nothing is written.
+    pub(crate) async fn checkpoint(&self, to: Checkpoint) -> Result<(), LeaseError> {
+        self.write(|row| {
+            if to == row.checkpoint && row.pending.is_none() {
+                return Ok(None);
+            }
+            not_backwards(&self.shard, row.checkpoint, to)?;
+            let set = vec![
+                (CHECKPOINT, row::text(to.sequence_text())),
+                (SUB_SEQUENCE, row::number(to.sub_sequence())),
+                (SWITCHES, row::number(0)),
+            ];
+            Ok(Some(Change { set, remove: vec![PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE] }))
+        })
+        .await
+    }
+
+    /// Announces a checkpoint with the application's state, without moving the present one.
+    pub(crate) async fn prepare(&self, to: Checkpoint, state: &Bytes) -> Result<(), LeaseError> {
+        self.write(|row| {
+            not_backwards(&self.shard, row.checkpoint, to)?;
+            let mut change = Change {
+                set: vec![
+                    (CHECKPOINT, row::text(row.checkpoint.sequence_text())),
+                    (SUB_SEQUENCE, row::number(row.checkpoint.sub_sequence())),
+                    (PENDING, row::text(to.sequence_text())),
+                    (PENDING_SUB_SEQUENCE, row::number(to.sub_sequence())),
+                ],
+                remove: Vec::new(),
+            };
+            if state.is_empty() {
+                change.remove.push(PENDING_STATE);
+            } else {
+                change.set.push((PENDING_STATE, row::binary(state.clone())));
+            }
+            Ok(Some(change))
+        })
+        .await
+    }
+
+    /// Gives the lease back, so that others need not wait for it to expire.
+    pub(crate) async fn release(&self) -> Result<(), LeaseError> {
+        let released =
+            self.write(|_| Ok(Some(Change { set: Vec::new(), remove: vec![OWNER, CHECKPOINT_OWNER] }))).await;
+        self.lost.cancel();
+        released
+    }
+
+    /// One counter write. Not cancel safe in its outcome, and safe to drop: the next write finds out.
+    async fn write<F>(&self, change: F) -> Result<(), LeaseError>
+    where
+        F: Fn(&LeaseRow) -> Result<Option<Change>, LeaseError>,
+    {
+        let mut state = self.state.lock().await;
+        loop {
+            if self.lost.is_cancelled() || state.renewed.elapsed() >= self.failover {
+                self.lost.cancel();
+                return Err(LeaseError::Lost);
+            }
+            let Some(change) = change(&state.row)? else { return Ok(()) };
+            let before = state.unanswered.take();
+            let sent = Instant::now();
+            let token = token();
+            state.unanswered = Some(token.clone());
+            let left = self.failover.saturating_sub(state.renewed.elapsed());
+            let written = timeout(left, self.table.write(&self.shard, state.row.counter, &token, &change)).await;
+            match written {
+                Ok(Ok(row)) => {
+                    *state = State { row, renewed: sent, unanswered: None };
+                    return Ok(());
+                }
+                Ok(Err(WriteError::Overtaken(Some(row)))) if before.is_some() && row.token == before => {
+                    // The write before this one did happen. What it changed is in the row; ours goes on top.
+                    *state = State { row: *row, renewed: state.renewed, unanswered: None };
+                }
+                Ok(Err(WriteError::Overtaken(_))) => {
+                    self.lost.cancel();
+                    return Err(LeaseError::Lost);
+                }
+                Ok(Err(WriteError::Failed(failure))) => return Err(LeaseError::Failed(failure)),
+                Err(_) => {
+                    self.lost.cancel();
+                    return Err(LeaseError::Lost);
+                }
+            }
+        }
+    }
+}
+
+fn token() -> String {
+    Uuid::new_v4().to_string()
+}
+
+fn not_backwards(shard: &ShardId, from: Checkpoint, to: Checkpoint) -> Result<(), LeaseError> {
+    if to >= from {
+        return Ok(());
+    }
+    let message = format!("cannot checkpoint {shard} at {to}: it stands at {from} and never moves backwards");
+    Err(LeaseError::Failed(Failure::fatal(message)))
+}

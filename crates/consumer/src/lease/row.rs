@@ -1,0 +1,215 @@
+//! A lease as a row of the lease table: the attributes that Java KCL writes and reads, and two of our own.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use kinesink_aws::dynamodb::primitives::Blob;
+use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_core::{Checkpoint, ShardId};
+
+pub(crate) const KEY: &str = "leaseKey";
+pub(crate) const OWNER: &str = "leaseOwner";
+pub(crate) const COUNTER: &str = "leaseCounter";
+pub(crate) const SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+pub(crate) const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
+pub(crate) const PARENTS: &str = "parentShardId";
+pub(crate) const CHILDREN: &str = "childShardIds";
+pub(crate) const STARTING_HASH_KEY: &str = "startingHashKey";
+pub(crate) const ENDING_HASH_KEY: &str = "endingHashKey";
+pub(crate) const CHECKPOINT_OWNER: &str = "checkpointOwner";
+pub(crate) const PENDING: &str = "pendingCheckpoint";
+pub(crate) const PENDING_SUB_SEQUENCE: &str = "pendingCheckpointSubSequenceNumber";
+pub(crate) const PENDING_STATE: &str = "pendingCheckpointState";
+const ENTITY_TYPE: &str = "entityType";
+/// Foreign to Java, which keeps it: set by each of our counter writes, so that a write whose answer was lost is known.
+pub(crate) const TOKEN: &str = "kinesink_token";
+/// Foreign to Java, which keeps it: where a lease that began at LATEST or AT_TIMESTAMP resumes, in epoch milliseconds.
+pub(crate) const START_MS: &str = "kinesink_start_ms";
+
+/// An item of the lease table.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// The range of hash keys of a shard, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HashRange {
+    pub(crate) first: u128,
+    pub(crate) last: u128,
+}
+
+/// A checkpoint that was announced and not committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) state: Option<Bytes>,
+}
+
+/// One lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaseRow {
+    pub(crate) shard: ShardId,
+    pub(crate) owner: Option<String>,
+    pub(crate) counter: u64,
+    pub(crate) switches: u64,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) parents: Vec<ShardId>,
+    pub(crate) hash_range: Option<HashRange>,
+    pub(crate) pending: Option<Pending>,
+    pub(crate) token: Option<String>,
+    pub(crate) start: Option<Timestamp>,
+}
+
+/// Which attribute of which row is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("row {row:?} has no valid attribute {attribute}: {why}")]
+pub(crate) struct RowError {
+    row: String,
+    attribute: &'static str,
+    why: String,
+}
+
+impl LeaseRow {
+    /// A lease that nobody has held.
+    pub(crate) fn new(
+        shard: ShardId,
+        checkpoint: Checkpoint,
+        parents: Vec<ShardId>,
+        hash_range: Option<HashRange>,
+    ) -> Self {
+        Self {
+            shard,
+            owner: None,
+            counter: 0,
+            switches: 0,
+            checkpoint,
+            parents,
+            hash_range,
+            pending: None,
+            token: None,
+            start: None,
+        }
+    }
+
+    /// Reads an item; `None` for the rows of other kinds that KCL 3.x keeps in the same table.
+    pub(crate) fn from_item(item: &Item) -> Result<Option<Self>, RowError> {
+        if item.get(ENTITY_TYPE).is_some_and(|kind| kind.as_s().is_ok_and(|kind| kind != "LEASE")) {
+            return Ok(None);
+        }
+        let row = item.get(KEY).and_then(|key| key.as_s().ok()).map_or("", String::as_str);
+        let reader = Reader { item, row };
+        let checkpoint = reader.checkpoint(CHECKPOINT, SUB_SEQUENCE)?;
+        let checkpoint = checkpoint.ok_or_else(|| reader.error(CHECKPOINT, "it is missing"))?;
+        // A state of a wrong type was written by a known quirk of Java and means nothing.
+        let state = item.get(PENDING_STATE).and_then(|state| state.as_b().ok());
+        let pending = reader.checkpoint(PENDING, PENDING_SUB_SEQUENCE)?;
+        Ok(Some(Self {
+            shard: row.parse().map_err(|error: kinesink_core::Error| reader.error(KEY, &error.to_string()))?,
+            owner: reader.text(OWNER).filter(|owner| !owner.is_empty()).map(str::to_owned),
+            counter: reader.number(COUNTER)?.ok_or_else(|| reader.error(COUNTER, "it is missing"))?,
+            switches: reader.number(SWITCHES)?.ok_or_else(|| reader.error(SWITCHES, "it is missing"))?,
+            checkpoint,
+            parents: reader.parents()?,
+            hash_range: reader.hash_range()?,
+            pending: pending.map(|checkpoint| Pending {
+                checkpoint,
+                state: state.map(|state| Bytes::copy_from_slice(state.as_ref())),
+            }),
+            token: reader.text(TOKEN).map(str::to_owned),
+            start: reader.start()?,
+        }))
+    }
+
+    /// The item that creates this lease: what every Java version needs, and no more.
+    pub(crate) fn to_item(&self) -> Item {
+        let mut item = Item::from([
+            (KEY.into(), text(self.shard.as_str())),
+            (COUNTER.into(), number(self.counter)),
+            (SWITCHES.into(), number(self.switches)),
+            (CHECKPOINT.into(), text(self.checkpoint.sequence_text())),
+            (SUB_SEQUENCE.into(), number(self.checkpoint.sub_sequence())),
+        ]);
+        if !self.parents.is_empty() {
+            item.insert(PARENTS.into(), shards(&self.parents));
+        }
+        // Java refuses to read a range of one value.
+        if let Some(range) = self.hash_range.filter(|range| range.first < range.last) {
+            item.insert(STARTING_HASH_KEY.into(), text(range.first.to_string()));
+            item.insert(ENDING_HASH_KEY.into(), text(range.last.to_string()));
+        }
+        item
+    }
+}
+
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+pub(crate) fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+pub(crate) fn binary(value: Bytes) -> AttributeValue {
+    AttributeValue::B(Blob::new(value))
+}
+
+/// The attribute that names the shards after an ended one, of which there is at least one.
+pub(crate) fn child_ids(children: &[ShardId]) -> (&'static str, AttributeValue) {
+    (CHILDREN, shards(children))
+}
+
+/// A string set. DynamoDB has no empty ones: leave the attribute out instead.
+fn shards(ids: &[ShardId]) -> AttributeValue {
+    AttributeValue::Ss(ids.iter().map(ToString::to_string).collect())
+}
+
+struct Reader<'a> {
+    item: &'a Item,
+    row: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    fn error(&self, attribute: &'static str, why: &str) -> RowError {
+        RowError { row: self.row.to_owned(), attribute, why: why.to_owned() }
+    }
+
+    fn text(&self, attribute: &'static str) -> Option<&'a str> {
+        self.item.get(attribute)?.as_s().ok().map(String::as_str)
+    }
+
+    fn number(&self, attribute: &'static str) -> Result<Option<u64>, RowError> {
+        let Some(value) = self.item.get(attribute) else { return Ok(None) };
+        let digits = value.as_n().map_err(|_| self.error(attribute, "it is not a number"))?;
+        digits.parse().map(Some).map_err(|_| self.error(attribute, "it is not a whole number from 0"))
+    }
+
+    fn checkpoint(&self, attribute: &'static str, sub: &'static str) -> Result<Option<Checkpoint>, RowError> {
+        let Some(sequence) = self.text(attribute) else { return Ok(None) };
+        let sub_sequence = self.number(sub)?.unwrap_or(0);
+        let checkpoint = Checkpoint::from_row(sequence, sub_sequence);
+        checkpoint.map(Some).map_err(|error| self.error(attribute, &error.to_string()))
+    }
+
+    fn parents(&self) -> Result<Vec<ShardId>, RowError> {
+        let Some(value) = self.item.get(PARENTS) else { return Ok(Vec::new()) };
+        let ids = value.as_ss().map_err(|_| self.error(PARENTS, "it is not a set of strings"))?;
+        let ids: Result<_, _> = ids.iter().map(|id| id.parse::<ShardId>()).collect();
+        ids.map_err(|error: kinesink_core::Error| self.error(PARENTS, &error.to_string()))
+    }
+
+    fn hash_range(&self) -> Result<Option<HashRange>, RowError> {
+        let (Some(first), Some(last)) = (self.text(STARTING_HASH_KEY), self.text(ENDING_HASH_KEY)) else {
+            return Ok(None);
+        };
+        let parse = |digits: &str, attribute| {
+            digits.parse().map_err(|_| self.error(attribute, "it is not a decimal number of 128 bits"))
+        };
+        Ok(Some(HashRange { first: parse(first, STARTING_HASH_KEY)?, last: parse(last, ENDING_HASH_KEY)? }))
+    }
+
+    fn start(&self) -> Result<Option<Timestamp>, RowError> {
+        let Some(milliseconds) = self.number(START_MS)? else { return Ok(None) };
+        let time = i64::try_from(milliseconds).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        time.map(Some).ok_or_else(|| self.error(START_MS, "it is not a time"))
+    }
+}

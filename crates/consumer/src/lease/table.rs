@@ -1,0 +1,200 @@
+//! The lease table in DynamoDB: every read and write, each write conditional.
+
+use std::time::Duration;
+
+use kinesink_aws::dynamodb::Client;
+use kinesink_aws::dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use kinesink_aws::dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValue, ScalarAttributeType,
+    TableStatus,
+};
+use kinesink_aws::{code, failure};
+use kinesink_core::{Failure, ShardId};
+use tokio::time::sleep;
+
+use super::row::{COUNTER, Item, KEY, LeaseRow, TOKEN, number, text};
+use crate::Error;
+
+const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
+/// KCL waits as long for a new table.
+const ACTIVE_POLLS_MAX: u32 = 600;
+const ACTIVE_POLL: Duration = Duration::from_secs(1);
+
+/// Why a conditional write did not happen.
+#[derive(Debug, Clone)]
+pub(crate) enum WriteError {
+    /// Somebody else has written since: the row as it is now, if it still is.
+    Overtaken(Option<Box<LeaseRow>>),
+    /// No answer or a refusal: it may or may not have happened.
+    Failed(Failure),
+}
+
+/// The lease table of one application. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseTable {
+    client: Client,
+    name: String,
+}
+
+/// What one counter write changes besides counter and token.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Change {
+    pub(crate) set: Vec<(&'static str, AttributeValue)>,
+    pub(crate) remove: Vec<&'static str>,
+}
+
+impl LeaseTable {
+    pub(crate) fn new(client: Client, name: impl Into<String>) -> Self {
+        Self { client, name: name.into() }
+    }
+
+    fn what(&self) -> String {
+        format!("lease table {}", self.name)
+    }
+
+    /// Creates the table if it is missing, on demand, and waits until it can be used.
+    pub(crate) async fn ensure(&self) -> Result<(), Failure> {
+        for _ in 0..ACTIVE_POLLS_MAX {
+            match self.client.describe_table().table_name(&self.name).send().await {
+                Ok(reply) => {
+                    let status = reply.table().and_then(|table| table.table_status());
+                    if matches!(status, Some(TableStatus::Active | TableStatus::Updating)) {
+                        return Ok(());
+                    }
+                }
+                Err(error) if code(&error) == Some("ResourceNotFoundException") => self.create_table().await?,
+                Err(error) => return Err(failure("describe", &self.what(), &error)),
+            }
+            sleep(ACTIVE_POLL).await;
+        }
+        Err(Failure::configuration(format!("{} did not become active; look at it in DynamoDB", self.what())))
+    }
+
+    async fn create_table(&self) -> Result<(), Failure> {
+        let broken = |error: kinesink_aws::dynamodb::error::BuildError| Failure::fatal(error.to_string());
+        let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash).build().map_err(broken)?;
+        let attribute = AttributeDefinition::builder().attribute_name(KEY).attribute_type(ScalarAttributeType::S);
+        let request = self
+            .client
+            .create_table()
+            .table_name(&self.name)
+            .key_schema(key)
+            .attribute_definitions(attribute.build().map_err(broken)?)
+            .billing_mode(BillingMode::PayPerRequest);
+        match request.send().await {
+            Ok(_) => Ok(()),
+            // Another worker was faster.
+            Err(error) if code(&error) == Some("ResourceInUseException") => Ok(()),
+            Err(error) => Err(failure("create", &self.what(), &error)),
+        }
+    }
+
+    /// Every lease. Rows of other kinds are skipped.
+    pub(crate) async fn scan(&self) -> Result<Vec<LeaseRow>, Error> {
+        let mut leases = Vec::new();
+        let mut from: Option<Item> = None;
+        loop {
+            let request = self.client.scan().table_name(&self.name).set_exclusive_start_key(from.take());
+            let reply = request.consistent_read(true).send().await;
+            let reply = reply.map_err(|error| Error::Start(failure("scan", &self.what(), &error)))?;
+            for item in reply.items() {
+                leases.extend(self.read(item)?);
+            }
+            from = reply.last_evaluated_key;
+            if from.is_none() {
+                return Ok(leases);
+            }
+        }
+    }
+
+    fn read(&self, item: &Item) -> Result<Option<LeaseRow>, Error> {
+        LeaseRow::from_item(item).map_err(|row| Error::Row { table: self.name.clone(), row: row.to_string() })
+    }
+
+    /// One lease, read consistently.
+    pub(crate) async fn get(&self, shard: &ShardId) -> Result<Option<LeaseRow>, Failure> {
+        let request = self.client.get_item().table_name(&self.name).key(KEY, text(shard.as_str()));
+        let reply = request.consistent_read(true).send().await;
+        let reply = reply.map_err(|error| failure("read", &format!("lease {shard} of {}", self.what()), &error))?;
+        match reply.item() {
+            Some(item) => self.read(item).map_err(|error| Failure::fatal(error.to_string())),
+            None => Ok(None),
+        }
+    }
+
+    /// Creates a lease. One that is there already is fine.
+    pub(crate) async fn create(&self, lease: &LeaseRow) -> Result<(), Failure> {
+        let request = self.client.put_item().table_name(&self.name).set_item(Some(lease.to_item()));
+        match request.condition_expression("attribute_not_exists(leaseKey)").send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
+            Err(error) => Err(failure("create", &format!("lease {} in {}", lease.shard, self.what()), &error)),
+        }
+    }
+
+    /// A write of the lease's holder, or of who takes it: conditional on `counter`, which it moves by one. `token`
+    /// marks the write, so that one whose answer was lost is recognized.
+    pub(crate) async fn write(
+        &self,
+        shard: &ShardId,
+        counter: u64,
+        token: &str,
+        change: &Change,
+    ) -> Result<LeaseRow, WriteError> {
+        let mut change = change.clone();
+        change.set.push((COUNTER, number(counter + 1)));
+        change.set.push((TOKEN, text(token)));
+        let request = self.update(shard, &change).condition_expression("#leaseCounter = :counter");
+        let request = request.expression_attribute_names("#leaseCounter", COUNTER);
+        let request = request.expression_attribute_values(":counter", number(counter));
+        match request.return_values(ReturnValue::AllNew).send().await {
+            Ok(reply) => match reply.attributes().map(|item| self.read(item)) {
+                Some(Ok(Some(row))) => Ok(row),
+                _ => Err(WriteError::Failed(Failure::transient(format!("{} sent no row back", self.what())))),
+            },
+            Err(error) if code(&error) == Some(CONDITION_FAILED) => self.read_back(shard, token).await,
+            Err(error) => {
+                let what = format!("lease {shard} in {}", self.what());
+                Err(WriteError::Failed(failure("write", &what, &error)))
+            }
+        }
+    }
+
+    /// A failed condition may be our own write, sent twice below us: its token tells.
+    async fn read_back(&self, shard: &ShardId, token: &str) -> Result<LeaseRow, WriteError> {
+        match self.get(shard).await {
+            Ok(Some(row)) if row.token.as_deref() == Some(token) => Ok(row),
+            Ok(row) => Err(WriteError::Overtaken(row.map(Box::new))),
+            Err(failure) => Err(WriteError::Failed(failure)),
+        }
+    }
+
+    /// Sets attributes that do not concern ownership, whoever holds the lease. A deleted lease is left deleted.
+    pub(crate) async fn annotate(&self, shard: &ShardId, change: &Change) -> Result<(), Failure> {
+        match self.update(shard, change).condition_expression("attribute_exists(leaseKey)").send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
+            Err(error) => Err(failure("write", &format!("lease {shard} in {}", self.what()), &error)),
+        }
+    }
+
+    fn update(&self, shard: &ShardId, change: &Change) -> UpdateItemFluentBuilder {
+        let mut request = self.client.update_item().table_name(&self.name).key(KEY, text(shard.as_str()));
+        let mut sets = Vec::new();
+        for (name, value) in &change.set {
+            sets.push(format!("#{name} = :{name}"));
+            request = request.expression_attribute_names(format!("#{name}"), *name);
+            request = request.expression_attribute_values(format!(":{name}"), value.clone());
+        }
+        let mut removes = Vec::new();
+        for name in &change.remove {
+            removes.push(format!("#{name}"));
+            request = request.expression_attribute_names(format!("#{name}"), *name);
+        }
+        let mut expression = format!("SET {}", sets.join(", "));
+        if !removes.is_empty() {
+            expression = format!("{expression} REMOVE {}", removes.join(", "));
+        }
+        request.update_expression(expression)
+    }
+}

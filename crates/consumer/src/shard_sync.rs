@@ -1,0 +1,241 @@
+//! Which leases a stream's shards need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kinesink_aws::kinesis::Client;
+use kinesink_aws::kinesis::types::{Shard as ListedShard, ShardFilter, ShardFilterType};
+use kinesink_aws::{code, failure};
+use kinesink_core::{Checkpoint, Failure, SequenceNumber, ShardId, StreamName};
+
+use crate::Start;
+use crate::lease::{HashRange, LeaseRow};
+
+/// A shard as ListShards says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShardInfo {
+    pub(crate) id: ShardId,
+    pub(crate) parents: Vec<ShardId>,
+    pub(crate) hash_range: HashRange,
+    pub(crate) first: SequenceNumber,
+    pub(crate) open: bool,
+}
+
+/// The shards of a stream. With `filter`, only those that a new application must read from `start`.
+pub(crate) async fn list(
+    client: &Client,
+    stream: &StreamName,
+    filter: Option<&Start>,
+) -> Result<Vec<ShardInfo>, Failure> {
+    let what = format!("stream {stream}");
+    let mut shards = Vec::new();
+    let mut next_token: Option<String> = None;
+    loop {
+        let request = client.list_shards();
+        let request = match next_token.take() {
+            Some(token) => request.next_token(token),
+            None => request.stream_name(stream.as_str()).set_shard_filter(filter.and_then(shard_filter)),
+        };
+        match request.send().await {
+            Ok(reply) => {
+                for shard in reply.shards() {
+                    shards.push(info(shard).map_err(|error| Failure::fatal(format!("cannot read {what}: {error}")))?);
+                }
+                next_token = reply.next_token;
+                if next_token.is_none() {
+                    return Ok(shards);
+                }
+            }
+            // A listing that took too long starts again.
+            Err(error) if code(&error) == Some("ExpiredNextTokenException") => shards.clear(),
+            Err(error) => return Err(failure("list the shards of", &what, &error)),
+        }
+    }
+}
+
+fn shard_filter(start: &Start) -> Option<ShardFilter> {
+    let filter = match start {
+        Start::Latest => ShardFilter::builder().r#type(ShardFilterType::AtLatest),
+        Start::TrimHorizon => ShardFilter::builder().r#type(ShardFilterType::AtTrimHorizon),
+        Start::AtTimestamp(time) => ShardFilter::builder()
+            .r#type(ShardFilterType::AtTimestamp)
+            .timestamp(kinesink_aws::kinesis::primitives::DateTime::from_millis(time.as_millisecond())),
+    };
+    filter.build().ok()
+}
+
+fn info(shard: &ListedShard) -> Result<ShardInfo, kinesink_core::Error> {
+    let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
+    let parents: Result<_, _> = parents.into_iter().flatten().map(str::parse).collect();
+    let range = shard.hash_key_range();
+    let hash_key = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or_default();
+    let sequence = shard.sequence_number_range();
+    Ok(ShardInfo {
+        id: shard.shard_id().parse()?,
+        parents: parents?,
+        hash_range: HashRange {
+            first: hash_key(range.map(|range| range.starting_hash_key())),
+            last: hash_key(range.map(|range| range.ending_hash_key())),
+        },
+        first: sequence.map_or(Ok(SequenceNumber::ZERO), |range| range.starting_sequence_number().parse())?,
+        open: sequence.is_none_or(|range| range.ending_sequence_number().is_none()),
+    })
+}
+
+/// The leases of a new application: one for each listed shard, whose ranges must cover every hash key once.
+///
+/// # Errors
+/// `None` where they do not: the stream was resharded while it was listed; list again.
+pub(crate) fn for_new_application(shards: &[ShardInfo], start: &Start) -> Option<Vec<LeaseRow>> {
+    let mut ranges: Vec<_> = shards.iter().map(|shard| shard.hash_range).collect();
+    ranges.sort();
+    let touch = |pair: &[HashRange]| matches!(pair, [a, b] if a.last.checked_add(1) == Some(b.first));
+    let whole = ranges.first()?.first == 0 && ranges.last()?.last == u128::MAX && ranges.windows(2).all(touch);
+    whole.then(|| in_creation_order(shards.iter().map(|shard| (shard, start.checkpoint()))))
+}
+
+/// The leases that a table which is not empty still lacks: each on the first level of the shard tree that has to be
+/// read. What is below is created when its parents end.
+///
+/// # Errors
+/// `None` where the listing contradicts itself (a parent still open beside its child); list again.
+pub(crate) fn for_known_application(
+    shards: &[ShardInfo],
+    leased: &BTreeSet<ShardId>,
+    start: &Start,
+) -> Option<Vec<LeaseRow>> {
+    let listed: BTreeMap<_, _> = shards.iter().map(|shard| (&shard.id, shard)).collect();
+    let parent_is_open = |shard: &ShardInfo| shard.parents.iter().any(|id| listed.get(id).is_some_and(|p| p.open));
+    if shards.iter().any(parent_is_open) {
+        return None;
+    }
+    let mut sync = Sync { listed: &listed, leased, start, covered: BTreeMap::new(), planned: BTreeMap::new() };
+    for shard in shards.iter().filter(|shard| shard.open && !leased.contains(&shard.id)) {
+        if !sync.is_covered(&shard.id).0 {
+            sync.planned.insert(shard.id.clone(), start.checkpoint());
+        }
+    }
+    let planned = sync.planned.iter().filter_map(|(id, checkpoint)| Some((*listed.get(id)?, *checkpoint)));
+    Some(in_creation_order(planned))
+}
+
+fn in_creation_order<'a>(shards: impl Iterator<Item = (&'a ShardInfo, Checkpoint)>) -> Vec<LeaseRow> {
+    let mut shards: Vec<_> = shards.collect();
+    shards.sort_by(|(a, _), (b, _)| (a.first, &a.id).cmp(&(b.first, &b.id)));
+    let lease = |(shard, checkpoint): (&ShardInfo, Checkpoint)| {
+        LeaseRow::new(shard.id.clone(), checkpoint, shard.parents.clone(), Some(shard.hash_range))
+    };
+    shards.into_iter().map(lease).collect()
+}
+
+/// The recursion of KCL's shard sync. For each shard: whether a lease above or at it will lead to it (covered), and
+/// whether reading has to start at it (marked).
+struct Sync<'a> {
+    listed: &'a BTreeMap<&'a ShardId, &'a ShardInfo>,
+    leased: &'a BTreeSet<ShardId>,
+    start: &'a Start,
+    covered: BTreeMap<ShardId, (bool, bool)>,
+    planned: BTreeMap<ShardId, Checkpoint>,
+}
+
+impl Sync<'_> {
+    fn is_covered(&mut self, id: &ShardId) -> (bool, bool) {
+        if let Some(known) = self.covered.get(id) {
+            return *known;
+        }
+        let Some(shard) = self.listed.get(id).copied() else { return (false, false) };
+        if self.leased.contains(id) {
+            self.covered.insert(id.clone(), (true, false));
+            return (true, false);
+        }
+        let parents: Vec<_> = shard.parents.iter().filter(|parent| self.listed.contains_key(parent)).collect();
+        let above: Vec<_> = parents.iter().map(|parent| (*parent, self.is_covered(parent))).collect();
+        let covered = above.iter().any(|(_, (covered, marked))| *covered || *marked);
+        if covered {
+            for (parent, (parent_covered, marked)) in &above {
+                if !self.leased.contains(*parent) {
+                    self.plan_parent(parent, *parent_covered || *marked, *marked);
+                }
+            }
+        }
+        let marked = !covered && !matches!(self.start, Start::Latest);
+        self.covered.insert(id.clone(), (covered, marked));
+        (covered, marked)
+    }
+
+    fn plan_parent(&mut self, parent: &ShardId, covered: bool, marked: bool) {
+        let planned = self.planned.contains_key(parent);
+        if !planned && covered && !marked {
+            return;
+        }
+        let from_the_oldest = covered && !matches!(self.start, Start::AtTimestamp(_));
+        let checkpoint = if from_the_oldest { Checkpoint::TrimHorizon } else { self.start.checkpoint() };
+        self.planned.insert(parent.clone(), checkpoint);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(number: u32, parents: &[u32], open: bool) -> ShardInfo {
+        let id = |number: &u32| format!("shardId-{number:012}").parse().unwrap();
+        ShardInfo {
+            id: id(&number),
+            parents: parents.iter().map(id).collect(),
+            hash_range: HashRange { first: 0, last: 1 },
+            first: number.to_string().parse().unwrap(),
+            open,
+        }
+    }
+
+    /// Merges 0+1 to 6, 2+3 to 7, 6+7 to 8; 5 splits into 9 and 10; 4 stays.
+    fn tree() -> Vec<ShardInfo> {
+        let mut shards: Vec<_> = (0..4).map(|number| shard(number, &[], false)).collect();
+        shards.push(shard(4, &[], true));
+        shards.push(shard(5, &[], false));
+        shards.push(shard(6, &[0, 1], false));
+        shards.push(shard(7, &[2, 3], false));
+        shards.push(shard(8, &[6, 7], true));
+        shards.push(shard(9, &[5], true));
+        shards.push(shard(10, &[5], true));
+        shards
+    }
+
+    fn planned(shards: &[ShardInfo], leased: &[u32], start: &Start) -> Vec<u32> {
+        let leased = leased.iter().map(|number| format!("shardId-{number:012}").parse().unwrap()).collect();
+        let leases = for_known_application(shards, &leased, start).unwrap();
+        leases.iter().map(|lease| lease.shard.as_str().trim_start_matches("shardId-").parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_worked_example_of_the_protocol() {
+        let time = Start::AtTimestamp(jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(planned(&tree(), &[4, 5, 7], &Start::Latest), [6]);
+        assert_eq!(planned(&tree(), &[4, 5, 7], &Start::TrimHorizon), [0, 1]);
+        assert_eq!(planned(&tree(), &[4, 5, 7], &time), [0, 1]);
+    }
+
+    #[test]
+    fn a_child_of_a_leased_parent_gets_its_lease_from_the_parents_end() {
+        let shards = [shard(0, &[], false), shard(1, &[0], true), shard(2, &[0], true)];
+        assert_eq!(planned(&shards, &[0], &Start::Latest), Vec::<u32>::new());
+        assert_eq!(planned(&shards, &[], &Start::Latest), [1, 2]);
+    }
+
+    #[test]
+    fn a_listing_with_an_open_parent_beside_its_child_is_not_trusted() {
+        let shards = [shard(0, &[], true), shard(1, &[0], true)];
+        assert_eq!(for_known_application(&shards, &BTreeSet::new(), &Start::Latest), None);
+    }
+
+    #[test]
+    fn ranges_that_leave_a_hole_are_not_trusted() {
+        let mut shards = vec![shard(0, &[], true), shard(1, &[], true)];
+        shards[0].hash_range = HashRange { first: 0, last: 9 };
+        shards[1].hash_range = HashRange { first: 10, last: u128::MAX };
+        assert_eq!(for_new_application(&shards, &Start::Latest).unwrap().len(), 2);
+        shards[1].hash_range.first = 11;
+        assert_eq!(for_new_application(&shards, &Start::Latest), None);
+        assert_eq!(for_new_application(&[], &Start::Latest), None);
+    }
+}

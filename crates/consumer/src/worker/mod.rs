@@ -1,0 +1,262 @@
+//! The loop of a worker: sync, take, renew, run, release.
+//!
+//! - `shard`: the run of one held shard
+
+mod shard;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt as _};
+use jiff::SignedDuration;
+use kinesink_core::{Backoff, Class, Clock, Failure, ShardId};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
+
+use self::shard::ShardRun;
+use crate::fetch::ReaderSettings;
+use crate::lease::assignment::{Observations, to_take};
+use crate::lease::{HeldLease, LeaseError, LeaseRow, LeaseTable};
+use crate::metrics::Metrics;
+use crate::{Error, Finished, ShardHandler, Start, shard_sync};
+
+/// Attempts before the first record; afterwards everything transient is tried without end.
+const START_ATTEMPTS_MAX: u32 = 6;
+/// A stream that is being resharded shows a listing that does not fit together for a moment.
+const LISTINGS_MAX: u32 = 30;
+const LISTING_PAUSE: Duration = Duration::from_secs(1);
+/// KCL's maxLeaseRenewalThreads.
+const RENEWALS_AT_ONCE: usize = 20;
+/// A stored start time is so much earlier than our clock says, which may be ahead of the service's.
+const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
+
+/// One worker of an application.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: String,
+    pub(crate) table: LeaseTable,
+    pub(crate) reader: ReaderSettings,
+    pub(crate) start: Start,
+    pub(crate) failover: Duration,
+    pub(crate) shard_sync: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+}
+
+/// The leases that are held now, shared with the renewer.
+#[derive(Debug, Clone, Default)]
+struct Held(Arc<Mutex<BTreeMap<ShardId, Arc<HeldLease>>>>);
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ShardId, Arc<HeldLease>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<HeldLease>> {
+        self.lock().values().cloned().collect()
+    }
+}
+
+/// What ended: the shard's id, and how.
+type Ended = (ShardId, Result<Finished, Failure>);
+
+impl Worker {
+    pub(crate) async fn run(
+        &self,
+        handler: Arc<dyn ShardHandler>,
+        drain: CancellationToken,
+        abort: CancellationToken,
+    ) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = abort.cancelled() => return Ok(()),
+            () = drain.cancelled() => return Ok(()),
+            prepared = self.prepare() => prepared?,
+        }
+        tokio::select! {
+            biased;
+            () = abort.cancelled() => Ok(()),
+            done = self.drive(handler, drain) => done,
+        }
+    }
+
+    /// Table, stream and leases are there, or it is known why not.
+    async fn prepare(&self) -> Result<(), Error> {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2), self.reader.seed);
+        loop {
+            let prepared = async {
+                // The stream first: without it no table should be made.
+                shard_sync::list(&self.reader.client, &self.reader.stream, None).await.map_err(Error::Start)?;
+                self.table.ensure().await.map_err(Error::Start)?;
+                self.sync_shards().await
+            };
+            match prepared.await {
+                Err(Error::Start(failure))
+                    if failure.class == Class::Transient && backoff.attempts() + 1 < START_ATTEMPTS_MAX =>
+                {
+                    debug!(%failure, "starting again");
+                    sleep(backoff.next_wait(failure.retry_after)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Creates the leases that the table lacks.
+    async fn sync_shards(&self) -> Result<(), Error> {
+        let (client, stream) = (&self.reader.client, &self.reader.stream);
+        let leases = self.table.scan().await?;
+        for _ in 0..LISTINGS_MAX {
+            let missing = if leases.is_empty() {
+                let shards = shard_sync::list(client, stream, Some(&self.start)).await.map_err(Error::Start)?;
+                shard_sync::for_new_application(&shards, &self.start)
+            } else {
+                let shards = shard_sync::list(client, stream, None).await.map_err(Error::Start)?;
+                let leased = leases.iter().map(|lease| lease.shard.clone()).collect();
+                shard_sync::for_known_application(&shards, &leased, &self.start)
+            };
+            if let Some(missing) = missing {
+                for lease in &missing {
+                    self.table.create(lease).await.map_err(Error::Start)?;
+                    info!(shard = %lease.shard, checkpoint = %lease.checkpoint, "lease created");
+                }
+                return Ok(());
+            }
+            sleep(LISTING_PAUSE).await;
+        }
+        let message = format!("the shards of stream {stream} do not fit together; look at it with list-shards");
+        Err(Error::Start(Failure::transient(message)))
+    }
+
+    async fn drive(&self, handler: Arc<dyn ShardHandler>, drain: CancellationToken) -> Result<(), Error> {
+        let held = Held::default();
+        // Dropped with this future, and with it the renewals.
+        let mut renewer = JoinSet::new();
+        renewer.spawn(renew_all(held.clone(), self.failover, self.metrics.clone()));
+        let mut shards: JoinSet<Ended> = JoinSet::new();
+        let mut observations = Observations::default();
+        let mut scans = interval((self.failover / 3).min(Duration::from_secs(5)));
+        scans.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut syncs = interval(self.shard_sync);
+        syncs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        syncs.reset();
+        loop {
+            let draining = drain.is_cancelled();
+            if draining && shards.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = drain.cancelled(), if !draining => {}
+                Some(ended) = shards.join_next() => {
+                    let (shard, ended) = ended.map_err(|error| {
+                        Error::Running(Failure::fatal(format!("the task of a shard failed: {error}")))
+                    })?;
+                    held.lock().remove(&shard);
+                    self.metrics.holds(held.lock().len());
+                    match ended {
+                        // Its children, or the lease of a dead owner, may be free now.
+                        Ok(finished) => { info!(%shard, ?finished, "shard finished"); scans.reset_immediately(); }
+                        Err(failure) => return Err(Error::Running(failure)),
+                    }
+                }
+                _ = scans.tick(), if !draining => {
+                    self.take(&handler, &drain, &held, &mut shards, &mut observations).await;
+                }
+                _ = syncs.tick(), if !draining => {
+                    if let Err(error) = self.sync_shards().await {
+                        warn!(%error, "shards not synchronized; trying again later");
+                    }
+                }
+            }
+        }
+    }
+
+    /// One look at the table, and the leases that are free.
+    async fn take(
+        &self,
+        handler: &Arc<dyn ShardHandler>,
+        drain: &CancellationToken,
+        held: &Held,
+        shards: &mut JoinSet<Ended>,
+        observations: &mut Observations,
+    ) {
+        let leases = match self.table.scan().await {
+            Ok(leases) => leases,
+            Err(error) => return error!(%error, "leases not read; trying again"),
+        };
+        observations.note(&leases, Instant::now());
+        let held_now: BTreeSet<ShardId> = held.lock().keys().cloned().collect();
+        for observed in to_take(&leases, &held_now, &self.id, observations, self.failover, Instant::now()) {
+            match HeldLease::take(&self.table, observed, &self.id, self.start_time(), self.failover).await {
+                Ok(lease) => {
+                    info!(shard = %observed.shard, checkpoint = %observed.checkpoint, "lease taken");
+                    let lease = Arc::new(lease);
+                    held.lock().insert(observed.shard.clone(), Arc::clone(&lease));
+                    let run = self.shard_run(handler, drain, lease, observed);
+                    let span = info_span!("lease", shard = %observed.shard, lease_owner = self.id);
+                    shards.spawn(run.run().instrument(span));
+                }
+                Err(LeaseError::Lost) => debug!(shard = %observed.shard, "another worker was faster"),
+                Err(LeaseError::Failed(failure)) => warn!(shard = %observed.shard, %failure, "lease not taken"),
+            }
+        }
+        self.metrics.holds(held.lock().len());
+    }
+
+    /// What a lease without a position stores as its start.
+    fn start_time(&self) -> jiff::Timestamp {
+        match self.start {
+            Start::AtTimestamp(time) => time,
+            Start::Latest | Start::TrimHorizon => {
+                self.clock.now().checked_sub(CLOCK_SKEW_MAX).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+            }
+        }
+    }
+
+    fn shard_run(
+        &self,
+        handler: &Arc<dyn ShardHandler>,
+        drain: &CancellationToken,
+        lease: Arc<HeldLease>,
+        observed: &LeaseRow,
+    ) -> ShardRun {
+        ShardRun {
+            lease,
+            // The time was stored just now, so LATEST is still what was asked for.
+            fresh: observed.start.is_none(),
+            handler: Arc::clone(handler),
+            drain: drain.clone(),
+            reader: self.reader.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// Renews every held lease, three times per failover. Never ends by itself.
+async fn renew_all(held: Held, failover: Duration, metrics: Metrics) {
+    let mut ticks = interval(failover / 3);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        stream::iter(held.all())
+            .for_each_concurrent(RENEWALS_AT_ONCE, |lease| {
+                let metrics = metrics.clone();
+                async move {
+                    match lease.renew().await {
+                        Ok(()) => {}
+                        Err(LeaseError::Lost) => {
+                            metrics.lost();
+                            warn!(shard = %lease.shard(), "lease lost");
+                        }
+                        Err(LeaseError::Failed(failure)) => {
+                            warn!(shard = %lease.shard(), %failure, "lease not renewed; trying again");
+                        }
+                    }
+                }
+            })
+            .await;
+    }
+}
