@@ -1,0 +1,261 @@
+//! The file as it is written. The comments here are the descriptions of `docs/config.md`.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// The version of the format that this program reads.
+pub(super) const VERSION: i64 = 1;
+
+// Defaults stand here once, as they would be written: for reading a file and for the reference.
+pub(super) const MEMORY: &str = "256MiB";
+pub(super) const START: &str = "trim-horizon";
+pub(super) const FETCH: &str = "polling";
+pub(super) const IDLE: &str = "1s";
+pub(super) const FAILOVER: &str = "10s";
+pub(super) const RECORDS: u64 = 10_000;
+pub(super) const BYTES: &str = "64MiB";
+pub(super) const AGE: &str = "60s";
+pub(super) const LISTEN: &str = "127.0.0.1:9464";
+pub(super) const GRACE: &str = "30s";
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    /// Version of the file's format. This program reads version 1.
+    #[serde(rename = "version")]
+    #[schemars(with = "u32", extend("x-type" = "`1`"))]
+    _version: i64,
+    /// Name of the application, and of its lease table in DynamoDB, as in the KCL: 3 to 255 of `a-z A-Z 0-9 _ . -`.
+    #[schemars(with = "String")]
+    pub(super) app: Spanned<String>,
+    /// Bytes of records that may be in memory at once, over all shards.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "size", "default" = MEMORY))]
+    pub(super) memory: Option<Spanned<Size>>,
+    /// The stream to read.
+    pub(super) source: RawSource,
+    /// Which records go on. Without it, all do.
+    #[serde(default)]
+    #[schemars(with = "RawFilter")]
+    pub(super) filter: Option<RawFilter>,
+    /// What becomes of a record. Without it, its bytes go on as they are and nothing is parsed.
+    #[serde(default)]
+    #[schemars(with = "RawTransform")]
+    pub(super) transform: Option<RawTransform>,
+    /// Who reads which shard, as rows that the KCL understands.
+    #[serde(default)]
+    pub(super) lease: RawLease,
+    /// When a window is closed and sent: at the first of these limits.
+    #[serde(default)]
+    pub(super) buffer: RawBuffer,
+    /// A destination. At least one; a window's checkpoint moves when every sink has it.
+    #[serde(default)]
+    #[schemars(with = "Vec<RawSink>")]
+    pub(super) sink: Vec<Spanned<RawSink>>,
+    /// Where records go that cannot be transformed or delivered, as JSON with the reason. Without it, such a record
+    /// halts its shard and the others go on.
+    #[serde(default)]
+    #[schemars(with = "RawDeadLetter")]
+    pub(super) dead_letter: Option<RawDeadLetter>,
+    /// Serves `/metrics`, `/healthz` and `/readyz`. Without it, nothing listens.
+    #[serde(default)]
+    #[schemars(with = "RawMetrics")]
+    pub(super) metrics: Option<RawMetrics>,
+    /// How a run ends.
+    #[serde(default)]
+    pub(super) drain: RawDrain,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSource {
+    /// The stream's name.
+    #[schemars(with = "String")]
+    pub(super) stream: Spanned<String>,
+    /// The stream's region. Without it, that of the environment or the AWS profile.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) region: Option<Spanned<String>>,
+    /// Where to start in a shard that has no checkpoint yet: at its oldest record, after its newest, or at a time in
+    /// RFC 3339.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "`\"trim-horizon\"`, `\"latest\"` or a time", "default" = START))]
+    pub(super) start: Option<Spanned<String>>,
+    /// How records are fetched. Only polling is built yet.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "`\"polling\"`", "default" = FETCH))]
+    pub(super) fetch: Option<Spanned<String>>,
+    /// Pause between two requests to a shard that had nothing new. At least `200ms`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = IDLE))]
+    pub(super) idle: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFilter {
+    /// A pattern in the syntax of Lambda's event filters, as a table; or a list of patterns of which one must match.
+    #[schemars(with = "String", extend("x-type" = "table or list of tables"))]
+    pub(super) pattern: Spanned<toml::Value>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTransform {
+    /// A jq program. Each of its outputs becomes a record of its own; with none, the record is dropped.
+    #[schemars(with = "String")]
+    pub(super) jq: Spanned<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLease {
+    /// How long a lease lives without being renewed. Must equal that of other workers of the application, in Java too.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = FAILOVER))]
+    pub(super) failover: Option<Spanned<String>>,
+    /// This worker's name. Without it, a new one at each start.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) worker_id: Option<Spanned<String>>,
+    /// The lease table's name, where it is not the application's.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) table: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBuffer {
+    /// Records in a window.
+    #[serde(default)]
+    #[schemars(with = "u64", extend("default" = RECORDS))]
+    pub(super) records: Option<Spanned<u64>>,
+    /// Bytes in a window. No more than `memory`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "size", "default" = BYTES))]
+    pub(super) bytes: Option<Spanned<Size>>,
+    /// How long a window's first record waits at most.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = AGE))]
+    pub(super) age: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSink {
+    /// The kind of destination: `s3` is S3, a service that speaks like it, or a directory.
+    #[serde(rename = "type")]
+    #[schemars(with = "String", extend("x-type" = "`\"s3\"`"))]
+    pub(super) kind: Spanned<String>,
+    /// The sink's name in logs and metrics. Without it, its type; a second of a type needs one.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) name: Option<Spanned<String>>,
+    /// `s3://bucket/prefix` or `file:///absolute/directory`.
+    #[schemars(with = "String")]
+    pub(super) url: Spanned<String>,
+    /// How records stand in an object.
+    #[serde(default)]
+    pub(super) format: Format,
+    /// How an object is compressed.
+    #[serde(default)]
+    pub(super) compression: Compression,
+    /// Another service that speaks S3, such as `http://127.0.0.1:9000`.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) endpoint: Option<Spanned<String>>,
+    /// The bucket's region, where it is not the stream's.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) region: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDeadLetter {
+    /// `s3://bucket/prefix` or `file:///absolute/directory`; not that of a sink.
+    #[schemars(with = "String")]
+    pub(super) url: Spanned<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMetrics {
+    /// Address and port. A port of 0 takes a free one, which the log names.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "address:port", "default" = LISTEN))]
+    pub(super) listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDrain {
+    /// After the first SIGINT or SIGTERM: how long sending and checkpointing what was read may take.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = GRACE))]
+    pub(super) grace: Option<Spanned<String>>,
+}
+
+/// How records stand in an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// A line for each record.
+    #[default]
+    Ndjson,
+    /// The records' bytes one after the other, nothing between.
+    Raw,
+}
+
+/// How an object is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Gzip.
+    Gzip,
+}
+
+/// A number of bytes, as a number or as text with a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Size {
+    Bytes(u64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizeVisitor;
+
+        impl Visitor<'_> for SizeVisitor {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"64MiB\", or a number of bytes")
+            }
+
+            fn visit_u64<E>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size::Bytes(bytes))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<Size, E> {
+                u64::try_from(bytes)
+                    .map(Size::Bytes)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(bytes), &self))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Size, E> {
+                Ok(Size::Text(text.into()))
+            }
+        }
+
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}

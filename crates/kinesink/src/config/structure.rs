@@ -1,0 +1,144 @@
+//! Text to [`RawConfig`]: syntax, version, unknown and missing keys, types. The first mistake is the only one told,
+//! because what follows from it would be noise.
+
+use std::ops::Range;
+
+use serde::Deserialize as _;
+use toml::de::{DeTable, DeValue};
+
+use super::error::Mistake;
+use super::raw::{RawConfig, VERSION};
+use super::values::nearest;
+
+/// Reads the file's structure.
+pub(super) fn read(text: &str) -> Result<RawConfig, Mistake> {
+    let table = DeTable::parse(text).map_err(|error| {
+        let span = error.span().unwrap_or_default();
+        Mistake::new(format!("not TOML: {}", error.message()), span, "here")
+            .hint("a line is `key = value` or a `[heading]`; text stands in quotes")
+    })?;
+    check_version(table.get_ref())?;
+    let places = table.get_ref().clone();
+    RawConfig::deserialize(toml::Deserializer::from(table)).map_err(|error| explain(&error, &places))
+}
+
+/// The key whose name or value is at `span`, with dots: `source.stream`.
+pub(super) fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
+    for (key, value) in table {
+        let below = match value.get_ref() {
+            _ if key.span() == *span || value.span() == *span => {
+                return Some(key.get_ref().to_string());
+            }
+            DeValue::Table(table) => key_at(table, span),
+            DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
+                DeValue::Table(table) => key_at(table, span),
+                _ => None,
+            }),
+            _ => None,
+        };
+        if let Some(below) = below {
+            return Some(format!("{}.{below}", key.get_ref()));
+        }
+    }
+    None
+}
+
+/// Where the value of `key` stands, such as `transform.jq`.
+pub(super) fn span_of(text: &str, key: &str) -> Option<Range<usize>> {
+    let root = DeTable::parse(text).ok()?;
+    let (mut table, mut span) = (root.get_ref(), None);
+    for part in key.split('.') {
+        let value = table.get(part)?;
+        span = Some(value.span());
+        if let DeValue::Table(below) = value.get_ref() {
+            table = below;
+        }
+    }
+    span
+}
+
+/// Before anything else is read: a newer file may hold keys that we do not know.
+fn check_version(table: &DeTable<'_>) -> Result<(), Mistake> {
+    let Some(version) = table.get("version") else {
+        return Err(Mistake::new("missing key `version`", 0..0, "the file starts here")
+            .hint(format!("make `version = {VERSION}` the first line")));
+    };
+    let number = match version.get_ref() {
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).ok(),
+        _ => None,
+    };
+    match number {
+        Some(VERSION) => Ok(()),
+        Some(number) if number > VERSION => Err(Mistake::new(
+            format!("`version` is {number}, but this program reads only version {VERSION}"),
+            version.span(),
+            "newer than this program",
+        )
+        .hint("this file was written for a newer kinesink: upgrade to it, or write the file in the older format")),
+        _ => Err(Mistake::new("`version` is not a version of this file's format", version.span(), "not a version")
+            .hint(format!("write `version = {VERSION}`"))),
+    }
+}
+
+/// Turns serde's message into one about keys.
+fn explain(error: &toml::de::Error, table: &DeTable<'_>) -> Mistake {
+    let message = error.message();
+    let span = error.span().unwrap_or_default();
+    let key = key_at(table, &span).unwrap_or_else(|| "the file".into());
+    let (found, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let words: Vec<&str> = quoted(expected).collect();
+    if let Some(unknown) = found.strip_prefix("unknown field ").and_then(|name| quoted(name).next()) {
+        let hint = match nearest(unknown, words.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known keys here: {}", list(&words)),
+        };
+        return Mistake::new(format!("unknown key `{key}`"), span, "not known here").hint(hint);
+    }
+    if let Some(missing) = found.strip_prefix("missing field ").and_then(|name| quoted(name).next()) {
+        let inside = key_at(table, &span).map(|table| format!(" in `{table}`")).unwrap_or_default();
+        let hint = match missing {
+            "source" => "add `[source]` and below it `stream = \"...\"`".into(),
+            _ => format!("add `{missing} = ...`"),
+        };
+        return Mistake::new(format!("missing key `{missing}`{inside}"), span, "missing in this table").hint(hint);
+    }
+    if let Some(unknown) = found.strip_prefix("unknown variant ").and_then(|name| quoted(name).next()) {
+        return not_one_of(&key, unknown, &words, span);
+    }
+    let found = match found.split_once(": ").map_or(found, |(_, found)| found) {
+        "map" => "a table",
+        other => other,
+    };
+    let (wanted, hint) = in_words(expected, key.rsplit('.').next().unwrap_or_default());
+    Mistake::new(format!("`{key}` must be {wanted}, not {found}"), span, "wrong type").hint(hint)
+}
+
+/// A word that is not among those allowed.
+pub(super) fn not_one_of(key: &str, found: &str, allowed: &[&str], span: Range<usize>) -> Mistake {
+    let near = nearest(found, allowed.iter().copied()).map(|near| format!("did you mean \"{near}\"? "));
+    let allowed: Vec<String> = allowed.iter().map(|word| format!("\"{word}\"")).collect();
+    Mistake::new(format!("`{key}` cannot be {found:?}"), span, "not allowed").hint(format!(
+        "{}allowed: {}",
+        near.unwrap_or_default(),
+        allowed.join(", ")
+    ))
+}
+
+/// What serde expected, as someone who writes TOML says it, and how that is written.
+fn in_words<'a>(expected: &'a str, key: &str) -> (&'a str, String) {
+    match expected {
+        "u64" | "i64" => ("a whole number from 0", format!("write `{key} = 1000`")),
+        "a sequence" => ("a list of tables", format!("begin each entry with `[[{key}]]`")),
+        "a string" => ("text", format!("write `{key} = \"...\"`")),
+        other if other.starts_with("struct ") => ("a table", format!("write `[{key}]` and its keys below")),
+        other => (other, "docs/config.md has the form of every key".into()),
+    }
+}
+
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}

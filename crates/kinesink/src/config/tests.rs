@@ -1,0 +1,185 @@
+//! Good files, bad files as the user sees them, and the reference.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kinesink_sinks::Location;
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use serde_json::json;
+
+use super::{Compression, Config, ConfigError, EXAMPLE, Format, Start, reference};
+
+const MINIMAL: &str = "\
+version = 1
+app = \"orders\"
+[source]
+stream = \"orders\"
+[[sink]]
+type = \"s3\"
+url = \"file:///var/orders\"
+";
+
+/// Compares with the file, or writes it where `UPDATE_GOLDEN=1`.
+#[expect(clippy::disallowed_methods, reason = "a test's switch, read nowhere else")]
+fn golden(path: &Path, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        actual == expected,
+        "{} is stale: run `UPDATE_GOLDEN=1 cargo test -p kinesink config`, and read the difference\n{actual}",
+        path.display()
+    );
+}
+
+fn rendered(error: &ConfigError) -> String {
+    let mut text = String::new();
+    GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+        .with_width(100)
+        .render_report(&mut text, error)
+        .unwrap();
+    text.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let config = Config::parse(MINIMAL, "orders.toml").unwrap();
+    assert_eq!((config.app.as_str(), config.lease.table.as_str()), ("orders", "orders"));
+    assert_eq!(config.memory_bytes, 256 << 20);
+    assert_eq!((config.source.region, config.source.start), (None, Start::TrimHorizon));
+    assert_eq!(config.source.idle, Duration::from_secs(1));
+    assert_eq!((config.patterns.len(), config.jq), (0, None));
+    assert_eq!((config.lease.failover, config.lease.worker_id), (Duration::from_secs(10), None));
+    assert_eq!((config.buffer.records, config.buffer.bytes), (10_000, 64 << 20));
+    assert_eq!(config.buffer.age, Duration::from_secs(60));
+    assert_eq!(config.sinks.len(), 1);
+    assert_eq!(config.sinks[0].name, "s3");
+    assert_eq!(config.sinks[0].url, Location::Directory("/var/orders".into()));
+    assert_eq!((config.sinks[0].format, config.sinks[0].compression), (Format::Ndjson, Compression::None));
+    assert_eq!((config.dead_letter, config.metrics_listen), (None, None));
+    assert_eq!(config.drain_grace, Duration::from_secs(30));
+}
+
+const EVERY_KEY: &str = r#"
+version = 1
+app = "orders-app"
+memory = 64_000_000
+source = { stream = "orders", region = "eu-west-1", start = "2026-01-31T08:00:00Z", idle = "500ms" }
+filter.pattern = [{ data = { a = [1, 2.5, true, { prefix = "x" }] } }, { data = { b = ["c"] } }]
+transform.jq = ".a"
+lease = { failover = "20s", worker_id = "me", table = "leases" }
+buffer = { records = 5, bytes = "1MiB", age = "2m" }
+metrics = {}
+drain.grace = "1h"
+[[sink]]
+type = "s3"
+name = "one"
+url = "s3://my-bucket/a"
+format = "raw"
+compression = "gzip"
+endpoint = "http://127.0.0.1:9000"
+region = "us-east-1"
+[[sink]]
+type = "s3"
+url = "s3://my-bucket/b"
+[dead_letter]
+url = "file:///var/dead"
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let config = Config::parse(EVERY_KEY, "orders.toml").unwrap();
+    assert_eq!(config.memory_bytes, 64_000_000);
+    assert_eq!(config.source.start, Start::At("2026-01-31T08:00:00Z".parse().unwrap()));
+    assert_eq!(config.source.idle, Duration::from_millis(500));
+    assert_eq!(
+        config.patterns,
+        [json!({"data": {"a": [1, 2.5, true, {"prefix": "x"}]}}), json!({"data": {"b": ["c"]}})]
+    );
+    assert_eq!(config.jq.as_deref(), Some(".a"));
+    assert_eq!(config.lease.failover, Duration::from_secs(20));
+    assert_eq!((config.lease.worker_id.as_deref(), config.lease.table.as_str()), (Some("me"), "leases"));
+    assert_eq!((config.buffer.records, config.buffer.bytes), (5, 1 << 20));
+    assert_eq!(config.buffer.age, Duration::from_secs(120));
+    assert_eq!(config.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
+    assert_eq!(config.drain_grace, Duration::from_secs(3600));
+}
+
+#[test]
+fn every_key_of_a_sink_is_read() {
+    let config = Config::parse(EVERY_KEY, "orders.toml").unwrap();
+    let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let regions: Vec<Option<&str>> = config.sinks.iter().map(|sink| sink.region.as_deref()).collect();
+    assert_eq!((names, regions), (vec!["one", "s3"], vec![Some("us-east-1"), Some("eu-west-1")]));
+    assert_eq!((config.sinks[0].format, config.sinks[0].compression), (Format::Raw, Compression::Gzip));
+    assert_eq!(config.sinks[0].endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+    assert_eq!(config.dead_letter.unwrap().url, Location::Directory("/var/dead".into()));
+}
+
+#[test]
+fn a_small_memory_lowers_the_default_of_a_window() {
+    let config = Config::parse(&format!("memory = \"32MiB\"\n{MINIMAL}"), "orders.toml").unwrap();
+    assert_eq!(config.buffer.bytes, 32 << 20);
+}
+
+/// Mistakes as (title, what to replace in the minimal file, by what).
+const MISTAKES: [(&str, &str, &str); 22] = [
+    ("unknown section", "[source]", "[sorce]"),
+    ("unknown key", "stream =", "steam ="),
+    ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
+    ("wrong type", "\"orders\"\n[[", "3\n[["),
+    ("table that is not one", "[source]\nstream = \"orders\"", "source = \"orders\""),
+    ("sink without double brackets", "[[sink]]", "[sink]"),
+    ("missing key", "stream = \"orders\"\n", ""),
+    ("missing section", "[source]\nstream = \"orders\"\n", ""),
+    ("no sink", "[[sink]]\ntype = \"s3\"\nurl = \"file:///var/orders\"\n", ""),
+    ("syntax", "stream = \"orders\"", "stream = \"orders"),
+    ("no version", "version = 1\n", ""),
+    ("newer version", "version = 1", "version = 2"),
+    ("not a version", "version = 1", "version = \"one\""),
+    ("word that is not allowed", "type = \"s3\"", "type = \"s3\"\ncompression = \"gzp\""),
+    ("start", "[[sink]]", "start = \"TRIM_HORIZON\"\n[[sink]]"),
+    ("fan-out", "[[sink]]", "fetch = \"fan-out\"\n[[sink]]"),
+    ("relative directory", "file:///var/orders", "file://orders"),
+    ("endpoint of a directory", "type = \"s3\"", "type = \"s3\"\nendpoint = \"http://127.0.0.1:9000\""),
+    ("size of a wrong type", "[[sink]]", "[buffer]\nbytes = true\n[[sink]]"),
+    ("negative number", "[[sink]]", "[buffer]\nrecords = -1\n[[sink]]"),
+    ("pattern that is not one", "[[sink]]", "[filter]\npattern = \"click\"\n[[sink]]"),
+    (
+        "several at once",
+        "[[sink]]",
+        "idle = \"1\"\n[buffer]\nrecords = 0\nbytes = \"1GiB\"\nage = \"60\"\n[dead_letter]\nurl = \
+         \"file:///var/orders\"\n[metrics]\nlisten = \"localhost\"\n[[sink]]\ntype = \"s3\"\nurl = \
+         \"file:///var/orders\"\n[[sink]]",
+    ),
+];
+
+#[test]
+fn a_mistake_shows_file_line_key_and_hint() {
+    let mut shown = String::new();
+    for (title, from, to) in MISTAKES {
+        assert!(MINIMAL.contains(from), "{title}");
+        let error = Config::parse(&MINIMAL.replacen(from, to, 1), "orders.toml").expect_err(title);
+        write!(shown, "# {title}\n\n{}\n", rendered(&error)).unwrap();
+    }
+    golden(&PathBuf::from("src/config/golden/mistakes.txt"), &shown);
+}
+
+#[test]
+fn a_mistake_that_shows_later_points_at_its_key() {
+    let text = format!("{MINIMAL}[transform]\njq = '.['\n");
+    let config = Config::parse(&text, "orders.toml").unwrap();
+    let shown = rendered(&config.mistake("transform.jq", "the bracket is not closed"));
+    assert!(shown.contains("`transform.jq` cannot be used: the bracket is not closed"), "{shown}");
+    assert!(shown.contains("[orders.toml:9:6]"), "{shown}");
+}
+
+#[test]
+fn the_example_and_the_reference_are_true() {
+    let config = Config::parse(EXAMPLE, "example.toml").unwrap();
+    assert_eq!(config.patterns.len(), 1);
+    golden(&PathBuf::from("../../docs/config.md"), &reference());
+}

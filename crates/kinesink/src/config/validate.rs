@@ -1,0 +1,322 @@
+//! [`RawConfig`] to [`Config`]: every value on its own, then what contradicts.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinesink_core::StreamName;
+use kinesink_sinks::{Error as SinkError, Location};
+use serde_json::Value;
+use toml::Spanned;
+
+use super::error::Mistake;
+use super::raw::{self, RawBuffer, RawConfig, RawLease, RawSink, RawSource, Size};
+use super::structure::not_one_of;
+use super::validated::{Buffer, Config, DeadLetter, Fetch, Lease, Sink, Source, Start};
+use super::values;
+
+/// Less holds hardly a reply of the service.
+const MEMORY_BYTES_MIN: usize = 1024 * 1024;
+/// KCL's lower bound; GetRecords takes five requests a second and shard.
+const IDLE_MIN: Duration = Duration::from_millis(200);
+const FAILOVER_MIN: Duration = Duration::from_secs(1);
+const AGE_MIN: Duration = Duration::from_millis(1);
+const GRACE_MIN: Duration = Duration::from_millis(1);
+
+/// Checks everything, so that all mistakes are told at once.
+pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
+    let mut checks = Checks::default();
+    let app = checks.table_name("app", &raw.app);
+    let memory_bytes = checks.size("memory", raw.memory.as_ref(), raw::MEMORY, MEMORY_BYTES_MIN);
+    let source = checks.source(&raw.source);
+    let patterns = raw.filter.map(|filter| checks.patterns(&filter.pattern)).unwrap_or_default();
+    let jq = raw.transform.map(|transform| checks.not_empty("transform.jq", &transform.jq));
+    let lease = checks.lease(&raw.lease, &app);
+    let buffer = checks.buffer(&raw.buffer, memory_bytes);
+    let sinks = checks.sinks(&raw.sink, source.as_ref());
+    let dead_letter = raw.dead_letter.and_then(|dead_letter| {
+        let url = checks.location("dead_letter.url", &dead_letter.url)?;
+        if sinks.iter().any(|sink| sink.url == url) {
+            let what = "`dead_letter.url` is that of a sink";
+            checks.refuse(
+                what,
+                dead_letter.url.span(),
+                "refused records would mix with delivered ones",
+                "write another",
+            );
+        }
+        Some(DeadLetter { url, region: source.as_ref().and_then(|source| source.region.clone()) })
+    });
+    let metrics_listen = raw.metrics.and_then(|metrics| checks.address(metrics.listen.as_ref()));
+    let drain_grace = checks.duration("drain.grace", raw.drain.grace.as_ref(), raw::GRACE, GRACE_MIN);
+    match source {
+        Some(source) if checks.mistakes.is_empty() => Ok(Config {
+            app,
+            memory_bytes,
+            source,
+            patterns,
+            jq,
+            lease,
+            buffer,
+            sinks,
+            dead_letter,
+            metrics_listen,
+            drain_grace,
+            file: Default::default(),
+        }),
+        _ => Err(checks.mistakes),
+    }
+}
+
+/// What was found wrong so far. Each check gives a value to go on with, which is used only if nothing was wrong.
+#[derive(Debug, Default)]
+struct Checks {
+    mistakes: Vec<Mistake>,
+}
+
+impl Checks {
+    fn refuse(&mut self, what: impl Into<String>, span: Range<usize>, label: &'static str, hint: impl Into<String>) {
+        self.mistakes.push(Mistake::new(what, span, label).hint(hint));
+    }
+
+    fn source(&mut self, raw: &RawSource) -> Option<Source> {
+        let stream = StreamName::from_str(raw.stream.get_ref()).ok();
+        if stream.is_none() {
+            let what = format!("`source.stream` cannot be {:?}", raw.stream.get_ref());
+            self.refuse(what, raw.stream.span(), "not a stream's name", "1 to 128 of `a-z A-Z 0-9 _ . -`");
+        }
+        let region = raw.region.as_ref().map(|region| self.not_empty("source.region", region));
+        let start = raw.start.as_ref().map_or(Start::TrimHorizon, |start| self.start(start));
+        if let Some(fetch) = raw.fetch.as_ref().filter(|fetch| fetch.get_ref() != raw::FETCH) {
+            if fetch.get_ref() == "fan-out" {
+                let what = "`source.fetch` is \"fan-out\", which this version does not have yet";
+                self.refuse(what, fetch.span(), "not built yet", "write \"polling\", or leave it out");
+            } else {
+                self.mistakes.push(not_one_of("source.fetch", fetch.get_ref(), &[raw::FETCH], fetch.span()));
+            }
+        }
+        let idle = self.duration("source.idle", raw.idle.as_ref(), raw::IDLE, IDLE_MIN);
+        Some(Source { stream: stream?, region, start, fetch: Fetch::Polling, idle })
+    }
+
+    fn start(&mut self, start: &Spanned<String>) -> Start {
+        match start.get_ref().as_str() {
+            raw::START => Start::TrimHorizon,
+            "latest" => Start::Latest,
+            text => {
+                if let Ok(time) = Timestamp::from_str(text) {
+                    return Start::At(time);
+                }
+                let mut mistake = not_one_of("source.start", text, &[raw::START, "latest"], start.span());
+                if let Some(hint) = &mut mistake.hint {
+                    hint.push_str(", or a time such as \"2026-01-31T08:00:00Z\"");
+                }
+                self.mistakes.push(mistake);
+                Start::TrimHorizon
+            }
+        }
+    }
+
+    fn lease(&mut self, raw: &RawLease, app: &str) -> Lease {
+        let failover = self.duration("lease.failover", raw.failover.as_ref(), raw::FAILOVER, FAILOVER_MIN);
+        let worker_id = raw.worker_id.as_ref().map(|id| self.not_empty("lease.worker_id", id));
+        let table = raw.table.as_ref().map_or_else(|| app.into(), |table| self.table_name("lease.table", table));
+        Lease { failover, worker_id, table }
+    }
+
+    fn buffer(&mut self, raw: &RawBuffer, memory_bytes: usize) -> Buffer {
+        let records = raw.records.as_ref().map_or(raw::RECORDS, |records| *records.get_ref());
+        if let Some(given) = raw.records.as_ref().filter(|given| *given.get_ref() == 0) {
+            self.refuse("`buffer.records` is 0", given.span(), "a window holds at least one", "write at least 1");
+        }
+        let mut bytes = self.size("buffer.bytes", raw.bytes.as_ref(), raw::BYTES, 1);
+        if bytes > memory_bytes {
+            match &raw.bytes {
+                Some(given) => {
+                    let what = format!("`buffer.bytes` ({bytes} bytes) is more than `memory` ({memory_bytes} bytes)");
+                    self.refuse(what, given.span(), "never reached", "lower it, or raise `memory`");
+                }
+                // The default gives way to a small memory.
+                None => bytes = memory_bytes,
+            }
+        }
+        let age = self.duration("buffer.age", raw.age.as_ref(), raw::AGE, AGE_MIN);
+        Buffer { records: usize::try_from(records).unwrap_or(usize::MAX), bytes, age }
+    }
+
+    fn sinks(&mut self, raw: &[Spanned<RawSink>], source: Option<&Source>) -> Vec<Sink> {
+        if raw.is_empty() {
+            let hint = "add `[[sink]]` and below it `type = \"s3\"` and `url = \"...\"`";
+            self.refuse("there is no sink", 0..0, "the file starts here", hint);
+        }
+        let (mut names, mut urls) = (HashMap::new(), HashMap::new());
+        let mut sinks = Vec::new();
+        for (index, spanned) in raw.iter().enumerate() {
+            let Some(sink) = self.sink(spanned.get_ref(), source) else {
+                continue;
+            };
+            if names.insert(sink.name.clone(), index).is_some() {
+                let what = format!("two sinks have the name `{}`", sink.name);
+                self.refuse(what, spanned.span(), "the second", "add a `name` of its own");
+            }
+            if urls.insert(sink.url.to_string(), index).is_some() {
+                let what = format!("two sinks write to {}", sink.url);
+                let span = spanned.get_ref().url.span();
+                self.refuse(what, span, "the second", "give each a prefix or directory of its own");
+            }
+            sinks.push(sink);
+        }
+        sinks
+    }
+
+    fn sink(&mut self, raw: &RawSink, source: Option<&Source>) -> Option<Sink> {
+        if raw.kind.get_ref() != "s3" {
+            self.mistakes.push(not_one_of("sink.type", raw.kind.get_ref(), &["s3"], raw.kind.span()));
+        }
+        let url = self.location("sink.url", &raw.url)?;
+        let name = raw.name.as_ref().map_or_else(|| "s3".into(), |name| self.not_empty("sink.name", name));
+        if matches!(url, Location::Directory(_)) {
+            for (key, value) in [("endpoint", &raw.endpoint), ("region", &raw.region)] {
+                let Some(value) = value else { continue };
+                let what = format!("`sink.{key}` means nothing for a directory");
+                self.refuse(what, value.span(), "contradicts `url`", "leave it out, or write an s3:// url");
+            }
+        }
+        let endpoint = raw.endpoint.as_ref().map(|endpoint| {
+            let text = endpoint.get_ref();
+            let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+            if host.is_none_or(str::is_empty) {
+                let what = format!("`sink.endpoint` cannot be {text:?}");
+                self.refuse(what, endpoint.span(), "not a URL", "write it as \"https://host:port\"");
+            }
+            text.clone()
+        });
+        let own = raw.region.as_ref().map(|region| self.not_empty("sink.region", region));
+        let region = own.or_else(|| source.and_then(|source| source.region.clone()));
+        Some(Sink { name, url, format: raw.format, compression: raw.compression, endpoint, region })
+    }
+
+    fn patterns(&mut self, pattern: &Spanned<toml::Value>) -> Vec<Value> {
+        let patterns = match pattern.get_ref() {
+            toml::Value::Array(patterns) => patterns.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        let tables: Option<Vec<Value>> = patterns.iter().map(|one| json(one).filter(Value::is_object)).collect();
+        match tables {
+            Some(tables) if !tables.is_empty() => tables,
+            _ => {
+                let what = "`filter.pattern` is not a pattern";
+                let hint = "write a table as in JSON, such as `{ data = { type = [\"click\"] } }`, or a list of such \
+                            tables; without dates";
+                self.refuse(what, pattern.span(), "not a pattern", hint);
+                Vec::new()
+            }
+        }
+    }
+
+    fn address(&mut self, given: Option<&Spanned<String>>) -> Option<SocketAddr> {
+        let Some(given) = given else {
+            return SocketAddr::from_str(raw::LISTEN).ok();
+        };
+        let address = SocketAddr::from_str(given.get_ref()).ok();
+        if address.is_none() {
+            let what = format!("`metrics.listen` cannot be {:?}", given.get_ref());
+            let hint = format!("write a numeric address and a port, such as \"{}\"", raw::LISTEN);
+            self.refuse(what, given.span(), "not an address and port", hint);
+        }
+        address
+    }
+
+    fn location(&mut self, key: &str, url: &Spanned<String>) -> Option<Location> {
+        match Location::from_str(url.get_ref()) {
+            Ok(location) => Some(location),
+            Err(error) => {
+                let why = match error {
+                    SinkError::Url { why, .. } => why,
+                    other => other.to_string(),
+                };
+                self.refuse(format!("`{key}` cannot be {:?}", url.get_ref()), url.span(), "not a place", why);
+                None
+            }
+        }
+    }
+
+    fn duration(&mut self, key: &str, given: Option<&Spanned<String>>, default: &str, min: Duration) -> Duration {
+        let Some(given) = given else {
+            return values::duration(default).unwrap_or(min);
+        };
+        match values::duration(given.get_ref()) {
+            Some(duration) if duration >= min => return duration,
+            Some(_) => {
+                let what = format!("`{key}` is {}, which is too short", given.get_ref());
+                self.refuse(what, given.span(), "too short", format!("write at least \"{}ms\"", min.as_millis()));
+            }
+            None => {
+                let what = format!("`{key}` cannot be {:?}", given.get_ref());
+                let hint = "write a whole number and `ms`, `s`, `m` or `h`, such as \"500ms\" or \"10s\"";
+                self.refuse(what, given.span(), "not a duration", hint);
+            }
+        }
+        min
+    }
+
+    fn size(&mut self, key: &str, given: Option<&Spanned<Size>>, default: &str, min: usize) -> usize {
+        let (text, span) = match given {
+            Some(given) => (given.get_ref().clone(), given.span()),
+            None => (Size::Text(default.into()), 0..0),
+        };
+        let bytes = match &text {
+            Size::Bytes(bytes) => Some(*bytes),
+            Size::Text(text) => values::size(text),
+        };
+        match bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
+            Some(bytes) if bytes >= min => return bytes,
+            Some(bytes) => {
+                let what = format!("`{key}` is {bytes} bytes, which is too small");
+                self.refuse(what, span, "too small", format!("write at least {min} bytes"));
+            }
+            None => {
+                let hint = "write a whole number and `B`, `KB`, `MB`, `GB`, `KiB`, `MiB` or `GiB`, such as \"64MiB\"; \
+                            or a number of bytes without quotes";
+                self.refuse(format!("`{key}` is not a size"), span, "not a size", hint);
+            }
+        }
+        usize::MAX
+    }
+
+    fn table_name(&mut self, key: &str, name: &Spanned<String>) -> String {
+        let text = name.get_ref();
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        if !(3..=255).contains(&text.len()) || !text.bytes().all(allowed) {
+            let hint = "it names a DynamoDB table: 3 to 255 of `a-z A-Z 0-9 _ . -`";
+            self.refuse(format!("`{key}` cannot be {text:?}"), name.span(), "not a table's name", hint);
+        }
+        text.clone()
+    }
+
+    fn not_empty(&mut self, key: &str, text: &Spanned<String>) -> String {
+        if text.get_ref().trim().is_empty() {
+            self.refuse(format!("`{key}` is empty"), text.span(), "empty", "write something, or leave the key out");
+        }
+        text.get_ref().clone()
+    }
+}
+
+/// A TOML value as JSON, unless there is a date in it.
+fn json(value: &toml::Value) -> Option<Value> {
+    Some(match value {
+        toml::Value::String(text) => text.as_str().into(),
+        toml::Value::Integer(number) => (*number).into(),
+        toml::Value::Float(number) => serde_json::Number::from_f64(*number)?.into(),
+        toml::Value::Boolean(flag) => (*flag).into(),
+        toml::Value::Datetime(_) => return None,
+        toml::Value::Array(items) => Value::Array(items.iter().map(json).collect::<Option<_>>()?),
+        toml::Value::Table(table) => {
+            let entry = |(key, value): (&String, &toml::Value)| Some((key.clone(), json(value)?));
+            Value::Object(table.iter().map(entry).collect::<Option<_>>()?)
+        }
+    })
+}

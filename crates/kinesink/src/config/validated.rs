@@ -1,0 +1,171 @@
+//! The file as the program uses it: checked, typed, with every default filled in.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinesink_core::StreamName;
+use kinesink_sinks::Location;
+use serde_json::Value;
+
+use super::error::{ConfigError, Mistake};
+use super::{Compression, Format, structure, validate};
+
+/// A checked pipeline file.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Name of the application.
+    pub app: String,
+    /// Bytes of records that may be in memory at once.
+    pub memory_bytes: usize,
+    /// The stream to read.
+    pub source: Source,
+    /// Event patterns of which one must match; empty where everything goes on.
+    pub patterns: Vec<Value>,
+    /// The jq program that transforms records.
+    pub jq: Option<String>,
+    /// How leases are held.
+    pub lease: Lease,
+    /// When a window is closed.
+    pub buffer: Buffer,
+    /// The destinations: at least one, each with a name of its own.
+    pub sinks: Vec<Sink>,
+    /// Where refused records go.
+    pub dead_letter: Option<DeadLetter>,
+    /// Where metrics and health are served.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How long a drain may take before it is aborted.
+    pub drain_grace: Duration,
+    /// Name and text of the file, for mistakes that show only when something is built from it.
+    pub(super) file: (String, String),
+}
+
+/// The stream to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Source {
+    /// The stream's name.
+    pub stream: StreamName,
+    /// The stream's region; the environment's without it.
+    pub region: Option<String>,
+    /// Where to start in a shard without a checkpoint.
+    pub start: Start,
+    /// How records are fetched.
+    pub fetch: Fetch,
+    /// Pause between two requests to a shard that had nothing new.
+    pub idle: Duration,
+}
+
+/// Where to start in a shard without a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest record.
+    TrimHorizon,
+    /// After the newest record.
+    Latest,
+    /// At the first record that arrived at this time or later.
+    At(Timestamp),
+}
+
+/// How records are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fetch {
+    /// By asking again and again.
+    Polling,
+}
+
+/// How leases are held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// How long a lease lives without being renewed.
+    pub failover: Duration,
+    /// This worker's name; a new one at each start without it.
+    pub worker_id: Option<String>,
+    /// The lease table's name.
+    pub table: String,
+}
+
+/// When a window is closed: at the first of these limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Buffer {
+    /// Records in a window.
+    pub records: usize,
+    /// Bytes in a window.
+    pub bytes: usize,
+    /// How long a window's first record waits.
+    pub age: Duration,
+}
+
+/// A destination of objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sink {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Where objects go.
+    pub url: Location,
+    /// How records stand in an object.
+    pub format: Format,
+    /// How an object is compressed.
+    pub compression: Compression,
+    /// Another service that speaks S3.
+    pub endpoint: Option<String>,
+    /// The bucket's region: its own, or the source's; the environment's without both.
+    pub region: Option<String>,
+}
+
+/// Where refused records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Where objects go.
+    pub url: Location,
+    /// The bucket's region: the source's; the environment's without it.
+    pub region: Option<String>,
+}
+
+impl Config {
+    /// Reads a pipeline file. `file` is its name, for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its values; or what is wrong with its structure, one mistake at a time.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let fail = |mistakes| ConfigError::new(file, text, mistakes);
+        let raw = structure::read(text).map_err(|mistake| fail(vec![mistake]))?;
+        let mut config = validate::validate(raw).map_err(fail)?;
+        config.file = (file.into(), text.into());
+        Ok(config)
+    }
+
+    /// A mistake in the value of `key`, such as `transform.jq`, that showed when something was built from it.
+    #[must_use]
+    pub fn mistake(&self, key: &str, why: &str) -> ConfigError {
+        let (file, text) = &self.file;
+        let span = structure::span_of(text, key).unwrap_or_default();
+        ConfigError::new(file, text, vec![Mistake::new(format!("`{key}` cannot be used: {why}"), span, "this value")])
+    }
+}
+
+#[cfg(feature = "s3")]
+impl From<Format> for kinesink_sinks::s3::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Ndjson => Self::Ndjson,
+            Format::Raw => Self::Raw,
+        }
+    }
+}
+
+#[cfg(feature = "s3")]
+impl From<Compression> for kinesink_sinks::s3::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Gzip => Self::Gzip,
+        }
+    }
+}
