@@ -9,9 +9,12 @@ type Row = (String, u64);
 fn any_row() -> impl Strategy<Value = Row> {
     let sentinel = prop::sample::select(vec!["AT_TIMESTAMP", "TRIM_HORIZON", "LATEST", "SHARD_END"]);
     let sentinel = sentinel.prop_map(|text| (text.to_owned(), 0));
-    // Short numbers meet often, so that the sub-sequence decides.
-    let position = ("[1-9]|[1-9][0-9]{1,128}", prop_oneof![0..4_u64, any::<u64>()]);
-    prop_oneof![sentinel, position]
+    prop_oneof![1 => sentinel, 3 => any_position()]
+}
+
+/// Short ones meet often, so that the sub-sequence decides, or nothing does.
+fn any_position() -> impl Strategy<Value = Row> {
+    prop_oneof![("[1-3]", 0..3_u64), ("[1-9][0-9]{0,128}", any::<u64>())]
 }
 
 /// KCL's rule: sentinels have ranks below every number, except `SHARD_END`, which is above; numbers order by length and
@@ -49,10 +52,9 @@ proptest! {
 
     /// Restarting at a checkpoint gives each record once: those after it, and it alone is not given again.
     #[test]
-    fn what_is_still_to_be_processed_orders_after(row in any_row(), digits in "[1-9][0-9]{0,128}", sub in 0..4_u64) {
-        let position = Position { sequence: digits.parse().unwrap(), sub_sequence: sub };
-        let after = kcl_order(&row, &(digits, sub)) == Ordering::Less;
-        prop_assert_eq!(checkpoint(&row).is_before(position), after);
+    fn what_is_still_to_be_processed_orders_after(row in any_row(), record in any_position()) {
+        let position = Position { sequence: record.0.parse().unwrap(), sub_sequence: record.1 };
+        prop_assert_eq!(checkpoint(&row).is_before(position), kcl_order(&row, &record) == Ordering::Less);
     }
 
     #[test]

@@ -15,8 +15,9 @@ enum Answer {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A sink answers about its unsettled items; answers beyond them name items that are not in the batch.
-    Emit { sink: usize, answers: Vec<Answer> },
+    /// A sink answers about its unsettled items, the last first if `reversed`; answers beyond them name items that are
+    /// not in the batch.
+    Emit { sink: usize, answers: Vec<Answer>, reversed: bool },
     /// The oldest owed dead letter becomes durable.
     DeadLetter,
 }
@@ -34,7 +35,11 @@ fn any_step(sinks: usize) -> impl Strategy<Value = Step> {
     use Answer::{Delivered, Rejected, RejectedAndRetry, Retry, RetryTwice};
     let answer = prop::sample::select(vec![Delivered, Delivered, Retry, Rejected, RejectedAndRetry, RetryTwice]);
     prop_oneof![
-        (0..sinks, vec(answer, 0..12)).prop_map(|(sink, answers)| Step::Emit { sink, answers }),
+        (0..sinks, vec(answer, 0..12), any::<bool>()).prop_map(|(sink, answers, reversed)| Step::Emit {
+            sink,
+            answers,
+            reversed
+        }),
         Just(Step::DeadLetter),
     ]
 }
@@ -46,13 +51,16 @@ fn any_run() -> impl Strategy<Value = (usize, usize, usize, Vec<Step>)> {
     })
 }
 
-/// Applies answers to the model; what they make an owed dead letter.
-fn answer(fates: &mut [Fate], unsettled: &[usize], answers: &[Answer]) -> (Emitted, Vec<usize>) {
+/// What the emitter says.
+fn outcome(answers: &[Answer], reversed: bool) -> Emitted {
     let mut emitted = Emitted::all();
-    let mut rejected = Vec::new();
     let why = || Reject::new("why");
-    for (index, answer) in answers.iter().enumerate() {
-        match answer {
+    let mut indexes: Vec<usize> = (0..answers.len()).collect();
+    if reversed {
+        indexes.reverse();
+    }
+    for index in indexes {
+        match answers[index] {
             Answer::Delivered => {}
             Answer::Retry => emitted.retry(index, why()),
             Answer::Rejected => emitted.reject(index, why()),
@@ -66,6 +74,12 @@ fn answer(fates: &mut [Fate], unsettled: &[usize], answers: &[Answer]) -> (Emitt
             }
         }
     }
+    emitted
+}
+
+/// Applies answers to the model; the items that they make owed dead letters.
+fn apply(fates: &mut [Fate], unsettled: &[usize], answers: &[Answer]) -> Vec<usize> {
+    let mut rejected = Vec::new();
     for (index, &item) in unsettled.iter().enumerate() {
         match answers.get(index).copied().unwrap_or(Answer::Delivered) {
             Answer::Delivered => fates[item] = Fate::Delivered,
@@ -76,7 +90,7 @@ fn answer(fates: &mut [Fate], unsettled: &[usize], answers: &[Answer]) -> (Emitt
             Answer::Retry | Answer::RejectedAndRetry | Answer::RetryTwice => {}
         }
     }
-    (emitted, rejected)
+    rejected
 }
 
 proptest! {
@@ -91,13 +105,15 @@ proptest! {
         fates.push(vec![Fate::DeadLetterOwed; dead_letters]);
         for step in steps {
             match step {
-                Step::Emit { sink, answers } => {
+                Step::Emit { sink, answers, reversed } => {
                     let unsettled = settlement.unsettled(sink).to_vec();
                     let owed = (0..items).filter(|&item| fates[sink][item] == Fate::Owed).collect::<Vec<_>>();
                     prop_assert_eq!(&unsettled, &owed);
-                    let (emitted, expected) = answer(&mut fates[sink], &unsettled, &answers);
-                    let rejected = settlement.emitted(sink, &emitted);
-                    prop_assert_eq!(rejected.into_iter().map(|(item, _)| item).collect::<Vec<_>>(), expected);
+                    let expected = apply(&mut fates[sink], &unsettled, &answers);
+                    let rejected = settlement.emitted(sink, &outcome(&answers, reversed));
+                    let mut rejected: Vec<usize> = rejected.into_iter().map(|(item, _)| item).collect();
+                    rejected.sort_unstable();
+                    prop_assert_eq!(rejected, expected);
                 }
                 Step::DeadLetter => {
                     if let Some(fate) = fates.iter_mut().flatten().find(|fate| **fate == Fate::DeadLetterOwed) {
