@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use kinesink_aws::credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
 
-use aws_credential_types::provider::error::CredentialsError;
+use kinesink_aws::credential_types::provider::error::CredentialsError;
 use kinesink_core::Failure;
 use object_store::Error;
 

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use kinesink_aws::credential_types::Credentials;
+use kinesink_aws::credential_types::provider::error::CredentialsError;
+use kinesink_aws::credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use kinesink_core::{Class, Emitted, Emitter as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +12,10 @@ use tokio::task::JoinSet;
 
 use super::{batch, items, source};
 use crate::s3::{Compression, S3Config, S3Emitter};
+
+fn credentials() -> Credentials {
+    Credentials::new("key", "secret", None, None, "test")
+}
 
 /// Answers each request with the next reply; the last one is repeated.
 struct Service {
@@ -55,7 +59,7 @@ impl Service {
     }
 
     fn sink(&self) -> S3Emitter {
-        let provider = SharedCredentialsProvider::new(Credentials::for_tests());
+        let provider = SharedCredentialsProvider::new(credentials());
         sink(&self.endpoint, provider, Compression::None)
     }
 }
@@ -129,7 +133,7 @@ async fn an_object_that_exists_is_compared() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, b"one\ntwo\n").unwrap();
     let service = Service::start(there(&encoder.finish().unwrap())).await;
-    let provider = SharedCredentialsProvider::new(Credentials::for_tests());
+    let provider = SharedCredentialsProvider::new(credentials());
     let sink = sink(&service.endpoint, provider, Compression::Gzip);
     assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
 
@@ -189,7 +193,7 @@ async fn nobody_there_is_transient_and_names_the_cause() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let sink = sink(&endpoint, SharedCredentialsProvider::new(Credentials::for_tests()), Compression::None);
+    let sink = sink(&endpoint, SharedCredentialsProvider::new(credentials()), Compression::None);
     let (source, items) = (source(), items(&[b"one"]));
     let failure = sink.emit(&batch(&source, &items)).await.unwrap_err();
     assert_eq!(failure.class, Class::Transient, "{failure}");
