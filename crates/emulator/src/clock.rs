@@ -1,4 +1,4 @@
-//! Time as the emulator sees it. Everything that depends on time (arrival, retention, expiry, lag) reads one injected clock.
+//! Time as the emulator sees it. All that depends on time (arrival, retention, expiry, lag) reads one injected clock.
 
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};

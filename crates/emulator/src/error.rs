@@ -49,7 +49,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The listener can be reached from other machines. The emulator checks no signature, so it is served on loopback only.
+    /// The listener can be reached from other machines, and the emulator checks no signature.
     #[error("cannot serve the local Kinesis on {address}: it checks no credentials, so it listens on loopback only")]
     NotLoopback {
         /// Where the listener is bound.

@@ -75,8 +75,8 @@
 //! - AWS JSON 1.1 over HTTP/1.1. Signatures are not checked, so it serves on loopback only.
 //! - Operations: CreateStream, DeleteStream, DescribeLimits, DescribeStream, DescribeStreamSummary, ListStreams,
 //!   ListShards, PutRecord, PutRecords, GetShardIterator, GetRecords, SplitShard, MergeShards,
-//!   IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod. Any other answers that kinesink local does not emulate
-//!   it.
+//!   IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod. Any other answers that kinesink local does not
+//!   emulate it.
 //! - Streams are `ACTIVE` at once, and resharding takes no time. There are no rate limits; sizes and counts are limited
 //!   as in the service: 1 MiB a record with its key, 500 records and 10 MiB a put, 10,000 records and 10 MiB a read.
 //! - All records within the retention are in memory, in base64. With a directory they are also in one file, which only

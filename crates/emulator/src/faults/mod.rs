@@ -17,7 +17,7 @@ const FAULTS_WAITING_MAX: usize = 1000;
 pub enum FaultKind {
     /// Nothing happens, and the call is answered with this error.
     Error {
-        /// The error's type, e.g. `ProvisionedThroughputExceededException`; `InternalFailure` is answered with status 500.
+        /// The error's type, e.g. `ProvisionedThroughputExceededException`; `InternalFailure` has status 500.
         code: String,
         /// The message for people.
         #[serde(default)]

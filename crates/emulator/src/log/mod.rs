@@ -3,8 +3,8 @@
 //! An event is in the file before its request is answered, so a process that is killed loses nothing acknowledged.
 //! A machine that loses power may lose the last moments: the file is not synced per event.
 //!
-//! The file is a header (magic, format, the kinesink version that wrote it), then per event: length of the event, length
-//! of its records' bytes, checksum of both, then both. All numbers are little-endian. Format 1.
+//! The file is a header (magic, format, the kinesink version that wrote it), then per event: length of the event,
+//! length of its records' bytes, checksum of both, then both. All numbers are little-endian. Format 1.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};

@@ -69,8 +69,8 @@ fn known_index(request: &Request, shard: &Shard) -> Result<u64, ServiceError> {
     let known = text.parse().ok().filter(|number| shard.knows(*number));
     known.map(|number| number.index).ok_or_else(|| {
         ServiceError::invalid_argument(format!(
-            "StartingSequenceNumber {text} used in GetShardIterator on shard {} is invalid because it did not come from \
-             this shard.",
+            "StartingSequenceNumber {text} used in GetShardIterator on shard {} is invalid because it did not come \
+             from this shard.",
             shard.id()
         ))
     })

@@ -37,7 +37,8 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     let new_start = inside.ok_or_else(|| {
         ServiceError::invalid_argument(format!(
             "NewStartingHashKey {new_start} used in SplitShard() on shard {id} in stream {name} under account \
-             {ACCOUNT} is not both greater than one plus the shard's StartingHashKey {} and less than the shard's EndingHashKey {}.",
+             {ACCOUNT} is not both greater than one plus the shard's StartingHashKey {} and less than the shard's \
+             EndingHashKey {}.",
             range.start, range.end
         ))
     })?;

@@ -86,6 +86,25 @@ fn assert_lineage(stream: &Stream) {
     }
 }
 
+#[test]
+fn a_shard_knows_the_numbers_it_gave_out_and_no_others() {
+    let mut streams = Streams::default();
+    let (name, mode) = (NAME.to_owned(), StreamMode::Provisioned);
+    streams.apply(Event::CreateStream { stream: name.clone(), mode, shard_count: 1, at_ms: 5000 }).unwrap();
+    for step in [Step::Put { hash_key: 0 }, Step::Split { nth_open: 0, at: 7 }] {
+        let stream = streams.get(NAME).unwrap();
+        let shard = stream.shard(0).unwrap();
+        let (next, _) = shard.next_position(5000);
+        assert!((0..next).all(|index| shard.knows(shard.sequence_number(index, 5000))));
+        assert!(!shard.knows(shard.sequence_number(next, 5000)));
+        let event = event(stream, &step, 5000).unwrap();
+        streams.apply(event).unwrap();
+    }
+    let [parent, child] = [0, 1].map(|number| streams.get(NAME).unwrap().shard(number).unwrap());
+    let ending = parent.sequence_number(parent.closed.as_ref().unwrap().ending_index, 5000);
+    assert!(parent.knows(ending) && !child.knows(ending));
+}
+
 proptest! {
     #[test]
     fn whatever_happens_ranges_tile_and_numbers_grow(
@@ -114,8 +133,8 @@ proptest! {
         stream.split(1, u128::MAX / 2, 0).unwrap();
         stream.merge(0, 3, 0).unwrap();
         for key in keys {
-            let holders = stream.shards.iter().filter(|s| s.closed.is_none() && s.range.start <= key && key <= s.range.end);
-            let holders: Vec<_> = holders.map(|shard| shard.number).collect();
+            let holders = open(&stream).into_iter().filter(|(start, end, _)| *start <= key && key <= *end);
+            let holders: Vec<_> = holders.map(|(_, _, number)| number).collect();
             prop_assert_eq!(holders, vec![stream.shard_for(key).unwrap().number]);
         }
     }

@@ -77,7 +77,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_join_to_the_pieces(lengths in prop::collection::vec(0..100_000_usize, 0..40), cut in 0..1_000_000_usize) {
+        fn chunks_join_to_the_pieces(
+            lengths in prop::collection::vec(0..100_000_usize, 0..40),
+            cut in 0..1_000_000_usize,
+        ) {
             let pieces: Vec<Vec<u8>> = (0..=u8::MAX).zip(lengths).map(|(fill, length)| vec![fill; length]).collect();
             let mut payload = Payload::with_capacity(pieces.len());
             pieces.iter().for_each(|piece| payload.push(Bytes::copy_from_slice(piece)));

@@ -47,6 +47,10 @@ async fn a_reader_follows_a_split_and_a_merge_to_every_record() {
     assert_eq!(named, [(id(1), vec![id(0)]), (id(2), vec![id(0)])]);
     assert_eq!(children[0].hash_key_range.as_ref().unwrap().ending_hash_key, (HALF - 1).to_string());
 
+    // Not before: a closed shard with records left goes on.
+    let half = client.get_records().shard_iterator(trim_horizon(&client, &id(0)).await).limit(1).send().await.unwrap();
+    assert!(half.next_shard_iterator.is_some() && half.child_shards().is_empty());
+
     let left = get(&client, &trim_horizon(&client, &id(1)).await).await;
     let right = get(&client, &trim_horizon(&client, &id(2)).await).await;
     assert_eq!((texts(&left), texts(&right)), (vec!["left".to_owned()], vec!["right".to_owned()]));
@@ -195,6 +199,9 @@ async fn pages_of_shards_join_to_the_whole_list() {
         token = reply.next_token;
     }
     assert_eq!((paged.len(), paged), (10, whole));
+
+    let exact = client.list_shards().stream_name(STREAM).max_results(10).send().await.unwrap();
+    assert_eq!((exact.shards.unwrap().len(), exact.next_token), (10, None));
 
     let both = client.list_shards().next_token(&first_token).stream_name(STREAM).send().await;
     assert_eq!(code(both), "InvalidArgumentException");
