@@ -5,8 +5,8 @@ use crate::{Checkpoint, Emitted, Exception, Reject};
 /// Proof that every record up to a checkpoint is delivered to every sink, filtered, or in the dead letters.
 ///
 /// Only a finished [`Settlement`] makes one, and a [`Checkpointer`](crate::Checkpointer) takes nothing else: a
-/// checkpoint ahead of what is durable does not compile.
-#[derive(Debug, PartialEq, Eq)]
+/// checkpoint ahead of what is durable does not compile. A copy lets a checkpoint whose write failed be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Durable {
     through: Checkpoint,

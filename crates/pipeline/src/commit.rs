@@ -1,0 +1,237 @@
+//! One closed window to its end: encoded, delivered to every sink, refused items in the dead letters, checkpointed.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use kinesink_core::{
+    Batch, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Exception, Failure, Item, Position,
+    Reject, Settlement, Transformer,
+};
+
+use crate::Pipeline;
+use crate::dead_letter::{Refused, Stage};
+use crate::pause::{Pause, Unpaused};
+use crate::shard_pipeline::{Closed, Shard};
+
+/// The dead-letter destination's name in logs and metrics.
+const DEAD_LETTERS: &str = "dead_letters";
+
+/// A record that stops its shard, because it has nowhere to go.
+#[derive(Debug, Clone)]
+pub(crate) struct Halt {
+    pub(crate) position: Position,
+    pub(crate) stage: Stage,
+    pub(crate) reason: String,
+}
+
+impl Halt {
+    pub(crate) fn of(refused: &Refused) -> Self {
+        Self { position: refused.record.position, stage: refused.stage.clone(), reason: refused.reason.reason().into() }
+    }
+
+    fn first(refused: &[Refused]) -> Option<Self> {
+        refused.iter().min_by_key(|refused| (refused.record.position, refused.ordinal)).map(Self::of)
+    }
+}
+
+/// Why a window was not committed. Its checkpoint has not moved.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    LeaseLost,
+    Halt(Halt),
+    Drained,
+    Failed(Failure),
+}
+
+impl From<Unpaused> for Stop {
+    fn from(unpaused: Unpaused) -> Self {
+        match unpaused {
+            Unpaused::Drained => Self::Drained,
+            Unpaused::Fatal(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+/// What is owed for the window, shared by the sinks that settle it side by side.
+struct Ledger {
+    settlement: Settlement,
+    refused: Vec<Refused>,
+}
+
+/// Brings one window to its end. The memory of its records is given back when this returns.
+///
+/// Not cancel safe: dropped, a batch or the checkpoint may or may not have been written.
+pub(crate) async fn commit<T: Transformer>(
+    pipeline: &Pipeline<T>,
+    shard: &Arc<Shard>,
+    window: Closed<T::Model>,
+    checkpointer: &mut dyn Checkpointer,
+) -> Result<(), Stop> {
+    let Closed { items, mut refused, through, last, reservations } = window;
+    let outputs = encode(&*pipeline.transformer, items, &mut refused);
+    if pipeline.dead_letters.is_none()
+        && let Some(halt) = Halt::first(&refused)
+    {
+        return Err(Stop::Halt(halt));
+    }
+    let settlement = Settlement::new(through, pipeline.sinks.len(), outputs.len(), refused.len());
+    let ledger = Mutex::new(Ledger { settlement, refused });
+    let (items, owed) = (outputs.as_slice(), &ledger);
+    let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
+        let target = Target { name: &sink.name, emitter: &*sink.emitter, index };
+        deliver(shard, &target, items, owed).await
+    });
+    try_join_all(deliveries).await?;
+    let Ledger { mut settlement, refused } = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let count = refused.len();
+    bury(pipeline.dead_letters.as_deref(), shard, refused).await?;
+    settlement.dead_lettered(count);
+    let durable = settlement
+        .finish()
+        .map_err(|_| Stop::Failed(Failure::fatal("a window was not settled after every sink had answered: a bug")))?;
+    drop((outputs, reservations));
+    checkpoint(shard, &durable, checkpointer).await?;
+    if let Some(last) = last {
+        shard.metrics.watermark(&shard.id, last.arrival.as_duration().as_secs_f64());
+    }
+    Ok(())
+}
+
+fn encode<T: Transformer>(
+    transformer: &T,
+    items: Vec<Item<T::Model>>,
+    refused: &mut Vec<Refused>,
+) -> Vec<Item<T::Output>> {
+    let mut outputs = Vec::with_capacity(items.len());
+    for Item { record, ordinal, value } in items {
+        match transformer.to_output(&value) {
+            Ok(value) => outputs.push(Item { record, ordinal, value }),
+            Err(reason) => refused.push(Refused { record, ordinal, stage: Stage::Transform, reason }),
+        }
+    }
+    outputs
+}
+
+/// A sink as one window sees it: `index` is its column in the settlement.
+struct Target<'a, U> {
+    name: &'a str,
+    emitter: &'a dyn Emitter<U>,
+    index: usize,
+}
+
+/// Sends what the target has not settled, until it has settled everything. Refused items go to the ledger.
+async fn deliver<U: Send + Sync + 'static>(
+    shard: &Arc<Shard>,
+    target: &Target<'_, U>,
+    items: &[Item<U>],
+    ledger: &Mutex<Ledger>,
+) -> Result<(), Stop> {
+    let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(()) };
+    let mut pause = Pause::new(shard, format!("sink {}", target.name));
+    for attempt in 0.. {
+        let unsettled = lock(ledger).settlement.unsettled(target.index).to_vec();
+        if unsettled.is_empty() {
+            break;
+        }
+        let batch = Batch {
+            stream: &shard.stream,
+            shard: &shard.id,
+            first: first.record.position,
+            last: last.record.position,
+            items: unsettled.iter().filter_map(|&index| items.get(index)).collect(),
+            attempt,
+        };
+        shard.metrics.emit_attempt(target.name);
+        match target.emitter.emit(&batch).await {
+            Ok(emitted) => {
+                count_delivered(shard, target.name, &batch, &emitted);
+                settle(ledger, target, items, &emitted);
+                shard.health.progress(true);
+                if let Some(why) = first_retry(&emitted) {
+                    if emitted.exceptions().len() < batch.items.len() {
+                        pause.progressed();
+                    }
+                    let failure = Failure::transient(format!("{} did not take every item: {why}", target.name));
+                    pause.wait(&failure).await?;
+                }
+            }
+            Err(failure) => {
+                shard.metrics.emit_failed(target.name, failure.class);
+                pause.wait(&failure).await?;
+            }
+        }
+    }
+    pause.cured();
+    Ok(())
+}
+
+fn first_retry(emitted: &Emitted) -> Option<&Reject> {
+    emitted.exceptions().iter().find_map(|(_, exception)| match exception {
+        Exception::Retry(why) => Some(why),
+        _ => None,
+    })
+}
+
+fn count_delivered<U>(shard: &Shard, sink: &str, batch: &Batch<'_, U>, emitted: &Emitted) {
+    let exceptions = emitted.exceptions();
+    let held_back: usize =
+        exceptions.iter().filter_map(|(index, _)| batch.items.get(*index)).map(|item| item.record.data.len()).sum();
+    let records = batch.items.len().saturating_sub(exceptions.len());
+    shard.metrics.emitted(sink, records, batch.bytes().saturating_sub(held_back));
+}
+
+fn settle<U>(ledger: &Mutex<Ledger>, target: &Target<'_, U>, items: &[Item<U>], emitted: &Emitted) {
+    let mut ledger = lock(ledger);
+    for (index, reason) in ledger.settlement.emitted(target.index, emitted) {
+        if let Some(item) = items.get(index) {
+            let stage = Stage::Sink(target.name.into());
+            ledger.refused.push(Refused { record: item.record.clone(), ordinal: item.ordinal, stage, reason });
+        }
+    }
+}
+
+/// Makes refused records durable in the dead letters, in stream order.
+async fn bury(
+    dead_letters: Option<&dyn Emitter<Bytes>>,
+    shard: &Arc<Shard>,
+    mut refused: Vec<Refused>,
+) -> Result<(), Stop> {
+    refused.sort_by_key(|refused| (refused.record.position, refused.ordinal));
+    let Some(first) = Halt::first(&refused) else { return Ok(()) };
+    let Some(emitter) = dead_letters else { return Err(Stop::Halt(first)) };
+    let stages: Vec<String> = refused.iter().map(|refused| refused.stage.text()).collect();
+    let items = refused
+        .into_iter()
+        .map(|refused| refused.into_item(&shard.stream))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Stop::Failed(Failure::fatal(error.to_string())))?;
+    let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0);
+    let ledger = Mutex::new(Ledger { settlement, refused: Vec::new() });
+    deliver(shard, &Target { name: DEAD_LETTERS, emitter, index: 0 }, &items, &ledger).await?;
+    if let Some(halt) = Halt::first(&lock(&ledger).refused) {
+        return Err(Stop::Halt(halt));
+    }
+    for stage in stages {
+        shard.metrics.dead_lettered(stage);
+    }
+    Ok(())
+}
+
+async fn checkpoint(shard: &Arc<Shard>, durable: &Durable, checkpointer: &mut dyn Checkpointer) -> Result<(), Stop> {
+    let mut pause = Pause::new(shard, "checkpoint".into());
+    loop {
+        match checkpointer.commit(durable.clone()).await {
+            Ok(()) => break,
+            Err(CheckpointError::LeaseLost) => return Err(Stop::LeaseLost),
+            Err(CheckpointError::Store(failure)) => pause.wait(&failure).await?,
+            Err(other) => return Err(Stop::Failed(Failure::fatal(other.to_string()))),
+        }
+    }
+    pause.cured();
+    Ok(())
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,252 @@
+//! What a connector runs for every shard.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kinesink_core::{
+    Budget, Buffer, Checkpoint, Checkpointer, Emitter, Failure, Filter, ShardId, ShardReader, StreamName, Transformer,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::shard_pipeline::ShardPipeline;
+use crate::{Health, Metrics, WindowBuffer, WindowLimits};
+
+/// One destination of a pipeline.
+pub struct Sink<U> {
+    /// Its name in logs, metrics and dead letters.
+    pub name: String,
+    /// Where batches go. One value serves every shard.
+    pub emitter: Arc<dyn Emitter<U>>,
+}
+
+impl<U> Sink<U> {
+    /// A sink of this name.
+    pub fn new(name: impl Into<String>, emitter: Arc<dyn Emitter<U>>) -> Self {
+        Self { name: name.into(), emitter }
+    }
+}
+
+impl<U> fmt::Debug for Sink<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// How what failed is tried again: without end, because giving a record up would lose it.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// The first wait after a failure that should pass by itself.
+    pub base: Duration,
+    /// The first wait after one that someone has to mend.
+    pub slow_base: Duration,
+    /// The longest wait of either, unless the other side asks for a longer one.
+    pub max: Duration,
+    /// Seed of the jitter; each shard mixes its name in.
+    pub seed: u64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_millis(200),
+            slow_base: Duration::from_secs(1),
+            max: Duration::from_secs(30),
+            seed: 0,
+        }
+    }
+}
+
+type BufferFactory<M> = Arc<dyn Fn() -> Box<dyn Buffer<M>> + Send + Sync>;
+
+/// The four interfaces, put together. One value serves every shard; [`run_shard`](Self::run_shard) runs one.
+pub struct Pipeline<T: Transformer> {
+    pub(crate) transformer: Arc<T>,
+    pub(crate) filter: Option<Arc<dyn Filter<T::Model>>>,
+    pub(crate) buffer: BufferFactory<T::Model>,
+    pub(crate) idle_age: Duration,
+    pub(crate) sinks: Vec<Sink<T::Output>>,
+    pub(crate) dead_letters: Option<Arc<dyn Emitter<Bytes>>>,
+    pub(crate) retry: Retry,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+}
+
+impl<T: Transformer> Pipeline<T> {
+    /// A pipeline into one sink, with windows of the default [`WindowLimits`], no filter and no dead letters.
+    pub fn new(transformer: T, sink: Sink<T::Output>) -> Self {
+        let limits = WindowLimits::default();
+        Self {
+            transformer: Arc::new(transformer),
+            filter: None,
+            buffer: window_buffers(limits),
+            idle_age: limits.age,
+            sinks: vec![sink],
+            dead_letters: None,
+            retry: Retry::default(),
+            metrics: Metrics::default(),
+            health: Health::default(),
+        }
+    }
+
+    /// Another sink. A checkpoint moves when every sink has finished the window.
+    #[must_use]
+    pub fn and_sink(mut self, sink: Sink<T::Output>) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
+    /// Lets only the models go on that `filter` keeps.
+    #[must_use]
+    pub fn filter(mut self, filter: Arc<dyn Filter<T::Model>>) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Closes windows at these limits.
+    #[must_use]
+    pub fn limits(mut self, limits: WindowLimits) -> Self {
+        self.buffer = window_buffers(limits);
+        self.idle_age = limits.age;
+        self
+    }
+
+    /// Makes each shard's buffer with `factory`, in place of a [`WindowBuffer`]. A window that holds no item (all was
+    /// filtered or refused) is closed `idle_age` after its first record, whatever the buffer says.
+    #[must_use]
+    pub fn buffer<F>(mut self, factory: F, idle_age: Duration) -> Self
+    where
+        F: Fn() -> Box<dyn Buffer<T::Model>> + Send + Sync + 'static,
+    {
+        self.buffer = Arc::new(factory);
+        self.idle_age = idle_age;
+        self
+    }
+
+    /// Where records go that cannot be transformed or delivered, as [`DeadLetter`](crate::DeadLetter)s in JSON.
+    /// Without one, such a record halts its shard.
+    #[must_use]
+    pub fn dead_letters(mut self, emitter: Arc<dyn Emitter<Bytes>>) -> Self {
+        self.dead_letters = Some(emitter);
+        self
+    }
+
+    /// How failures are tried again.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Where to count.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Where to report what each shard is doing.
+    #[must_use]
+    pub fn health(mut self, health: Health) -> Self {
+        self.health = health;
+        self
+    }
+
+    /// Proves, before the first record, that every sink and the dead-letter destination can be written.
+    ///
+    /// # Errors
+    /// The first sink's [`Failure`] that cannot.
+    pub async fn check(&self) -> Result<(), Failure> {
+        for sink in &self.sinks {
+            sink.emitter.check().await?;
+        }
+        match &self.dead_letters {
+            Some(emitter) => emitter.check().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Releases what the sinks hold. Called once, after the last shard.
+    ///
+    /// # Errors
+    /// The last [`Failure`] of a sink that could not be closed; all are tried.
+    pub async fn close(&self) -> Result<(), Failure> {
+        let mut closed = Ok(());
+        for sink in &self.sinks {
+            closed = sink.emitter.close().await.and(closed);
+        }
+        match &self.dead_letters {
+            Some(emitter) => emitter.close().await.and(closed),
+            None => closed,
+        }
+    }
+
+    /// Moves one shard's records until it ends, is drained, or its lease is lost.
+    ///
+    /// Dropping the future is an abort: nothing more is sent or checkpointed, and a batch in flight may or may not
+    /// have arrived; the next owner sends its window again.
+    ///
+    /// # Errors
+    /// A [`Failure`] of class `Fatal` from the reader, a sink or the checkpoint store. Everything else is retried.
+    pub async fn run_shard(&self, input: ShardInput) -> Result<Finished, Failure> {
+        let span = tracing::info_span!("shard", stream = %input.stream, shard = %input.shard);
+        Box::pin(ShardPipeline::new(self, input).run()).instrument(span).await
+    }
+}
+
+fn window_buffers<M: Send + 'static>(limits: WindowLimits) -> BufferFactory<M> {
+    Arc::new(move || Box::new(WindowBuffer::new(limits)))
+}
+
+impl<T: Transformer> fmt::Debug for Pipeline<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("sinks", &self.sinks)
+            .field("filtered", &self.filter.is_some())
+            .field("dead_letters", &self.dead_letters.is_some())
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One shard, as its consumer hands it over.
+pub struct ShardInput {
+    /// The stream's name, for batches and dead letters.
+    pub stream: StreamName,
+    /// The shard's id.
+    pub shard: ShardId,
+    /// Where the lease stands: what a halted shard goes back to before it has checkpointed anything.
+    pub start: Checkpoint,
+    /// Gives the records after `start`.
+    pub reader: Box<dyn ShardReader>,
+    /// Stores how far the shard is safe.
+    pub checkpointer: Box<dyn Checkpointer>,
+    /// Cancelled: stop reading, flush, checkpoint, return.
+    pub drain: CancellationToken,
+    /// The memory that the reader reserves from, which may ask this shard's window to close.
+    pub budget: Budget,
+}
+
+impl fmt::Debug for ShardInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardInput")
+            .field("stream", &self.stream)
+            .field("shard", &self.shard)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a shard's pipeline came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// The shard is closed and its checkpoint is at `SHARD_END`.
+    ShardEnd,
+    /// It was asked to drain. All that was read is checkpointed, unless the shard was halted: then
+    /// [`Health`] still shows it so.
+    Drained,
+    /// Another worker holds the lease. Nothing was sent since this was known.
+    LeaseLost,
+}

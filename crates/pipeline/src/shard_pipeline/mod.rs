@@ -1,0 +1,248 @@
+//! The loop of one shard.
+
+mod halting;
+mod intake;
+mod window;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use kinesink_core::{
+    Checkpoint, Checkpointer, CloseReason, Failure, Position, Read, ShardId, ShardReader, StreamName, Transformer,
+};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::halting::Halting;
+use self::intake::Reply;
+pub(crate) use self::window::Closed;
+use self::window::Window;
+use crate::commit::{Halt, Stop, commit};
+use crate::health::ShardHealth;
+use crate::pause::Pause;
+use crate::pipeline::{Retry, ShardInput};
+use crate::{Finished, Metrics, Pipeline};
+
+/// What names and reports a shard, shared by its loop and its commits.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) stream: StreamName,
+    pub(crate) id: ShardId,
+    pub(crate) drain: CancellationToken,
+    pub(crate) retry: Retry,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: ShardHealth,
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.metrics.shard_gone(&self.id);
+    }
+}
+
+/// A commit in flight: it owns the checkpointer and gives it back.
+type Committing<'a> = BoxFuture<'a, (Box<dyn Checkpointer>, Result<Checkpoint, Stop>)>;
+
+/// One shard, the four interfaces, one open window and at most one that commits.
+pub(crate) struct ShardPipeline<'a, T: Transformer> {
+    pipeline: &'a Pipeline<T>,
+    shard: Arc<Shard>,
+    reader: Box<dyn ShardReader>,
+    read_pause: Pause,
+    read_at: Option<Instant>,
+    /// What is left of the last reply.
+    reply: Reply,
+    /// Reused for every record.
+    models: Vec<T::Model>,
+    /// Empty while `closed` is not.
+    window: Window<T::Model>,
+    /// Full, and waiting for the commit in flight.
+    closed: Option<Closed<T::Model>>,
+    committing: Option<Committing<'a>>,
+    /// `None` while a commit has it.
+    checkpointer: Option<Box<dyn Checkpointer>>,
+    committed: Checkpoint,
+    /// Set once nothing more is to be read.
+    ending: Option<Finished>,
+    /// A record that stops the shard as soon as what came before it is committed.
+    halt: Option<Halt>,
+    /// A record that was refused: it is committed alone.
+    blocked: Option<Position>,
+    halting: Option<Halting>,
+}
+
+impl<'a, T: Transformer> ShardPipeline<'a, T> {
+    pub(crate) fn new(pipeline: &'a Pipeline<T>, input: ShardInput) -> Self {
+        let shard = Arc::new(Shard {
+            stream: input.stream,
+            health: pipeline.health.shard(input.shard.clone()),
+            id: input.shard,
+            drain: input.drain,
+            retry: pipeline.retry.clone(),
+            metrics: pipeline.metrics.clone(),
+        });
+        Self {
+            pipeline,
+            reader: input.reader,
+            read_pause: Pause::new(&shard, "reader".into()),
+            read_at: None,
+            reply: Reply::default(),
+            models: Vec::new(),
+            window: Window::new((pipeline.buffer)(), pipeline.idle_age, input.budget.holder()),
+            closed: None,
+            committing: None,
+            checkpointer: Some(input.checkpointer),
+            committed: input.start,
+            ending: None,
+            halt: None,
+            blocked: None,
+            halting: None,
+            shard,
+        }
+    }
+
+    /// Runs the shard to its end. Dropping the future is an abort.
+    pub(crate) async fn run(mut self) -> Result<Finished, Failure> {
+        loop {
+            self.fill();
+            self.start_commit();
+            if self.committing.is_none() {
+                if let Some(halt) = self.halt.take() {
+                    if let Some(finished) = self.wait_halted(halt).await {
+                        return Ok(finished);
+                    }
+                    continue;
+                }
+                if let Some(finished) = self.ending {
+                    if self.read_pause.is_misconfigured() {
+                        self.shard.health.leave();
+                    }
+                    return Ok(finished);
+                }
+            }
+            if let Some(finished) = self.turn().await? {
+                return Ok(finished);
+            }
+        }
+    }
+
+    /// Waits for whatever comes first. The commit goes on while the next window fills; both stop at nothing here, so
+    /// every branch is cancel safe.
+    async fn turn(&mut self) -> Result<Option<Finished>, Failure> {
+        let open = self.closed.is_none() && self.ending.is_none();
+        let flush_at = self.window.flush_at();
+        let may_fill = self.may_fill();
+        tokio::select! {
+            biased;
+            (checkpointer, outcome) = settled(&mut self.committing), if self.committing.is_some() => {
+                self.committing = None;
+                self.checkpointer = Some(checkpointer);
+                return self.settled(outcome);
+            }
+            () = self.shard.drain.cancelled(), if self.ending != Some(Finished::Drained) => self.drain(),
+            () = self.window.asked(), if open && self.window.is_open() => self.close(CloseReason::Memory),
+            () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if open && flush_at.is_some() => {
+                self.close(self.window.timed_reason());
+            }
+            () = yield_now(), if may_fill && !self.reply.is_empty() => {}
+            read = next(&mut *self.reader, self.read_at), if may_fill && self.reply.is_empty() => self.accept(read)?,
+        }
+        Ok(None)
+    }
+
+    /// Takes nothing more in while a full window waits, and not past a blocked record while a commit is in flight.
+    fn may_fill(&self) -> bool {
+        let waits = self.blocked.is_some() && self.committing.is_some();
+        self.closed.is_none() && self.ending.is_none() && self.halt.is_none() && !waits
+    }
+
+    fn accept(&mut self, read: Result<Read, Failure>) -> Result<(), Failure> {
+        self.read_at = None;
+        match read {
+            Ok(Read::Records(records)) => {
+                self.read_pause.cured();
+                self.take_reply(records);
+            }
+            Ok(Read::ShardEnd) => {
+                self.read_pause.cured();
+                self.ending = Some(Finished::ShardEnd);
+                self.close(CloseReason::ShardEnd);
+            }
+            Err(failure) => {
+                self.read_at = Some(self.read_pause.failed(&failure)?);
+                self.read_pause.report(&failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the open window, if it has seen anything. `closed` must be free.
+    fn close(&mut self, reason: CloseReason) {
+        let through = match (reason, self.window.last()) {
+            (CloseReason::ShardEnd, _) => Checkpoint::ShardEnd,
+            (_, Some(last)) => Checkpoint::At(last),
+            (_, None) => return,
+        };
+        debug_assert!(self.closed.is_none(), "a window closed while another one waits");
+        self.shard.metrics.window_closed(reason);
+        self.closed = Some(self.window.close(through));
+    }
+
+    fn drain(&mut self) {
+        self.ending = Some(Finished::Drained);
+        self.reply = Reply::default();
+        if self.closed.is_none() {
+            self.close(CloseReason::Drain);
+        }
+    }
+
+    fn start_commit(&mut self) {
+        if self.committing.is_some() || self.closed.is_none() {
+            return;
+        }
+        let (Some(window), Some(mut checkpointer)) = (self.closed.take(), self.checkpointer.take()) else { return };
+        let (pipeline, shard, through) = (self.pipeline, Arc::clone(&self.shard), window.through);
+        self.committing = Some(Box::pin(async move {
+            let outcome = commit(pipeline, &shard, window, &mut *checkpointer).await;
+            (checkpointer, outcome.map(|()| through))
+        }));
+    }
+
+    fn settled(&mut self, outcome: Result<Checkpoint, Stop>) -> Result<Option<Finished>, Failure> {
+        match outcome {
+            Ok(through) => {
+                self.committed = through;
+                self.passed(through);
+                self.shard.health.progress(self.window.is_open() || self.closed.is_some());
+                Ok(None)
+            }
+            Err(Stop::Halt(halt)) => {
+                self.refused(halt);
+                Ok(None)
+            }
+            Err(Stop::LeaseLost) => Ok(Some(Finished::LeaseLost)),
+            Err(Stop::Drained) => {
+                self.shard.health.leave();
+                Ok(Some(Finished::Drained))
+            }
+            Err(Stop::Failed(failure)) => Err(failure),
+        }
+    }
+}
+
+/// The outcome of the commit in flight. Cancel safe: the future stays where it is.
+async fn settled<O>(committing: &mut Option<BoxFuture<'_, O>>) -> O {
+    match committing {
+        Some(commit) => commit.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next reply, not before `at`. Cancel safe, as the reader is.
+async fn next(reader: &mut dyn ShardReader, at: Option<Instant>) -> Result<Read, Failure> {
+    if let Some(at) = at {
+        sleep_until(at).await;
+    }
+    reader.next().await
+}

@@ -1,0 +1,121 @@
+//! The open window of one shard, and what it becomes when it closes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinesink_core::{Buffer, Checkpoint, CloseReason, Holder, Item, Position, Reservation};
+use tokio::time::Instant;
+
+use crate::dead_letter::Refused;
+
+/// What the shard has taken in since the last close: items in the buffer, refused records, and how far it has read.
+///
+/// A window holds the reservation of every reply that it has a record of. A reply that is cut by the end of a window
+/// is held by both, and goes back when the later one is settled: its records are slices of one piece of memory.
+pub(super) struct Window<M> {
+    buffer: Box<dyn Buffer<M>>,
+    items: usize,
+    refused: Vec<Refused>,
+    last: Option<Seen>,
+    opened: Option<Instant>,
+    idle_age: Duration,
+    reservations: Vec<Arc<Reservation>>,
+    held_bytes: usize,
+    holder: Arc<Holder>,
+}
+
+/// A record that was taken in, as far as the watermark is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) position: Position,
+    pub(crate) arrival: Timestamp,
+}
+
+/// A window that takes nothing more.
+pub(crate) struct Closed<M> {
+    pub(crate) items: Vec<Item<M>>,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) through: Checkpoint,
+    pub(crate) last: Option<Seen>,
+    pub(crate) reservations: Vec<Arc<Reservation>>,
+}
+
+impl<M: 'static> Window<M> {
+    pub(super) fn new(buffer: Box<dyn Buffer<M>>, idle_age: Duration, holder: Arc<Holder>) -> Self {
+        Self {
+            buffer,
+            items: 0,
+            refused: Vec::new(),
+            last: None,
+            opened: None,
+            idle_age,
+            reservations: Vec::new(),
+            held_bytes: 0,
+            holder,
+        }
+    }
+
+    /// The last record seen, if any was.
+    pub(super) fn last(&self) -> Option<Position> {
+        self.last.map(|seen| seen.position)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.last.is_some()
+    }
+
+    pub(super) fn push(&mut self, item: Item<M>, reply: &Arc<Reservation>, now: Instant) {
+        self.hold(reply);
+        self.items += 1;
+        self.buffer.push(item, now);
+    }
+
+    pub(super) fn refuse(&mut self, refused: Refused, reply: &Arc<Reservation>) {
+        self.hold(reply);
+        self.refused.push(refused);
+    }
+
+    /// Notes that every output of this record is in. Says whether the window should close now.
+    pub(super) fn seen(&mut self, record: Seen, pushed: bool, now: Instant) -> Option<CloseReason> {
+        self.last = Some(record);
+        self.opened.get_or_insert(now);
+        if pushed { self.buffer.should_flush(now) } else { None }
+    }
+
+    /// When the window closes by its age, if nothing else closes it before.
+    pub(super) fn flush_at(&self) -> Option<Instant> {
+        if self.items == 0 { self.opened.map(|opened| opened + self.idle_age) } else { self.buffer.flush_at() }
+    }
+
+    /// Why the window closes at [`flush_at`](Self::flush_at).
+    pub(super) fn timed_reason(&self) -> CloseReason {
+        self.buffer.should_flush(Instant::now()).unwrap_or(CloseReason::Age)
+    }
+
+    /// Resolves when the memory budget asks for this window. Cancel safe.
+    pub(super) async fn asked(&self) {
+        self.holder.asked().await;
+    }
+
+    /// Takes everything and starts afresh.
+    pub(super) fn close(&mut self, through: Checkpoint) -> Closed<M> {
+        (self.items, self.opened, self.held_bytes) = (0, None, 0);
+        self.holder.set_bytes(0);
+        Closed {
+            items: self.buffer.take(),
+            refused: std::mem::take(&mut self.refused),
+            through,
+            last: self.last.take(),
+            reservations: std::mem::take(&mut self.reservations),
+        }
+    }
+
+    fn hold(&mut self, reply: &Arc<Reservation>) {
+        if !self.reservations.last().is_some_and(|last| Arc::ptr_eq(last, reply)) {
+            self.held_bytes += reply.bytes();
+            self.holder.set_bytes(self.held_bytes);
+            self.reservations.push(Arc::clone(reply));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The buffer that closes windows by count, bytes and age.
+
+use std::time::Duration;
+
+use kinesink_core::{Buffer, CloseReason, Item};
+use tokio::time::Instant;
+
+/// When a window closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowLimits {
+    /// Most items; at least 1. Passed only by the further outputs of one record, which are never split.
+    pub records: usize,
+    /// Bytes of record data after which it closes; the record that passes the limit is the last.
+    pub bytes: usize,
+    /// How long the first record may wait, with or without traffic.
+    pub age: Duration,
+}
+
+impl Default for WindowLimits {
+    fn default() -> Self {
+        Self { records: 10_000, bytes: 64 * 1024 * 1024, age: Duration::from_secs(60) }
+    }
+}
+
+/// Holds items in memory until one of its [`WindowLimits`] is reached.
+#[derive(Debug)]
+pub struct WindowBuffer<T> {
+    limits: WindowLimits,
+    items: Vec<Item<T>>,
+    bytes: usize,
+    flush_at: Option<Instant>,
+}
+
+impl<T> WindowBuffer<T> {
+    /// An empty buffer.
+    #[must_use]
+    pub fn new(limits: WindowLimits) -> Self {
+        Self { limits, items: Vec::new(), bytes: 0, flush_at: None }
+    }
+}
+
+impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
+    fn push(&mut self, item: Item<T>, now: Instant) {
+        self.bytes = self.bytes.saturating_add(item.record.data.len());
+        self.flush_at.get_or_insert(now + self.limits.age);
+        self.items.push(item);
+    }
+
+    fn should_flush(&self, now: Instant) -> Option<CloseReason> {
+        if self.items.is_empty() {
+            None
+        } else if self.items.len() >= self.limits.records {
+            Some(CloseReason::Count)
+        } else if self.bytes >= self.limits.bytes {
+            Some(CloseReason::Bytes)
+        } else {
+            self.flush_at.filter(|at| now >= *at).map(|_| CloseReason::Age)
+        }
+    }
+
+    fn flush_at(&self) -> Option<Instant> {
+        self.flush_at
+    }
+
+    fn take(&mut self) -> Vec<Item<T>> {
+        self.bytes = 0;
+        self.flush_at = None;
+        std::mem::take(&mut self.items)
+    }
+}

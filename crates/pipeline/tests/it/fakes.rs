@@ -1,0 +1,431 @@
+//! A shard whose records are numbered, destinations that remember what they made durable, and the lease between.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kinesink_core::{
+    Batch, Budget, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Position, Read,
+    Record, Records, Reject, Reservation, ShardId, ShardReader, Transformer,
+};
+use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Retry, ShardInput, Sink, WindowLimits};
+use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) fn shard() -> ShardId {
+    "shardId-000000000000".parse().unwrap()
+}
+
+pub(crate) fn position(number: u64) -> Position {
+    Position { sequence: number.to_string().parse().unwrap(), sub_sequence: 0 }
+}
+
+pub(crate) fn number(position: Position) -> u64 {
+    position.sequence.to_string().parse().unwrap()
+}
+
+pub(crate) fn record(number: u64, data: &str) -> Record {
+    Record {
+        shard: shard(),
+        position: position(number),
+        arrival: jiff::Timestamp::from_second(1_700_000_000).unwrap(),
+        partition_key: Some(format!("key-{number}")),
+        data: Bytes::from(data.to_owned()),
+    }
+}
+
+/// Each record's data is a list of outputs, split by commas; `bad` refuses the record while `refusing` says so.
+#[derive(Default)]
+pub(crate) struct Split {
+    pub(crate) refusing: Arc<Mutex<bool>>,
+}
+
+impl Transformer for Split {
+    type Model = String;
+    type Output = String;
+
+    fn to_model(&self, record: &Record, models: &mut Vec<String>) -> Result<(), Reject> {
+        let text = std::str::from_utf8(&record.data).unwrap();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            models.push(part.to_owned());
+            if part == "bad" && *self.refusing.lock().unwrap() {
+                return Err(Reject::new("it is bad"));
+            }
+        }
+        Ok(())
+    }
+
+    fn to_output(&self, model: &String) -> Result<String, Reject> {
+        if model == "unencodable" { Err(Reject::new("cannot be encoded")) } else { Ok(model.clone()) }
+    }
+}
+
+/// What a shard gives, step by step.
+#[derive(Clone)]
+pub(crate) enum Step {
+    /// A reply, after a delay.
+    Reply(Duration, Vec<Record>),
+    Fail(Failure),
+    /// The shard's end; without it the reader waits for ever after the last step.
+    End,
+}
+
+pub(crate) struct Reader {
+    script: Vec<Step>,
+    left: VecDeque<Step>,
+    budget: Budget,
+    bytes_per_reply: usize,
+    pub(crate) rewinds: Arc<Mutex<Vec<Checkpoint>>>,
+}
+
+#[async_trait]
+impl ShardReader for Reader {
+    async fn next(&mut self) -> Result<Read, Failure> {
+        let Some(step) = self.left.front_mut() else { return std::future::pending().await };
+        match step {
+            Step::Reply(delay, _) => {
+                sleep(*delay).await;
+                let reservation = if self.bytes_per_reply == 0 {
+                    Reservation::none()
+                } else {
+                    self.budget.reserve(self.bytes_per_reply).await
+                };
+                let Some(Step::Reply(_, records)) = self.left.pop_front() else { unreachable!() };
+                Ok(Read::Records(Records { records, behind_latest_ms: 0, reservation }))
+            }
+            Step::Fail(failure) => {
+                let failure = failure.clone();
+                self.left.pop_front();
+                Err(failure)
+            }
+            Step::End => Ok(Read::ShardEnd),
+        }
+    }
+
+    fn rewind(&mut self, checkpoint: Checkpoint) {
+        self.rewinds.lock().unwrap().push(checkpoint);
+        self.left = self
+            .script
+            .iter()
+            .filter(|step| !matches!(step, Step::Fail(_)))
+            .cloned()
+            .map(|step| match step {
+                Step::Reply(_, mut records) => {
+                    records.retain(|record| checkpoint.is_before(record.position));
+                    Step::Reply(Duration::ZERO, records)
+                }
+                other => other,
+            })
+            .collect();
+    }
+}
+
+/// One thing that happened, in order, across every fake of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The sink made these outputs durable.
+    Durable {
+        sink: String,
+        outputs: Vec<(u64, u32, String)>,
+    },
+    /// A batch was begun.
+    Begun {
+        sink: String,
+        attempt: u32,
+        first: u64,
+        last: u64,
+    },
+    Checkpointed(Checkpoint),
+}
+
+pub(crate) type Log = Arc<Mutex<Vec<Event>>>;
+
+/// How an emitter answers one batch.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Deliver,
+    DeliverAfter(Duration),
+    /// Nothing is durable.
+    Fail(Failure),
+    /// Nothing is reported durable, though everything is that is not refused.
+    FailAfterDelivering(Failure),
+    /// Items at these indexes, modulo the batch, are to be sent again.
+    Retry(Vec<usize>),
+    /// Waits until told.
+    Hold(Arc<Notify>),
+}
+
+/// Answers as scripted, then delivers. Refuses the output `poison` while `refusing` says so.
+pub(crate) struct Destination {
+    pub(crate) name: String,
+    pub(crate) log: Log,
+    pub(crate) answers: Mutex<VecDeque<Answer>>,
+    pub(crate) refusing: Arc<Mutex<bool>>,
+    refuses_all: bool,
+}
+
+impl Destination {
+    pub(crate) fn new(name: &str, log: &Log) -> Self {
+        Self {
+            name: name.into(),
+            log: Arc::clone(log),
+            answers: Mutex::default(),
+            refusing: Arc::new(Mutex::new(true)),
+            refuses_all: false,
+        }
+    }
+
+    pub(crate) fn refusing_all(mut self) -> Self {
+        self.refuses_all = true;
+        self
+    }
+
+    pub(crate) fn answering(self, answers: impl IntoIterator<Item = Answer>) -> Self {
+        *self.answers.lock().unwrap() = answers.into_iter().collect();
+        self
+    }
+
+    fn deliver(&self, outputs: Vec<(u64, u32, String)>) {
+        self.log.lock().unwrap().push(Event::Durable { sink: self.name.clone(), outputs });
+    }
+
+    async fn answer<U: Text>(&self, batch: &Batch<'_, U>) -> Result<Emitted, Failure> {
+        self.log.lock().unwrap().push(Event::Begun {
+            sink: self.name.clone(),
+            attempt: batch.attempt,
+            first: number(batch.first),
+            last: number(batch.last),
+        });
+        let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Answer::Deliver);
+        let mut again = Vec::new();
+        match answer {
+            Answer::Deliver => {}
+            Answer::DeliverAfter(delay) => sleep(delay).await,
+            Answer::Fail(failure) => return Err(failure),
+            Answer::FailAfterDelivering(failure) => {
+                let taken = batch.items.iter().filter(|item| item.value.text() != "poison");
+                self.deliver(taken.map(|item| triple(item)).collect());
+                return Err(failure);
+            }
+            Answer::Retry(indexes) => again = indexes.iter().map(|index| index % batch.items.len()).collect(),
+            Answer::Hold(notify) => notify.notified().await,
+        }
+        let mut emitted = Emitted::all();
+        let mut durable = Vec::new();
+        for (index, item) in batch.items.iter().enumerate() {
+            if again.contains(&index) {
+                emitted.retry(index, Reject::new("later"));
+            } else if self.refuses_all || (item.value.text() == "poison" && *self.refusing.lock().unwrap()) {
+                emitted.reject(index, Reject::new("poisonous"));
+            } else {
+                durable.push(triple(item));
+            }
+        }
+        self.deliver(durable);
+        Ok(emitted)
+    }
+}
+
+fn triple<U: Text>(item: &kinesink_core::Item<U>) -> (u64, u32, String) {
+    (number(item.record.position), item.ordinal, item.value.text())
+}
+
+pub(crate) trait Text: Send + Sync {
+    fn text(&self) -> String;
+}
+
+impl Text for String {
+    fn text(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Text for Bytes {
+    fn text(&self) -> String {
+        String::from_utf8(self.to_vec()).unwrap()
+    }
+}
+
+#[async_trait]
+impl Emitter<String> for Destination {
+    async fn emit(&self, batch: &Batch<'_, String>) -> Result<Emitted, Failure> {
+        self.answer(batch).await
+    }
+}
+
+#[async_trait]
+impl Emitter<Bytes> for Destination {
+    async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
+        self.answer(batch).await
+    }
+}
+
+pub(crate) struct Lease {
+    log: Log,
+    pub(crate) answers: VecDeque<CheckpointError>,
+    /// The lease is lost at the n-th commit.
+    pub(crate) lost_at: Option<usize>,
+    commits: usize,
+}
+
+#[async_trait]
+impl Checkpointer for Lease {
+    async fn prepare(&mut self, _last: Position, _plan: Bytes) -> Result<(), CheckpointError> {
+        Ok(())
+    }
+
+    async fn commit(&mut self, durable: Durable) -> Result<(), CheckpointError> {
+        self.commits += 1;
+        if self.lost_at.is_some_and(|at| self.commits >= at) {
+            return Err(CheckpointError::LeaseLost);
+        }
+        if let Some(error) = self.answers.pop_front() {
+            return Err(error);
+        }
+        self.log.lock().unwrap().push(Event::Checkpointed(durable.through()));
+        Ok(())
+    }
+}
+
+/// One shard with everything around it.
+pub(crate) struct Rig {
+    pub(crate) log: Log,
+    pub(crate) script: Vec<Step>,
+    pub(crate) limits: WindowLimits,
+    pub(crate) sinks: Vec<Destination>,
+    pub(crate) dead_letters: Option<Destination>,
+    pub(crate) lease: Lease,
+    pub(crate) drain: CancellationToken,
+    pub(crate) budget: Budget,
+    pub(crate) bytes_per_reply: usize,
+    pub(crate) health: Health,
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Metrics,
+    pub(crate) refusing: Arc<Mutex<bool>>,
+    pub(crate) rewinds: Arc<Mutex<Vec<Checkpoint>>>,
+}
+
+impl Rig {
+    pub(crate) fn new(script: Vec<Step>) -> Self {
+        let log = Log::default();
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        Self {
+            sinks: vec![Destination::new("one", &log)],
+            dead_letters: None,
+            lease: Lease { log: Arc::clone(&log), answers: VecDeque::new(), lost_at: None, commits: 0 },
+            log,
+            script,
+            limits: WindowLimits { records: 3, bytes: 1_000_000, age: Duration::from_secs(60) },
+            drain: CancellationToken::new(),
+            budget: Budget::new(1024 * 1024),
+            bytes_per_reply: 0,
+            health: Health::default(),
+            registry,
+            metrics,
+            refusing: Arc::new(Mutex::new(true)),
+            rewinds: Arc::default(),
+        }
+    }
+
+    pub(crate) fn with_dead_letters(mut self) -> Self {
+        self.dead_letters = Some(Destination::new("dead_letters", &self.log));
+        self
+    }
+
+    /// The pipeline and its input; `skip` is filtered.
+    pub(crate) fn build(&mut self) -> (Pipeline<Split>, ShardInput) {
+        let transformer = Split { refusing: Arc::clone(&self.refusing) };
+        let mut sinks = self.sinks.drain(..).map(|sink| Sink::new(sink.name.clone(), Arc::new(sink)));
+        let mut pipeline = Pipeline::new(transformer, sinks.next().unwrap())
+            .filter(Arc::new(|model: &String| model != "skip"))
+            .limits(self.limits)
+            .retry(Retry { seed: 7, ..Retry::default() })
+            .metrics(self.metrics.clone())
+            .health(self.health.clone());
+        for sink in sinks {
+            pipeline = pipeline.and_sink(sink);
+        }
+        if let Some(dead_letters) = self.dead_letters.take() {
+            pipeline = pipeline.dead_letters(Arc::new(dead_letters));
+        }
+        let reader = Reader {
+            left: self.script.clone().into(),
+            script: std::mem::take(&mut self.script),
+            budget: self.budget.clone(),
+            bytes_per_reply: self.bytes_per_reply,
+            rewinds: Arc::clone(&self.rewinds),
+        };
+        let lease = Lease {
+            log: Arc::clone(&self.log),
+            answers: std::mem::take(&mut self.lease.answers),
+            lost_at: self.lease.lost_at,
+            commits: 0,
+        };
+        let input = ShardInput {
+            stream: "orders".parse().unwrap(),
+            shard: shard(),
+            start: Checkpoint::TrimHorizon,
+            reader: Box::new(reader),
+            checkpointer: Box::new(lease),
+            drain: self.drain.clone(),
+            budget: self.budget.clone(),
+        };
+        (pipeline, input)
+    }
+
+    pub(crate) async fn run(&mut self) -> Result<Finished, Failure> {
+        let (pipeline, input) = self.build();
+        pipeline.run_shard(input).await
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The numbers of the records that `sink` made durable, in order.
+    pub(crate) fn delivered(&self, sink: &str) -> Vec<u64> {
+        self.batches(sink).concat()
+    }
+
+    /// The same, batch by batch.
+    pub(crate) fn batches(&self, sink: &str) -> Vec<Vec<u64>> {
+        let durable = |event| match event {
+            Event::Durable { sink: name, outputs } if name == sink => {
+                Some(outputs.into_iter().map(|(number, ..)| number).collect())
+            }
+            _ => None,
+        };
+        self.events().into_iter().filter_map(durable).collect()
+    }
+
+    pub(crate) fn checkpoints(&self) -> Vec<String> {
+        let checkpoint = |event| match event {
+            Event::Checkpointed(Checkpoint::At(position)) => Some(number(position).to_string()),
+            Event::Checkpointed(sentinel) => Some(sentinel.to_string()),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(checkpoint).collect()
+    }
+
+    /// The value of one sample, such as `windows_closed_total{reason="age"}`.
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_default()
+    }
+}
+
+pub(crate) fn reply(records: impl IntoIterator<Item = Record>) -> Step {
+    Step::Reply(Duration::ZERO, records.into_iter().collect())
+}
+
+/// Records `from..=to`, one output each.
+pub(crate) fn plain(from: u64, to: u64) -> Vec<Record> {
+    (from..=to).map(|number| record(number, &format!("out-{number}"))).collect()
+}

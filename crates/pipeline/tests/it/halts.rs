@@ -1,0 +1,102 @@
+//! A record that has nowhere to go.
+
+use std::time::Duration;
+
+use kinesink_pipeline::{Finished, ShardStatus};
+use tokio::time::{Instant, sleep};
+
+use crate::fakes::{Destination, Rig, Step, plain, record, reply, shard};
+
+fn with_record_4(data: &str) -> Rig {
+    let mut records = plain(1, 8);
+    records[3] = record(4, data);
+    let mut rig = Rig::new(vec![reply(records), Step::End]);
+    rig.bytes_per_reply = 512 * 1024;
+    rig.limits.records = 3;
+    rig
+}
+
+/// Runs until the shard has been halted for a while, mends the cause, and runs to the end.
+async fn halts_and_resumes(rig: &mut Rig, stage: &str, mend: impl Fn()) {
+    let (pipeline, input) = rig.build();
+    let halted = format!("shard_halted{{shard=\"shardId-000000000000\",reason=\"{stage}\"}}");
+    let watch = async {
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!(rig.checkpoints().last().unwrap(), "3", "what came before is committed");
+        assert_eq!(rig.budget.free_bytes(), rig.budget.total_bytes(), "a halted shard holds no memory");
+        assert_eq!(rig.metric(&halted), 1.0);
+        let report = rig.health.report(Instant::now());
+        let ShardStatus::Halted { reason } = &report.shards[&shard()] else { panic!("{report:?}") };
+        assert!(reason.contains("record 4.0") && reason.contains("dead-letter destination"), "{reason}");
+        mend();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.metric(&halted), 0.0);
+    assert_eq!(rig.checkpoints().last().unwrap(), "SHARD_END");
+    let mut delivered = rig.delivered("one");
+    // What the sink took beside the refused record is sent again: at least once.
+    delivered.sort_unstable();
+    delivered.dedup();
+    assert_eq!(delivered, (1..=8).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_transformed_halts_the_shard_until_it_can() {
+    let mut rig = with_record_4("bad");
+    let refusing = std::sync::Arc::clone(&rig.refusing);
+    halts_and_resumes(&mut rig, "transform", || *refusing.lock().unwrap() = false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_a_sink_refuses_halts_the_shard_until_it_takes_it() {
+    let mut rig = with_record_4("poison");
+    let refusing = std::sync::Arc::clone(&rig.sinks[0].refusing);
+    halts_and_resumes(&mut rig, "sink:one", || *refusing.lock().unwrap() = false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_refused_record_in_its_window_is_committed_first() {
+    let mut rig = Rig::new(vec![reply([record(1, "a"), record(2, "poison"), record(3, "c")]), Step::End]);
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(rig.checkpoints(), ["1"]);
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(rig.metric("windows_closed_total{reason=\"halt\"}").min(2.0), 2.0);
+    assert!(rig.health.report(Instant::now()).all_halted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halted_shard_tries_again_ever_more_slowly() {
+    let mut rig = with_record_4("bad");
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(600)).await;
+        let tries = rig.rewinds.lock().unwrap().len();
+        // 1, 2, 4, 8, 16 s, then every 15 to 30 s.
+        assert!((22..=45).contains(&tries), "{tries} tries in ten minutes");
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_is_refused_halts_the_shard() {
+    let mut rig = Rig::new(vec![reply([record(1, "a"), record(2, "bad")]), Step::End]);
+    let log = std::sync::Arc::clone(&rig.log);
+    rig.dead_letters = Some(Destination::new("dead_letters", &log).refusing_all());
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(rig.checkpoints(), ["1"]);
+        assert_eq!(rig.metric("shard_halted{shard=\"shardId-000000000000\",reason=\"sink:dead_letters\"}"), 1.0);
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+}

@@ -1,0 +1,8 @@
+//! The pipeline of one shard against a reader, a checkpointer and emitters that fail as they are told, on a paused clock.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper that cannot go on has found a bug")]
+
+mod commits;
+mod fakes;
+mod halts;
+mod model;
+mod windows;
