@@ -90,7 +90,7 @@ fn assert_lineage(stream: &Stream) {
 fn a_shard_knows_the_numbers_it_gave_out_and_no_others() {
     let mut streams = Streams::default();
     let (name, mode) = (NAME.to_owned(), StreamMode::Provisioned);
-    streams.apply(Event::CreateStream { stream: name.clone(), mode, shard_count: 1, at_ms: 5000 }).unwrap();
+    streams.apply(Event::CreateStream { stream: name, mode, shard_count: 1, at_ms: 5000 }).unwrap();
     for step in [Step::Put { hash_key: 0 }, Step::Split { nth_open: 0, at: 7 }] {
         let stream = streams.get(NAME).unwrap();
         let shard = stream.shard(0).unwrap();
