@@ -1,1 +1,85 @@
-//! Kinesis to sinks: records out of a Kinesis data stream into S3 and directories.
+//! Kinesis to sinks: records out of an Amazon Kinesis data stream into S3 and directories, each delivered, filtered or
+//! in the dead letters.
+//!
+//! ```text
+//! connector = Connector::builder().app(..).stream(..).clients(..).pipeline(..).build()
+//! connector.run(stop):
+//!     consumer: one worker takes the leases of the stream's shards      (kinesink-consumer)
+//!     for each shard: pipeline: transform, filter, buffer, emit, commit (kinesink-pipeline)
+//!     until stop.drain, then flush, checkpoint, release; or stop.abort
+//! ```
+//!
+//! A pipeline of your own types, with an emitter of your own:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use bytes::Bytes;
+//! use kinesink::{Batch, Connector, Emitted, Emitter, Failure, Pipeline, Raw, Sink, Stop};
+//! use prometheus_client::registry::Registry;
+//!
+//! /// Prints how much it was given.
+//! struct Counter;
+//!
+//! #[async_trait::async_trait]
+//! impl Emitter<Bytes> for Counter {
+//!     async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
+//!         println!("{} records of {}", batch.items.len(), batch.shard);
+//!         Ok(Emitted::all())
+//!     }
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let clients = kinesink::aws::connect(&kinesink::aws::AwsOptions::default()).await?;
+//! let pipeline = Pipeline::new(Raw::default(), Sink::new("counter", Arc::new(Counter)));
+//! let connector = Connector::builder("count-orders", "orders".parse()?, clients, pipeline).build(&mut Registry::default())?;
+//! println!("{:?}", connector.run(&Stop::new()).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The same from a file is [`config::Config`]; local services for any AWS SDK are in `local` (feature `local`).
+//!
+//! | feature | gives |
+//! |---|---|
+//! | `s3` (default) | the S3 and directory sink |
+//! | `jq` (default) | jq programs as a transformer |
+//! | `pattern` (default) | Lambda-style event patterns as a filter |
+//! | `local` | the local Kinesis and DynamoDB |
+//!
+//! Limits: one stream a connector; one worker that owns every shard of its stream.
+
+pub mod config;
+mod connector;
+mod create;
+mod error;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+mod from_config;
+mod handler;
+#[cfg(feature = "local")]
+pub mod local;
+mod stop;
+
+pub use connector::{Connector, ConnectorBuilder, Outcome};
+pub use create::create_stream;
+pub use error::Error;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+pub use from_config::{Programs, connector_from};
+pub use kinesink_aws as aws;
+pub use kinesink_consumer as consumer;
+pub use kinesink_core::{
+    Backoff, Batch, Budget, Buffer, Checkpoint, CheckpointError, Checkpointer, Class, Clock, CloseReason, Durable,
+    Emitted, Emitter, Exception, Failure, Filter, Item, Position, Read, Record, Records, Reject, Reservation,
+    SequenceNumber, Settlement, ShardId, ShardReader, StreamName, SystemClock, Transformer,
+};
+pub use kinesink_kpl as kpl;
+#[cfg(feature = "jq")]
+pub use kinesink_pipeline::Jq;
+#[cfg(feature = "pattern")]
+pub use kinesink_pipeline::PatternFilter;
+pub use kinesink_pipeline::{
+    DeadLetter, Event, Health, HealthReport, METRICS, Metrics, Needs, Pipeline, Progress, Raw, Retry, ShardStatus,
+    Sink, WindowBuffer, WindowLimits,
+};
+pub use kinesink_sinks as sinks;
+pub use stop::Stop;

@@ -93,7 +93,7 @@ url = "file:///var/dead"
 fn every_key_is_read() {
     let config = Config::parse(EVERY_KEY, "orders.toml").unwrap();
     assert_eq!(config.memory_bytes, 64_000_000);
-    assert_eq!(config.source.start, Start::At("2026-01-31T08:00:00Z".parse().unwrap()));
+    assert_eq!(config.source.start, Start::AtTimestamp("2026-01-31T08:00:00Z".parse().unwrap()));
     assert_eq!(config.source.idle, Duration::from_millis(500));
     assert_eq!(
         config.patterns,

@@ -108,7 +108,7 @@ impl Checks {
             "latest" => Start::Latest,
             text => {
                 if let Ok(time) = Timestamp::from_str(text) {
-                    return Start::At(time);
+                    return Start::AtTimestamp(time);
                 }
                 let mut mistake = not_one_of("source.start", text, &[raw::START, "latest"], start.span());
                 if let Some(hint) = &mut mistake.hint {

@@ -65,7 +65,7 @@ pub enum Start {
     /// After the newest record.
     Latest,
     /// At the first record that arrived at this time or later.
-    At(Timestamp),
+    AtTimestamp(Timestamp),
 }
 
 /// How records are fetched.
@@ -147,25 +147,5 @@ impl Config {
         let (file, text) = &self.file;
         let span = structure::span_of(text, key).unwrap_or_default();
         ConfigError::new(file, text, vec![Mistake::new(format!("`{key}` cannot be used: {why}"), span, "this value")])
-    }
-}
-
-#[cfg(feature = "s3")]
-impl From<Format> for kinesink_sinks::s3::Format {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Ndjson => Self::Ndjson,
-            Format::Raw => Self::Raw,
-        }
-    }
-}
-
-#[cfg(feature = "s3")]
-impl From<Compression> for kinesink_sinks::s3::Compression {
-    fn from(compression: Compression) -> Self {
-        match compression {
-            Compression::None => Self::None,
-            Compression::Gzip => Self::Gzip,
-        }
     }
 }

@@ -1,0 +1,163 @@
+//! Consumer and pipeline, started and drained as one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinesink_aws::Clients;
+use kinesink_consumer::{Consumer, ConsumerBuilder, Error as ConsumerError, ShardHandler, Start};
+use kinesink_core::{Budget, StreamName, Transformer};
+use kinesink_pipeline::{Health, Metrics, Pipeline};
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use crate::handler::{AnyPipeline, Handler};
+use crate::{Error, Stop};
+
+const MEMORY_BYTES: usize = 256 * 1024 * 1024;
+const GRACE: Duration = Duration::from_secs(30);
+/// What every metric's name begins with.
+const PREFIX: &str = "kinesink";
+
+/// How a run ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything read is delivered and checkpointed, and the leases are released.
+    Drained,
+    /// Drained, while every held shard was halted by a record that cannot be delivered.
+    Halted,
+    /// The grace period or a second signal ended it; what is not checkpointed is read again.
+    Aborted,
+}
+
+/// A consumer and a pipeline, ready to run.
+pub struct Connector {
+    consumer: Consumer,
+    pipeline: Arc<dyn AnyPipeline>,
+    metrics: Metrics,
+    health: Health,
+    grace: Duration,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("consumer", &self.consumer)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// A connector for the application `app`, whose name is also the lease table's, from `stream` through `pipeline`.
+    #[must_use]
+    pub fn builder<T: Transformer>(
+        app: impl Into<String>,
+        stream: StreamName,
+        clients: Clients,
+        pipeline: Pipeline<T>,
+    ) -> ConnectorBuilder<T> {
+        ConnectorBuilder {
+            consumer: Consumer::builder(app, stream, clients),
+            pipeline,
+            memory_bytes: MEMORY_BYTES,
+            grace: GRACE,
+        }
+    }
+
+    /// What each shard is doing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// What the pipeline counts.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Proves that the sinks can be written, then runs until `stop` says otherwise: its drain signal flushes,
+    /// checkpoints and releases the leases; its abort signal, or the grace period after the drain began, leaves at once.
+    ///
+    /// Dropping the future is an abort.
+    ///
+    /// # Errors
+    /// [`Error::Start`] before the first record, [`Error::Running`] later.
+    pub async fn run(&self, stop: &Stop) -> Result<Outcome, Error> {
+        tokio::select! {
+            () = stop.aborted(self.grace) => return Ok(Outcome::Aborted),
+            checked = self.pipeline.check() => checked.map_err(|failure| Error::Start(failure.message))?,
+        }
+        let handler: Arc<dyn ShardHandler> = Arc::clone(&self.pipeline).as_handler();
+        let ran = self.consumer.run(handler, stop.drain.clone(), stop.abort.clone());
+        tokio::select! {
+            biased;
+            () = stop.aborted(self.grace) => return Ok(Outcome::Aborted),
+            ran = ran => ran.map_err(|error| match error {
+                ConsumerError::Setting(_) => Error::Configuration(error.to_string()),
+                ConsumerError::Start(_) | ConsumerError::Row { .. } => Error::Start(error.to_string()),
+                _ => Error::Running(error.to_string()),
+            })?,
+        }
+        if let Err(failure) = self.pipeline.close().await {
+            tracing::warn!(%failure, "a sink was not closed");
+        }
+        let halted = self.health.report(Instant::now()).all_halted();
+        Ok(if halted { Outcome::Halted } else { Outcome::Drained })
+    }
+}
+
+/// Settings of a [`Connector`]; everything is checked in [`build`](Self::build).
+#[derive(Debug)]
+pub struct ConnectorBuilder<T: Transformer> {
+    consumer: ConsumerBuilder,
+    pipeline: Pipeline<T>,
+    memory_bytes: usize,
+    grace: Duration,
+}
+
+impl<T: Transformer> ConnectorBuilder<T> {
+    /// Where shards start that have no lease yet. KCL's default: `LATEST`.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.consumer = self.consumer.start(start);
+        self
+    }
+
+    /// Changes the settings of the consumer: worker id, lease table, failover, idle time.
+    #[must_use]
+    pub fn consumer(mut self, change: impl FnOnce(ConsumerBuilder) -> ConsumerBuilder) -> Self {
+        self.consumer = change(self.consumer);
+        self
+    }
+
+    /// Memory that records may hold, over all shards. Default 256 MiB.
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// How long a drain may take. Default 30 s.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Checks the settings and registers the metrics, all of which begin with `kinesink_`.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] names the setting.
+    pub fn build(self, registry: &mut Registry) -> Result<Connector, Error> {
+        let registry = registry.sub_registry_with_prefix(PREFIX);
+        let budget = Budget::new(self.memory_bytes);
+        let metrics = Metrics::register(registry);
+        let health = Health::default();
+        let consumer = self.consumer.budget(budget.clone()).build(registry);
+        let consumer = consumer.map_err(|error| Error::Configuration(error.to_string()))?;
+        let pipeline = self.pipeline.metrics(metrics.clone()).health(health.clone());
+        Ok(Connector { consumer, pipeline: Arc::new(Handler { pipeline, budget }), metrics, health, grace: self.grace })
+    }
+}

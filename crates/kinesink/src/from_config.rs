@@ -1,0 +1,148 @@
+//! A connector from a pipeline file.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kinesink_aws::Clients;
+use kinesink_core::{Emitter, Transformer};
+use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, WindowLimits};
+use kinesink_sinks::Location;
+use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
+use prometheus_client::registry::Registry;
+
+use crate::config::{self, Config, ConfigError};
+use crate::consumer::Start;
+use crate::{Connector, Error};
+
+/// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
+/// file.
+#[derive(Debug)]
+pub struct Programs {
+    filter: Option<PatternFilter>,
+    transform: Transform,
+}
+
+#[derive(Debug)]
+enum Transform {
+    Raw(Raw),
+    Jq(Box<Jq>),
+}
+
+impl Programs {
+    /// Compiles the jq program and reads the patterns.
+    ///
+    /// # Errors
+    /// [`ConfigError`] shows the place in the file.
+    pub fn compile(config: &Config) -> Result<Self, ConfigError> {
+        let filter = (!config.patterns.is_empty()).then(|| PatternFilter::new(&config.patterns)).transpose();
+        let filter = filter.map_err(|error| config.mistake("filter.pattern", &error.to_string()))?;
+        let needs = filter.as_ref().map_or_else(Needs::default, PatternFilter::needs);
+        let transform = match &config.jq {
+            None => Transform::Raw(Raw::new(needs)),
+            Some(program) => {
+                let jq = Jq::new(program, needs);
+                Transform::Jq(Box::new(jq.map_err(|error| config.mistake("transform.jq", &error.to_string()))?))
+            }
+        };
+        Ok(Self { filter, transform })
+    }
+}
+
+/// Builds what the file asks for. Sends nothing yet.
+///
+/// # Errors
+/// [`Error::Configuration`] names the setting.
+pub fn connector_from(
+    config: &Config,
+    programs: Programs,
+    clients: Clients,
+    registry: &mut Registry,
+) -> Result<Connector, Error> {
+    let Programs { filter, transform } = programs;
+    match transform {
+        Transform::Raw(raw) => connector(config, filter, raw, clients, registry),
+        Transform::Jq(jq) => connector(config, filter, *jq, clients, registry),
+    }
+}
+
+fn connector<T: Transformer<Model = Event, Output = Bytes>>(
+    config: &Config,
+    filter: Option<PatternFilter>,
+    transformer: T,
+    clients: Clients,
+    registry: &mut Registry,
+) -> Result<Connector, Error> {
+    let mut sinks = config.sinks.iter().map(|sink| {
+        let emitter = emitter(S3Config {
+            region: sink.region.clone().or_else(|| Some(clients.region.clone())),
+            endpoint: sink.endpoint.clone().or_else(|| clients.s3_endpoint.clone()),
+            format: format(sink.format),
+            compression: compression(sink.compression),
+            ..s3(sink.url.clone(), &clients)
+        })?;
+        Ok(Sink::new(sink.name.clone(), emitter))
+    });
+    let first = sinks.next().ok_or_else(|| Error::Configuration("there is no [[sink]]".into()))??;
+    let limits = WindowLimits { records: config.buffer.records, bytes: config.buffer.bytes, age: config.buffer.age };
+    let mut pipeline = Pipeline::new(transformer, first).limits(limits);
+    for sink in sinks {
+        pipeline = pipeline.and_sink(sink?);
+    }
+    if let Some(filter) = filter {
+        pipeline = pipeline.filter(Arc::new(filter));
+    }
+    if let Some(dead_letter) = &config.dead_letter {
+        pipeline = pipeline.dead_letters(emitter(S3Config {
+            region: dead_letter.region.clone().or_else(|| Some(clients.region.clone())),
+            naming: Naming::Unique,
+            ..s3(dead_letter.url.clone(), &clients)
+        })?);
+    }
+    let lease = config.lease.clone();
+    Connector::builder(&config.app, config.source.stream.clone(), clients, pipeline)
+        .start(start(config.source.start))
+        .memory_bytes(config.memory_bytes)
+        .grace(config.drain_grace)
+        .consumer(|consumer| {
+            let consumer = consumer.failover(lease.failover).lease_table(lease.table).idle(config.source.idle);
+            match lease.worker_id {
+                Some(id) => consumer.worker_id(id),
+                None => consumer,
+            }
+        })
+        .build(registry)
+}
+
+fn s3(location: Location, clients: &Clients) -> S3Config {
+    let mut config = S3Config::new(location);
+    config.endpoint = clients.s3_endpoint.clone();
+    config.credentials = Some(clients.credentials.clone());
+    config
+}
+
+fn emitter(config: S3Config) -> Result<Arc<dyn Emitter<Bytes>>, Error> {
+    let emitter = S3Emitter::open(config).map_err(|error| Error::Configuration(error.to_string()))?;
+    Ok(Arc::new(emitter))
+}
+
+fn format(format: config::Format) -> Format {
+    match format {
+        config::Format::Ndjson => Format::Ndjson,
+        config::Format::Raw => Format::Raw,
+    }
+}
+
+fn compression(compression: config::Compression) -> Compression {
+    match compression {
+        config::Compression::None => Compression::None,
+        config::Compression::Gzip => Compression::Gzip,
+    }
+}
+
+fn start(start: config::Start) -> Start {
+    match start {
+        config::Start::TrimHorizon => Start::TrimHorizon,
+        config::Start::Latest => Start::Latest,
+        config::Start::AtTimestamp(time) => Start::AtTimestamp(time),
+    }
+}

@@ -1,0 +1,268 @@
+//! Local Kinesis and DynamoDB on loopback, for any AWS SDK.
+//!
+//! Not a second code path: the services listen on ports, and the ordinary SDK clients are pointed at them.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use kinesink_emulator::Emulator;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::{AwsOptions, StaticCredentials};
+
+/// The version of the directory's layout that this program writes and reads.
+const DIRECTORY_VERSION: u32 = 1;
+/// Any region does; the local services do not tell them apart.
+const REGION: &str = "us-east-1";
+/// Accepted without a check, as by every local service.
+const ACCESS_KEY: &str = "local";
+
+/// Why the local services did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process has the directory.
+    #[error("cannot open {directory}: process {pid} has it; stop that process or choose another directory")]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// Who holds it, as it wrote itself down.
+        pid: String,
+    },
+    /// The directory was written by a newer kinesink.
+    #[error(
+        "cannot open {directory}: its layout version {found} was written by kinesink {writer}, and this is kinesink \
+         {this} with version {DIRECTORY_VERSION}; use that kinesink or a newer one",
+        this = env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The directory.
+        directory: PathBuf,
+        /// Its layout version.
+        found: u32,
+        /// The program version that wrote it.
+        writer: String,
+    },
+    /// A port cannot be had.
+    #[error("cannot listen on 127.0.0.1:{port} for {service}: {source}; choose another with --{service}-port")]
+    Port {
+        /// `kinesis` or `dynamodb`.
+        service: &'static str,
+        /// The port that was asked for.
+        port: u16,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("cannot use {path}: {message}")]
+    Storage {
+        /// What was touched.
+        path: PathBuf,
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// Where the local services keep their state and which ports they take.
+#[derive(Debug, Clone, Default)]
+pub struct LocalOptions {
+    /// State survives a restart in this directory; without one it lives in memory.
+    pub directory: Option<PathBuf>,
+    /// 0 takes any free port.
+    pub kinesis_port: u16,
+    /// 0 takes any free port.
+    pub dynamodb_port: u16,
+}
+
+/// Running local services. [`stop`](Self::stop) ends them; a drop ends them at once.
+#[derive(Debug)]
+pub struct Local {
+    kinesis: SocketAddr,
+    dynamodb: SocketAddr,
+    services: JoinSet<Result<(), String>>,
+    shutdown: CancellationToken,
+    _lock: Option<File>,
+}
+
+impl Local {
+    /// Opens the directory, binds both ports and serves. Both ports answer when this returns.
+    ///
+    /// # Errors
+    /// [`Error`] names the directory, the port and the remedy; nothing is left running.
+    pub async fn start(options: &LocalOptions) -> Result<Self, Error> {
+        let lock = options.directory.as_deref().map(open_directory).transpose()?;
+        let kinesis_listener = listen("kinesis", options.kinesis_port).await?;
+        let dynamodb_listener = listen("dynamodb", options.dynamodb_port).await?;
+        let storage = |path: &Path, message: String| Error::Storage { path: path.into(), message };
+
+        let mut builder = Emulator::builder();
+        let database = if let Some(directory) = &options.directory {
+            builder = builder.directory(directory.join("kinesis"));
+            let file = directory.join("dynamodb.sqlite");
+            let text = file.to_str().ok_or_else(|| storage(&file, "the path is not UTF-8".into()))?;
+            dynoxide::Database::new(text).map_err(|error| storage(&file, error.to_string()))?
+        } else {
+            dynoxide::Database::memory().map_err(|error| storage(Path::new(":memory:"), error.to_string()))?
+        };
+        let emulator = builder.build().map_err(|error| {
+            storage(options.directory.as_deref().unwrap_or(Path::new(":memory:")), error.to_string())
+        })?;
+
+        let shutdown = CancellationToken::new();
+        let address = |listener: &TcpListener| {
+            listener.local_addr().map_err(|error| storage(Path::new("127.0.0.1"), error.to_string()))
+        };
+        let (kinesis, dynamodb) = (address(&kinesis_listener)?, address(&dynamodb_listener)?);
+        let mut services = JoinSet::new();
+        let stopped = shutdown.clone().cancelled_owned();
+        services
+            .spawn(async move { emulator.serve(kinesis_listener, stopped).await.map_err(|error| error.to_string()) });
+        let stopped = shutdown.clone().cancelled_owned();
+        services.spawn(dynoxide::server::serve_with_shutdown(dynamodb_listener, database, stopped));
+        Ok(Self { kinesis, dynamodb, services, shutdown, _lock: lock })
+    }
+
+    /// The environment that points an AWS SDK, or the `aws` command, at these services.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ENDPOINT_URL_KINESIS", self.kinesis_url()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb_url()),
+            ("AWS_REGION", REGION.into()),
+            ("AWS_DEFAULT_REGION", REGION.into()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.into()),
+            ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.into()),
+        ]
+    }
+
+    /// The same, for this process's own clients.
+    #[must_use]
+    pub fn aws_options(&self) -> AwsOptions {
+        AwsOptions {
+            region: Some(REGION.into()),
+            kinesis_endpoint: Some(self.kinesis_url()),
+            dynamodb_endpoint: Some(self.dynamodb_url()),
+            credentials: Some(StaticCredentials { access_key: ACCESS_KEY.into(), secret_key: ACCESS_KEY.into() }),
+        }
+    }
+
+    /// Where the local Kinesis listens.
+    #[must_use]
+    pub fn kinesis_url(&self) -> String {
+        format!("http://{}", self.kinesis)
+    }
+
+    /// Where the local DynamoDB listens.
+    #[must_use]
+    pub fn dynamodb_url(&self) -> String {
+        format!("http://{}", self.dynamodb)
+    }
+
+    /// Stops both services and gives the directory back. What was acknowledged is stored already, so connections that
+    /// are still open are cut.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        self.services.shutdown().await;
+    }
+}
+
+async fn listen(service: &'static str, port: u16) -> Result<TcpListener, Error> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| Error::Port { service, port, source })
+}
+
+/// Creates the directory, takes its lock and checks its version. The lock lives as long as the file.
+fn open_directory(directory: &Path) -> Result<File, Error> {
+    let storage = |path: &Path, error: &std::io::Error| Error::Storage {
+        path: path.into(),
+        message: format!("{error}; choose a directory that this user may write"),
+    };
+    std::fs::create_dir_all(directory).map_err(|error| storage(directory, &error))?;
+    let lock_path = directory.join("lock");
+    let mut lock = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(|error| storage(&lock_path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // An unreadable pid is reported as unknown: the lock itself is what counts.
+            let known = lock.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+            let pid = if known { pid.trim().to_owned() } else { "unknown".into() };
+            return Err(Error::InUse { directory: directory.into(), pid });
+        }
+        Err(TryLockError::Error(error)) => return Err(storage(&lock_path, &error)),
+    }
+    let write_pid = |lock: &mut File| {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())
+    };
+    write_pid(&mut lock).map_err(|error| storage(&lock_path, &error))?;
+    check_version(directory)?;
+    Ok(lock)
+}
+
+fn check_version(directory: &Path) -> Result<(), Error> {
+    let path = directory.join("version");
+    let storage = |message: String| Error::Storage { path: path.clone(), message };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let mut words = text.split_whitespace();
+            let found = words.next().and_then(|word| word.parse().ok());
+            let found: u32 = found.ok_or_else(|| {
+                storage("it does not start with a layout version; choose a directory that kinesink made".into())
+            })?;
+            if found > DIRECTORY_VERSION {
+                let writer = words.next().unwrap_or("unknown").to_owned();
+                return Err(Error::Newer { directory: directory.into(), found, writer });
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = format!("{DIRECTORY_VERSION} {}\n", env!("CARGO_PKG_VERSION"));
+            std::fs::write(&path, text).map_err(|error| storage(error.to_string()))
+        }
+        Err(error) => Err(storage(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_process_on_one_directory_is_told_the_first_ones_pid() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = LocalOptions { directory: Some(directory.path().into()), ..LocalOptions::default() };
+        let first = Local::start(&options).await.unwrap();
+        let error = Local::start(&options).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        first.stop().await;
+        Local::start(&options).await.unwrap().stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_newer_directory_is_refused_naming_its_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("version"), "2 9.8.7\n").unwrap();
+        let options = LocalOptions { directory: Some(directory.path().into()), ..LocalOptions::default() };
+        let error = Local::start(&options).await.unwrap_err().to_string();
+        assert!(error.contains("kinesink 9.8.7"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = Local::start(&LocalOptions { kinesis_port: port, ..LocalOptions::default() }).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("127.0.0.1:{port} for kinesis")), "{error}");
+    }
+}
