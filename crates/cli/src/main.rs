@@ -1,1 +1,56 @@
-fn main() {}
+//! The kinesink command.
+
+mod admin;
+mod args;
+mod commands;
+mod exit;
+mod logs;
+mod signals;
+mod stdout;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command};
+use crate::exit::{Exit, Problem};
+
+// Replies of megabytes come and go; this allocator gives the memory back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(problem) => {
+            // Nobody is left to be told if standard error is closed.
+            let _closed = writeln!(std::io::stderr(), "{problem}");
+            problem.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Problem> {
+    logs::install(cli.log, &cli.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
+    let exit = runtime.block_on(async {
+        match cli.command {
+            Command::Demo(args) => commands::demo::run(args).await,
+            Command::Run(args) => commands::run::run(args).await,
+            Command::Check(args) => commands::check::run(&args),
+            Command::Local(args) => commands::local::run(args).await,
+            Command::Put(args) => commands::put::run(args).await,
+            Command::Tail(args) => commands::tail::run(args).await,
+            Command::Completions { shell } => commands::completions::completions(shell),
+            Command::Man => commands::completions::man(),
+        }
+    });
+    // A blocked read of standard input, or an aborted write, must not keep the process.
+    runtime.shutdown_background();
+    exit
+}

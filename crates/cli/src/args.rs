@@ -1,0 +1,163 @@
+//! The command line: the one definition behind parsing, `--help`, completions and the man page.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit::Exit;
+
+/// Records out of an Amazon Kinesis data stream into S3 and directories, each delivered, filtered or in the dead
+/// letters.
+#[derive(Debug, Parser)]
+#[command(name = "kinesink", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = format!("Example:\n  kinesink demo\n\n{}", Exit::table()))]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// How logs are written to standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or per module as in `kinesink_pipeline=debug`
+    #[arg(long, global = true, default_value = "info", value_name = "FILTER")]
+    pub(crate) log_level: String,
+}
+
+/// The two forms of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start local services, put 20,000 real records, run a pipeline into a directory, and verify what landed
+    #[command(after_help = "Example:\n  kinesink demo --dir /tmp/demo")]
+    Demo(Demo),
+    /// Run a pipeline until SIGINT or SIGTERM, then drain; a second signal aborts
+    #[command(
+        after_help = "Examples:\n  kinesink run orders.toml\n  kinesink run orders.toml --local ./state --create"
+    )]
+    Run(Run),
+    /// Check a pipeline file: unknown keys, wrong types, contradictions, with the line and a hint
+    #[command(after_help = "Example:\n  kinesink check orders.toml")]
+    Check(Check),
+    /// Serve local Kinesis and DynamoDB on loopback for any AWS SDK or the aws command
+    #[command(
+        after_help = "Examples:\n  kinesink local ./state --env .env\n  kinesink local -- aws kinesis list-streams"
+    )]
+    Local(Local),
+    /// Send a file of NDJSON to a stream, a line a record
+    #[command(after_help = "Example:\n  kinesink put orders orders.ndjson --key customer --rate 500 --create 4")]
+    Put(Put),
+    /// Print the records of a stream as they arrive
+    #[command(after_help = "Example:\n  kinesink tail orders --from trim-horizon --records 10")]
+    Tail(Tail),
+    /// Print shell completions
+    #[command(after_help = "Example:\n  kinesink completions bash > /etc/bash_completion.d/kinesink")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    #[command(after_help = "Example:\n  kinesink man > /usr/local/share/man/man1/kinesink.1")]
+    Man,
+}
+
+/// `kinesink demo`
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where the local services' state, the pipeline file and the objects go
+    #[arg(long, value_name = "DIR", default_value = "kinesink-demo")]
+    pub(crate) dir: PathBuf,
+    /// Only verify again what an earlier demo left in the directory
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+/// `kinesink run`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The pipeline file
+    pub(crate) file: PathBuf,
+    /// Run on local services whose state is kept in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) local: Option<PathBuf>,
+    /// Create the stream if it is missing (implied by --local)
+    #[arg(long)]
+    pub(crate) create: bool,
+}
+
+/// `kinesink check`
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The pipeline file
+    pub(crate) file: PathBuf,
+}
+
+/// `kinesink local`
+#[derive(Debug, Args)]
+pub(crate) struct Local {
+    /// Keep the state in this directory; without one it lives in memory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Port of the local Kinesis; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) kinesis_port: u16,
+    /// Port of the local DynamoDB; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) dynamodb_port: u16,
+    /// Write the shell lines to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env: Option<PathBuf>,
+    /// Run this command against the services and exit with its code
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+/// `kinesink put`
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// The stream
+    pub(crate) stream: String,
+    /// NDJSON, a line a record; - reads standard input
+    pub(crate) file: PathBuf,
+    /// The field whose value is the partition key; without it keys are spread evenly
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) key: Option<String>,
+    /// At most this many records a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Pack many lines into one Kinesis record, in the KPL's format
+    #[arg(long)]
+    pub(crate) aggregate: bool,
+    /// Create the stream with this many shards if it is missing
+    #[arg(long, value_name = "SHARDS", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) create: Option<u16>,
+}
+
+/// `kinesink tail`
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// The stream
+    pub(crate) stream: String,
+    /// Where to start
+    #[arg(long, value_enum, default_value_t = From::Latest)]
+    pub(crate) from: From,
+    /// Stop after this many records
+    #[arg(long, value_name = "N")]
+    pub(crate) records: Option<u64>,
+}
+
+/// Where `tail` starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum From {
+    /// Only what arrives from now on
+    Latest,
+    /// The oldest record that the stream still has
+    TrimHorizon,
+}

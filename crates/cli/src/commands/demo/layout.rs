@@ -1,0 +1,123 @@
+//! The demo's directory: `local/` the services' state, `flights.toml` the pipeline, `objects/` what landed, `dead/`
+//! dead letters, `landed.txt` the names of the objects as they were when the pipeline ended.
+
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Exit, Problem};
+
+const PIPELINE: &str = include_str!("pipeline.toml");
+/// Marks a directory as a demo's own, which the next demo may replace.
+const MARK: &str = ".kinesink-demo";
+
+/// Where everything is.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) local: PathBuf,
+    pub(crate) pipeline: PathBuf,
+    pub(crate) objects: PathBuf,
+    landed: PathBuf,
+}
+
+/// One object on disk.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+}
+
+impl Layout {
+    /// An empty demo directory; an earlier demo's is replaced, anything else is left alone.
+    pub(crate) fn fresh(directory: &Path) -> Result<Self, Problem> {
+        let refuse =
+            |why: String| Problem::new(Exit::Configuration, format!("cannot use {}: {why}", directory.display()));
+        let used = directory.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        if used && !directory.join(MARK).exists() {
+            return Err(refuse("it is not empty and no earlier demo made it; choose another with --dir".into()));
+        }
+        let set_up = || {
+            for name in ["local", "objects", "dead"] {
+                let path = directory.join(name);
+                if path.exists() {
+                    std::fs::remove_dir_all(&path)?;
+                }
+                std::fs::create_dir_all(&path)?;
+            }
+            std::fs::write(directory.join(MARK), "1\n")?;
+            let layout = Self::at(directory)?;
+            let url = |name: &str| directory.canonicalize().map(|path| path.join(name).display().to_string());
+            let text = PIPELINE.replace("{objects}", &url("objects")?).replace("{dead}", &url("dead")?);
+            std::fs::write(&layout.pipeline, text)?;
+            Ok::<_, std::io::Error>(layout)
+        };
+        set_up().map_err(|error| refuse(error.to_string()))
+    }
+
+    /// The directory of an earlier demo.
+    pub(crate) fn existing(directory: &Path) -> Result<Self, Problem> {
+        if !directory.join(MARK).exists() {
+            let message = format!("no demo was run in {}; run kinesink demo --dir first", directory.display());
+            return Err(Problem::new(Exit::Configuration, message));
+        }
+        Self::at(directory)
+            .map_err(|error| Problem::new(Exit::Configuration, format!("cannot use {}: {error}", directory.display())))
+    }
+
+    fn at(directory: &Path) -> std::io::Result<Self> {
+        let directory = directory.canonicalize()?;
+        Ok(Self {
+            local: directory.join("local"),
+            pipeline: directory.join("flights.toml"),
+            objects: directory.join("objects"),
+            landed: directory.join("landed.txt"),
+        })
+    }
+
+    /// The objects as they are now, in name order.
+    pub(crate) fn objects_on_disk(&self) -> Result<Vec<Object>, Problem> {
+        let mut objects = Vec::new();
+        let mut folders = vec![self.objects.clone()];
+        let mut walk = || {
+            while let Some(folder) = folders.pop() {
+                for entry in folder.read_dir()? {
+                    let entry = entry?;
+                    let metadata = entry.metadata()?;
+                    if metadata.is_dir() {
+                        folders.push(entry.path());
+                    } else {
+                        objects.push(Object { path: entry.path(), bytes: metadata.len() });
+                    }
+                }
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        walk().map_err(|error| self.cannot("list", &error))?;
+        objects.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(objects)
+    }
+
+    /// Lines in all objects.
+    pub(crate) fn lines_on_disk(&self) -> Result<usize, Problem> {
+        let mut lines = 0;
+        for object in self.objects_on_disk()? {
+            let bytes = std::fs::read(&object.path).map_err(|error| self.cannot("read", &error))?;
+            lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+        }
+        Ok(lines)
+    }
+
+    /// Writes down which objects are there, so that a later verification can name one that is gone.
+    pub(crate) fn note_objects(&self) -> Result<(), Problem> {
+        let names = self.objects_on_disk()?.into_iter().map(|object| format!("{}\n", object.path.display()));
+        std::fs::write(&self.landed, names.collect::<String>()).map_err(|error| self.cannot("write", &error))
+    }
+
+    /// The objects that [`note_objects`](Self::note_objects) wrote down.
+    pub(crate) fn noted_objects(&self) -> Result<Vec<PathBuf>, Problem> {
+        let text = std::fs::read_to_string(&self.landed).map_err(|error| self.cannot("read", &error))?;
+        Ok(text.lines().map(PathBuf::from).collect())
+    }
+
+    fn cannot(&self, what: &str, error: &std::io::Error) -> Problem {
+        Problem::new(Exit::Failed, format!("cannot {what} the objects in {}: {error}", self.objects.display()))
+    }
+}

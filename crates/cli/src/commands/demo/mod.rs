@@ -1,0 +1,170 @@
+//! `kinesink demo`: the main job on local services, then a verification that shares no code with it.
+
+mod layout;
+mod verify;
+
+use std::io::{IsTerminal as _, Read as _};
+use std::time::Duration;
+
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kinesink::aws::connect;
+use kinesink::local::{Local, LocalOptions};
+use kinesink::{Connector, Progress, Stop, connector_from, create_stream};
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use self::layout::Layout;
+use super::put::Producer;
+use crate::args::Demo;
+use crate::exit::{Exit, Problem};
+use crate::{signals, stdout};
+
+const STREAM: &str = "flights";
+const SHARDS: u16 = 4;
+/// 20,000 rows of the New York 2013 flights table; `data/README.md` names source and licence.
+const FLIGHTS: &[u8] = include_bytes!("../../../data/flights.ndjson.gz");
+/// A demo that has not read its own records after this long has failed.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub(crate) async fn run(args: Demo) -> Result<Exit, Problem> {
+    let stop = Stop::new();
+    let signals = signals::watch(stop.clone())?;
+    tokio::select! {
+        exit = demo(&args, &stop) => exit,
+        () = signals => Ok(Exit::Aborted),
+    }
+}
+
+async fn demo(args: &Demo, stop: &Stop) -> Result<Exit, Problem> {
+    let layout = if args.verify { Layout::existing(&args.dir)? } else { Layout::fresh(&args.dir)? };
+    let local =
+        Local::start(&LocalOptions { directory: Some(layout.local.clone()), ..LocalOptions::default() }).await?;
+    let clients = connect(&local.aws_options()).await.map_err(|error| Problem::new(Exit::Start, error))?;
+    if !args.verify {
+        let records = flights()?;
+        say(format!("local services: Kinesis at {}, DynamoDB at {}", local.kinesis_url(), local.dynamodb_url()))?;
+        create_stream(&clients.kinesis, STREAM, SHARDS).await?;
+        put(&clients.kinesis, &records).await?;
+        say(format!("{} records of New York flights put into stream {STREAM}, {SHARDS} shards", records.len()))?;
+        let (config, programs) = super::check::read(&layout.pipeline)?;
+        let mut registry = Registry::default();
+        let connector = connector_from(&config, programs, clients.clone(), &mut registry)?;
+        let landed = pipeline(&connector, records.len() as u64, stop).await?;
+        if stop.drain.is_cancelled() && landed.is_none() {
+            return Ok(Exit::Aborted);
+        }
+        layout.note_objects()?;
+        report(&layout, &landed.unwrap_or_default())?;
+    }
+    let verdict = verify::verify(&clients.kinesis, STREAM, &layout).await?;
+    local.stop().await;
+    if !verdict.differences.is_empty() {
+        let lines = verdict.differences.join("\n  ");
+        return Err(Problem::new(Exit::Failed, format!("what landed is not what was put:\n  {lines}")));
+    }
+    say(format!(
+        "verified: the stream read again with GetRecords, filtered by hand, equals the objects: {} records",
+        verdict.records
+    ))?;
+    next_steps(&layout)?;
+    Ok(Exit::Drained)
+}
+
+/// What the pipeline did, and how long it took.
+#[derive(Debug, Default)]
+struct Landed {
+    progress: Progress,
+    took: Duration,
+}
+
+/// Runs the pipeline until it has read every record, then drains it. `None` if a signal came first.
+async fn pipeline(connector: &Connector, records: u64, stop: &Stop) -> Result<Option<Landed>, Problem> {
+    let metrics = connector.metrics();
+    let run_stop = Stop { drain: stop.drain.child_token(), abort: stop.abort.clone() };
+    let start = Instant::now();
+    let bar = progress_bar(records);
+    let all_read = async {
+        let mut said = Instant::now();
+        while metrics.progress().records < records {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let read = metrics.progress().records;
+            bar.set_position(read);
+            if bar.is_hidden() && said.elapsed() > Duration::from_secs(2) {
+                said = Instant::now();
+                // The final report repeats this, so a reader that left is noticed there.
+                let _reader_left = stdout::line(format!("{read} of {records} records read"));
+            }
+        }
+        bar.finish_and_clear();
+        run_stop.drain.cancel();
+    };
+    let both = async { tokio::join!(connector.run(&run_stop), all_read).0 };
+    let outcome = tokio::time::timeout(PATIENCE, both).await;
+    let outcome = outcome.map_err(|_| {
+        Problem::new(
+            Exit::Failed,
+            format!("the pipeline read {} of {records} records in time", metrics.progress().records),
+        )
+    })?;
+    outcome?;
+    let finished = metrics.progress().records >= records;
+    Ok(finished.then(|| Landed { progress: metrics.progress(), took: start.elapsed() }))
+}
+
+fn progress_bar(records: u64) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(records), target);
+    match ProgressStyle::with_template("{bar:40} {pos}/{len} records  {per_sec}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn flights() -> Result<Vec<Bytes>, Problem> {
+    let mut text = Vec::new();
+    flate2::read::GzDecoder::new(FLIGHTS)
+        .read_to_end(&mut text)
+        .map_err(|error| Problem::new(Exit::Failed, format!("cannot unpack the demo's records: {error}")))?;
+    let text = Bytes::from(text);
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(|line| text.slice_ref(line)).collect())
+}
+
+async fn put(client: &kinesink::aws::kinesis::Client, records: &[Bytes]) -> Result<(), Problem> {
+    let mut producer = Producer::new(client, STREAM, None, None);
+    for (number, record) in records.iter().enumerate() {
+        producer.add(number.to_string(), record.clone()).await?;
+    }
+    producer.finish().await
+}
+
+fn report(layout: &Layout, landed: &Landed) -> Result<(), Problem> {
+    let objects = layout.objects_on_disk()?;
+    let bytes: u64 = objects.iter().map(|object| object.bytes).sum();
+    let Progress { records, filtered, .. } = landed.progress;
+    let lines = layout.lines_on_disk()?;
+    let per_second = records as f64 / landed.took.as_secs_f64().max(0.001);
+    say(format!(
+        "{} objects, {lines} records, {filtered} filtered, {bytes} bytes, {per_second:.0} records/s, in {}",
+        objects.len(),
+        layout.objects.display()
+    ))?;
+    if let Some(object) = objects.first() {
+        say(format!("  first: {}", object.path.display()))?;
+    }
+    Ok(())
+}
+
+fn next_steps(layout: &Layout) -> Result<(), Problem> {
+    let (pipeline, local) = (layout.pipeline.display(), layout.local.display());
+    say("try next:")?;
+    say(format!("  kinesink check {pipeline}"))?;
+    say(format!("  kinesink run {pipeline} --local {local}"))?;
+    say(format!("  kinesink local {local} -- kinesink tail {STREAM} --from trim-horizon --records 5"))
+}
+
+fn say(text: impl AsRef<[u8]>) -> Result<(), Problem> {
+    stdout::line(text).map(drop)
+}

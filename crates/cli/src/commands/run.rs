@@ -1,0 +1,80 @@
+//! `kinesink run FILE`: a pipeline until it is stopped.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kinesink::aws::{AwsOptions, Clients, connect};
+use kinesink::config::Config;
+use kinesink::local::{Local, LocalOptions};
+use kinesink::{Connector, Outcome, Programs, Stop, connector_from, create_stream};
+use prometheus_client::registry::Registry;
+
+use crate::args::Run;
+use crate::exit::{Exit, Problem};
+use crate::{admin, signals};
+
+/// Shards of a stream that `--create` or `--local` makes.
+const SHARDS: u16 = 4;
+
+pub(crate) async fn run(args: Run) -> Result<Exit, Problem> {
+    let (config, programs) = super::check::read(&args.file)?;
+    let stop = Stop::new();
+    let signals = signals::watch(stop.clone())?;
+    tokio::select! {
+        exit = services_and_pipeline(&config, programs, &args, &stop) => exit,
+        () = signals => {
+            // The second signal: the pipeline gets no more time.
+            Ok(Exit::Aborted)
+        }
+    }
+}
+
+async fn services_and_pipeline(config: &Config, programs: Programs, args: &Run, stop: &Stop) -> Result<Exit, Problem> {
+    let local = match &args.local {
+        Some(directory) => Some(start_local(directory).await?),
+        None => None,
+    };
+    let mut options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
+    if let Some(local) = &local {
+        options = local.aws_options();
+    }
+    let clients = connect(&options).await.map_err(|error| Problem::new(Exit::Start, error))?;
+    if args.create || local.is_some() {
+        create_stream(&clients.kinesis, config.source.stream.as_str(), SHARDS).await?;
+    }
+    let exit = pipeline(config, programs, clients, stop).await;
+    if let Some(local) = local {
+        local.stop().await;
+    }
+    exit
+}
+
+async fn start_local(directory: &Path) -> Result<Local, Problem> {
+    let options = LocalOptions { directory: Some(directory.into()), ..LocalOptions::default() };
+    let local = Local::start(&options).await?;
+    tracing::info!(kinesis = local.kinesis_url(), dynamodb = local.dynamodb_url(), "local services are up");
+    Ok(local)
+}
+
+async fn pipeline(config: &Config, programs: Programs, clients: Clients, stop: &Stop) -> Result<Exit, Problem> {
+    let mut registry = Registry::default();
+    let connector = connector_from(config, programs, clients, &mut registry)?;
+    let health = connector.health();
+    let registry = Arc::new(registry);
+    let Some(address) = config.metrics_listen else { return drive(&connector, stop).await };
+    let (bound, pages) = admin::serve(address, registry, health).await?;
+    tracing::info!(%bound, "serving /metrics, /healthz and /readyz");
+    tokio::select! {
+        exit = drive(&connector, stop) => exit,
+        () = pages => Err(Problem::new(Exit::Failed, "the metrics page ended")),
+    }
+}
+
+async fn drive(connector: &Connector, stop: &Stop) -> Result<Exit, Problem> {
+    let outcome = connector.run(stop).await?;
+    Ok(match outcome {
+        Outcome::Drained => Exit::Drained,
+        Outcome::Halted => Exit::Halted,
+        Outcome::Aborted => Exit::Aborted,
+    })
+}

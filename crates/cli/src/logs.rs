@@ -1,0 +1,25 @@
+//! Logs go to standard error, data to standard output.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::LogFormat;
+use crate::exit::{Exit, Problem};
+
+/// Libraries whose warnings are answers that we handle, such as a table that is not there yet. A directive of the user's
+/// comes later and wins.
+const LIBRARIES: &str = "dynoxide=error";
+
+/// Installs the process's one log writer.
+pub(crate) fn install(format: LogFormat, filter: &str) -> Result<(), Problem> {
+    let quiet = format!("{LIBRARIES},{filter}");
+    let filter = EnvFilter::try_new(quiet)
+        .map_err(|error| Problem::new(Exit::Configuration, format!("cannot read --log-level {filter:?}: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let installed = match format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|error| Problem::new(Exit::Failed, format!("cannot install the log writer: {error}")))
+}
