@@ -1,6 +1,7 @@
 //! One user record of a shard.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -22,7 +23,8 @@ pub struct Record {
     /// When Kinesis received it, to the millisecond, by the service's clock.
     pub arrival: Timestamp,
     /// The producer's partition key. Streams with automatic distribution have none.
-    pub partition_key: Option<String>,
+    /// Records of one aggregate that have the same key share it.
+    pub partition_key: Option<Arc<str>>,
     /// The producer's bytes.
     pub data: Bytes,
 }

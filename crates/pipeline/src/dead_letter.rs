@@ -90,7 +90,7 @@ impl DeadLetter {
             sub_sequence: record.position.sub_sequence,
             ordinal: refused.ordinal,
             arrival: record.arrival,
-            partition_key: record.partition_key.clone(),
+            partition_key: record.partition_key.as_deref().map(str::to_owned),
             reason: refused.reason.reason().into(),
             data: record.data.clone(),
         }

@@ -156,3 +156,42 @@ impl Drop for ShardHealth {
 fn lock(shards: &Shards) -> MutexGuard<'_, BTreeMap<ShardId, ShardStatus>> {
     shards.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> ShardId {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_shard_that_holds_records_can_be_stuck() {
+        let health = Health::new(Duration::from_secs(10));
+        let (idle, busy) = (health.shard(id("idle")), health.shard(id("busy")));
+        idle.progress(false);
+        busy.progress(true);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        let report = health.report(Instant::now());
+        assert!(matches!(report.shards[&id("idle")], ShardStatus::Running { .. }), "{report:?}");
+        assert!(matches!(report.shards[&id("busy")], ShardStatus::Stuck { .. }), "{report:?}");
+        assert!(!report.is_healthy());
+        busy.progress(true);
+        assert!(health.report(Instant::now()).is_healthy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_halt_outlives_progress_and_only_a_left_shard_outlives_its_handle() {
+        let health = Health::default();
+        let (left, gone) = (health.shard(id("left")), health.shard(id("gone")));
+        left.halted("no permission");
+        left.progress(true);
+        gone.halted("no permission");
+        assert!(health.report(Instant::now()).all_halted());
+        left.leave();
+        drop((left, gone));
+        let report = health.report(Instant::now());
+        assert_eq!(report.shards.keys().collect::<Vec<_>>(), [&id("left")]);
+        assert!(report.all_halted());
+    }
+}

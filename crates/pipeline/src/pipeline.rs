@@ -191,7 +191,8 @@ impl<T: Transformer> Pipeline<T> {
     /// # Errors
     /// A [`Failure`] of class `Fatal` from the reader, a sink or the checkpoint store. Everything else is retried.
     pub async fn run_shard(&self, input: ShardInput) -> Result<Finished, Failure> {
-        let span = tracing::info_span!("shard", stream = %input.stream, shard = %input.shard);
+        // A span of the highest level, so that a warning names its shard whatever level is logged.
+        let span = tracing::error_span!("shard", stream = %input.stream, shard = %input.shard);
         Box::pin(ShardPipeline::new(self, input).run()).instrument(span).await
     }
 }

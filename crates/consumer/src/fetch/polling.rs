@@ -192,8 +192,9 @@ impl Fetch {
         self.settings.metrics.fetched(records.len(), bytes);
         self.state.at_tip = behind_latest_ms == 0;
         let ended = next_iterator.is_none();
-        if ended && children.is_empty() {
-            // A closed shard names its children; a reply that does not is not trusted. What it held is asked again.
+        let whole = !children.is_empty() && children.iter().all(|child| !child.parents.is_empty());
+        if ended && !whole {
+            // A closed shard names its children and they their parents; an end that does not is not trusted.
             self.state.iterator = None;
             if records.is_empty() {
                 return Err(Failure::transient(format!("shard {} ended without naming its children", self.shard)));
@@ -219,14 +220,18 @@ impl Fetch {
 
     fn refused(&mut self, error: &SdkError<GetRecordsError, HttpResponse>) -> Result<Fetched, Failure> {
         let what = format!("shard {} of stream {}", self.shard, self.settings.stream);
+        let mut failure = failure("read", &what, error);
         match code(error) {
             // Five minutes without a request, or a token that is no good any more: continue where memory says.
-            Some("ExpiredIteratorException") => self.state.iterator = None,
+            Some("ExpiredIteratorException" | "InvalidArgumentException") => {
+                self.state.iterator = None;
+                failure.class = Class::Transient;
+            }
             _ if matches!(error, SdkError::ServiceError(_)) => {}
             // The reply was lost on its way; the same iterator gives it again.
             _ => debug!(shard = %self.shard, "no reply"),
         }
-        Err(failure("read", &what, error))
+        Err(failure)
     }
 
     async fn iterator(&mut self) -> Result<String, Failure> {
@@ -241,7 +246,14 @@ impl Fetch {
             .shard_iterator_type(request.kind)
             .set_starting_sequence_number(request.sequence.map(|sequence| sequence.to_string()))
             .set_timestamp(request.time.map(|time| DateTime::from_millis(time.as_millisecond())));
-        let reply = call.send().await.map_err(|error| failure("get an iterator of", &what, &error))?;
+        let reply = call.send().await.map_err(|error| {
+            let mut failure = failure("get an iterator of", &what, &error);
+            // The service refuses a time that its clock has not reached yet.
+            if request.time.is_some() && code(&error) == Some("InvalidArgumentException") {
+                failure.class = Class::Transient;
+            }
+            failure
+        })?;
         self.state.cursor.asked();
         self.state.iterator = reply.shard_iterator;
         self.state.iterator.clone().ok_or_else(|| Failure::transient(format!("no iterator came for {what}")))

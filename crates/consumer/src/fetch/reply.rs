@@ -74,15 +74,15 @@ fn unpack(
         }
     };
     match kinesink_kpl::unpack(&data) {
-        Unpacked::Plain => add(0, stored.partition_key, data),
+        Unpacked::Plain => add(0, stored.partition_key.map(Into::into), data),
         // Its digest is right and its contents are not: it goes on whole, so that nothing is lost.
         Unpacked::Malformed(why) => {
             warn!(%shard, %sequence, why, "an aggregated record cannot be unpacked and goes on as one record");
-            add(0, stored.partition_key, data);
+            add(0, stored.partition_key.map(Into::into), data);
         }
         Unpacked::Aggregated(users) => {
             for (sub_sequence, user) in (0..).zip(users) {
-                add(sub_sequence, Some(user.partition_key.to_string()), user.data);
+                add(sub_sequence, Some(user.partition_key), user.data);
             }
         }
     }

@@ -16,6 +16,9 @@ use super::row::{
 };
 use super::table::{Change, LeaseTable, WriteError};
 
+/// Unanswered writes that are remembered. A lease expires before there are more.
+const UNANSWERED_MAX: usize = 64;
+
 /// Why a write of a held lease did not happen.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum LeaseError {
@@ -43,8 +46,15 @@ struct State {
     row: LeaseRow,
     /// When the last successful write was sent: from then on others count.
     renewed: Instant,
-    /// The token of a write without an answer, which may have moved the counter.
-    unanswered: Option<String>,
+    /// Tokens of writes without an answer since the last one that had one. Each may have moved the counter.
+    unanswered: Vec<String>,
+}
+
+impl State {
+    /// Whether the row is as an unanswered write of ours left it.
+    fn sent(&self, row: &LeaseRow) -> bool {
+        row.token.as_ref().is_some_and(|token| self.unanswered.contains(token))
+    }
 }
 
 impl HeldLease {
@@ -72,7 +82,7 @@ impl HeldLease {
                 table: table.clone(),
                 shard: row.shard.clone(),
                 failover,
-                state: Mutex::new(State { row, renewed: sent, unanswered: None }),
+                state: Mutex::new(State { row, renewed: sent, unanswered: Vec::new() }),
                 lost: CancellationToken::new(),
             }),
             Err(WriteError::Overtaken(_)) => Err(LeaseError::Lost),
@@ -163,20 +173,22 @@ impl HeldLease {
                 return Err(LeaseError::Lost);
             }
             let Some(change) = change(&state.row)? else { return Ok(()) };
-            let before = state.unanswered.take();
             let sent = Instant::now();
             let token = token();
-            state.unanswered = Some(token.clone());
+            if state.unanswered.len() == UNANSWERED_MAX {
+                state.unanswered.remove(0);
+            }
+            state.unanswered.push(token.clone());
             let left = self.failover.saturating_sub(state.renewed.elapsed());
             let written = timeout(left, self.table.write(&self.shard, state.row.counter, &token, &change)).await;
             match written {
                 Ok(Ok(row)) => {
-                    *state = State { row, renewed: sent, unanswered: None };
+                    *state = State { row, renewed: sent, unanswered: Vec::new() };
                     return Ok(());
                 }
-                Ok(Err(WriteError::Overtaken(Some(row)))) if before.is_some() && row.token == before => {
-                    // The write before this one did happen. What it changed is in the row; ours goes on top.
-                    *state = State { row: *row, renewed: state.renewed, unanswered: None };
+                Ok(Err(WriteError::Overtaken(Some(row)))) if state.sent(&row) => {
+                    // A write before this one did happen. What it changed is in the row; ours goes on top.
+                    *state = State { row: *row, renewed: state.renewed, unanswered: Vec::new() };
                 }
                 Ok(Err(WriteError::Overtaken(_))) => {
                     self.lost.cancel();

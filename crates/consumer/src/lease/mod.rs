@@ -9,6 +9,8 @@ pub(crate) mod assignment;
 mod held;
 mod row;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use held::{HeldLease, LeaseError};
 pub(crate) use row::{HashRange, LeaseRow, child_ids};

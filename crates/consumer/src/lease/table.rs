@@ -16,9 +16,9 @@ use super::row::{COUNTER, Item, KEY, LeaseRow, TOKEN, number, text};
 use crate::Error;
 
 const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
-/// KCL waits as long for a new table.
-const ACTIVE_POLLS_MAX: u32 = 600;
-const ACTIVE_POLL: Duration = Duration::from_secs(1);
+/// Ten minutes, as KCL waits for a new table.
+const ACTIVE_POLLS_MAX: u32 = 2_400;
+const ACTIVE_POLL: Duration = Duration::from_millis(250);
 
 /// Why a conditional write did not happen.
 #[derive(Debug, Clone)]

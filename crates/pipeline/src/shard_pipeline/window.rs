@@ -94,8 +94,10 @@ impl<M: 'static> Window<M> {
     }
 
     /// Resolves when the memory budget asks for this window. Cancel safe.
-    pub(super) async fn asked(&self) {
-        self.holder.asked().await;
+    pub(super) fn asked(&self) -> impl Future<Output = ()> + Send + use<M> {
+        // Owns its share: a buffer need not be `Sync`, and a borrow of the window would ask that of it.
+        let holder = Arc::clone(&self.holder);
+        async move { holder.asked().await }
     }
 
     /// Takes everything and starts afresh.

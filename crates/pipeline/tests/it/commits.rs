@@ -15,10 +15,12 @@ async fn the_next_window_fills_while_one_commits_and_then_reading_stops() {
     let hold = Arc::new(Notify::new());
     let script = vec![reply(plain(1, 3)), reply(plain(4, 6)), reply(plain(7, 9)), Step::End];
     let mut rig = Rig::new(script);
+    rig.bytes_per_reply = 100 * 1024;
     rig.sinks = vec![Destination::new("one", &rig.log).answering([Answer::Hold(Arc::clone(&hold))])];
     let (pipeline, input) = rig.build();
     let watch = async {
         sleep(Duration::from_secs(1)).await;
+        assert_eq!(rig.budget.free_bytes(), 824 * 1024, "a window that commits holds its memory");
         assert_eq!(rig.metric("records_in_total"), 6.0, "one window commits, one is full, nothing more is read");
         assert!(rig.checkpoints().is_empty());
         hold.notify_one();
@@ -209,4 +211,14 @@ async fn a_sink_that_never_answers_makes_the_shard_stuck() {
         _ = pipeline.run_shard(input) => panic!("it ended"),
         () = watch => {}
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_may_run_on_any_thread() {
+    fn may_move<F: Send>(run: F) -> F {
+        run
+    }
+    let mut rig = Rig::new(vec![Step::End]);
+    let (pipeline, input) = rig.build();
+    assert_eq!(may_move(pipeline.run_shard(input)).await.unwrap(), Finished::ShardEnd);
 }

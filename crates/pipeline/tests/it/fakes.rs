@@ -33,7 +33,7 @@ pub(crate) fn record(number: u64, data: &str) -> Record {
         shard: shard(),
         position: position(number),
         arrival: jiff::Timestamp::from_second(1_700_000_000).unwrap(),
-        partition_key: Some(format!("key-{number}")),
+        partition_key: Some(format!("key-{number}").into()),
         data: Bytes::from(data.to_owned()),
     }
 }

@@ -132,3 +132,31 @@ async fn a_filtered_reply_gives_its_memory_back_at_once() {
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
     finished.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_reply_gives_its_memory_back_at_once() {
+    let mut rig = Rig::new(vec![reply([])]);
+    rig.bytes_per_reply = 512 * 1024;
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(rig.budget.free_bytes(), rig.budget.total_bytes());
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    finished.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn age_counts_from_the_first_record_however_many_follow() {
+    let trickle = (1..=2).map(|number| Step::Reply(Duration::from_secs(40), plain(number, number)));
+    let mut rig = Rig::new(trickle.collect());
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(101)).await;
+        assert_eq!(rig.checkpoints(), ["2"], "60 s after the first record, 20 s after the second");
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    finished.unwrap();
+}

@@ -1,0 +1,343 @@
+//! Rows against what Java wrote, and the owner of a lease against a real table.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use jiff::Timestamp;
+use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_core::{Checkpoint, Position, ShardId};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use self::dynamo::{Dynamo, Fault};
+use super::row::{HashRange, Item, LeaseRow, Pending, number, text};
+use super::{HeldLease, LeaseError, LeaseTable};
+
+#[path = "../../tests/it/dynamo.rs"]
+mod dynamo;
+
+const FAILOVER: Duration = Duration::from_secs(10);
+
+/// A value as `aws dynamodb scan` prints it.
+fn attribute(value: &Value) -> AttributeValue {
+    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
+    let string = |value: &Value| value.as_str().unwrap().to_owned();
+    match kind.as_str() {
+        "S" => AttributeValue::S(string(value)),
+        "N" => AttributeValue::N(string(value)),
+        "SS" => AttributeValue::Ss(value.as_array().unwrap().iter().map(string).collect()),
+        "BOOL" => AttributeValue::Bool(value.as_bool().unwrap()),
+        "L" => AttributeValue::L(value.as_array().unwrap().iter().map(attribute).collect()),
+        "M" => {
+            let entries = value.as_object().unwrap().iter();
+            AttributeValue::M(entries.map(|(name, value)| (name.clone(), attribute(value))).collect())
+        }
+        other => panic!("the dumps have no {other}"),
+    }
+}
+
+/// Every row of every lease table that a Java KCL wrote, by file.
+fn java_rows() -> Vec<(String, Item)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut rows = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let dump: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for table in dump.as_object().unwrap().values() {
+            for row in table["rows"].as_array().unwrap() {
+                let item = row.as_object().unwrap().iter();
+                rows.push((name.clone(), item.map(|(name, value)| (name.clone(), attribute(value))).collect()));
+            }
+        }
+    }
+    rows.retain(|(_, item): &(_, Item)| item.contains_key("leaseKey"));
+    rows
+}
+
+#[test]
+fn what_java_wrote_is_read_and_would_be_written_the_same() {
+    let known = [
+        "leaseKey",
+        "leaseOwner",
+        "leaseCounter",
+        "ownerSwitchesSinceCheckpoint",
+        "checkpoint",
+        "checkpointSubSequenceNumber",
+        "parentShardId",
+        "childShardIds",
+        "startingHashKey",
+        "endingHashKey",
+        "pendingCheckpoint",
+        "pendingCheckpointSubSequenceNumber",
+        "checkpointOwner",
+    ];
+    let mut leases = 0;
+    for (file, item) in java_rows() {
+        let is_lease = item.get("entityType").is_none_or(|entity| entity.as_s().unwrap() == "LEASE");
+        let parsed = LeaseRow::from_item(&item).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert_eq!(parsed.is_some(), is_lease, "{file}: {item:?}");
+        let Some(lease) = parsed else { continue };
+        leases += 1;
+        let comparable = |mut item: Item| {
+            item.retain(|name, _| known.contains(&name.as_str()));
+            for value in item.values_mut() {
+                if let AttributeValue::Ss(set) = value {
+                    set.sort();
+                }
+            }
+            item
+        };
+        assert_eq!(comparable(lease.to_item()), comparable(item), "{file}");
+    }
+    assert_eq!(leases, 35, "leases in the dumps");
+}
+
+#[test]
+fn a_row_that_is_no_lease_is_named_with_its_attribute() {
+    let said = |name: &str, value: Option<AttributeValue>| {
+        let mut item = lease().to_item();
+        match value {
+            Some(value) => item.insert(name.into(), value),
+            None => item.remove(name),
+        };
+        LeaseRow::from_item(&item).unwrap_err().to_string()
+    };
+    let missing = said("leaseCounter", None);
+    assert!(missing.contains("shardId-000000000001") && missing.contains("leaseCounter"), "{missing}");
+    for attribute in ["ownerSwitchesSinceCheckpoint", "checkpoint"] {
+        assert!(said(attribute, None).contains(attribute));
+    }
+    assert!(said("checkpoint", Some(text("NEVER"))).contains("checkpoint"));
+    assert!(said("leaseCounter", Some(text("1"))).contains("leaseCounter"));
+    assert!(said("leaseCounter", Some(AttributeValue::N("1.5".into()))).contains("leaseCounter"));
+    assert!(said("parentShardId", Some(text("shardId-0"))).contains("parentShardId"));
+    assert!(said("leaseKey", Some(text("1:orders:2:shardId-0"))).contains("leaseKey"));
+}
+
+#[test]
+fn what_a_reader_must_bear_is_borne() {
+    let mut item = lease().to_item();
+    item.insert("throughputKBps".into(), AttributeValue::N("1.5".into()));
+    item.insert("someone_elses".into(), AttributeValue::Bool(true));
+    item.insert("pendingCheckpoint".into(), text("TRIM_HORIZON"));
+    item.insert("pendingCheckpointState".into(), number(7));
+    item.remove("checkpointSubSequenceNumber");
+    let read = LeaseRow::from_item(&item).unwrap().unwrap();
+    let pending = read.pending.unwrap();
+    assert_eq!((pending.checkpoint, pending.state), (Checkpoint::TrimHorizon, None));
+    item.insert("entityType".into(), text("WORKER_METRIC_STATS"));
+    assert!(LeaseRow::from_item(&item).unwrap().is_none());
+}
+
+#[test]
+fn a_new_row_has_what_java_requires_and_nothing_that_it_refuses() {
+    let one_key = HashRange { first: 5, last: 5 };
+    let item = LeaseRow::new("shardId-1".parse().unwrap(), Checkpoint::Latest, Vec::new(), Some(one_key)).to_item();
+    let mut names: Vec<_> = item.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let required =
+        ["checkpoint", "checkpointSubSequenceNumber", "leaseCounter", "leaseKey", "ownerSwitchesSinceCheckpoint"];
+    assert_eq!(names, required);
+}
+
+fn any_shard() -> impl Strategy<Value = ShardId> {
+    (0_u64..1_000_000).prop_map(|number| format!("shardId-{number:012}").parse().unwrap())
+}
+
+fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
+    prop_oneof![
+        Just(Checkpoint::AtTimestamp),
+        Just(Checkpoint::TrimHorizon),
+        Just(Checkpoint::Latest),
+        Just(Checkpoint::ShardEnd),
+        ("[1-9][0-9]{0,55}", any::<u64>()).prop_map(|(digits, sub)| Checkpoint::from_row(&digits, sub).unwrap()),
+    ]
+}
+
+prop_compose! {
+    fn any_lease()(
+        (shard, checkpoint) in (any_shard(), any_checkpoint()),
+        (owner, token) in ("[a-z]{0,3}", "[a-z]{0,3}"),
+        (counter, switches, start_ms) in (any::<u64>(), any::<u64>(), prop::option::of(0..4_000_000_000_000_i64)),
+        parents in prop::collection::btree_set(any_shard(), 0..3),
+        (first, length) in (0..=u128::MAX / 2, 1..u128::MAX / 2),
+        pending in prop::option::of((any_checkpoint(), prop::option::of(prop::collection::vec(any::<u8>(), 1..20)))),
+    ) -> LeaseRow {
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        let range = HashRange { first, last: first + length };
+        let mut lease = LeaseRow::new(shard, checkpoint, parents.into_iter().collect(), Some(range));
+        lease.owner = some(owner);
+        lease.token = some(token);
+        lease.counter = counter;
+        lease.switches = switches;
+        lease.start = start_ms.map(|ms| Timestamp::from_millisecond(ms).unwrap());
+        lease.pending = pending.map(|(checkpoint, state)| Pending { checkpoint, state: state.map(Bytes::from) });
+        lease
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_lease_survives_its_row(lease in any_lease()) {
+        let read = LeaseRow::from_item(&lease.to_item());
+        prop_assert_eq!(read.unwrap().unwrap(), lease);
+    }
+}
+
+fn lease() -> LeaseRow {
+    LeaseRow::new("shardId-000000000001".parse().unwrap(), Checkpoint::TrimHorizon, Vec::new(), None)
+}
+
+fn at(sequence: u64) -> Checkpoint {
+    Checkpoint::At(Position { sequence: sequence.to_string().parse().unwrap(), sub_sequence: 0 })
+}
+
+async fn table(dynamo: &Dynamo) -> LeaseTable {
+    let table = LeaseTable::new(dynamo.client(), "leases");
+    table.ensure().await.unwrap();
+    table.create(&lease()).await.unwrap();
+    table
+}
+
+async fn take(table: &LeaseTable, observed: &LeaseRow, worker: &str) -> Result<HeldLease, LeaseError> {
+    HeldLease::take(table, observed, worker, Timestamp::UNIX_EPOCH, FAILOVER).await
+}
+
+async fn stored(table: &LeaseTable) -> LeaseRow {
+    table.get(&lease().shard).await.unwrap().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_sixteen_takers_exactly_one_wins() {
+    let table = table(&Dynamo::new()).await;
+    for round in 0..10 {
+        let observed = stored(&table).await;
+        let workers: Vec<_> = (0..16).map(|worker| format!("{round}-{worker}")).collect();
+        let taken = join_all(workers.iter().map(|worker| take(&table, &observed, worker))).await;
+        assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1);
+        assert!(taken.iter().flat_map(|taken| taken.as_ref().err()).all(|error| matches!(error, LeaseError::Lost)));
+        let winner = taken.iter().position(Result::is_ok).unwrap();
+        assert_eq!(stored(&table).await.owner.as_ref(), Some(&workers[winner]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_counter_value_is_used_once() {
+    let table = table(&Dynamo::new()).await;
+    let held = Arc::new(take(&table, &lease(), "me").await.unwrap());
+    let writes = (1..=40).map(|n| {
+        let held = Arc::clone(&held);
+        async move { if n % 2 == 0 { held.renew().await } else { held.checkpoint(at(100)).await } }
+    });
+    assert!(join_all(writes).await.iter().all(Result::is_ok));
+    // One take, twenty renewals, one checkpoint: the others found it made.
+    assert_eq!((stored(&table).await.counter, stored(&table).await.checkpoint), (22, at(100)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_never_moves_backwards_and_clears_what_was_prepared() {
+    let table = table(&Dynamo::new()).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    held.checkpoint(at(9)).await.unwrap();
+    assert!(matches!(held.checkpoint(at(8)).await, Err(LeaseError::Failed(_))));
+    held.prepare(at(10), &Bytes::from_static(b"plan")).await.unwrap();
+    let pending = Pending { checkpoint: at(10), state: Some(Bytes::from_static(b"plan")) };
+    assert_eq!((stored(&table).await.checkpoint, stored(&table).await.pending), (at(9), Some(pending)));
+    held.checkpoint(at(10)).await.unwrap();
+    assert_eq!((stored(&table).await.checkpoint, stored(&table).await.pending), (at(10), None));
+    held.checkpoint(Checkpoint::ShardEnd).await.unwrap();
+    assert_eq!(stored(&table).await.checkpoint, Checkpoint::ShardEnd);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_overtaken_can_write_nothing() {
+    let table = table(&Dynamo::new()).await;
+    let old = take(&table, &lease(), "old").await.unwrap();
+    let new = take(&table, &stored(&table).await, "new").await.unwrap();
+    assert!(matches!(old.checkpoint(at(9)).await, Err(LeaseError::Lost)));
+    assert!(old.lost().is_cancelled());
+    assert!(matches!(old.release().await, Err(LeaseError::Lost)));
+    new.checkpoint(at(5)).await.unwrap();
+    let row = stored(&table).await;
+    assert_eq!((row.owner.as_deref(), row.checkpoint, row.switches), (Some("new"), at(5), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_worker_id_in_another_process_is_another_worker() {
+    let table = table(&Dynamo::new()).await;
+    let old = take(&table, &lease(), "me").await.unwrap();
+    // Owner and counter are as an own renewal would have left them; the token is not.
+    let _new = take(&table, &stored(&table).await, "me").await.unwrap();
+    assert!(matches!(old.renew().await, Err(LeaseError::Lost)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_was_lost_is_recognized_by_its_token() {
+    let dynamo = Dynamo::new();
+    let table = table(&dynamo).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    dynamo.fail("UpdateItem", Fault::LoseAnswer);
+    assert!(matches!(held.checkpoint(at(9)).await, Err(LeaseError::Failed(_))));
+    assert_eq!(stored(&table).await.checkpoint, at(9), "the write had its effect");
+    for fault in [Fault::Cut, Fault::Throttle, Fault::Cut] {
+        dynamo.fail("UpdateItem", fault);
+        assert!(matches!(held.renew().await, Err(LeaseError::Failed(_))));
+    }
+    held.renew().await.unwrap();
+    held.checkpoint(at(10)).await.unwrap();
+    assert_eq!(stored(&table).await.checkpoint, at(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_expires_by_the_own_clock_failover_after_the_last_write_that_was_sent() {
+    let table = table(&Dynamo::new()).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    tokio::time::advance(FAILOVER - Duration::from_millis(1)).await;
+    held.checkpoint(at(9)).await.unwrap();
+    tokio::time::advance(FAILOVER - Duration::from_millis(1)).await;
+    held.renew().await.unwrap();
+    tokio::time::advance(FAILOVER).await;
+    assert!(matches!(held.checkpoint(at(10)).await, Err(LeaseError::Lost)));
+    assert!(matches!(held.renew().await, Err(LeaseError::Lost)), "an expired lease was revived");
+    assert_eq!(stored(&table).await.checkpoint, at(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_released_lease_has_no_owner_and_keeps_its_checkpoint() {
+    let table = table(&Dynamo::new()).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    held.checkpoint(at(9)).await.unwrap();
+    held.release().await.unwrap();
+    let row = stored(&table).await;
+    assert_eq!((row.owner, row.checkpoint, row.counter), (None, at(9), 3));
+    assert!(matches!(held.checkpoint(at(10)).await, Err(LeaseError::Lost)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_exists_is_not_created_again() {
+    let table = table(&Dynamo::new()).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    held.checkpoint(at(9)).await.unwrap();
+    table.create(&lease()).await.unwrap();
+    table.ensure().await.unwrap();
+    assert_eq!(stored(&table).await.checkpoint, at(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_a_position_is_stored_once() {
+    let dynamo = Dynamo::new();
+    let table = LeaseTable::new(dynamo.client(), "leases");
+    table.ensure().await.unwrap();
+    let mut latest = lease();
+    latest.checkpoint = Checkpoint::Latest;
+    table.create(&latest).await.unwrap();
+    let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    HeldLease::take(&table, &latest, "one", noon, FAILOVER).await.unwrap();
+    let later = noon + Duration::from_secs(60);
+    HeldLease::take(&table, &stored(&table).await, "two", later, FAILOVER).await.unwrap();
+    assert_eq!(stored(&table).await.start, Some(noon));
+}

@@ -1,0 +1,92 @@
+//! The model of pipelines that are made from a file: a record's data, as it came or as a program made it.
+
+use std::fmt;
+
+use bytes::Bytes;
+use kinesink_core::{Record, Reject, Transformer};
+use serde::de::IgnoredAny;
+
+/// Data on its way to a sink, with what a filter may ask of its record.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Event {
+    /// What will be sent.
+    pub data: Bytes,
+    /// The record's partition key, where the pipeline's filter asks for it.
+    pub partition_key: Option<Box<str>>,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("data_bytes", &self.data.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a filter needs of the transformer before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Data that is JSON: other data is rejected.
+    pub json: bool,
+    /// The partition key.
+    pub partition_key: bool,
+}
+
+/// Sends records as they are. Parses nothing, unless its filter needs JSON.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Raw {
+    needs: Needs,
+}
+
+impl Raw {
+    /// For a pipeline whose filter needs this.
+    #[must_use]
+    pub fn new(needs: Needs) -> Self {
+        Self { needs }
+    }
+}
+
+impl Transformer for Raw {
+    type Model = Event;
+    type Output = Bytes;
+
+    fn to_model(&self, record: &Record, models: &mut Vec<Event>) -> Result<(), Reject> {
+        if self.needs.json {
+            check_json(&record.data)?;
+        }
+        models.push(Event { data: record.data.clone(), partition_key: partition_key(record, self.needs) });
+        Ok(())
+    }
+
+    fn to_output(&self, event: &Event) -> Result<Bytes, Reject> {
+        Ok(event.data.clone())
+    }
+}
+
+pub(crate) fn partition_key(record: &Record, needs: Needs) -> Option<Box<str>> {
+    let key = record.partition_key.as_deref().filter(|_| needs.partition_key);
+    key.map(Box::from)
+}
+
+/// Strict JSON, in UTF-8. The reason names the place and never the data.
+pub(crate) fn check_json(data: &[u8]) -> Result<(), Reject> {
+    let text = std::str::from_utf8(data).map_err(|error| Reject::new(format!("not JSON: {error}")))?;
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Reject::new(format!("not JSON: line {}, column {}", error.line(), error.column()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_strict_and_the_reason_never_quotes_the_data() {
+        for good in ["{}", " [1, 2.5e3] ", "\"text\"", "null", "12345678901234567890123"] {
+            assert_eq!(check_json(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in [&b""[..], b"secret", b"{\"secret\"", b"{} {}", b"NaN", b"{a:1}", b"\"\xff\"", b"// secret\n{}"] {
+            let reason = check_json(bad).unwrap_err().to_string();
+            assert!(reason.starts_with("not JSON: ") && !reason.contains("secret"), "{reason}");
+        }
+    }
+}

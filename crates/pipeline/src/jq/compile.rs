@@ -1,0 +1,101 @@
+//! From a program's text to a filter, without anything that looks beyond the record.
+
+use jaq_core::compile::{Compiler, Undefined};
+use jaq_core::data::JustLut;
+use jaq_core::load::{self, Arena, File, Loader};
+use jaq_core::native::Fun;
+use jaq_json::Val;
+
+use crate::Error;
+
+/// A compiled program.
+pub(super) type Program = jaq_core::compile::Filter<jaq_core::Native<JustLut<Val>>>;
+
+/// What a program may ask of its record. The last is what `now` gives.
+pub(super) const VARIABLES: [&str; 6] =
+    ["$shard", "$sequence", "$sub_sequence", "$arrival", "$partition_key", "$__arrival_seconds"];
+
+/// `now` is part of the record here.
+const PRELUDE: &str = "def now: $__arrival_seconds; ";
+
+/// Filters and variables that depend on the machine, the time or other records, or that act on them.
+const REFUSED: [&str; 20] = [
+    "$ENV",
+    "debug",
+    "debug_empty",
+    "env",
+    "get_search_list",
+    "halt",
+    "halt_error",
+    "input",
+    "input_filename",
+    "input_line_number",
+    "inputs",
+    "localtime",
+    "mktime",
+    "now",
+    "rand",
+    "repl",
+    "stderr",
+    "stderr_empty",
+    "strflocaltime",
+    "$__prog_args",
+];
+
+pub(super) fn compile(program: &str) -> Result<Program, Error> {
+    if ["import", "include"].iter().any(|word| program.trim_start().starts_with(word)) {
+        return Err(Error::Program("modules are refused: the whole program must stand in the file".into()));
+    }
+    let allowed = |name: &str| !REFUSED.contains(&name);
+    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let defs = defs.filter(|def| allowed(def.name));
+    let funs = jaq_core::funs::<JustLut<Val>>().chain(jaq_std::funs()).chain(jaq_json::funs());
+    let funs = funs.filter(|(name, _, _): &Fun<JustLut<Val>>| allowed(name));
+
+    let code = format!("{PRELUDE}{program}");
+    let arena = Arena::default();
+    let file = File { code: code.as_str(), path: () };
+    let modules = Loader::new(defs).load(&arena, file).map_err(|errors| {
+        let why = errors.into_iter().next().map(|(_, error)| unreadable(&code, error));
+        Error::Program(why.unwrap_or_else(|| "it cannot be read".into()))
+    })?;
+    let compiler = Compiler::default().with_funs(funs).with_global_vars(VARIABLES);
+    compiler.compile(modules).map_err(|errors| {
+        let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
+        Error::Program(first.map_or_else(|| "it cannot be compiled".into(), |(name, what)| undefined(name, &what)))
+    })
+}
+
+fn unreadable(code: &str, error: load::Error<&str>) -> String {
+    let place = |part: &str| {
+        let start = load::span(code, part).start.saturating_sub(PRELUDE.len());
+        if part.is_empty() { "at its end".to_owned() } else { format!("at character {}", start + 1) }
+    };
+    match error {
+        load::Error::Io(_) => "it asks for another file".into(),
+        load::Error::Lex(errors) => {
+            let first = errors.into_iter().next();
+            first
+                .map_or_else(String::new, |(expected, part)| format!("{}: expected {}", place(part), expected.as_str()))
+        }
+        load::Error::Parse(errors) => {
+            let first = errors.into_iter().next();
+            first
+                .map_or_else(String::new, |(expected, part)| format!("{}: expected {}", place(part), expected.as_str()))
+        }
+    }
+}
+
+fn undefined(name: &str, what: &Undefined) -> String {
+    if REFUSED.contains(&name) {
+        return format!(
+            "`{name}` is refused: a program sees its record and nothing else, so that a replay is the same"
+        );
+    }
+    let hint = if name.starts_with('$') {
+        "; there are $shard, $sequence, $sub_sequence, $arrival, $partition_key"
+    } else {
+        ""
+    };
+    format!("there is no {} `{name}`{hint}", what.as_str())
+}

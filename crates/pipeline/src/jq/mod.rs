@@ -1,0 +1,102 @@
+//! jq programs as a transformer.
+//!
+//! - `compile`: what a program may call
+
+mod compile;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use bytes::Bytes;
+use jaq_core::data::JustLut;
+use jaq_core::{Ctx, Vars, unwrap_valr};
+use jaq_json::write::Pp;
+use jaq_json::{Val, read, write};
+use kinesink_core::{Record, Reject, Transformer};
+
+use crate::event::{check_json, partition_key};
+use crate::{Error, Event, Needs};
+
+/// One record may become so many outputs.
+const OUTPUTS_PER_RECORD_MAX: usize = 10_000;
+/// And so many bytes.
+const OUTPUT_BYTES_PER_RECORD_MAX: usize = 64 * 1024 * 1024;
+
+/// A jq program: a record's JSON in, its outputs as compact JSON out, none, one or several, in order.
+///
+/// It sees the record and nothing else, so that a replay gives the same outputs: `$shard`, `$sequence`,
+/// `$sub_sequence`, `$arrival` (RFC 3339) and `$partition_key` are the record's, and `now` is its arrival. What looks
+/// outside (`env`, `input`, `localtime`, `mktime`, `halt`, `debug`, modules) is refused when the program is compiled.
+///
+/// ```
+/// let jq = kinesink_pipeline::Jq::new(".items[] + {shard: $shard}", kinesink_pipeline::Needs::default())?;
+/// # Ok::<(), kinesink_pipeline::Error>(())
+/// ```
+///
+/// Limits: 10,000 outputs and 64 MiB a record; a program that never ends is not noticed here but as a stuck shard.
+pub struct Jq {
+    program: compile::Program,
+    needs: Needs,
+}
+
+impl Jq {
+    /// Compiles `program`, for a pipeline whose filter needs this.
+    ///
+    /// # Errors
+    /// [`Error::Program`] names the place or the refused name.
+    pub fn new(program: &str, needs: Needs) -> Result<Self, Error> {
+        Ok(Self { program: compile::compile(program)?, needs })
+    }
+}
+
+impl fmt::Debug for Jq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jq").field("needs", &self.needs).finish_non_exhaustive()
+    }
+}
+
+impl Transformer for Jq {
+    type Model = Event;
+    type Output = Bytes;
+
+    fn to_model(&self, record: &Record, models: &mut Vec<Event>) -> Result<(), Reject> {
+        // jq reads more than JSON; what is not JSON belongs in the dead letters.
+        check_json(&record.data)?;
+        let input = read::parse_single(&record.data).map_err(|error| Reject::new(format!("not JSON: {error}")))?;
+        let context = Ctx::<JustLut<Val>>::new(&self.program.lut, Vars::new(variables(record)));
+        let mut bytes_left = OUTPUT_BYTES_PER_RECORD_MAX;
+        for (place, output) in self.program.id.run((context, input)).map(unwrap_valr).enumerate() {
+            // The value of an error may be the record's data, so it stays out of the reason.
+            let output = output.map_err(|_| Reject::new(format!("the jq program failed after {place} outputs")))?;
+            let mut json = Vec::new();
+            write::write(&mut json, &Pp::<String>::default(), 0, &output)
+                .map_err(|error| Reject::new(format!("output {place} of the jq program: {error}")))?;
+            check_json(&json).map_err(|_| Reject::new(format!("output {place} of the jq program is not JSON")))?;
+            if place == OUTPUTS_PER_RECORD_MAX || json.len() > bytes_left {
+                return Err(Reject::new("the jq program makes too many outputs of one record, or too large ones"));
+            }
+            bytes_left -= json.len();
+            models.push(Event { data: json.into(), partition_key: partition_key(record, self.needs) });
+        }
+        Ok(())
+    }
+
+    fn to_output(&self, event: &Event) -> Result<Bytes, Reject> {
+        Ok(event.data.clone())
+    }
+}
+
+/// The values of [`compile::VARIABLES`], in their order.
+fn variables(record: &Record) -> [Val; 6] {
+    let text = |text: String| Val::from(text);
+    let seconds = record.arrival.as_millisecond() as f64 / 1e3;
+    [
+        text(record.shard.to_string()),
+        text(record.position.sequence.to_string()),
+        Val::from(usize::try_from(record.position.sub_sequence).unwrap_or(usize::MAX)),
+        text(record.arrival.to_string()),
+        record.partition_key.as_deref().map_or(Val::Null, |key| text(key.to_owned())),
+        Val::from(seconds),
+    ]
+}

@@ -1,0 +1,76 @@
+use bytes::Bytes;
+use kinesink_core::{Position, Record, SequenceNumber, Transformer as _};
+
+use super::*;
+
+fn record(data: &str) -> Record {
+    Record {
+        shard: "shardId-000000000003".parse().unwrap(),
+        position: Position { sequence: "4242".parse::<SequenceNumber>().unwrap(), sub_sequence: 5 },
+        arrival: "2013-01-01T05:00:00.25Z".parse().unwrap(),
+        partition_key: Some("k".into()),
+        data: Bytes::copy_from_slice(data.as_bytes()),
+    }
+}
+
+fn run(program: &str, data: &str) -> Result<Vec<String>, Reject> {
+    let jq = Jq::new(program, Needs::default()).unwrap();
+    let mut models = Vec::new();
+    jq.to_model(&record(data), &mut models)?;
+    Ok(models.into_iter().map(|event| String::from_utf8(event.data.to_vec()).unwrap()).collect())
+}
+
+#[test]
+fn none_one_and_several_outputs_keep_order_keys_and_numbers() {
+    assert_eq!(run(".[]", "[1,2,3]").unwrap(), ["1", "2", "3"]);
+    assert_eq!(run("empty", "{}").unwrap(), [""; 0]);
+    assert_eq!(run(". + {c: 1}", r#"{"z":1,"a":2}"#).unwrap(), [r#"{"z":1,"a":2,"c":1}"#]);
+    let exact = r#"{"big":12345678901234567890123,"dec":1.10,"text":"é\n\"\u0001"}"#;
+    assert_eq!(run(".", exact).unwrap(), [exact]);
+}
+
+#[test]
+fn the_record_is_visible_and_now_is_its_arrival() {
+    let program = "[$shard, $sequence, $sub_sequence, $arrival, $partition_key, now]";
+    let expected = r#"["shardId-000000000003","4242",5,"2013-01-01T05:00:00.25Z","k",1357016400.25]"#;
+    assert_eq!(run(program, "{}").unwrap(), [expected]);
+}
+
+#[test]
+fn what_looks_beyond_the_record_is_refused_by_name() {
+    for name in ["env", "input", "inputs", "localtime", "mktime", "halt", "debug", "stderr", "halt_error", "$ENV"] {
+        let error = Jq::new(name, Needs::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{name}` is refused")), "{name}: {error}");
+    }
+    let error = Jq::new("import \"a\" as a; .", Needs::default()).unwrap_err().to_string();
+    assert!(error.contains("modules are refused"), "{error}");
+}
+
+#[test]
+fn a_mistake_in_the_program_is_placed() {
+    for (program, said) in [
+        (". +", "at its end"),
+        (".a | )", "at character 6"),
+        ("nothing_like_it", "no filter `nothing_like_it"),
+        ("$x", "$shard"),
+    ] {
+        let error = Jq::new(program, Needs::default()).unwrap_err().to_string();
+        assert!(error.contains(said), "{program}: {error}");
+    }
+}
+
+#[test]
+fn a_record_that_is_not_json_or_fails_is_rejected_without_its_data() {
+    for (program, data) in [(".", "secret"), (".a.b", r#"{"a":"secret"}"#), ("error(.)", "\"secret\"")] {
+        let reason = run(program, data).unwrap_err().to_string();
+        assert!(!reason.contains("secret"), "{program}: {reason}");
+    }
+    let endless = run("repeat(.)", "1").unwrap_err().to_string();
+    assert!(endless.contains("too many outputs"), "{endless}");
+}
+
+#[test]
+fn a_compiled_program_runs_on_several_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&Jq::new(".", Needs::default()).unwrap());
+}
