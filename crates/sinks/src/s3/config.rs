@@ -51,7 +51,6 @@ pub enum Naming {
 
 /// The settings of an [`S3Emitter`](super::S3Emitter).
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct S3Config {
     /// Where objects go.
     pub location: Location,
