@@ -123,15 +123,28 @@ async fn what_is_not_a_log_or_was_changed_is_refused_and_left_alone() {
 
     let client = in_process(&open(directory.path(), &clock).unwrap());
     create(&client, 1).await;
-    let created = usize::try_from(std::fs::metadata(&log).unwrap().len()).unwrap();
-    put_one(&client, "k", "data").await;
-    put_one(&client, "k", "data").await;
+    let length = || usize::try_from(std::fs::metadata(&log).unwrap().len()).unwrap();
+    let mut ends = vec![length()];
+    for data in ["one", "two"] {
+        put_one(&client, "k", data).await;
+        ends.push(length());
+    }
     drop(client);
-    let mut bytes = std::fs::read(&log).unwrap();
-    *bytes.get_mut(created + 20).unwrap() ^= 1;
-    std::fs::write(&log, bytes).unwrap();
+    // The second byte from an entry's end is the quote that ends the record's partition key.
+    let change_entry_before = |end: usize| {
+        let mut bytes = std::fs::read(&log).unwrap();
+        *bytes.get_mut(end - 2).unwrap() ^= 1;
+        std::fs::write(&log, bytes).unwrap();
+    };
+    change_entry_before(ends[1]);
     let error = open(directory.path(), &clock).unwrap_err();
-    assert!(matches!(&error, Error::Damaged { reason, .. } if reason.contains(&format!("byte {created}"))), "{error}");
+    let expected = format!("its entry at byte {} was changed", ends[0]);
+    assert!(matches!(&error, Error::Damaged { reason, .. } if *reason == expected), "{error}");
+    // The last entry may not have reached the disk whole, and then it was never acknowledged for good.
+    change_entry_before(ends[1]);
+    change_entry_before(ends[2]);
+    assert_eq!(stored(&open(directory.path(), &clock).unwrap()).await, ["b25l"]);
+    assert_eq!(length(), ends[1]);
 }
 
 #[tokio::test]
