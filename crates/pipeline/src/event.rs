@@ -66,13 +66,40 @@ pub(crate) fn partition_key(record: &Record, needs: Needs) -> Option<Box<str>> {
     key.map(Box::from)
 }
 
-/// Strict JSON, in UTF-8. The reason names the place and never the data.
+/// How deep JSON may be nested. What parses it later recurses: deeper data would overflow the stack of a jq program,
+/// and is beyond what `serde_json` reads.
+const JSON_DEPTH_MAX: usize = 127;
+
+/// Strict JSON, in UTF-8, of bounded depth. The reason names the place and never the data.
 pub(crate) fn check_json(data: &[u8]) -> Result<(), Reject> {
     let text = std::str::from_utf8(data).map_err(|error| Reject::new(format!("not JSON: {error}")))?;
     match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) if depth(data) > JSON_DEPTH_MAX => {
+            Err(Reject::new(format!("JSON nested deeper than {JSON_DEPTH_MAX} levels")))
+        }
         Ok(_) => Ok(()),
         Err(error) => Err(Reject::new(format!("not JSON: line {}, column {}", error.line(), error.column()))),
     }
+}
+
+/// How deep valid JSON is nested, without recursion.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 #[cfg(test)]
@@ -88,5 +115,16 @@ mod tests {
             let reason = check_json(bad).unwrap_err().to_string();
             assert!(reason.starts_with("not JSON: ") && !reason.contains("secret"), "{reason}");
         }
+    }
+    #[test]
+    fn nesting_is_bounded_outside_strings() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(check_json(nested(127).as_bytes()), Ok(()));
+        for depth in [128, 500_000] {
+            let reason = check_json(nested(depth).as_bytes()).unwrap_err().to_string();
+            assert!(reason.contains("deeper than 127"), "{reason}");
+        }
+        let text = format!(r#"{{"a\\":"\"{}","b":[]}}"#, "[".repeat(500));
+        assert_eq!(check_json(text.as_bytes()), Ok(()));
     }
 }
