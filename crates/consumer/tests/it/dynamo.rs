@@ -1,0 +1,140 @@
+//! The lease table's service, in process: the real SDK client, no socket, faults on demand, a log of writes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use dynoxide::{Database, DynoxideError};
+use kinesink_aws::dynamodb::Client;
+use kinesink_aws::dynamodb::config::retry::RetryConfig;
+use kinesink_aws::dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use serde_json::Value;
+
+/// What happens to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It has its effect; its answer is lost.
+    LoseAnswer,
+    /// It never arrives.
+    Cut,
+    /// It is refused for want of capacity.
+    Throttle,
+}
+
+/// A DynamoDB in memory. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Dynamo {
+    database: Database,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    faults: VecDeque<(&'static str, Fault)>,
+    log: Vec<(String, Value)>,
+}
+
+impl fmt::Debug for Dynamo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dynamo").finish_non_exhaustive()
+    }
+}
+
+impl Dynamo {
+    pub(crate) fn new() -> Self {
+        Self { database: Database::memory().unwrap(), shared: Arc::default() }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let connector = SharedHttpConnector::new(Connector(self.clone()));
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .endpoint_url("http://in-process")
+            .http_client(http_client_fn(move |_settings, _components| connector.clone()));
+        Client::from_conf(config.build())
+    }
+
+    /// The next call of the operation fails like this.
+    pub(crate) fn fail(&self, operation: &'static str, fault: Fault) {
+        self.shared.lock().unwrap().faults.push_back((operation, fault));
+    }
+
+    /// Faults that no call has met yet.
+    pub(crate) fn faults_left(&self) -> usize {
+        self.shared.lock().unwrap().faults.len()
+    }
+
+    /// Every write that had its effect, in order: operation and request.
+    pub(crate) fn writes(&self) -> Vec<(String, Value)> {
+        self.shared.lock().unwrap().log.clone()
+    }
+
+    fn exchange(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let operation = request.headers().get("x-amz-target").unwrap().rsplit('.').next().unwrap().to_owned();
+        let body = request.body().bytes().unwrap();
+        let fault = {
+            let mut shared = self.shared.lock().unwrap();
+            let index = shared.faults.iter().position(|(on, _)| *on == operation);
+            index.and_then(|index| shared.faults.remove(index)).map(|(_, fault)| fault)
+        };
+        let broken = || Err(ConnectorError::io("the connection was cut".into()));
+        match fault {
+            Some(Fault::Cut) => return broken(),
+            Some(Fault::Throttle) => {
+                return Ok(answer(400, r#"{"__type":"x#ThrottlingException","message":"slow down"}"#));
+            }
+            Some(Fault::LoseAnswer) | None => {}
+        }
+        let response = match self.call(&operation, body) {
+            Ok(json) => {
+                if operation != "GetItem" && operation != "Scan" && operation != "DescribeTable" {
+                    let request = serde_json::from_slice(body).unwrap();
+                    self.shared.lock().unwrap().log.push((operation, request));
+                }
+                answer(200, &json)
+            }
+            Err(error) => answer(error.status_code(), &error.to_json()),
+        };
+        if fault == Some(Fault::LoseAnswer) { broken() } else { Ok(response) }
+    }
+
+    fn call(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
+        let database = &self.database;
+        macro_rules! call {
+            ($method:ident) => {
+                serde_json::to_string(&database.$method(serde_json::from_slice(body).unwrap())?)
+            };
+        }
+        let json = match operation {
+            "CreateTable" => call!(create_table),
+            "DescribeTable" => call!(describe_table),
+            "PutItem" => call!(put_item),
+            "GetItem" => call!(get_item),
+            "UpdateItem" => call!(update_item),
+            "DeleteItem" => call!(delete_item),
+            "Scan" => call!(scan),
+            other => panic!("the lease table has no use for {other}"),
+        };
+        Ok(json.unwrap())
+    }
+}
+
+fn answer(status: u16, json: &str) -> HttpResponse {
+    HttpResponse::new(status.try_into().unwrap(), SdkBody::from(json))
+}
+
+#[derive(Debug)]
+struct Connector(Dynamo);
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::ready(self.0.exchange(&request))
+    }
+}

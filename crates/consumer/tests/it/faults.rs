@@ -1,0 +1,94 @@
+use std::time::Duration;
+
+use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_consumer::Error;
+use kinesink_emulator::{Fault, FaultKind};
+
+use crate::recorder::{Commit, Recorder};
+use crate::world::{APP, STREAM, World, run, until};
+
+fn error(code: &str) -> FaultKind {
+    FaultKind::Error { code: code.into(), message: "made up".into() }
+}
+
+/// Puts, reads under the faults, and wants every record exactly once and in order.
+async fn survives(operation: &str, kind: &FaultKind) {
+    let world = World::new(1).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one"), recorder.clone());
+    let mut all = Vec::new();
+    for round in 0..6 {
+        world.emulator.faults().push(Fault::on(operation, kind.clone()).times(3));
+        let texts: Vec<_> = (0..100).map(|number| format!("{round}-{number:03}")).collect();
+        world.put("key", &texts).await;
+        all.extend(texts);
+        until("they came", async || recorder.texts().len() >= all.len()).await;
+    }
+    running.drained().await;
+    assert_eq!(recorder.records()["shardId-000000000000"], all, "{operation} {kind:?}");
+    assert_eq!(recorder.starts().len(), 1, "{operation} {kind:?}: the handler saw it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_for_a_while_loses_and_doubles_nothing() {
+    for kind in [
+        error("ProvisionedThroughputExceededException"),
+        error("ExpiredIteratorException"),
+        error("InternalFailure"),
+        error("LimitExceededException"),
+        FaultKind::Cut,
+        FaultKind::Truncate,
+        FaultKind::DelayMs(4_000),
+    ] {
+        survives("GetRecords", &kind).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_iterator_that_is_not_given_is_asked_for_again() {
+    for kind in [error("ProvisionedThroughputExceededException"), error("InternalFailure"), FaultKind::Cut] {
+        survives("GetShardIterator", &kind).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_iterator_that_is_refused_as_an_argument_is_made_anew() {
+    survives("GetRecords", &error("InvalidArgumentException")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_fails_is_repeated() {
+    let world = World::new(2).await;
+    for kind in [error("LimitExceededException"), error("ResourceInUseException"), FaultKind::Cut] {
+        world.emulator.faults().push(Fault::on("ListShards", kind));
+    }
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one"), recorder.clone());
+    until("both shards are started", async || recorder.starts().len() >= 2).await;
+    running.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_stream_is_named_before_anything_is_read() {
+    let world = World::new(1).await;
+    world.kinesis.delete_stream().stream_name(STREAM).send().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let error = run(world.consumer("one"), Recorder::new(Commit::Each)).ended().await.unwrap_err();
+    assert!(matches!(error, Error::Start(_)), "{error:?}");
+    let said = error.to_string();
+    assert!(said.contains("stream orders") && said.contains("ResourceNotFoundException"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_no_lease_is_named_with_its_attribute() {
+    let world = World::new(1).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one"), recorder.clone());
+    until("the table is there", async || !recorder.starts().is_empty()).await;
+    running.drained().await;
+    let put = world.dynamo.client().put_item().table_name(APP).item("leaseKey", AttributeValue::S("shardId-9".into()));
+    put.send().await.unwrap();
+    let error = run(world.consumer("one"), Recorder::new(Commit::Each)).ended().await.unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains(APP) && said.contains("shardId-9") && said.contains("attribute checkpoint"), "{said}");
+}

@@ -1,0 +1,131 @@
+//! Tables that Java KCL 1.x, 2.x and 3.x wrote: dumps of real ones.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kinesink_aws::dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use kinesink_consumer::{Finished, Shard, ShardHandler};
+use kinesink_core::Failure;
+use serde_json::Value;
+
+use crate::world::{APP, FAILOVER, STREAM, World, run};
+
+type Row = HashMap<String, AttributeValue>;
+
+/// Holds its shards and does nothing with them.
+struct Idle;
+
+#[async_trait]
+impl ShardHandler for Idle {
+    async fn run(&self, shard: Shard) -> Result<Finished, Failure> {
+        shard.drain.cancelled().await;
+        Ok(Finished::Drained)
+    }
+}
+
+fn attribute(value: &Value) -> AttributeValue {
+    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
+    let string = |value: &Value| value.as_str().unwrap().to_owned();
+    match kind.as_str() {
+        "S" => AttributeValue::S(string(value)),
+        "N" => AttributeValue::N(string(value)),
+        "SS" => AttributeValue::Ss(value.as_array().unwrap().iter().map(string).collect()),
+        "BOOL" => AttributeValue::Bool(value.as_bool().unwrap()),
+        "L" => AttributeValue::L(value.as_array().unwrap().iter().map(attribute).collect()),
+        "M" => AttributeValue::M(row(value)),
+        other => panic!("the dumps have no {other}"),
+    }
+}
+
+fn row(value: &Value) -> Row {
+    value.as_object().unwrap().iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
+}
+
+/// The lease table of a dump: the one keyed by `leaseKey`.
+fn lease_table(file: &Path) -> Vec<Row> {
+    let dump: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let tables = dump.as_object().unwrap().values();
+    let mut rows = tables.map(|table| table["rows"].as_array().unwrap().iter().map(row).collect::<Vec<_>>());
+    rows.find(|rows| rows.iter().all(|row| row.contains_key("leaseKey"))).unwrap()
+}
+
+/// The stream that the table's leases are of: four shards, or two of which the first was split and cleaned up.
+async fn stream_of(rows: &[Row]) -> World {
+    let first = AttributeValue::S("shardId-000000000000".into());
+    if rows.iter().any(|row| row["leaseKey"] == first) {
+        return World::new(4).await;
+    }
+    let world = World::new(2).await;
+    let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key("1000").send().await.unwrap();
+    world
+}
+
+async fn fill(world: &World, rows: &[Row]) {
+    let client = world.dynamo.client();
+    let key = KeySchemaElement::builder().attribute_name("leaseKey").key_type(KeyType::Hash).build().unwrap();
+    let attribute = AttributeDefinition::builder().attribute_name("leaseKey").attribute_type(ScalarAttributeType::S);
+    let create = client.create_table().table_name(APP).key_schema(key);
+    let create = create.attribute_definitions(attribute.build().unwrap()).billing_mode(BillingMode::PayPerRequest);
+    create.send().await.unwrap();
+    for row in rows {
+        client.put_item().table_name(APP).set_item(Some(row.clone())).send().await.unwrap();
+    }
+}
+
+/// What this worker writes when it takes and renews a lease.
+const OURS: [&str; 6] = [
+    "leaseOwner",
+    "leaseCounter",
+    "ownerSwitchesSinceCheckpoint",
+    "checkpointOwner",
+    "kinesink_token",
+    "kinesink_start_ms",
+];
+
+fn foreign(row: &Row) -> Vec<(&String, &AttributeValue)> {
+    let mut foreign: Vec<_> = row.iter().filter(|(name, _)| !OURS.contains(&name.as_str())).collect();
+    foreign.sort_by_key(|(name, _)| *name);
+    foreign
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tables_of_java_are_taken_over_and_nothing_foreign_in_them_changes() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut files = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.display();
+        let before = lease_table(&path);
+        let is_lease = |row: &&Row| row.contains_key("checkpoint");
+        let world = stream_of(&before).await;
+        fill(&world, &before).await;
+        let running = run(world.consumer("kinesink"), Arc::new(Idle));
+        tokio::time::sleep(FAILOVER * 6).await;
+        let after = world.rows().await;
+        running.drained().await;
+        for row in &before {
+            let key = row["leaseKey"].as_s().unwrap();
+            let now = &after[key];
+            if !is_lease(&row) {
+                assert_eq!(now, row, "{name}: {key} is not ours to touch");
+                continue;
+            }
+            assert_eq!(foreign(now), foreign(row), "{name}: {key}");
+            let counter = |row: &Row| row["leaseCounter"].as_n().unwrap().parse::<u64>().unwrap();
+            let finished = row["checkpoint"].as_s().unwrap() == "SHARD_END";
+            if finished {
+                assert_eq!(now, row, "{name}: {key} is finished");
+            } else {
+                assert_eq!(now["leaseOwner"].as_s().unwrap(), "kinesink", "{name}: {key}");
+                assert!(counter(now) > counter(row) && !now.contains_key("checkpointOwner"), "{name}: {key}");
+            }
+        }
+        files += 1;
+    }
+    assert_eq!(files, 9);
+}

@@ -1,0 +1,18 @@
+//! Whole consumers on the local Kinesis and the local DynamoDB, both in process, on a paused clock.
+//!
+//! - `world`: a stream, a lease table, clients, and a clock that all of them share
+//! - `dynamo`: the lease table's HTTP client, with faults and a log
+//! - `recorder`: a handler that notes what it was given
+//! - the rest are tests, a file a subject
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails as a test does")]
+
+mod delivery;
+mod dynamo;
+mod faults;
+mod foreign_rows;
+mod leases;
+mod recorder;
+mod resharding;
+mod restart;
+mod world;

@@ -1,0 +1,127 @@
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::recorder::{Commit, Event, Recorder};
+use crate::world::{STREAM, World, run, until};
+
+/// The middle of the first of two equal shards.
+const QUARTER: &str = "85070591730234615865843651857942052864";
+
+async fn listed(world: &World) -> BTreeMap<String, Vec<String>> {
+    let reply = world.kinesis.list_shards().stream_name(STREAM).send().await.unwrap();
+    let shards = reply.shards.unwrap().into_iter().map(|shard| {
+        let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
+        (shard.shard_id, parents.into_iter().flatten().collect())
+    });
+    shards.collect()
+}
+
+async fn put_all(world: &World, round: &str, all: &mut Vec<String>) {
+    for key in 0..12 {
+        let texts: Vec<_> = (0..40).map(|number| format!("{round}-{key}-{number:03}")).collect();
+        world.put(&format!("key{key}"), &texts).await;
+        all.extend(texts);
+    }
+}
+
+/// Invariant 4, and the order of writes at a shard's end.
+fn check(events: &[Event], writes: &[(String, Value)], parents: &BTreeMap<String, Vec<String>>) {
+    for (child, parents) in parents {
+        let first =
+            events.iter().position(|event| matches!(event, Event::Started(shard, _) if shard.as_str() == child));
+        let first = first.unwrap_or_else(|| panic!("{child} was never started"));
+        for parent in parents {
+            let of_parent = |event: &Event| match event {
+                Event::Record(shard, ..) | Event::Committed(shard, _) => shard.as_str() == parent,
+                _ => false,
+            };
+            let last = events.iter().rposition(of_parent).unwrap();
+            assert!(last < first, "{child} started before {parent} was done");
+            let key = |write: &(String, Value)| {
+                write.1.pointer("/Key/leaseKey/S").or(write.1.pointer("/Item/leaseKey/S")).cloned()
+            };
+            let ended = writes.iter().position(|write| {
+                key(write) == Some(parent.as_str().into())
+                    && write.0 == "UpdateItem"
+                    && write.1.to_string().contains("SHARD_END")
+            });
+            let created =
+                writes.iter().position(|write| key(write) == Some(child.as_str().into()) && write.0 == "PutItem");
+            assert!(created.unwrap() < ended.unwrap(), "{parent} ended before {child} had a lease");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn splits_and_merges_under_load_keep_parents_before_children() {
+    let world = World::new(2).await;
+    let mut all = Vec::new();
+    put_all(&world, "a", &mut all).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("a"), recorder.clone());
+    until("reading has begun", async || !recorder.texts().is_empty()).await;
+
+    let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key(QUARTER).send().await.unwrap();
+    put_all(&world, "b", &mut all).await;
+    // Shard 0 became 2 and 3; 3 and 1 are neighbours.
+    let merge = world.kinesis.merge_shards().stream_name(STREAM).shard_to_merge("shardId-000000000003");
+    merge.adjacent_shard_to_merge("shardId-000000000001").send().await.unwrap();
+    put_all(&world, "c", &mut all).await;
+
+    until("everything is delivered", async || recorder.texts().len() >= all.len()).await;
+    running.drained().await;
+    all.sort();
+    assert_eq!(recorder.texts(), all);
+
+    let parents = listed(&world).await;
+    assert_eq!(parents.len(), 5);
+    check(&recorder.events(), &world.dynamo.writes(), &parents);
+    let rows = world.rows().await;
+    let set = |row: &str, attribute: &str| {
+        let mut set = rows[row].get(attribute).unwrap().as_ss().unwrap().clone();
+        set.sort();
+        set
+    };
+    assert_eq!(set("shardId-000000000000", "childShardIds"), ["shardId-000000000002", "shardId-000000000003"]);
+    assert_eq!(set("shardId-000000000004", "parentShardId"), ["shardId-000000000001", "shardId-000000000003"]);
+    for ended in ["shardId-000000000000", "shardId-000000000001", "shardId-000000000003"] {
+        assert_eq!(rows[ended]["checkpoint"].as_s().unwrap(), "SHARD_END");
+    }
+    let hash_key = |attribute: &str| rows["shardId-000000000004"][attribute].as_s().unwrap().clone();
+    assert_eq!((hash_key("startingHashKey").as_str(), hash_key("endingHashKey")), (QUARTER, u128::MAX.to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_resharded_before_the_first_start_is_read_from_its_oldest_shards() {
+    let world = World::new(1).await;
+    let mut all = Vec::new();
+    put_all(&world, "a", &mut all).await;
+    let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key(QUARTER).send().await.unwrap();
+    put_all(&world, "b", &mut all).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("a"), recorder.clone());
+    until("everything is delivered", async || recorder.texts().len() >= all.len()).await;
+    running.drained().await;
+    all.sort();
+    assert_eq!(recorder.texts(), all);
+    check(&recorder.events(), &world.dynamo.writes(), &listed(&world).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_whose_end_is_not_committed_keeps_its_children_waiting() {
+    let world = World::new(1).await;
+    world.put("key", &["parents".to_owned()]).await;
+    let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key(QUARTER).send().await.unwrap();
+    world.put("key", &["childs".to_owned()]).await;
+    let recorder = Recorder::new(Commit::Never);
+    let running = run(world.consumer("a"), recorder.clone());
+    until("the parent is read", async || !recorder.texts().is_empty()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+    running.drained().await;
+    assert_eq!(recorder.texts(), ["parents"]);
+    assert_eq!(recorder.starts().len(), 1);
+}
