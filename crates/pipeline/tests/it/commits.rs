@@ -222,3 +222,18 @@ async fn a_shard_may_run_on_any_thread() {
     let (pipeline, input) = rig.build();
     assert_eq!(may_move(pipeline.run_shard(input)).await.unwrap(), Finished::ShardEnd);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_passed_is_no_longer_reported() {
+    let mut rig = Rig::new(vec![reply(plain(1, 3))]);
+    rig.sinks = vec![Destination::new("one", &rig.log).answering(vec![Answer::Fail(Failure::transient("cut")); 2])];
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(10)).await;
+        let report = rig.health.report(Instant::now());
+        assert!(matches!(report.shards[&shard()], ShardStatus::Running { busy: false, .. }), "{report:?}");
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+}
