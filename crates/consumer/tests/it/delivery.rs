@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kinesink_aws::kinesis::primitives::Blob;
 use kinesink_core::{Budget, Checkpoint};
 use kinesink_kpl::Aggregator;
@@ -24,7 +23,7 @@ async fn every_record_comes_once_in_its_shards_order_and_a_drain_gives_the_lease
         all.extend(of_key);
     }
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("a"), recorder.clone());
+    let running = run(world.consumer("a"), &recorder);
     until("everything is delivered", async || recorder.texts().len() >= all.len()).await;
     // What comes while it runs comes too.
     let late = texts("late", 50);
@@ -64,7 +63,7 @@ async fn a_budget_smaller_than_the_stream_delivers_everything_and_is_given_back(
         all.extend(big);
     }
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("a").budget(budget.clone()), recorder.clone());
+    let running = run(world.consumer("a").budget(budget.clone()), &recorder);
     until("everything is delivered", async || recorder.texts().len() >= all.len()).await;
     running.drained().await;
     assert!(recorder.texts().into_iter().eq(all));
@@ -80,18 +79,18 @@ async fn an_aggregate_is_unpacked_and_resumed_in_its_middle() {
     }
     let envelope = aggregator.finish().unwrap();
     let put = world.kinesis.put_record().stream_name(crate::world::STREAM).partition_key(&envelope.partition_key);
-    put.data(Blob::new(Bytes::from(envelope.data.clone()))).send().await.unwrap();
+    put.data(Blob::new(envelope.data.clone())).send().await.unwrap();
     world.put("key", &["five".to_owned()]).await;
 
     let first = Recorder::new(Commit::After("two"));
-    let running = run(world.consumer("a"), first.clone());
+    let running = run(world.consumer("a"), &first);
     until("all five are delivered", async || first.texts().len() >= 5).await;
     running.killed().await;
     assert_eq!(first.records()["shardId-000000000000"], ["one", "two", "three", "four", "five"]);
     assert_eq!(world.rows().await["shardId-000000000000"]["checkpointSubSequenceNumber"].as_n().unwrap(), "1");
 
     let second = Recorder::new(Commit::Each);
-    let running = run(world.consumer("a"), second.clone());
+    let running = run(world.consumer("a"), &second);
     until("the rest is delivered", async || second.texts().len() >= 3).await;
     running.drained().await;
     assert_eq!(second.records()["shardId-000000000000"], ["three", "four", "five"]);
@@ -110,7 +109,7 @@ async fn empty_large_and_broken_data_comes_as_it_is() {
         put(data).await.unwrap();
     }
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("a"), recorder.clone());
+    let running = run(world.consumer("a"), &recorder);
     until("all are delivered", async || recorder.texts().len() >= 3).await;
     running.drained().await;
     assert_eq!(recorder.records()["shardId-000000000000"], ["".to_owned(), megabyte, "plain".to_owned()]);
@@ -120,7 +119,7 @@ async fn empty_large_and_broken_data_comes_as_it_is() {
 async fn an_empty_stream_is_waited_on_and_drained() {
     let world = World::new(2).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("a"), recorder.clone());
+    let running = run(world.consumer("a"), &recorder);
     until("both shards are started", async || recorder.starts().len() >= 2).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(recorder.starts().len(), 2, "a shard without records was restarted");

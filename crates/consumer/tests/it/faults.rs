@@ -15,7 +15,7 @@ fn error(code: &str) -> FaultKind {
 async fn survives(operation: &str, kind: &FaultKind) {
     let world = World::new(1).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     let mut all = Vec::new();
     for round in 0..6 {
         world.emulator.faults().push(Fault::on(operation, kind.clone()).times(3));
@@ -63,7 +63,7 @@ async fn a_listing_that_fails_is_repeated() {
         world.emulator.faults().push(Fault::on("ListShards", kind));
     }
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("both shards are started", async || recorder.starts().len() >= 2).await;
     running.drained().await;
 }
@@ -73,7 +73,7 @@ async fn a_missing_stream_is_named_before_anything_is_read() {
     let world = World::new(1).await;
     world.kinesis.delete_stream().stream_name(STREAM).send().await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let error = run(world.consumer("one"), Recorder::new(Commit::Each)).ended().await.unwrap_err();
+    let error = run(world.consumer("one"), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
     assert!(matches!(error, Error::Start(_)), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("stream orders") && said.contains("ResourceNotFoundException"), "{said}");
@@ -83,12 +83,12 @@ async fn a_missing_stream_is_named_before_anything_is_read() {
 async fn a_row_that_is_no_lease_is_named_with_its_attribute() {
     let world = World::new(1).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("the table is there", async || !recorder.starts().is_empty()).await;
     running.drained().await;
     let put = world.dynamo.client().put_item().table_name(APP).item("leaseKey", AttributeValue::S("shardId-9".into()));
     put.send().await.unwrap();
-    let error = run(world.consumer("one"), Recorder::new(Commit::Each)).ended().await.unwrap_err();
+    let error = run(world.consumer("one"), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
     let said = error.to_string();
     assert!(said.contains(APP) && said.contains("shardId-9") && said.contains("attribute checkpoint"), "{said}");
 }

@@ -104,7 +104,7 @@ async fn the_tables_of_java_are_taken_over_and_nothing_foreign_in_them_changes()
         let is_lease = |row: &&Row| row.contains_key("checkpoint");
         let world = stream_of(&before).await;
         fill(&world, &before).await;
-        let running = run(world.consumer("kinesink"), Arc::new(Idle));
+        let running = run(world.consumer("kinesink"), &Arc::new(Idle));
         tokio::time::sleep(FAILOVER * 6).await;
         let after = world.rows().await;
         running.drained().await;

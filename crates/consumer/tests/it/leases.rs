@@ -14,7 +14,7 @@ const SHARD: &str = "shardId-000000000000";
 async fn of_sixteen_workers_exactly_one_takes_each_shard() {
     let world = World::new(8).await;
     let recorder = Recorder::new(Commit::Each);
-    let workers: Vec<_> = (0..16).map(|id| run(world.consumer(&format!("worker{id}")), recorder.clone())).collect();
+    let workers: Vec<_> = (0..16).map(|id| run(world.consumer(&format!("worker{id}")), &recorder)).collect();
     until("all shards are started", async || recorder.starts().len() >= 8).await;
     tokio::time::sleep(FAILOVER * 6).await;
     let mut starts = BTreeMap::<_, u32>::new();
@@ -32,7 +32,7 @@ async fn of_sixteen_workers_exactly_one_takes_each_shard() {
 async fn a_stolen_lease_drops_its_handler_and_refuses_its_checkpoint() {
     let world = World::new(1).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("the shard is started", async || !recorder.starts().is_empty()).await;
     steal(&world, "thief").await;
     world.put("key", &["too late".to_owned()]).await;
@@ -60,7 +60,7 @@ async fn steal(world: &World, thief: &str) {
 async fn a_lease_that_nobody_renews_any_more_is_taken_over() {
     let world = World::new(1).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("the shard is started", async || !recorder.starts().is_empty()).await;
     steal(&world, "thief").await;
     until("it is started again", async || recorder.starts().len() >= 2).await;
@@ -71,7 +71,7 @@ async fn a_lease_that_nobody_renews_any_more_is_taken_over() {
 async fn a_held_lease_is_renewed_while_nothing_happens() {
     let world = World::new(1).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("the shard is started", async || !recorder.starts().is_empty()).await;
     let counter = async || world.rows().await[SHARD]["leaseCounter"].as_n().unwrap().parse::<u64>().unwrap();
     for _ in 0..20 {
@@ -91,7 +91,7 @@ async fn a_lost_answer_to_any_write_loses_no_lease() {
         world.dynamo.fail("PutItem", fault);
         world.dynamo.fail("UpdateItem", fault);
     }
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("the shard is started", async || !recorder.starts().is_empty()).await;
     for round in 0..30 {
         let fault = [Fault::LoseAnswer, Fault::Cut, Fault::Throttle][round % 3];
@@ -115,7 +115,7 @@ async fn a_lost_answer_to_any_write_loses_no_lease() {
 async fn a_lost_answer_followed_by_a_request_that_never_arrives_loses_no_lease() {
     let world = World::new(1).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("the shard is started", async || !recorder.starts().is_empty()).await;
     world.dynamo.fail("UpdateItem", Fault::LoseAnswer);
     world.dynamo.fail("UpdateItem", Fault::Cut);
@@ -130,7 +130,7 @@ async fn a_lost_answer_followed_by_a_request_that_never_arrives_loses_no_lease()
 async fn a_table_that_cannot_be_reached_loses_the_lease_by_the_own_clock() {
     let world = World::new(1).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("the shard is started", async || !recorder.starts().is_empty()).await;
     for _ in 0..2_000 {
         world.dynamo.fail("UpdateItem", Fault::Cut);

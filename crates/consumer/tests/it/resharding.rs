@@ -59,7 +59,7 @@ async fn splits_and_merges_under_load_keep_parents_before_children() {
     let mut all = Vec::new();
     put_all(&world, "a", &mut all).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("a"), recorder.clone());
+    let running = run(world.consumer("a"), &recorder);
     until("reading has begun", async || !recorder.texts().is_empty()).await;
 
     let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
@@ -102,7 +102,7 @@ async fn a_stream_resharded_before_the_first_start_is_read_from_its_oldest_shard
     split.new_starting_hash_key(QUARTER).send().await.unwrap();
     put_all(&world, "b", &mut all).await;
     let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("a"), recorder.clone());
+    let running = run(world.consumer("a"), &recorder);
     until("everything is delivered", async || recorder.texts().len() >= all.len()).await;
     running.drained().await;
     all.sort();
@@ -118,7 +118,7 @@ async fn a_shard_whose_end_is_not_committed_keeps_its_children_waiting() {
     split.new_starting_hash_key(QUARTER).send().await.unwrap();
     world.put("key", &["childs".to_owned()]).await;
     let recorder = Recorder::new(Commit::Never);
-    let running = run(world.consumer("a"), recorder.clone());
+    let running = run(world.consumer("a"), &recorder);
     until("the parent is read", async || !recorder.texts().is_empty()).await;
     tokio::time::sleep(std::time::Duration::from_secs(300)).await;
     running.drained().await;

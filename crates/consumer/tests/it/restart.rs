@@ -14,7 +14,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
 /// Runs until `expected` came, in this order, then kills.
 async fn killed_after(consumer: ConsumerBuilder, commit: Commit, expected: &[&str]) {
     let recorder = Recorder::new(commit);
-    let running = run(consumer, recorder.clone());
+    let running = run(consumer, &recorder);
     let delivered = || recorder.records().into_values().flatten().collect::<Vec<_>>();
     until(&format!("{expected:?} came"), async || delivered().len() >= expected.len()).await;
     running.killed().await;
@@ -26,7 +26,7 @@ async fn after_a_drain_the_next_start_continues_at_once() {
     let world = World::new(1).await;
     world.put("key", &strings(&["a", "b"])).await;
     let first = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), first.clone());
+    let running = run(world.consumer("one"), &first);
     until("both came", async || first.texts().len() >= 2).await;
     running.drained().await;
     world.put("key", &strings(&["c"])).await;
@@ -56,7 +56,7 @@ async fn an_abort_returns_at_once_and_leaves_the_leases_to_expire() {
     let world = World::new(1).await;
     world.put("key", &strings(&["a"])).await;
     let recorder = Recorder::new(Commit::Never);
-    let running = run(world.consumer("one"), recorder.clone());
+    let running = run(world.consumer("one"), &recorder);
     until("it came", async || !recorder.texts().is_empty()).await;
     running.abort.cancel();
     let began = Instant::now();
@@ -72,7 +72,7 @@ async fn latest_killed_before_its_first_checkpoint_loses_nothing() {
     // Longer than the clocks of a worker and of the service are allowed to differ.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let recorder = Recorder::new(Commit::Never);
-    let running = run(world.consumer("one").start(Start::Latest), recorder.clone());
+    let running = run(world.consumer("one").start(Start::Latest), &recorder);
     until("the shard is started", async || !recorder.starts().is_empty()).await;
     // The first read, which is when LATEST is asked for, is long over.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -95,7 +95,7 @@ async fn latest_whose_iterator_expires_before_the_first_record_loses_nothing() {
     let world = World::new(1).await;
     let recorder = Recorder::new(Commit::Never);
     let idle = Duration::from_secs(400);
-    let running = run(world.consumer("one").start(Start::Latest).idle(idle), recorder.clone());
+    let running = run(world.consumer("one").start(Start::Latest).idle(idle), &recorder);
     until("the shard is started", async || !recorder.starts().is_empty()).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     world.put("key", &strings(&["a"])).await;

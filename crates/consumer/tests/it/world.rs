@@ -133,7 +133,8 @@ fn credentials() -> Credentials {
 }
 
 /// Runs the consumer until it is told otherwise.
-pub(crate) fn run(consumer: ConsumerBuilder, handler: Arc<dyn ShardHandler>) -> Running {
+pub(crate) fn run<H: ShardHandler>(consumer: ConsumerBuilder, handler: &Arc<H>) -> Running {
+    let handler = Arc::<H>::clone(handler);
     let consumer = consumer.build(&mut Registry::default()).unwrap();
     let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
     let mut task = JoinSet::new();
