@@ -121,7 +121,8 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let part = error.to_string();
+        // The credential chain reports one provider a line.
+        let part = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         if !text.contains(&part) {
             text = format!("{text}: {part}");
         }

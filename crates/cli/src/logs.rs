@@ -16,7 +16,10 @@ pub(crate) fn install(format: LogFormat, filter: &str) -> Result<(), Problem> {
     let quiet = format!("{LIBRARIES},{filter}");
     let filter = EnvFilter::try_new(quiet)
         .map_err(|error| Problem::new(Exit::Configuration, format!("cannot read --log-level {filter:?}: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let installed = match format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -103,7 +103,7 @@ impl Connector {
         if let Err(failure) = self.pipeline.close().await {
             tracing::warn!(%failure, "a sink was not closed");
         }
-        let halted = self.health.report(Instant::now()).all_halted();
+        let halted = self.health.report(Instant::now()).all_halted() && !self.pipeline.drained_well();
         Ok(if halted { Outcome::Halted } else { Outcome::Drained })
     }
 }
@@ -158,6 +158,12 @@ impl<T: Transformer> ConnectorBuilder<T> {
         let consumer = self.consumer.budget(budget.clone()).build(registry);
         let consumer = consumer.map_err(|error| Error::Configuration(error.to_string()))?;
         let pipeline = self.pipeline.metrics(metrics.clone()).health(health.clone());
-        Ok(Connector { consumer, pipeline: Arc::new(Handler { pipeline, budget }), metrics, health, grace: self.grace })
+        Ok(Connector {
+            consumer,
+            pipeline: Arc::new(Handler::new(pipeline, health.clone(), budget)),
+            metrics,
+            health,
+            grace: self.grace,
+        })
     }
 }

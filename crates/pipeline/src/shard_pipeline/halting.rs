@@ -10,7 +10,8 @@ use crate::commit::Halt;
 use crate::pause::{Reports, backoff, wait_until};
 
 /// What the operator can do about a halted shard.
-const REMEDY: &str = "configure a dead-letter destination, or mend what refuses the record; the shard then goes on";
+const REMEDY: &str =
+    "set a dead-letter destination ([dead_letter] in a file), or mend what refuses the record; the shard then goes on";
 
 /// A halt that lasts.
 #[derive(Debug)]

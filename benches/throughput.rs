@@ -1,0 +1,279 @@
+//! What the whole pipeline costs beside a bare loop of the SDK's GetRecords over the same stream.
+//!
+//! ```text
+//! cargo bench --profile dist -p kinesink-cli --bench throughput            # every job, about ten minutes
+//! cargo bench --profile dist -p kinesink-cli --bench throughput -- --megabytes 100 --rounds 1
+//! ```
+//!
+//! The local Kinesis is a process of its own, and its CPU is counted on neither side. Every job runs in turn within
+//! the same minutes; the ratio of a round compares runs that stood next to each other. Machines are noisy: read the
+//! ratios. Prints a table in Markdown and asserts nothing about time.
+#![expect(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark measures real time and says what broke by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
+use aws_sdk_kinesis::{Client, Config};
+
+// The same allocator on both sides.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const STREAM: &str = "bench";
+const SHARDS: i32 = 4;
+const MEMORY: &str = "64MiB";
+const TICKS_PER_SECOND: f64 = 100.0;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if arguments.first().is_some_and(|first| first == "bare") {
+        return bare(&arguments[1], arguments[2].parse().unwrap());
+    }
+    let number = |name: &str, default: usize| {
+        let place = arguments.iter().position(|argument| argument == name);
+        place.map_or(default, |place| arguments[place + 1].parse().unwrap())
+    };
+    let (megabytes, rounds) = (number("--megabytes", 200), number("--rounds", 3));
+    println!("| record | job | records/s | MB/s | CPU s/GB | peak RSS MiB | CPU over bare |");
+    println!("|---|---|---|---|---|---|---|");
+    for (size, megabytes) in [(100, megabytes / 4), (1_000, megabytes), (10_000, megabytes)] {
+        let records = megabytes * 1_000_000 / size;
+        let services = Services::start();
+        services.fill(size, records);
+        let mut runs: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
+        for round in 0..rounds {
+            runs.entry("1 bare GetRecords").or_default().push(services.bare_loop(records));
+            runs.entry("2 NDJSON").or_default().push(services.pipeline("none", round, records));
+            runs.entry("3 NDJSON, gzip").or_default().push(services.pipeline("gzip", round, records));
+        }
+        let bare: Vec<f64> = runs["1 bare GetRecords"].iter().map(|run| run.cpu_s).collect();
+        let gigabytes = (records * size) as f64 / 1e9;
+        for (job, runs) in &runs {
+            let ratio = median(runs.iter().zip(&bare).map(|(run, bare)| run.cpu_s / bare));
+            let wall = median(runs.iter().map(|run| run.wall_s));
+            println!(
+                "| {size} B | {} | {:.0} | {:.0} | {:.2} | {:.0} | {ratio:.2} |",
+                &job[2..],
+                records as f64 / wall,
+                gigabytes * 1e3 / wall,
+                median(runs.iter().map(|run| run.cpu_s)) / gigabytes,
+                median(runs.iter().map(|run| run.rss_mib)),
+            );
+        }
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One run of one job.
+struct Run {
+    wall_s: f64,
+    cpu_s: f64,
+    rss_mib: f64,
+}
+
+struct Services {
+    directory: tempfile::TempDir,
+    process: Child,
+    kinesis: String,
+    dynamodb: String,
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Services {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let env = directory.path().join("env");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
+        let process = command.arg("local").arg("--env").arg(&env).stderr(Stdio::null()).spawn().unwrap();
+        let text = eventually(|| std::fs::read_to_string(&env).ok().filter(|text| text.ends_with('\n')));
+        let value = |name: &str| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
+            line.unwrap().to_owned()
+        };
+        let (kinesis, dynamodb) = (value("AWS_ENDPOINT_URL_KINESIS"), value("AWS_ENDPOINT_URL_DYNAMODB"));
+        Self { process, kinesis, dynamodb, directory }
+    }
+
+    fn fill(&self, size: usize, records: usize) {
+        runtime().block_on(async {
+            let client = client(&self.kinesis);
+            client.create_stream().stream_name(STREAM).shard_count(SHARDS).send().await.unwrap();
+            while client.put_record().stream_name(STREAM).partition_key("k").data(Blob::new("x")).send().await.is_err()
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let per_call = (4_000_000 / size).min(500);
+            for start in (1..records).step_by(per_call) {
+                let numbers = start..records.min(start + per_call);
+                let entries = numbers.map(|number| {
+                    let mut data = format!("{{\"n\":{number},\"pad\":\"");
+                    // Text that compresses about as logs do.
+                    while data.len() + 2 < size {
+                        data.push_str(&format!("{:x} ", (number * 2_654_435_761 + data.len() * 40_503) % 0xffff));
+                    }
+                    data.truncate(size - 2);
+                    data.push_str("\"}");
+                    PutRecordsRequestEntry::builder()
+                        .data(Blob::new(data))
+                        .partition_key(number.to_string())
+                        .build()
+                        .unwrap()
+                });
+                let put = client.put_records().stream_name(STREAM).set_records(Some(entries.collect()));
+                assert_eq!(put.send().await.unwrap().failed_record_count(), Some(0));
+            }
+        });
+    }
+
+    fn bare_loop(&self, records: usize) -> Run {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["bare", &self.kinesis, &records.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let start = Instant::now();
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        let run = measured(child.id(), start);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        run
+    }
+
+    fn pipeline(&self, compression: &str, round: usize, records: usize) -> Run {
+        let objects = self.directory.path().join(format!("{compression}-{round}"));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let file = self.write_pipeline(compression, round, &objects, port);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
+        command.args(["--log-level", "warn", "run"]).arg(&file);
+        command.env("AWS_ENDPOINT_URL_KINESIS", &self.kinesis).env("AWS_ENDPOINT_URL_DYNAMODB", &self.dynamodb);
+        command.env("AWS_ACCESS_KEY_ID", "local").env("AWS_SECRET_ACCESS_KEY", "local");
+        let start = Instant::now();
+        let mut child = command.spawn().unwrap();
+        let address = format!("127.0.0.1:{port}");
+        eventually(|| (emitted(&address)? >= records).then_some(()));
+        let run = measured(child.id(), start);
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        run
+    }
+
+    fn write_pipeline(&self, compression: &str, round: usize, objects: &Path, port: u16) -> PathBuf {
+        let file = self.directory.path().join("bench.toml");
+        let text = format!(
+            "version = 1\napp = \"bench-{compression}-{round}\"\nmemory = \"{MEMORY}\"\n\n[source]\nstream = \
+             \"{STREAM}\"\nregion = \"us-east-1\"\nstart = \"trim-horizon\"\nidle = \"200ms\"\n\n[buffer]\nrecords = \
+             100_000\nbytes = \"8MiB\"\nage = \"500ms\"\n\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n\n[[sink]]\ntype = \
+             \"s3\"\nurl = \"file://{}\"\nformat = \"ndjson\"\ncompression = \"{compression}\"\n",
+            objects.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+}
+
+/// Records that the sink has made durable, from /metrics.
+fn emitted(address: &str) -> Option<usize> {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(address).ok()?;
+    write!(socket, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).ok()?;
+    let line = reply.lines().find(|line| line.starts_with("kinesink_records_emitted_total{"))?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+/// CPU and peak memory of a process that is done and still alive.
+fn measured(pid: u32, start: Instant) -> Run {
+    let wall_s = start.elapsed().as_secs_f64();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    Run { wall_s, cpu_s: ticks / TICKS_PER_SECOND, rss_mib: kib / 1024.0 }
+}
+
+fn eventually<T>(mut done: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(value) = done() {
+            return value;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    panic!("not within {PATIENCE:?}");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+fn client(endpoint: &str) -> Client {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "bench"))
+        .retry_config(RetryConfig::disabled())
+        .endpoint_url(endpoint);
+    Client::from_conf(config.build())
+}
+
+/// The bare loop: one task a shard, GetRecords in a row, lengths added up. Prints the sum and stays for its meter.
+fn bare(endpoint: &str, records: usize) {
+    let bytes = runtime().block_on(async {
+        let client = client(endpoint);
+        let shards = client.list_shards().stream_name(STREAM).send().await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for shard in shards.shards() {
+            let (client, shard) = (client.clone(), shard.shard_id().to_owned());
+            tasks.spawn(async move {
+                let request = client.get_shard_iterator().stream_name(STREAM).shard_id(shard);
+                let reply = request.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
+                let (mut iterator, mut records, mut bytes) = (reply.shard_iterator, 0, 0);
+                while let Some(current) = iterator.take() {
+                    let reply = client.get_records().shard_iterator(current).send().await.unwrap();
+                    records += reply.records().len();
+                    bytes += reply.records().iter().map(|record| record.data().as_ref().len()).sum::<usize>();
+                    let at_tip = reply.millis_behind_latest() == Some(0);
+                    iterator = reply.next_shard_iterator.filter(|_| !at_tip);
+                }
+                (records, bytes)
+            });
+        }
+        let done = tasks.join_all().await;
+        let seen: usize = done.iter().map(|(records, _)| records).sum();
+        assert_eq!(seen, records);
+        done.iter().map(|(_, bytes)| bytes).sum::<usize>()
+    });
+    println!("{bytes}");
+    let mut rest = String::new();
+    std::io::stdin().read_line(&mut rest).unwrap();
+}

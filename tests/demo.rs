@@ -1,0 +1,68 @@
+//! The main job, and that its verification can say no.
+
+use std::path::PathBuf;
+
+use crate::harness::{kinesink, objects, output, text};
+
+#[test]
+fn the_demo_verifies_what_landed_and_sees_a_tampered_object() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = directory.path().join("demo");
+    let run = |more: &[&str]| output(kinesink().arg("demo").arg("--dir").arg(&demo).args(more));
+
+    let first = run(&[]);
+    let (stdout, stderr) = (text(&first.stdout), text(&first.stderr));
+    assert_eq!(first.status.code(), Some(0), "{stdout}\n{stderr}");
+    for said in
+        ["20000 records of New York flights", "filtered", "records/s", "verified:", "try next:", "kinesink check"]
+    {
+        assert!(stdout.contains(said), "{said:?} is missing in\n{stdout}");
+    }
+    assert!(!stdout.contains('\u{1b}'), "plain lines where there is no terminal:\n{stdout}");
+
+    let found = objects(&demo.join("objects"));
+    let lines: usize = found.iter().map(|(_, lines)| lines.len()).sum();
+    assert!(found.len() >= 4 && lines > 1_000, "{} objects, {lines} lines", found.len());
+    let victim: PathBuf = found[0].0.clone();
+    let name = victim.file_name().unwrap().to_str().unwrap().to_owned();
+    let whole = std::fs::read(&victim).unwrap();
+    let sees = |what: &str| {
+        let check = run(&["--verify"]);
+        let stderr = text(&check.stderr);
+        assert_eq!(check.status.code(), Some(1), "{what}: {stderr}");
+        assert!(stderr.contains(&name), "{what}: {name} is not named in\n{stderr}");
+    };
+
+    assert_eq!(run(&["--verify"]).status.code(), Some(0), "untouched");
+
+    std::fs::remove_file(&victim).unwrap();
+    sees("deleted");
+
+    std::fs::write(&victim, &whole).unwrap();
+    let twin = victim.with_extension("twin");
+    std::fs::copy(&victim, &twin).unwrap();
+    sees("doubled");
+    std::fs::remove_file(&twin).unwrap();
+
+    let mut altered = whole.clone();
+    let place = altered.iter().position(|byte| *byte == b'2').unwrap();
+    altered[place] = b'3';
+    std::fs::write(&victim, &altered).unwrap();
+    sees("altered");
+
+    std::fs::write(&victim, &whole).unwrap();
+    assert_eq!(run(&["--verify"]).status.code(), Some(0), "restored");
+
+    let again = run(&[]);
+    assert_eq!(again.status.code(), Some(0), "a second demo replaces the first: {}", text(&again.stderr));
+}
+
+#[test]
+fn a_directory_that_is_not_a_demos_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("precious"), "data").unwrap();
+    let refused = output(kinesink().arg("demo").arg("--dir").arg(directory.path()));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("it is not empty"), "{}", text(&refused.stderr));
+    assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+}

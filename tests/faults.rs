@@ -1,0 +1,94 @@
+//! Services and disks that go wrong under the real binary: nothing is lost, and it says what it does.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{Process, Services, eventually, lines, numbered, pipeline_toml};
+
+fn start(services: &Services, name: &str, folder: &Path) -> Process {
+    let file = services.path(&format!("{name}.toml"));
+    std::fs::write(&file, pipeline_toml(name, name, folder, "")).unwrap();
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file);
+    Process::start(command, &services.path("run.log"))
+}
+
+fn all_land(folder: &Path, records: usize) {
+    let expected: BTreeSet<Vec<u8>> = numbered(0, records).into_iter().collect();
+    eventually("every record lands", || {
+        let landed: BTreeSet<Vec<u8>> = lines(folder).into_keys().collect();
+        (landed == expected).then_some(())
+    });
+}
+
+#[test]
+fn throttles_expired_iterators_and_cut_connections_lose_nothing() {
+    let services = Services::start();
+    services.create_stream("faults", 2);
+    let folder = services.path("objects");
+    let process = start(&services, "faults", &folder);
+    services.put("faults", &numbered(0, 500));
+    all_land(&folder, 500);
+    let mut put = 500;
+    for fault in [
+        r#"[{"operation":"GetRecords","times":5,"kind":{"error":{"code":"ProvisionedThroughputExceededException"}}}]"#,
+        r#"[{"operation":"GetRecords","times":2,"kind":{"error":{"code":"ExpiredIteratorException"}}}]"#,
+        r#"[{"operation":"GetRecords","times":3,"kind":{"error":{"code":"InternalFailure"}}}]"#,
+        r#"[{"operation":"GetRecords","times":3,"kind":"cut"}]"#,
+        r#"[{"operation":"GetRecords","times":3,"kind":"truncate"}]"#,
+        r#"[{"operation":"GetRecords","times":1,"kind":{"error":{"code":"ExpiredIteratorException"}}},
+            {"operation":"GetShardIterator","times":2,"kind":{"error":{"code":"ProvisionedThroughputExceededException"}}}]"#,
+    ] {
+        services.fault(fault);
+        services.put("faults", &numbered(put, put + 500));
+        put += 500;
+        all_land(&folder, put);
+    }
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(lines(&folder).values().all(|count| *count == 1), "without a crash nothing is delivered twice");
+}
+
+/// A file system of one megabyte, unmounted when dropped. Needs root, as a container's tests have.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(path: &'a Path) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(path).status().unwrap();
+        assert!(mounted.success(), "mounting a small tmpfs needs root");
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _left_to_the_system = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_pauses_the_sink_and_loses_nothing_when_space_returns() {
+    let services = Services::start();
+    services.create_stream("full", 1);
+    let folder = services.path("disk");
+    let _disk = SmallDisk::mount(&folder);
+    let filler = folder.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+    drop(file);
+    let process = start(&services, "full", &folder.join("objects"));
+    services.put("full", &numbered(0, 1_000));
+    eventually("the sink says that it is paused", || {
+        let log = process.log();
+        (log.contains("space") && log.contains("full")).then_some(())
+    });
+    let stays = services.checkpoints("full");
+    assert!(stays.values().all(|at| at == "TRIM_HORIZON"), "the checkpoint moved without an object: {stays:?}");
+    std::fs::remove_file(&filler).unwrap();
+    all_land(&folder.join("objects"), 1_000);
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+}

@@ -1,0 +1,19 @@
+//! End to end: the real binary, real sockets, real files.
+//!
+//! - `help`: every `--help` against its golden file
+//! - `demo`: the main job, and its verification of tampered objects
+//! - `run`: drain, restart, resharding, signals, exit codes
+//! - `bad_input`: what a person mistypes or forgets
+//! - `faults`: throttles, expired iterators, cut connections, full and read-only disks
+//! - `kills`: kill -9 at seeded times under load
+//! - `tools`: `local`, `put`, `tail`, `check`, the examples
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
+
+mod bad_input;
+mod demo;
+mod faults;
+mod harness;
+mod help;
+mod kills;
+mod run;
+mod tools;
