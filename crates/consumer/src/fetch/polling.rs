@@ -9,10 +9,10 @@ use kinesink_aws::kinesis::operation::get_records::GetRecordsError;
 use kinesink_aws::kinesis::primitives::DateTime;
 use kinesink_aws::{HttpResponse, SdkError, code, failure};
 use kinesink_core::{
-    Backoff, Budget, Checkpoint, Class, Failure, Read, Record, Records, ShardId, ShardReader, StreamName,
+    Backoff, Budget, Checkpoint, Class, Failure, Read, Record, Records, Reservation, ShardId, ShardReader, StreamName,
 };
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Cursor;
@@ -62,13 +62,15 @@ struct State {
     at_tip: bool,
     /// Bytes that a stored record took on average, overhead included.
     record_bytes: Option<usize>,
+    /// What a reply that was given up would have needed.
+    owed_bytes: usize,
     backoff: Backoff,
 }
 
 impl State {
     fn new(cursor: Cursor, seed: u64) -> Self {
         let backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX, seed);
-        Self { cursor, iterator: None, at_tip: false, record_bytes: None, backoff }
+        Self { cursor, iterator: None, at_tip: false, record_bytes: None, owed_bytes: 0, backoff }
     }
 }
 
@@ -149,10 +151,11 @@ impl Fetch {
         }
         loop {
             match self.once().await {
-                Ok(fetched) => {
+                Ok(Some(fetched)) => {
                     self.state.backoff.reset();
                     return (self.state, Ok(fetched));
                 }
+                Ok(None) => debug!(shard = %self.shard, "the reply was larger than its reservation; reading it again"),
                 Err(failure) if failure.class == Class::Transient => {
                     let attempts = self.state.backoff.attempts() + 1;
                     let wait = self.state.backoff.next_wait(failure.retry_after);
@@ -169,7 +172,8 @@ impl Fetch {
         }
     }
 
-    async fn once(&mut self) -> Result<Fetched, Failure> {
+    /// One request. None if the reply was larger than what was reserved: it is given up, and its size is known then.
+    async fn once(&mut self) -> Result<Option<Fetched>, Failure> {
         let (limit, reserve_bytes) = self.size();
         let mut reservation = self.settings.budget.reserve(reserve_bytes).await;
         let iterator = match self.state.iterator.clone() {
@@ -180,14 +184,18 @@ impl Fetch {
         let request = self.settings.client.get_records().shard_iterator(&iterator).limit(limit);
         let output = match request.send().await {
             Ok(output) => output,
-            Err(error) => return self.refused(&error),
+            Err(error) => return Err(self.refused(&error)),
         };
+        let before = self.state.cursor.clone();
         let Reply { records, behind_latest_ms, next_iterator, children, stored } =
             reply::read(output, &self.shard, &mut self.state.cursor)?;
         let bytes: usize = records.iter().map(Record::memory_bytes).sum();
-        reservation.shrink_to(bytes);
         if let Some(average) = bytes.checked_div(stored) {
             self.state.record_bytes = Some(average.max(1));
+        }
+        if !self.pay(&mut reservation, bytes).await {
+            self.state.cursor = before;
+            return Ok(None);
         }
         self.settings.metrics.fetched(records.len(), bytes);
         self.state.at_tip = behind_latest_ms == 0;
@@ -199,11 +207,28 @@ impl Fetch {
             if records.is_empty() {
                 return Err(Failure::transient(format!("shard {} ended without naming its children", self.shard)));
             }
-            return Ok(Fetched::Records(Records { records, behind_latest_ms, reservation }));
+            return Ok(Some(Fetched::Records(Records { records, behind_latest_ms, reservation })));
         }
         self.state.iterator = next_iterator;
         let records = Records { records, behind_latest_ms, reservation };
-        Ok(if ended { Fetched::End(records, children) } else { Fetched::Records(records) })
+        Ok(Some(if ended { Fetched::End(records, children) } else { Fetched::Records(records) }))
+    }
+
+    /// Makes the reservation cover `bytes`, or all of the budget where they are more. Waits for nothing: readers that
+    /// held replies while waiting for each other's memory would wait for ever.
+    async fn pay(&mut self, reservation: &mut Reservation, bytes: usize) -> bool {
+        let owed = bytes.min(self.settings.budget.total_bytes());
+        let missing = owed.saturating_sub(reservation.bytes());
+        if missing > 0 {
+            let Ok(more) = timeout(Duration::ZERO, self.settings.budget.reserve(missing)).await else {
+                self.state.owed_bytes = owed;
+                return false;
+            };
+            reservation.merge(more);
+        }
+        self.state.owed_bytes = 0;
+        reservation.shrink_to(bytes);
+        true
     }
 
     /// How many records to ask for, and how many bytes to reserve for them.
@@ -211,14 +236,15 @@ impl Fetch {
         match self.state.record_bytes {
             None => (RECORDS_FIRST, REPLY_BYTES_MAX.min(self.settings.budget.total_bytes() / 4)),
             Some(average) => {
-                let limit = (REPLY_BYTES_AIM / average).clamp(1, RECORDS_MAX);
+                let aim = REPLY_BYTES_AIM.min(self.settings.budget.total_bytes() / 8);
+                let limit = (aim / average).clamp(1, RECORDS_MAX);
                 // Half as much again, for records that are larger than those before.
-                (limit, (limit * average * 3 / 2).min(REPLY_BYTES_MAX))
+                (limit, (limit * average * 3 / 2).min(REPLY_BYTES_MAX).max(self.state.owed_bytes))
             }
         }
     }
 
-    fn refused(&mut self, error: &SdkError<GetRecordsError, HttpResponse>) -> Result<Fetched, Failure> {
+    fn refused(&mut self, error: &SdkError<GetRecordsError, HttpResponse>) -> Failure {
         let what = format!("shard {} of stream {}", self.shard, self.settings.stream);
         let mut failure = failure("read", &what, error);
         match code(error) {
@@ -231,7 +257,7 @@ impl Fetch {
             // The reply was lost on its way; the same iterator gives it again.
             _ => debug!(shard = %self.shard, "no reply"),
         }
-        Err(failure)
+        failure
     }
 
     async fn iterator(&mut self) -> Result<String, Failure> {

@@ -12,6 +12,7 @@ mod dynamo;
 mod faults;
 mod foreign_rows;
 mod leases;
+mod reader;
 mod recorder;
 mod resharding;
 mod restart;
