@@ -111,3 +111,43 @@ fn a_directory_that_cannot_be_written_is_named_at_start() {
     assert!(said.contains(&block.display().to_string()), "{said}");
     assert!(services.owners("blocked").is_empty(), "no lease was taken");
 }
+
+/// A bucket's service that refuses everything, for as long as the test runs.
+fn refusing_s3(status: &'static str, code: &'static str) -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let mut request = [0; 65_536];
+            let _whatever_was_asked = socket.read(&mut request);
+            let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>no</Message></Error>");
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/xml\r\nconnection: close");
+            let _the_client_may_have_left = write!(socket, "{head}\r\ncontent-length: {length}\r\n\r\n{body}");
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_missing_bucket_and_a_denied_permission_are_one_line_with_a_remedy() {
+    let services = Services::start();
+    services.create_stream("bucket", 1);
+    let file = services.path("bucket.toml");
+    let toml = pipeline_toml("bucket", "bucket", std::path::Path::new("/unused"), "");
+    std::fs::write(&file, toml.replace("file:///unused", "s3://no-such-bucket/orders")).unwrap();
+    for (status, code, said) in
+        [("404 Not Found", "NoSuchBucket", "bucket"), ("403 Forbidden", "AccessDenied", "permission")]
+    {
+        let endpoint = refusing_s3(status, code);
+        let mut command = services.kinesink();
+        command.env("AWS_ENDPOINT_URL_S3", endpoint).args(["--log-level", "error", "run"]).arg(&file);
+        let run = output(&mut command);
+        let says = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(3), "{says}");
+        assert_eq!(says.lines().count(), 1, "{says}");
+        assert!(says.contains("no-such-bucket") && says.contains(said), "{says}");
+        assert!(services.owners("bucket").is_empty(), "no lease was taken");
+    }
+}

@@ -233,3 +233,23 @@ fn a_latest_start_killed_before_its_first_checkpoint_loses_nothing() {
     });
     assert_eq!(process.terminate().0, 0);
 }
+
+#[test]
+fn aggregated_records_land_one_by_one() {
+    let services = Services::start();
+    let records = services.path("records.ndjson");
+    let lines_of: Vec<u8> = numbered(0, 3_000).iter().flat_map(|line| [line.as_slice(), b"\n"].concat()).collect();
+    std::fs::write(&records, lines_of).unwrap();
+    let mut put = services.kinesink();
+    put.args(["put", "packed", "--aggregate", "--create", "2", "--key", "n"]).arg(&records);
+    assert_eq!(put.output().unwrap().status.code(), Some(0));
+    assert!(services.read_stream("packed").len() < 100, "they were not aggregated");
+    let (process, folder) = start(&services, "packed", "");
+    let expected: BTreeSet<Vec<u8>> = numbered(0, 3_000).into_iter().collect();
+    eventually("all user records land", || {
+        let landed: BTreeSet<Vec<u8>> = lines(&folder).into_keys().collect();
+        (landed == expected).then_some(())
+    });
+    assert_eq!(process.terminate().0, 0);
+    assert!(lines(&folder).values().all(|count| *count == 1));
+}

@@ -26,6 +26,9 @@ const REPLY_BYTES_AIM: usize = 2 * 1024 * 1024;
 const RECORDS_MAX: usize = 10_000;
 /// What a first request asks for, before the size of a record is known.
 const RECORDS_FIRST: usize = 1_000;
+/// After a reply that has nothing and is not at the newest record: the service looks through a stretch without records,
+/// and takes five calls a second.
+const EMPTY_PAUSE: Duration = Duration::from_millis(200);
 const BACKOFF_BASE: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -58,8 +61,8 @@ pub(crate) struct PollingReader {
 struct State {
     cursor: Cursor,
     iterator: Option<String>,
-    /// The last reply reached the newest record.
-    at_tip: bool,
+    /// How long to wait before the next request.
+    pause: Duration,
     /// Bytes that a stored record took on average, overhead included.
     record_bytes: Option<usize>,
     /// What a reply that was given up would have needed.
@@ -70,7 +73,7 @@ struct State {
 impl State {
     fn new(cursor: Cursor, seed: u64) -> Self {
         let backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX, seed);
-        Self { cursor, iterator: None, at_tip: false, record_bytes: None, owed_bytes: 0, backoff }
+        Self { cursor, iterator: None, pause: Duration::ZERO, record_bytes: None, owed_bytes: 0, backoff }
     }
 }
 
@@ -146,9 +149,7 @@ struct Fetch {
 
 impl Fetch {
     async fn run(mut self) -> (State, Result<Fetched, Failure>) {
-        if self.state.at_tip {
-            sleep(self.settings.idle).await;
-        }
+        sleep(self.state.pause).await;
         loop {
             match self.once().await {
                 Ok(Some(fetched)) => {
@@ -198,7 +199,11 @@ impl Fetch {
             return Ok(None);
         }
         self.settings.metrics.fetched(records.len(), bytes);
-        self.state.at_tip = behind_latest_ms == 0;
+        self.state.pause = match (behind_latest_ms, records.is_empty()) {
+            (0, _) => self.settings.idle,
+            (_, true) => EMPTY_PAUSE,
+            (_, false) => Duration::ZERO,
+        };
         let ended = next_iterator.is_none();
         let whole = !children.is_empty() && children.iter().all(|child| !child.parents.is_empty());
         if ended && !whole {

@@ -135,7 +135,7 @@ impl Worker {
         let held = Held::default();
         // Dropped with this future, and with it the renewals.
         let mut renewer = JoinSet::new();
-        renewer.spawn(renew_all(held.clone(), self.failover, self.metrics.clone()));
+        renewer.spawn(renew_all(held.clone(), self.failover));
         let mut shards: JoinSet<Ended> = JoinSet::new();
         let mut observations = Observations::default();
         let mut scans = interval((self.failover / 3).min(Duration::from_secs(5)));
@@ -158,7 +158,13 @@ impl Worker {
                     self.metrics.holds(held.lock().len());
                     match ended {
                         // Its children, or the lease of a dead owner, may be free now.
-                        Ok(finished) => { info!(%shard, ?finished, "shard finished"); scans.reset_immediately(); }
+                        Ok(finished) => {
+                            if finished == Finished::LeaseLost {
+                                self.metrics.lost();
+                            }
+                            info!(%shard, ?finished, "shard finished");
+                            scans.reset_immediately();
+                        }
                         Err(failure) => return Err(Error::Running(failure)),
                     }
                 }
@@ -236,27 +242,21 @@ impl Worker {
 }
 
 /// Renews every held lease, three times per failover. Never ends by itself.
-async fn renew_all(held: Held, failover: Duration, metrics: Metrics) {
+async fn renew_all(held: Held, failover: Duration) {
     let mut ticks = interval(failover / 3);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        stream::iter(held.all())
-            .for_each_concurrent(RENEWALS_AT_ONCE, |lease| {
-                let metrics = metrics.clone();
-                async move {
-                    match lease.renew().await {
-                        Ok(()) => {}
-                        Err(LeaseError::Lost) => {
-                            metrics.lost();
-                            warn!(shard = %lease.shard(), "lease lost");
-                        }
-                        Err(LeaseError::Failed(failure)) => {
-                            warn!(shard = %lease.shard(), %failure, "lease not renewed; trying again");
-                        }
-                    }
-                }
-            })
-            .await;
+        stream::iter(held.all()).for_each_concurrent(RENEWALS_AT_ONCE, renew).await;
+    }
+}
+
+async fn renew(lease: Arc<HeldLease>) {
+    match lease.renew().await {
+        Ok(()) => {}
+        Err(LeaseError::Lost) => warn!(shard = %lease.shard(), "lease lost"),
+        Err(LeaseError::Failed(failure)) => {
+            warn!(shard = %lease.shard(), %failure, "lease not renewed; trying again");
+        }
     }
 }

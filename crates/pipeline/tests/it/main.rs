@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper that cannot go on has found a bug")]
 
 mod commits;
+mod contracts;
 mod fakes;
 mod halts;
 mod model;
