@@ -5,6 +5,8 @@
 //! cargo run --example user
 //! ```
 
+#![expect(clippy::print_stdout, reason = "an example shows what it did")]
+
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
