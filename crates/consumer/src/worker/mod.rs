@@ -91,7 +91,7 @@ impl Worker {
                 // The stream first: without it no table should be made.
                 shard_sync::list(&self.reader.client, &self.reader.stream, None).await.map_err(Error::Start)?;
                 self.table.ensure().await.map_err(Error::Start)?;
-                self.sync_shards().await
+                self.sync_shards(LISTINGS_MAX).await
             };
             match prepared.await {
                 Err(Error::Start(failure))
@@ -105,11 +105,14 @@ impl Worker {
         }
     }
 
-    /// Creates the leases that the table lacks.
-    async fn sync_shards(&self) -> Result<(), Error> {
+    /// Creates the leases that the table lacks, after at most so many listings that do not fit together.
+    async fn sync_shards(&self, listings_max: u32) -> Result<(), Error> {
         let (client, stream) = (&self.reader.client, &self.reader.stream);
         let leases = self.table.scan().await?;
-        for _ in 0..LISTINGS_MAX {
+        for listing in 0..listings_max {
+            if listing > 0 {
+                sleep(LISTING_PAUSE).await;
+            }
             let missing = if leases.is_empty() {
                 let shards = shard_sync::list(client, stream, Some(&self.start)).await.map_err(Error::Start)?;
                 shard_sync::for_new_application(&shards, &self.start)
@@ -125,7 +128,6 @@ impl Worker {
                 }
                 return Ok(());
             }
-            sleep(LISTING_PAUSE).await;
         }
         let message = format!("the shards of stream {stream} do not fit together; look at it with list-shards");
         Err(Error::Start(Failure::transient(message)))
@@ -172,7 +174,8 @@ impl Worker {
                     self.take(&handler, &drain, &held, &mut shards, &mut observations).await;
                 }
                 _ = syncs.tick(), if !draining => {
-                    if let Err(error) = self.sync_shards().await {
+                    // One listing: the next sync comes soon enough, and a drain must not wait.
+                    if let Err(error) = self.sync_shards(1).await {
                         warn!(%error, "shards not synchronized; trying again later");
                     }
                 }

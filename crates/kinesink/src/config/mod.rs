@@ -25,7 +25,7 @@
 //! # Ok::<(), kinesink::config::ConfigError>(())
 //! ```
 //!
-//! Every key is described in `docs/config.md`, which [`reference`] makes from the types.
+//! Every key is described in `docs/config.md`, which [`reference()`] makes from the types.
 
 mod error;
 mod raw;
