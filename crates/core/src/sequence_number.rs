@@ -34,16 +34,17 @@ impl SequenceNumber {
     /// The smallest sequence number.
     pub const ZERO: Self = Self([0; LIMBS]);
 
-    /// The number in decimal, padded with zeros to `DIGITS_MAX` digits' worth of the service's 56 digits or more, so
-    /// that text order is numeric order for every number of at most `width` digits.
+    /// The number in decimal, padded with zeros to `width` digits: then text order is numeric order for every number of
+    /// at most that many digits. The service's have 56.
     #[must_use]
     pub fn zero_padded(&self, width: usize) -> String {
         format!("{self:0>width$}")
     }
 
-    fn multiply_add(&mut self, factor: u64, addend: u64) {
+    /// On the `limbs` least significant limbs, which must hold the result.
+    fn multiply_add(&mut self, factor: u64, addend: u64, limbs: usize) {
         let mut carry = u128::from(addend);
-        for limb in self.0.iter_mut().rev() {
+        for limb in self.0.iter_mut().rev().take(limbs) {
             let wide = u128::from(*limb) * u128::from(factor) + carry;
             *limb = low(wide);
             carry = wide >> 64;
@@ -75,14 +76,15 @@ impl FromStr for SequenceNumber {
             return Err(Error::Malformed { what: "sequence number", text: text.into() });
         }
         let mut number = Self::ZERO;
-        for chunk in text.as_bytes().chunks(CHUNK_DIGITS) {
+        // A chunk's digits need one limb at most, so the n-th chunk makes a number of n limbs.
+        for (limbs, chunk) in (1..).zip(text.as_bytes().chunks(CHUNK_DIGITS)) {
             let mut value = 0_u64;
             let mut scale = 1_u64;
             for digit in chunk {
                 value = value * 10 + u64::from(digit - b'0');
                 scale = scale.wrapping_mul(10);
             }
-            number.multiply_add(scale, value);
+            number.multiply_add(scale, value, limbs);
         }
         Ok(number)
     }

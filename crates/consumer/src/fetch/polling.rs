@@ -22,10 +22,10 @@ use crate::metrics::Metrics;
 /// A reply is at most 10 MiB of data.
 const REPLY_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Replies are kept near this size: large enough to cost little, small enough to share the budget.
-const REPLY_BYTES_AIM: usize = 2 * 1024 * 1024;
+const REPLY_BYTES_AIM: usize = 1024 * 1024;
 const RECORDS_MAX: usize = 10_000;
 /// What a first request asks for, before the size of a record is known.
-const RECORDS_FIRST: usize = 1_000;
+const RECORDS_FIRST: usize = 100;
 /// After a reply that has nothing and is not at the newest record: the service looks through a stretch without records,
 /// and takes five calls a second.
 const EMPTY_PAUSE: Duration = Duration::from_millis(200);
@@ -243,8 +243,8 @@ impl Fetch {
             Some(average) => {
                 let aim = REPLY_BYTES_AIM.min(self.settings.budget.total_bytes() / 8);
                 let limit = (aim / average).clamp(1, RECORDS_MAX);
-                // Half as much again, for records that are larger than those before.
-                (limit, (limit * average * 3 / 2).min(REPLY_BYTES_MAX).max(self.state.owed_bytes))
+                // Three times as much: the reply exists as text, as the SDK's records and as ours for a moment.
+                (limit, (limit * average * 3).min(REPLY_BYTES_MAX).max(self.state.owed_bytes))
             }
         }
     }

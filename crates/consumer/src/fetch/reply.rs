@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use kinesink_aws::kinesis::operation::get_records::GetRecordsOutput;
+use kinesink_aws::kinesis::primitives::Blob;
 use kinesink_aws::kinesis::types::{ChildShard, Record as StoredRecord};
 use kinesink_core::{Failure, Position, Record, SequenceNumber, ShardId};
 use kinesink_kpl::Unpacked;
@@ -31,20 +32,27 @@ pub(crate) struct Reply {
     pub(crate) stored: usize,
 }
 
-/// Unpacks a reply and moves the cursor past it. The data of all records become slices of one allocation.
+/// From this mean size on, the data of a reply stay where the SDK put them; smaller ones are worth one allocation for
+/// all, which makes a clone of each cost no allocation.
+const SHARED_BYTES_MEAN_MAX: usize = 2 * 1024;
+
+/// Unpacks a reply and moves the cursor past it. The data of small records become slices of one allocation.
 pub(crate) fn read(reply: GetRecordsOutput, shard: &ShardId, cursor: &mut Cursor) -> Result<Reply, Failure> {
     let cannot = |why: String| Failure::fatal(format!("cannot read a reply of shard {shard}: {why}"));
     let stored = reply.records.len();
-    let mut all = BytesMut::with_capacity(reply.records.iter().map(|record| record.data.as_ref().len()).sum());
+    let bytes: usize = reply.records.iter().map(|record| record.data.as_ref().len()).sum();
+    // An id of this reply's own: shards of one id count their clones in one place, and the threads that read and
+    // commit would pass it to and fro for every record.
+    let shard: ShardId = shard.as_str().parse().map_err(|error| cannot(format!("{error}")))?;
+    let mut all = (bytes < stored * SHARED_BYTES_MEAN_MAX).then(|| one_allocation(&reply.records, bytes));
     let mut records = Vec::with_capacity(stored);
-    for record in &reply.records {
-        all.extend_from_slice(record.data.as_ref());
-    }
-    let mut all = all.freeze();
-    for record in reply.records {
-        let data = all.split_to(record.data.as_ref().len());
+    for mut record in reply.records {
+        let data = match &mut all {
+            Some(all) => all.split_to(record.data.as_ref().len()),
+            None => std::mem::replace(&mut record.data, Blob::new([])).into_inner().into(),
+        };
         let sequence: SequenceNumber = record.sequence_number.parse().map_err(|error| cannot(format!("{error}")))?;
-        unpack(record, data, sequence, shard, cursor, &mut records);
+        unpack(record, data, sequence, &shard, cursor, &mut records);
         cursor.advance(sequence);
     }
     let children = reply.child_shards.unwrap_or_default();
@@ -56,6 +64,14 @@ pub(crate) fn read(reply: GetRecordsOutput, shard: &ShardId, cursor: &mut Cursor
         children: children.map_err(|error: kinesink_core::Error| cannot(error.to_string()))?,
         stored,
     })
+}
+
+fn one_allocation(records: &[StoredRecord], bytes: usize) -> Bytes {
+    let mut all = BytesMut::with_capacity(bytes);
+    for record in records {
+        all.extend_from_slice(record.data.as_ref());
+    }
+    all.freeze()
 }
 
 fn unpack(

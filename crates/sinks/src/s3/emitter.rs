@@ -10,6 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::debug;
+use uuid::Uuid;
 
 use super::config::{Compression, S3Config};
 use super::format::{self, Body};
@@ -18,7 +19,7 @@ use super::{directory, error};
 use crate::{Error, Location};
 
 /// Encoded copies of at most so much exist at a time, over all shards; a larger window is encoded alone.
-const ENCODED_KIB_MAX: u32 = 32 * 1024;
+const ENCODED_KIB_MAX: u32 = 16 * 1024;
 
 /// What [`check`](Emitter::check) writes, reads and removes again. Query engines skip names that begin so.
 const PROBE: &str = "_kinesink_check";
@@ -142,7 +143,8 @@ impl Emitter<Bytes> for S3Emitter {
                 Err(error) => return Err(Failure::transient(format!("cannot create {location}: {error}"))),
             }
         }
-        let probe = self.prefix.clone().join(PROBE);
+        // A name of its own: whoever checks at the same time removes only what it wrote.
+        let probe = self.prefix.clone().join(format!("{PROBE}_{}", Uuid::new_v4()));
         let fail = |what: &str, error| error::classify(&format!("{what} {location}"), location, &error);
         self.store.put(&probe, PutPayload::new()).await.map_err(|error| fail("write to", error))?;
         self.store.get(&probe).await.map_err(|error| fail("read from", error))?;

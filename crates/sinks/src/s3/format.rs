@@ -92,6 +92,9 @@ impl Body {
         if self.block.len() + bytes.len() > BLOCK_BYTES {
             self.close_block();
         }
+        if self.block.capacity() == 0 {
+            self.block.reserve_exact(BLOCK_BYTES.max(bytes.len()));
+        }
         self.block.extend_from_slice(bytes);
     }
 
