@@ -2,10 +2,11 @@
 
 use jaq_core::compile::{Compiler, Undefined};
 use jaq_core::data::JustLut;
-use jaq_core::load::{self, Arena, File, Loader};
+use jaq_core::load::{self, Arena, File, Lexer, Loader};
 use jaq_core::native::Fun;
 use jaq_json::Val;
 
+use super::recursion::recursive;
 use crate::Error;
 
 /// A compiled program.
@@ -15,8 +16,15 @@ pub(super) type Program = jaq_core::compile::Filter<jaq_core::Native<JustLut<Val
 pub(super) const VARIABLES: [&str; 6] =
     ["$shard", "$sequence", "$sub_sequence", "$arrival", "$partition_key", "$__arrival_seconds"];
 
-/// `now` is part of the record here.
-const PRELUDE: &str = "def now: $__arrival_seconds; ";
+/// `now` is part of the record here. What calls itself does so without the stack, except as the target of an
+/// assignment, where a `label` makes it an error of the record.
+const PRELUDE: &str = "def now: $__arrival_seconds; \
+    def recurse: ..; \
+    def recurse(f): label $__ | def rec: ., (f | rec); rec; \
+    def recurse(f; cond): recurse(f | select(cond)); \
+    def repeat(f): label $__ | def rec: f, rec; rec; \
+    def while(cond; update): label $__ | def rec: if cond then ., (update | rec) else empty end; rec; \
+    def until(cond; update): label $__ | def rec: if cond then . else update | rec end; rec; ";
 
 /// Filters and variables that depend on the machine, the time or other records, or that act on them.
 const REFUSED: [&str; 20] = [
@@ -45,6 +53,13 @@ const REFUSED: [&str; 20] = [
 pub(super) fn compile(program: &str) -> Result<Program, Error> {
     if ["import", "include"].iter().any(|word| program.trim_start().starts_with(word)) {
         return Err(Error::Program("modules are refused: the whole program must stand in the file".into()));
+    }
+    // What cannot be read is placed below.
+    if let Some(name) = Lexer::new(program).lex().ok().and_then(|tokens| recursive(&tokens)) {
+        return Err(Error::Program(format!(
+            "`{name}` calls itself, which is refused: its depth would depend on the data, and one record could end the \
+             process; use `recurse`, `until`, `while` or `reduce`"
+        )));
     }
     let allowed = |name: &str| !REFUSED.contains(&name);
     let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());

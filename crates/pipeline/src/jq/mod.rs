@@ -1,8 +1,10 @@
 //! jq programs as a transformer.
 //!
 //! - `compile`: what a program may call
+//! - `recursion`: definitions that call themselves
 
 mod compile;
+mod recursion;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +29,8 @@ const OUTPUT_BYTES_PER_RECORD_MAX: usize = 64 * 1024 * 1024;
 ///
 /// It sees the record and nothing else, so that a replay gives the same outputs: `$shard`, `$sequence`,
 /// `$sub_sequence`, `$arrival` (RFC 3339) and `$partition_key` are the record's, and `now` is its arrival. What looks
-/// outside (`env`, `input`, `localtime`, `mktime`, `halt`, `debug`, modules) is refused when the program is compiled.
+/// outside (`env`, `input`, `localtime`, `mktime`, `halt`, `debug`, modules) is refused when the program is compiled, and so is a
+/// definition that calls itself: its depth would depend on the data.
 ///
 /// ```
 /// let jq = kinesink_pipeline::Jq::new(".items[] + {shard: $shard}", kinesink_pipeline::Needs::default())?;

@@ -74,3 +74,76 @@ fn a_compiled_program_runs_on_several_threads() {
     fn shared<T: Send + Sync>(_: &T) {}
     shared(&Jq::new(".", Needs::default()).unwrap());
 }
+
+#[test]
+fn a_definition_that_calls_itself_is_refused_before_it_can_overflow_the_stack() {
+    for (program, name) in [
+        ("def f: [f]; f", "f"),
+        ("def f: if .n==0 then 0 else (1+({n:(.n-1)}|f)) end; {r:f}", "f"),
+        ("def f: \"\\(f)\"; f", "f"),
+        ("def f: def g: f; g; f", "f"),
+        ("def f: def g: 1; g | f; f", "f"),
+        ("def f(g; $n): [g | f(def h: 1; h; 2)]; f(.; 1)", "f"),
+        ("[.[] | def down: {a: down}; down]", "down"),
+        ("\"\\(def f: f; f)\"", "f"),
+        ("def a: 1; def b: def c: (c); c; a | b", "c"),
+        ("def f: {(f): 1}; f", "f"),
+        ("def @f: @f \"x\"; @f", "@f"),
+    ] {
+        let error = Jq::new(program, Needs::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{name}` calls itself")), "{program}: {error}");
+    }
+}
+
+#[test]
+fn a_definition_that_only_looks_as_if_it_called_itself_is_kept() {
+    for (program, output) in [
+        ("def a: .a; {b: a}", r#"{"b":1}"#),
+        ("def a: {a: 2, c: .a}; a", r#"{"a":2,"c":1}"#),
+        ("def a: {a}; a", r#"{"a":1}"#),
+        ("def a: \"a \\(.a)\"; a", r#""a 1""#),
+        ("def a: .a; def b: a; [a, b]", "[1,1]"),
+        ("def plus($n): .a + $n; def plus: plus(1); plus", "2"),
+        ("def twice(f): f | f; .a | twice(twice(. + 1))", "5"),
+        ("def a: def b: .a; b; a", "1"),
+    ] {
+        assert_eq!(run(program, r#"{"a":1}"#).unwrap(), [output], "{program}");
+    }
+}
+
+/// On the stack of a worker thread: an overflow would end the test's process, as it would end ours.
+#[test]
+fn what_the_library_repeats_does_not_overflow_the_stack() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_stack_size(2 * 1024 * 1024).build();
+    let outputs = |program: &'static str| async move { run(program, "0").map_err(|reject| reject.to_string()) };
+    let mut tasks = tokio::task::JoinSet::new();
+    let runtime = runtime.unwrap();
+    for program in [
+        "[limit(200000; recurse(. + 1))] | length",
+        "[limit(200000; recurse(. + 1; . >= 0))] | length",
+        "[limit(200000; repeat(1))] | length",
+        "last(limit(200000; repeat(1))) + 199999",
+        "until(. == 200000; . + 1)",
+        "[while(. < 200000; . + 1)] | length",
+        "[limit(200000; path(repeat(.)))] | length",
+    ] {
+        tasks.spawn_on(
+            async move { assert_eq!(outputs(program).await.unwrap(), ["200000"], "{program}") },
+            runtime.handle(),
+        );
+    }
+    for program in [
+        "repeat(.) |= 1",
+        "recurse(.a) |= .",
+        "recurse(.a; true) |= .",
+        "until(false; .) |= 1",
+        "while(true; .) |= 1",
+        "limit(3; repeat(.)) |= 1",
+    ] {
+        tasks.spawn_on(async move { drop(outputs(program).await.unwrap_err()) }, runtime.handle());
+    }
+    runtime.block_on(tasks.join_all());
+    assert_eq!(run("recurse |= (numbers |= . + 1)", "[1,[2]]").unwrap(), ["[2,[3]]"]);
+    assert_eq!(run("[recurse(.[]?)] | length", "[1,[2]]").unwrap(), ["4"]);
+}
