@@ -138,7 +138,7 @@ fn a_missing_bucket_and_a_denied_permission_are_one_line_with_a_remedy() {
     let toml = pipeline_toml("bucket", "bucket", std::path::Path::new("/unused"), "");
     std::fs::write(&file, toml.replace("file:///unused", "s3://no-such-bucket/orders")).unwrap();
     for (status, code, said) in
-        [("404 Not Found", "NoSuchBucket", "bucket"), ("403 Forbidden", "AccessDenied", "permission")]
+        [("404 Not Found", "NoSuchBucket", "bucket"), ("403 Forbidden", "AccessDenied", "allow s3:PutObject")]
     {
         let endpoint = refusing_s3(status, code);
         let mut command = services.kinesink();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::harness::{kinesink, objects, output, text};
+use crate::harness::{Process, eventually, kinesink, objects, output, text};
 
 #[test]
 fn the_demo_verifies_what_landed_and_sees_a_tampered_object() {
@@ -65,4 +65,15 @@ fn a_directory_that_is_not_a_demos_is_left_alone() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("it is not empty"), "{}", text(&refused.stderr));
     assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn one_signal_ends_the_demo() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = kinesink();
+    command.arg("demo").arg("--dir").arg(directory.path().join("demo"));
+    let process = Process::start(command, &directory.path().join("log"));
+    eventually("a lease is taken", || process.log().contains("lease taken").then_some(()));
+    process.signal("-INT");
+    assert_eq!(process.wait().code(), Some(4));
 }

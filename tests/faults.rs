@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::harness::{Process, Services, eventually, lines, numbered, pipeline_toml};
+use crate::harness::{Process, Services, eventually, lines, numbered, pause, pipeline_toml};
 
 fn start(services: &Services, name: &str, folder: &Path) -> Process {
     let file = services.path(&format!("{name}.toml"));
@@ -91,4 +92,25 @@ fn a_full_disk_pauses_the_sink_and_loses_nothing_when_space_returns() {
     all_land(&folder.join("objects"), 1_000);
     let (code, log) = process.terminate();
     assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn a_second_signal_aborts_a_drain_that_cannot_end() {
+    let services = Services::start();
+    services.create_stream("abort", 1);
+    let folder = services.path("disk");
+    let _disk = SmallDisk::mount(&folder);
+    let mut file = std::fs::File::create(folder.join("filler")).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+    let process = start(&services, "abort", &folder.join("objects"));
+    services.put("abort", &numbered(0, 10));
+    eventually("the sink is paused", || process.log().contains("space").then_some(()));
+    process.signal("-TERM");
+    eventually("the drain begins", || process.log().contains("draining").then_some(()));
+    // A repeat that comes at once is the same signal.
+    process.signal("-TERM");
+    pause(Duration::from_millis(700));
+    process.signal("-TERM");
+    assert_eq!(process.wait().code(), Some(4));
+    assert!(services.checkpoints("abort").values().all(|at| at == "TRIM_HORIZON"));
 }

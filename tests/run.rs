@@ -161,32 +161,6 @@ fn when_every_held_shard_is_halted_the_drain_ends_with_5() {
 }
 
 #[test]
-fn a_second_signal_aborts() {
-    let services = Services::start();
-    services.create_stream("abort", 1);
-    // The sink cannot write, so the drain cannot end.
-    services.put("abort", &numbered(0, 10));
-    std::fs::write(services.path("objects"), "a file where the folder should be").unwrap();
-    let file = services.path("abort.toml");
-    let target = services.path("sub");
-    std::fs::write(&file, pipeline_toml("abort", "abort", &target, "")).unwrap();
-    let mut command = services.kinesink();
-    command.arg("run").arg(&file);
-    let process = Process::start(command, &services.path("run.log"));
-    eventually("the first records land", || (lines(&target).len() == 10).then_some(()));
-    std::fs::remove_dir_all(&target).unwrap();
-    std::fs::write(&target, "a file where the folder should be").unwrap();
-    services.put("abort", &numbered(10, 20));
-    eventually("the sink fails", || process.log().contains("nothing is lost meanwhile").then_some(()));
-    process.signal("-TERM");
-    eventually("the drain begins", || process.log().contains("draining").then_some(()));
-    process.signal("-TERM");
-    let log = services.path("run.log");
-    let status = process.wait();
-    assert_eq!(status.code(), Some(4), "{}", std::fs::read_to_string(log).unwrap());
-}
-
-#[test]
 fn empty_stream_empty_record_large_record_and_many_keys_are_fine() {
     let services = Services::start();
     services.create_stream("sizes", 3);

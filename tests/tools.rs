@@ -150,3 +150,29 @@ fn state_survives_a_restart_of_the_local_services() {
     let seen = output(kinesink().arg("local").arg(&local).args(tail));
     assert_eq!(text(&seen.stdout), "{\"a\":1}\n{\"a\":2}\n", "{}", text(&seen.stderr));
 }
+
+#[test]
+fn a_signal_reaches_the_command_of_local() {
+    let directory = tempfile::tempdir().unwrap();
+    let ready = directory.path().join("ready");
+    let script = format!("trap 'exit 9' TERM; touch {}; while :; do sleep 0.1; done", ready.display());
+    let mut command = kinesink();
+    command.args(["local", "--", "sh", "-c", &script]);
+    let process = Process::start(command, &directory.path().join("log"));
+    eventually("the command runs", || ready.exists().then_some(()));
+    process.signal("-TERM");
+    assert_eq!(process.wait().code(), Some(9));
+}
+
+#[test]
+fn a_line_that_is_too_long_is_named_and_nothing_is_counted_twice() {
+    let services = Services::start();
+    services.create_stream("long", 1);
+    let file = services.path("long.ndjson");
+    std::fs::write(&file, format!("{{}}\n\"{}\"\n", "x".repeat(2_000_000))).unwrap();
+    let refused = output(services.kinesink().args(["put", "long"]).arg(&file));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("line 2: it is larger than 1 MiB"), "{}", text(&refused.stderr));
+    let refused = output(services.kinesink().args(["put", "nowhere"]).arg(&file));
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+}

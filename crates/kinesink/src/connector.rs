@@ -89,11 +89,17 @@ impl Connector {
             () = stop.aborted(self.grace) => return Ok(Outcome::Aborted),
             checked = self.pipeline.check() => checked.map_err(|failure| Error::Start(failure.message))?,
         }
+        let announce = async {
+            stop.drain.cancelled().await;
+            tracing::info!("draining: no more fetching; flushing, checkpointing, releasing the leases");
+            std::future::pending::<()>().await;
+        };
         let handler: Arc<dyn ShardHandler> = Arc::clone(&self.pipeline).as_handler();
         let ran = self.consumer.run(handler, stop.drain.clone(), stop.abort.clone());
         tokio::select! {
             biased;
             () = stop.aborted(self.grace) => return Ok(Outcome::Aborted),
+            () = announce => {}
             ran = ran => ran.map_err(|error| match error {
                 ConsumerError::Setting(_) => Error::Configuration(error.to_string()),
                 ConsumerError::Start(_) | ConsumerError::Row { .. } => Error::Start(error.to_string()),

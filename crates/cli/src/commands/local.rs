@@ -5,6 +5,8 @@ use std::process::ExitStatus;
 
 use kinesink::Stop;
 use kinesink::local::{Local as Services, LocalOptions};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
 
 use crate::args::Local;
 use crate::exit::{Exit, Problem};
@@ -17,20 +19,25 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
     let signals = signals::watch(stop.clone())?;
     tokio::pin!(signals);
     let services = Services::start(&options).await?;
-    if let Some((program, arguments)) = args.command.split_first() {
-        let mut command = tokio::process::Command::new(program);
-        command.args(arguments).envs(services.environment());
-        let status = command.status().await.map_err(|error| {
-            Problem::new(Exit::Start, format!("cannot run {}: {error}", Path::new(program).display()))
-        });
-        services.stop().await;
-        return Ok(exit_with(status?));
-    }
     let lines = shell_lines(&services);
     match &args.env {
         Some(file) => std::fs::write(file, lines + "\n")
             .map_err(|error| Problem::new(Exit::Start, format!("cannot write {}: {error}", file.display())))?,
-        None => drop(stdout::line(lines)?),
+        None if args.command.is_empty() => drop(stdout::line(lines)?),
+        None => {}
+    }
+    if let Some((program, arguments)) = args.command.split_first() {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(services.environment());
+        let ended = tokio::select! {
+            ended = run_command(command, &stop) => ended,
+            () = &mut signals => Ok(None),
+        };
+        services.stop().await;
+        let ended = ended.map_err(|error| {
+            Problem::new(Exit::Start, format!("cannot run {}: {error}", Path::new(program).display()))
+        })?;
+        return Ok(ended.map_or(Exit::Aborted, exit_with));
     }
     tokio::select! {
         () = &mut signals => {}
@@ -38,6 +45,20 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
     }
     services.stop().await;
     Ok(Exit::Drained)
+}
+
+/// Runs the command to its end. A first signal is passed on to it; a second one kills it, when this is dropped.
+async fn run_command(mut command: Command, stop: &Stop) -> std::io::Result<Option<ExitStatus>> {
+    let mut child = command.kill_on_drop(true).spawn()?;
+    tokio::select! {
+        status = child.wait() => return status.map(Some),
+        () = stop.drain.cancelled() => {}
+    }
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        kill_process(pid, Signal::TERM)?;
+    }
+    child.wait().await.map(Some)
 }
 
 fn shell_lines(services: &Services) -> String {

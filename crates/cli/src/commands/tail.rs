@@ -100,7 +100,7 @@ async fn open_shards(
             None => request.stream_name(stream),
         };
         let reply = request.send().await.map_err(|error| {
-            Problem::new(Exit::Start, failure("list the shards", &format!("stream {stream}"), &error))
+            Problem::new(Exit::Start, failure("list the shards of", &format!("stream {stream}"), &error))
         })?;
         let all = reply.shards.unwrap_or_default();
         for shard in &all {
@@ -123,7 +123,7 @@ async fn open_shards(
 async fn iterator_of(client: &Client, stream: &str, shard: &str, kind: &ShardIteratorType) -> Result<String, Problem> {
     let request = client.get_shard_iterator().stream_name(stream).shard_id(shard).shard_iterator_type(kind.clone());
     let reply = request.send().await.map_err(|error| {
-        Problem::new(Exit::Failed, failure("get an iterator", &format!("shard {shard} of stream {stream}"), &error))
+        Problem::new(Exit::Failed, failure("get an iterator of", &format!("shard {shard} of stream {stream}"), &error))
     })?;
     reply.shard_iterator.ok_or_else(|| {
         Problem::new(Exit::Failed, format!("cannot read shard {shard} of stream {stream}: the reply had no iterator"))

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kinesink::aws::connect;
 use kinesink::local::{Local, LocalOptions};
-use kinesink::{Connector, Progress, Stop, connector_from, create_stream};
+use kinesink::{Connector, Metrics, Progress, Stop, connector_from, create_stream};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
@@ -51,7 +51,8 @@ async fn demo(args: &Demo, stop: &Stop) -> Result<Exit, Problem> {
         let mut registry = Registry::default();
         let connector = connector_from(&config, programs, clients.clone(), &mut registry)?;
         let landed = pipeline(&connector, records.len() as u64, stop).await?;
-        if stop.drain.is_cancelled() && landed.is_none() {
+        if landed.is_none() {
+            local.stop().await;
             return Ok(Exit::Aborted);
         }
         layout.note_objects()?;
@@ -85,13 +86,13 @@ async fn pipeline(connector: &Connector, records: u64, stop: &Stop) -> Result<Op
     let start = Instant::now();
     let bar = progress_bar(records);
     let all_read = async {
-        let mut said = Instant::now();
-        while metrics.progress().records < records {
+        let (mut said, mut shown) = (Instant::now(), 0);
+        while done(&metrics) < records && !run_stop.drain.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let read = metrics.progress().records;
+            let read = done(&metrics);
             bar.set_position(read);
-            if bar.is_hidden() && said.elapsed() > Duration::from_secs(2) {
-                said = Instant::now();
+            if bar.is_hidden() && said.elapsed() > Duration::from_secs(2) && read > shown {
+                (said, shown) = (Instant::now(), read);
                 // The final report repeats this, so a reader that left is noticed there.
                 let _reader_left = stdout::line(format!("{read} of {records} records read"));
             }
@@ -102,14 +103,17 @@ async fn pipeline(connector: &Connector, records: u64, stop: &Stop) -> Result<Op
     let both = async { tokio::join!(connector.run(&run_stop), all_read).0 };
     let outcome = tokio::time::timeout(PATIENCE, both).await;
     let outcome = outcome.map_err(|_| {
-        Problem::new(
-            Exit::Failed,
-            format!("the pipeline read {} of {records} records in time", metrics.progress().records),
-        )
+        Problem::new(Exit::Failed, format!("the pipeline read {} of {records} records in time", done(&metrics)))
     })?;
     outcome?;
-    let finished = metrics.progress().records >= records;
+    let finished = done(&metrics) >= records;
     Ok(finished.then(|| Landed { progress: metrics.progress(), took: start.elapsed() }))
+}
+
+/// Records that went through transformer and filter: the demo's program makes one output of each.
+fn done(metrics: &Metrics) -> u64 {
+    let progress = metrics.progress();
+    progress.outputs + progress.filtered
 }
 
 fn progress_bar(records: u64) -> ProgressBar {

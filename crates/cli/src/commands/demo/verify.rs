@@ -90,12 +90,12 @@ fn expected_line(data: &[u8], shard: &str, sequence: &str) -> Option<Vec<u8>> {
 async fn expected(client: &Client, stream: &str) -> Result<Vec<Line>, Problem> {
     let what = format!("stream {stream}");
     let shards = client.list_shards().stream_name(stream).send().await;
-    let shards = shards.map_err(|error| Problem::new(Exit::Failed, failure("list the shards", &what, &error)))?;
+    let shards = shards.map_err(|error| Problem::new(Exit::Failed, failure("list the shards of", &what, &error)))?;
     let mut lines = Vec::new();
     for shard in shards.shards() {
         let request = client.get_shard_iterator().stream_name(stream).shard_id(shard.shard_id());
         let reply = request.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await;
-        let reply = reply.map_err(|error| Problem::new(Exit::Failed, failure("get an iterator", &what, &error)))?;
+        let reply = reply.map_err(|error| Problem::new(Exit::Failed, failure("get an iterator of", &what, &error)))?;
         let mut iterator = reply.shard_iterator;
         while let Some(current) = iterator.take() {
             let reply = client.get_records().shard_iterator(current).send().await;

@@ -21,7 +21,7 @@ impl Aggregators {
                 None => request.stream_name(stream),
             };
             let reply = request.send().await.map_err(|error| {
-                Problem::new(Exit::Start, failure("list the shards", &format!("stream {stream}"), &error))
+                Problem::new(Exit::Start, failure("list the shards of", &format!("stream {stream}"), &error))
             })?;
             for shard in reply.shards() {
                 let closed =

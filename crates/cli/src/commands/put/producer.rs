@@ -99,7 +99,9 @@ impl<'a> Producer<'a> {
                 Err(failure) => failure,
             };
             if failure.class != Class::Transient || backoff.attempts() == ATTEMPTS_MAX {
-                return Err(Problem::new(Exit::Failed, failure));
+                // Nothing was taken yet: the stream or a permission was missing from the start.
+                let at_start = self.records == 0 && failure.class == Class::Configuration;
+                return Err(Problem::new(if at_start { Exit::Start } else { Exit::Failed }, failure));
             }
             tokio::time::sleep(backoff.next_wait(failure.retry_after)).await;
         }
