@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kinesink_core::{Checkpoint, CheckpointError, Checkpointer, Durable, Failure, Position};
+use tokio_util::sync::CancellationToken;
 
 use crate::fetch::Child;
 use crate::lease::{Change, HeldLease, LeaseError, LeaseRow, child_ids};
@@ -16,12 +17,19 @@ pub(crate) struct LeaseCheckpointer {
     lease: Arc<HeldLease>,
     /// The shards that follow, known once the reader has met the end.
     children: Arc<Mutex<Vec<Child>>>,
+    /// Cancelled once the end of the shard has to wait for another shard.
+    held_up: CancellationToken,
     metrics: Metrics,
 }
 
 impl LeaseCheckpointer {
-    pub(crate) fn new(lease: Arc<HeldLease>, children: Arc<Mutex<Vec<Child>>>, metrics: Metrics) -> Self {
-        Self { lease, children, metrics }
+    pub(crate) fn new(
+        lease: Arc<HeldLease>,
+        children: Arc<Mutex<Vec<Child>>>,
+        held_up: CancellationToken,
+        metrics: Metrics,
+    ) -> Self {
+        Self { lease, children, held_up, metrics }
     }
 
     /// The children's leases come before `SHARD_END`: a crash in between must not lose the branch.
@@ -29,6 +37,9 @@ impl LeaseCheckpointer {
         let children = self.children.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if children.is_empty() {
             return Ok(());
+        }
+        if let [merged] = &*children {
+            self.other_parent_has_a_lease(merged).await?;
         }
         for child in &children {
             let parents = child.parents.clone();
@@ -38,6 +49,20 @@ impl LeaseCheckpointer {
         let ids: Vec<_> = children.into_iter().map(|child| child.id).collect();
         let change = Change { set: vec![child_ids(&ids)], remove: Vec::new() };
         self.lease.table().annotate(self.lease.shard(), &change).await
+    }
+
+    /// A shard without a lease counts as finished. So a merged shard has none before both of its parents have one: it
+    /// would be read while the other parent's own parent, which creates that lease, is still behind.
+    async fn other_parent_has_a_lease(&self, merged: &Child) -> Result<(), Failure> {
+        let shard = self.lease.shard();
+        for parent in merged.parents.iter().filter(|parent| *parent != shard) {
+            if self.lease.table().get(parent).await?.is_none() {
+                self.held_up.cancel();
+                let message = format!("cannot end shard {shard}: shard {parent}, merged with it, has no lease yet");
+                return Err(Failure::transient(message));
+            }
+        }
+        Ok(())
     }
 }
 

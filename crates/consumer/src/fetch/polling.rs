@@ -140,6 +140,15 @@ impl ShardReader for PollingReader {
     }
 }
 
+/// A shard is split into two, each with its parent, or merged into one with two parents.
+fn are_whole(children: &[Child]) -> bool {
+    match children {
+        [] => false,
+        [merged] => merged.parents.len() == 2,
+        split => split.iter().all(|child| !child.parents.is_empty()),
+    }
+}
+
 /// One reply, however often it has to be asked for.
 struct Fetch {
     settings: ReaderSettings,
@@ -205,8 +214,7 @@ impl Fetch {
             (_, false) => Duration::ZERO,
         };
         let ended = next_iterator.is_none();
-        let whole = !children.is_empty() && children.iter().all(|child| !child.parents.is_empty());
-        if ended && !whole {
+        if ended && !are_whole(&children) {
             // A closed shard names its children and they their parents; an end that does not is not trusted.
             self.state.iterator = None;
             if records.is_empty() {
@@ -288,5 +296,23 @@ impl Fetch {
         self.state.cursor.asked();
         self.state.iterator = reply.shard_iterator;
         self.state.iterator.clone().ok_or_else(|| Failure::transient(format!("no iterator came for {what}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(parents: &[&str]) -> Child {
+        let parents = parents.iter().map(|id| id.parse().unwrap()).collect();
+        Child { id: "child".parse().unwrap(), parents, hash_range: None }
+    }
+
+    #[test]
+    fn an_end_whose_children_do_not_name_their_parents_is_not_trusted() {
+        assert!(are_whole(&[child(&["a"]), child(&["a"])]) && are_whole(&[child(&["a", "b"])]));
+        assert!(!are_whole(&[]));
+        assert!(!are_whole(&[child(&["a"])]), "a merge has two parents");
+        assert!(!are_whole(&[child(&["a"]), child(&[])]));
     }
 }

@@ -32,13 +32,17 @@ impl ShardRun {
         let id = self.lease.shard().clone();
         let mut backoff = Backoff::new(PAUSE_BASE, PAUSE_MAX, self.reader.seed);
         loop {
-            let shard = self.shard(&id).await;
+            let held_up = CancellationToken::new();
+            let shard = self.shard(&id, held_up.clone()).await;
             let lost = self.lease.lost().clone();
+            let drain = self.drain.clone();
             let finished = tokio::select! {
                 biased;
                 // Drops the handler, and with it whatever it has in flight.
                 () = lost.cancelled() => Ok(Finished::LeaseLost),
                 finished = self.handler.run(shard) => finished,
+                // Its end stays uncommitted: what it waits for may be a shard that drains as well.
+                () = async { tokio::join!(drain.cancelled(), held_up.cancelled()); } => Ok(Finished::Drained),
             };
             match finished {
                 Ok(finished) => {
@@ -61,10 +65,11 @@ impl ShardRun {
         }
     }
 
-    async fn shard(&mut self, id: &ShardId) -> Shard {
+    async fn shard(&mut self, id: &ShardId, held_up: CancellationToken) -> Shard {
         let row = self.lease.row().await;
         let children = Arc::default();
         let cursor = Cursor::new(row.checkpoint, row.start, std::mem::take(&mut self.fresh));
+        let lease = Arc::clone(&self.lease);
         let reader = PollingReader::new(self.reader.clone(), id.clone(), cursor, Arc::clone(&children));
         Shard {
             stream: self.reader.stream.clone(),
@@ -72,7 +77,7 @@ impl ShardRun {
             start: row.checkpoint,
             prepared: row.pending.map(|pending| Prepared { checkpoint: pending.checkpoint, plan: pending.state }),
             reader: Box::new(reader),
-            checkpointer: Box::new(LeaseCheckpointer::new(Arc::clone(&self.lease), children, self.metrics.clone())),
+            checkpointer: Box::new(LeaseCheckpointer::new(lease, children, held_up, self.metrics.clone())),
             drain: self.drain.clone(),
         }
     }

@@ -120,7 +120,7 @@ impl Recorder {
 
     async fn committed(&self, shard: &mut Shard, through: Checkpoint) -> Result<(), Failure> {
         // A transient failure is tried again, as a pipeline does.
-        for _ in 0..10 {
+        for _ in 0..20_000 {
             match shard.checkpointer.commit(durable(through)).await {
                 Ok(()) => {
                     self.note(Event::Committed(shard.id.clone(), through));

@@ -1,6 +1,12 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use kinesink_consumer::{Finished, Shard, ShardHandler};
+use kinesink_core::Failure;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::recorder::{Commit, Event, Recorder};
 use crate::world::{STREAM, World, run, until};
@@ -120,8 +126,88 @@ async fn a_shard_whose_end_is_not_committed_keeps_its_children_waiting() {
     let recorder = Recorder::new(Commit::Never);
     let running = run(world.consumer("a"), &recorder);
     until("the parent is read", async || !recorder.texts().is_empty()).await;
-    tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
     running.drained().await;
     assert_eq!(recorder.texts(), ["parents"]);
     assert_eq!(recorder.starts().len(), 1);
+}
+
+/// A recorder whose first shard stands still until it may go on.
+struct Lagging {
+    recorder: Arc<Recorder>,
+    go_on: CancellationToken,
+}
+
+impl Lagging {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { recorder: Recorder::new(Commit::Each), go_on: CancellationToken::new() })
+    }
+}
+
+#[async_trait]
+impl ShardHandler for Lagging {
+    async fn run(&self, shard: Shard) -> Result<Finished, Failure> {
+        if shard.id.as_str() == "shardId-000000000000" {
+            tokio::select! {
+                () = self.go_on.cancelled() => {}
+                () = shard.drain.cancelled() => return Ok(Finished::Drained),
+            }
+        }
+        self.recorder.run(shard).await
+    }
+}
+
+/// Shard 0 becomes 2 and 3, then 3 and 1 become 4.
+async fn split_and_merged(all: &mut Vec<String>) -> World {
+    let world = World::new(2).await;
+    put_all(&world, "a", all).await;
+    let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key(QUARTER).send().await.unwrap();
+    put_all(&world, "b", all).await;
+    let merge = world.kinesis.merge_shards().stream_name(STREAM).shard_to_merge("shardId-000000000003");
+    merge.adjacent_shard_to_merge("shardId-000000000001").send().await.unwrap();
+    put_all(&world, "c", all).await;
+    all.sort();
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merged_shard_waits_for_a_parent_that_has_no_lease_yet() {
+    let mut all = Vec::new();
+    let world = split_and_merged(&mut all).await;
+    let lagging = Lagging::new();
+    let recorder = &lagging.recorder;
+    let running = run(world.consumer("a"), &lagging);
+    until("shard 1 is read", async || !recorder.texts().is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(!world.rows().await.contains_key("shardId-000000000004"), "a merged shard has a lease before its parent");
+    lagging.go_on.cancel();
+    until("everything is delivered", async || recorder.texts().len() >= all.len()).await;
+    running.drained().await;
+    assert_eq!(recorder.texts(), all);
+    check(&recorder.events(), &world.dynamo.writes(), &listed(&world).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_the_parent_of_a_merged_shard() {
+    let mut all = Vec::new();
+    let world = split_and_merged(&mut all).await;
+    let lagging = Lagging::new();
+    let running = run(world.consumer("a"), &lagging);
+    until("shard 1 is read", async || !lagging.recorder.texts().is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let began = tokio::time::Instant::now();
+    running.drained().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(world.texts("leaseOwner").await.is_empty(), "a drained lease was not released");
+    assert_ne!(world.texts("checkpoint").await["shardId-000000000001"], "SHARD_END");
+
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("b"), &recorder);
+    let delivered = || lagging.recorder.texts().len() + recorder.texts().len();
+    until("everything is delivered", async || delivered() >= all.len()).await;
+    running.drained().await;
+    let mut delivered = [lagging.recorder.texts(), recorder.texts()].concat();
+    delivered.sort();
+    assert_eq!(delivered, all);
 }
