@@ -14,7 +14,7 @@ use super::row::{
     self, CHECKPOINT, CHECKPOINT_OWNER, LeaseRow, OWNER, PENDING, PENDING_STATE, PENDING_SUB_SEQUENCE, START_MS,
     SUB_SEQUENCE, SWITCHES,
 };
-use super::table::{Change, LeaseTable, WriteError};
+use super::table::{Change, LeaseTable, Mark, WriteError};
 
 /// Unanswered writes that are remembered. A lease expires before there are more.
 const UNANSWERED_MAX: usize = 64;
@@ -46,14 +46,14 @@ struct State {
     row: LeaseRow,
     /// When the last successful write was sent: from then on others count.
     renewed: Instant,
-    /// Tokens of writes without an answer since the last one that had one. Each may have moved the counter.
-    unanswered: Vec<String>,
+    /// Writes without an answer since the last one that had one. One of them may have moved the counter.
+    unanswered: Vec<Mark>,
 }
 
 impl State {
     /// Whether the row is as an unanswered write of ours left it.
     fn sent(&self, row: &LeaseRow) -> bool {
-        row.token.as_ref().is_some_and(|token| self.unanswered.contains(token))
+        self.unanswered.iter().any(|mark| mark.is_on(row))
     }
 }
 
@@ -76,7 +76,8 @@ impl HeldLease {
             change.set.push((START_MS, row::number(u64::try_from(start.as_millisecond()).unwrap_or(0))));
         }
         let sent = Instant::now();
-        let written = table.write(&observed.shard, observed.counter, &token(), &change).await;
+        let mark = mark(observed.counter, Some(worker.to_owned()));
+        let written = table.write(&observed.shard, &mark, &change).await;
         match written {
             Ok(row) => Ok(Self {
                 table: table.clone(),
@@ -174,13 +175,14 @@ impl HeldLease {
             }
             let Some(change) = change(&state.row)? else { return Ok(()) };
             let sent = Instant::now();
-            let token = token();
+            let owner = if change.remove.contains(&OWNER) { None } else { state.row.owner.clone() };
+            let mark = mark(state.row.counter, owner);
             if state.unanswered.len() == UNANSWERED_MAX {
                 state.unanswered.remove(0);
             }
-            state.unanswered.push(token.clone());
+            state.unanswered.push(mark.clone());
             let left = self.failover.saturating_sub(state.renewed.elapsed());
-            let written = timeout(left, self.table.write(&self.shard, state.row.counter, &token, &change)).await;
+            let written = timeout(left, self.table.write(&self.shard, &mark, &change)).await;
             match written {
                 Ok(Ok(row)) => {
                     *state = State { row, renewed: sent, unanswered: Vec::new() };
@@ -204,8 +206,8 @@ impl HeldLease {
     }
 }
 
-fn token() -> String {
-    Uuid::new_v4().to_string()
+fn mark(counter: u64, owner: Option<String>) -> Mark {
+    Mark { counter, token: Uuid::new_v4().to_string(), owner }
 }
 
 fn not_backwards(shard: &ShardId, from: Checkpoint, to: Checkpoint) -> Result<(), LeaseError> {

@@ -43,6 +43,22 @@ pub(crate) struct Change {
     pub(crate) remove: Vec<&'static str>,
 }
 
+/// How a row is known as one write left it: others may keep the token and move the counter on.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    /// The counter that the write is conditional on, and moves by one.
+    pub(crate) counter: u64,
+    pub(crate) token: String,
+    /// Who holds the lease after the write.
+    pub(crate) owner: Option<String>,
+}
+
+impl Mark {
+    pub(crate) fn is_on(&self, row: &LeaseRow) -> bool {
+        row.counter == self.counter + 1 && row.token.as_ref() == Some(&self.token) && row.owner == self.owner
+    }
+}
+
 impl LeaseTable {
     pub(crate) fn new(client: Client, name: impl Into<String>) -> Self {
         Self { client, name: name.into() }
@@ -132,27 +148,21 @@ impl LeaseTable {
         }
     }
 
-    /// A write of the lease's holder, or of who takes it: conditional on `counter`, which it moves by one. `token`
-    /// marks the write, so that one whose answer was lost is recognized.
-    pub(crate) async fn write(
-        &self,
-        shard: &ShardId,
-        counter: u64,
-        token: &str,
-        change: &Change,
-    ) -> Result<LeaseRow, WriteError> {
+    /// A write of the lease's holder, or of who takes it, conditional on the mark's counter. The mark recognizes it
+    /// if its answer is lost.
+    pub(crate) async fn write(&self, shard: &ShardId, mark: &Mark, change: &Change) -> Result<LeaseRow, WriteError> {
         let mut change = change.clone();
-        change.set.push((COUNTER, number(counter + 1)));
-        change.set.push((TOKEN, text(token)));
+        change.set.push((COUNTER, number(mark.counter + 1)));
+        change.set.push((TOKEN, text(mark.token.as_str())));
         let request = self.update(shard, &change).condition_expression("#leaseCounter = :counter");
         let request = request.expression_attribute_names("#leaseCounter", COUNTER);
-        let request = request.expression_attribute_values(":counter", number(counter));
+        let request = request.expression_attribute_values(":counter", number(mark.counter));
         match request.return_values(ReturnValue::AllNew).send().await {
             Ok(reply) => match reply.attributes().map(|item| self.read(item)) {
                 Some(Ok(Some(row))) => Ok(row),
                 _ => Err(WriteError::Failed(Failure::transient(format!("{} sent no row back", self.what())))),
             },
-            Err(error) if code(&error) == Some(CONDITION_FAILED) => self.read_back(shard, token).await,
+            Err(error) if code(&error) == Some(CONDITION_FAILED) => self.read_back(shard, mark).await,
             Err(error) => {
                 let what = format!("lease {shard} in {}", self.what());
                 Err(WriteError::Failed(failure("write", &what, &error)))
@@ -160,10 +170,10 @@ impl LeaseTable {
         }
     }
 
-    /// A failed condition may be our own write, sent twice below us: its token tells.
-    async fn read_back(&self, shard: &ShardId, token: &str) -> Result<LeaseRow, WriteError> {
+    /// A failed condition may be our own write, sent twice below us: its mark tells.
+    async fn read_back(&self, shard: &ShardId, mark: &Mark) -> Result<LeaseRow, WriteError> {
         match self.get(shard).await {
-            Ok(Some(row)) if row.token.as_deref() == Some(token) => Ok(row),
+            Ok(Some(row)) if mark.is_on(&row) => Ok(row),
             Ok(row) => Err(WriteError::Overtaken(row.map(Box::new))),
             Err(failure) => Err(WriteError::Failed(failure)),
         }

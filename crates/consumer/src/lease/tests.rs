@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use self::dynamo::{Dynamo, Fault};
 use super::row::{HashRange, Item, LeaseRow, Pending, number, text};
+use super::table::Mark;
 use super::{HeldLease, LeaseError, LeaseTable};
 
 #[path = "../../tests/it/dynamo.rs"]
@@ -277,6 +278,42 @@ async fn a_write_whose_answer_was_lost_is_recognized_by_its_token() {
     held.renew().await.unwrap();
     held.checkpoint(at(10)).await.unwrap();
     assert_eq!(stored(&table).await.checkpoint, at(10));
+}
+
+/// A take as Java does it: it keeps the attributes that it does not know.
+async fn stolen_by_java(dynamo: &Dynamo, counter: u64) {
+    let request = dynamo.client().update_item().table_name("leases").key("leaseKey", text("shardId-000000000001"));
+    let request = request.update_expression("SET leaseOwner = :owner, leaseCounter = :counter");
+    let request = request.expression_attribute_values(":owner", text("java"));
+    request.expression_attribute_values(":counter", number(counter)).send().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_token_under_another_owner_is_not_our_write() {
+    let dynamo = Dynamo::new();
+    let table = table(&dynamo).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    dynamo.fail("UpdateItem", Fault::LoseAnswer);
+    assert!(matches!(held.renew().await, Err(LeaseError::Failed(_))));
+    stolen_by_java(&dynamo, stored(&table).await.counter + 1).await;
+    assert!(matches!(held.checkpoint(at(9)).await, Err(LeaseError::Lost)));
+    let row = stored(&table).await;
+    assert_eq!((row.owner.as_deref(), row.checkpoint), (Some("java"), Checkpoint::TrimHorizon));
+}
+
+#[test]
+fn a_mark_is_on_a_row_with_its_token_its_owner_and_the_next_counter() {
+    let mark = Mark { counter: 4, token: "mine".into(), owner: Some("me".into()) };
+    let mut row = lease();
+    (row.counter, row.token, row.owner) = (5, Some("mine".into()), Some("me".into()));
+    assert!(mark.is_on(&row));
+    let mut renewed = row.clone();
+    renewed.counter = 6;
+    let mut stolen = row.clone();
+    stolen.owner = Some("java".into());
+    let mut taken = row.clone();
+    taken.token = Some("theirs".into());
+    assert!([renewed, stolen, taken].iter().all(|row| !mark.is_on(row)));
 }
 
 #[tokio::test(start_paused = true)]
