@@ -68,7 +68,7 @@ pub(crate) fn partition_key(record: &Record, needs: Needs) -> Option<Box<str>> {
 
 /// How deep JSON may be nested. What parses it later recurses: deeper data would overflow the stack of a jq program,
 /// and is beyond what `serde_json` reads.
-const JSON_DEPTH_MAX: usize = 127;
+pub(crate) const JSON_DEPTH_MAX: usize = 127;
 
 /// Strict JSON, in UTF-8, of bounded depth. The reason names the place and never the data.
 pub(crate) fn check_json(data: &[u8]) -> Result<(), Reject> {

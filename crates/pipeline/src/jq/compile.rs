@@ -3,11 +3,12 @@
 use jaq_core::compile::{Compiler, Undefined};
 use jaq_core::data::JustLut;
 use jaq_core::load::{self, Arena, File, Lexer, Loader};
-use jaq_core::native::Fun;
+use jaq_core::native::{Fun, bome, run, v};
 use jaq_json::Val;
 
 use super::recursion::recursive;
 use crate::Error;
+use crate::event::{JSON_DEPTH_MAX, check_json};
 
 /// A compiled program.
 pub(super) type Program = jaq_core::compile::Filter<jaq_core::Native<JustLut<Val>>>;
@@ -62,10 +63,14 @@ pub(super) fn compile(program: &str) -> Result<Program, Error> {
         )));
     }
     let allowed = |name: &str| !REFUSED.contains(&name);
-    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let fromjson = load::parse("def fromjson: shallow | parse_json;", |parser| parser.defs()).unwrap_or_default();
+    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(fromjson).chain(jaq_json::defs());
     let defs = defs.filter(|def| allowed(def.name));
     let funs = jaq_core::funs::<JustLut<Val>>().chain(jaq_std::funs()).chain(jaq_json::funs());
     let funs = funs.filter(|(name, _, _): &Fun<JustLut<Val>>| allowed(name));
+    let funs =
+        funs.map(|(name, arguments, native)| (if name == "fromjson" { "parse_json" } else { name }, arguments, native));
+    let funs = funs.chain([shallow()]);
 
     let code = format!("{PRELUDE}{program}");
     let arena = Arena::default();
@@ -79,6 +84,20 @@ pub(super) fn compile(program: &str) -> Result<Program, Error> {
         let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
         Error::Program(first.map_or_else(|| "it cannot be compiled".into(), |(name, what)| undefined(name, &what)))
     })
+}
+
+/// Passes text on that does not nest too deep for what reads and drops it, which recurses. `fromjson` reads more than
+/// JSON, so that only in JSON proper can brackets be told from text.
+fn shallow() -> Fun<JustLut<Val>> {
+    run(("shallow", v(0), |(_, value)| {
+        let brackets = |text: &[u8]| text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+        bome(match &value {
+            Val::TStr(text) if brackets(text) > JSON_DEPTH_MAX && check_json(text).is_err() => {
+                Err(jaq_core::Error::str("text that is no JSON, or nested too deep"))
+            }
+            _ => Ok(value),
+        })
+    }))
 }
 
 fn unreadable(code: &str, error: load::Error<&str>) -> String {

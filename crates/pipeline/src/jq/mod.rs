@@ -37,7 +37,8 @@ const OUTPUT_BYTES_PER_RECORD_MAX: usize = 64 * 1024 * 1024;
 /// # Ok::<(), kinesink_pipeline::Error>(())
 /// ```
 ///
-/// Limits: 10,000 outputs and 64 MiB a record; a program that never ends is not noticed here but as a stuck shard.
+/// Limits: 10,000 outputs and 64 MiB a record; a program that never ends is not noticed here but as a stuck shard. A
+/// program that itself nests a value, or a `reduce` that is assigned to, thousands of levels deep overflows the stack.
 pub struct Jq {
     program: compile::Program,
     needs: Needs,

@@ -147,3 +147,21 @@ fn what_the_library_repeats_does_not_overflow_the_stack() {
     assert_eq!(run("recurse |= (numbers |= . + 1)", "[1,[2]]").unwrap(), ["[2,[3]]"]);
     assert_eq!(run("[recurse(.[]?)] | length", "[1,[2]]").unwrap(), ["4"]);
 }
+
+#[test]
+fn text_that_nests_deep_does_not_overflow_the_stack() {
+    let deep = |open: &str| format!("\"{}\"", open.repeat(200_000));
+    let tricky = format!("\"# \\\"\\n{}\"", "[".repeat(200_000));
+    for program in ["fromjson", "tonumber", "[.] | map(fromjson)"] {
+        for data in [deep("["), deep("{\\\"a\\\":"), tricky.clone()] {
+            assert!(run(program, &data).unwrap_err().to_string().contains("failed"), "{program}");
+        }
+    }
+    let balanced = format!("\"{}{}\"", "[".repeat(200_000), "]".repeat(200_000));
+    assert!(run("fromjson", &balanced).is_err());
+    let many = format!("[{}[]]", "{},".repeat(1000));
+    let text = serde_json::to_string(&many).unwrap();
+    assert_eq!(run("fromjson | length", &text).unwrap(), ["1001"]);
+    assert_eq!(run("[fromjson]", "\"1 [2]\"").unwrap(), ["[1,[2]]"]);
+    assert_eq!(run("[tonumber, fromjson]", "\"12\"").unwrap(), ["[12,12]"]);
+}
