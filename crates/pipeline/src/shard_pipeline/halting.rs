@@ -28,6 +28,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     pub(super) fn refused(&mut self, halt: Halt) {
         let was_alone = self.blocked.replace(halt.position) == Some(halt.position);
         if was_alone || self.ending == Some(Finished::Drained) {
+            self.discard();
             self.halt = Some(halt);
             return;
         }
@@ -85,11 +86,17 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         }
     }
 
-    /// Drops what is not committed and goes back to the checkpoint. Nothing is read until the next turn.
-    fn go_back(&mut self) {
+    /// Drops what is not committed: a window behind the refused one must not be, nor a halt that was met in it.
+    fn discard(&mut self) {
         self.closed = None;
         drop(self.window.close(self.committed));
         self.reply = Reply::default();
+        self.halt = None;
+    }
+
+    /// Drops what is not committed and goes back to the checkpoint. Nothing is read until the next turn.
+    fn go_back(&mut self) {
+        self.discard();
         if self.ending == Some(Finished::ShardEnd) {
             self.ending = None;
         }

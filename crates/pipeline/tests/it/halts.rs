@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use kinesink_core::Record;
 use kinesink_pipeline::{Finished, ShardStatus};
 use tokio::time::{Instant, sleep};
 
-use crate::fakes::{Destination, Rig, Step, plain, record, reply, shard};
+use crate::fakes::{Answer, Destination, Rig, Step, plain, position, record, reply, shard};
 
 fn with_record_4(data: &str) -> Rig {
     let mut records = plain(1, 8);
@@ -99,4 +100,50 @@ async fn a_dead_letter_that_is_refused_halts_the_shard() {
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
     assert_eq!(finished.unwrap(), Finished::Drained);
+}
+
+/// A rig whose first window, 1 to 3, holds a record that the sink refuses, after a second.
+fn with_a_slow_refusal(number: u64, later: Vec<Record>) -> Rig {
+    let mut records = plain(1, 3);
+    let refused = records.iter_mut().find(|each| each.position == position(number)).unwrap();
+    *refused = record(number, "poison");
+    let mut rig = Rig::new(vec![reply(records), reply(later)]);
+    let slow = Answer::DeliverAfter(Duration::from_secs(1));
+    rig.sinks = vec![Destination::new("one", &rig.log).answering([slow])];
+    rig
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halt_met_beyond_a_refused_record_is_not_reported_before_it() {
+    let mut later = plain(4, 5);
+    later[1] = record(5, "bad");
+    let mut rig = with_a_slow_refusal(3, later);
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        let mut reasons = Vec::new();
+        for _ in 0..100 {
+            sleep(Duration::from_millis(100)).await;
+            if let Some(ShardStatus::Halted { reason }) = rig.health.report(Instant::now()).shards.get(&shard()) {
+                reasons.push(reason.clone());
+            }
+        }
+        assert!(!reasons.is_empty());
+        assert!(reasons.iter().all(|reason| reason.contains("record 3.0")), "{reasons:?}");
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_commits_nothing_beyond_a_refused_record() {
+    let mut rig = with_a_slow_refusal(2, plain(4, 5));
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_millis(500)).await;
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert!(rig.checkpoints().is_empty(), "{:?}", rig.checkpoints());
 }
