@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use kinesink_core::{
-    Batch, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Exception, Failure, Item, Position,
-    Reject, Settlement, Transformer,
+    Batch, Checkpoint, CheckpointError, Checkpointer, Class, Durable, Emitted, Emitter, Exception, Failure, Item,
+    Position, Reject, Settlement, Transformer,
 };
 
 use crate::Pipeline;
@@ -17,17 +17,19 @@ use crate::shard_pipeline::{Closed, Shard};
 /// The dead-letter destination's name in logs and metrics.
 const DEAD_LETTERS: &str = "dead_letters";
 
-/// A record that stops its shard, because it has nowhere to go.
+/// What stops a shard until someone mends something.
 #[derive(Debug, Clone)]
-pub(crate) struct Halt {
-    pub(crate) position: Position,
-    pub(crate) stage: Stage,
-    pub(crate) reason: String,
+pub(crate) enum Halt {
+    /// A record that has nowhere to go.
+    Record { position: Position, stage: Stage, reason: String },
+    /// A sink that cannot be used as it is set up.
+    Sink { name: String, failure: Failure },
 }
 
 impl Halt {
     pub(crate) fn of(refused: &Refused) -> Self {
-        Self { position: refused.record.position, stage: refused.stage.clone(), reason: refused.reason.reason().into() }
+        let stage = refused.stage.clone();
+        Self::Record { position: refused.record.position, stage, reason: refused.reason.reason().into() }
     }
 
     fn first(refused: &[Refused]) -> Option<Self> {
@@ -61,12 +63,16 @@ struct Ledger {
 
 /// Brings one window to its end. The memory of its records is given back when this returns.
 ///
+/// A sink that is set up wrong is tried `patience` times more before the window is given up, for it holds memory that
+/// other shards may need.
+///
 /// Not cancel safe: dropped, a batch or the checkpoint may or may not have been written.
 pub(crate) async fn commit<T: Transformer>(
     pipeline: &Pipeline<T>,
     shard: &Arc<Shard>,
     window: Closed<T::Model>,
     checkpointer: &mut dyn Checkpointer,
+    patience: u32,
 ) -> Result<(), Stop> {
     let Closed { items, mut refused, through, last, reservations } = window;
     let outputs = encode(&*pipeline.transformer, items, &mut refused);
@@ -79,13 +85,13 @@ pub(crate) async fn commit<T: Transformer>(
     let ledger = Mutex::new(Ledger { settlement, refused });
     let (items, owed) = (outputs.as_slice(), &ledger);
     let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
-        let target = Target { name: &sink.name, emitter: &*sink.emitter, index };
+        let target = Target { name: &sink.name, emitter: &*sink.emitter, index, patience };
         deliver(shard, &target, items, owed).await
     });
     try_join_all(deliveries).await?;
     let Ledger { mut settlement, refused } = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let count = refused.len();
-    bury(pipeline.dead_letters.as_deref(), shard, refused).await?;
+    bury(pipeline.dead_letters.as_deref(), shard, refused, patience).await?;
     settlement.dead_lettered(count);
     let durable = settlement
         .finish()
@@ -118,6 +124,7 @@ struct Target<'a, U> {
     name: &'a str,
     emitter: &'a dyn Emitter<U>,
     index: usize,
+    patience: u32,
 }
 
 /// Sends what the target has not settled, until it has settled everything. Refused items go to the ledger.
@@ -158,6 +165,9 @@ async fn deliver<U: Send + Sync + 'static>(
             }
             Err(failure) => {
                 shard.metrics.emit_failed(target.name, failure.class);
+                if failure.class == Class::Configuration && pause.misconfigurations() >= target.patience {
+                    return Err(Stop::Halt(Halt::Sink { name: target.name.into(), failure }));
+                }
                 pause.wait(&failure).await?;
             }
         }
@@ -196,6 +206,7 @@ async fn bury(
     dead_letters: Option<&dyn Emitter<Bytes>>,
     shard: &Arc<Shard>,
     mut refused: Vec<Refused>,
+    patience: u32,
 ) -> Result<(), Stop> {
     refused.sort_by_key(|refused| (refused.record.position, refused.ordinal));
     let Some(first) = Halt::first(&refused) else { return Ok(()) };
@@ -208,7 +219,7 @@ async fn bury(
         .map_err(|error| Stop::Failed(Failure::fatal(error.to_string())))?;
     let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0);
     let ledger = Mutex::new(Ledger { settlement, refused: Vec::new() });
-    deliver(shard, &Target { name: DEAD_LETTERS, emitter, index: 0 }, &items, &ledger).await?;
+    deliver(shard, &Target { name: DEAD_LETTERS, emitter, index: 0, patience }, &items, &ledger).await?;
     if let Some(halt) = Halt::first(&lock(&ledger).refused) {
         return Err(Stop::Halt(halt));
     }

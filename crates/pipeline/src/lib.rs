@@ -25,7 +25,8 @@
 //! ```
 //!
 //! What a failure does is its [`Class`](kinesink_core::Class): *transient* pauses the shard and is tried again;
-//! *configuration* does so slowly, is reported as a halt, and does not hold up a drain; *fatal* ends the shard.
+//! *configuration* does so slowly, is reported as a halt, and does not hold up a drain; if a sink's lasts, the shard
+//! halts: its memory is given back, and it reads again from its checkpoint, ever more slowly; *fatal* ends the shard.
 //! A record that is refused where there are no dead letters halts the shard: what came before it is committed, memory
 //! is given back, and the record is tried again, alone and ever more slowly. What its sinks took beside it is sent
 //! again: at least once.

@@ -14,7 +14,7 @@ use crate::shard_pipeline::Shard;
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// The label and the health text of a shard that waits for its configuration to be mended.
-const CONFIGURATION: &str = "configuration";
+pub(crate) const CONFIGURATION: &str = "configuration";
 
 /// Why a pause ended without a cure.
 #[derive(Debug)]
@@ -160,6 +160,11 @@ impl Pause {
     /// Whether it waits for someone to mend something.
     pub(crate) fn is_misconfigured(&self) -> bool {
         self.misconfigured
+    }
+
+    /// How often it has waited for someone to mend something, since it last worked.
+    pub(crate) fn misconfigurations(&self) -> u32 {
+        self.slow.attempts()
     }
 
     fn attempts(&self) -> u32 {

@@ -1,4 +1,7 @@
-//! A record that has nowhere to go: what came before it is committed, then the shard waits and tries it alone.
+//! A record that has nowhere to go: what came before it is committed, then the shard waits and tries it alone. And a
+//! sink that someone has to mend: the shard gives its memory back, waits and tries again.
+
+use std::time::Duration;
 
 use kinesink_core::{Backoff, Checkpoint, Class, Position, Transformer};
 use tokio::time::Instant;
@@ -7,59 +10,101 @@ use super::ShardPipeline;
 use super::intake::Reply;
 use crate::Finished;
 use crate::commit::Halt;
-use crate::pause::{Reports, backoff, wait_until};
+use crate::pause::{CONFIGURATION, Reports, backoff, wait_until};
 
-/// What the operator can do about a halted shard.
-const REMEDY: &str =
+/// What the operator can do about a shard that a record halts.
+const RECORD_REMEDY: &str =
     "set a dead-letter destination ([dead_letter] in a file), or mend what refuses the record; the shard then goes on";
+
+/// What the operator can do about a shard that a sink halts.
+const SINK_REMEDY: &str = "mend what the failure names; the shard then goes on";
+
+impl Halt {
+    /// Where the shard cannot pass, if it is a record.
+    fn position(&self) -> Option<Position> {
+        match self {
+            Self::Record { position, .. } => Some(*position),
+            Self::Sink { .. } => None,
+        }
+    }
+
+    /// The label of the halt's metric.
+    fn label(&self) -> String {
+        match self {
+            Self::Record { stage, .. } => stage.text(),
+            Self::Sink { .. } => CONFIGURATION.into(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Record { .. } => None,
+            Self::Sink { failure, .. } => failure.retry_after,
+        }
+    }
+
+    /// What happened and what to do.
+    fn text(&self) -> String {
+        match self {
+            Self::Record { position, stage, reason } => {
+                format!("record {position} is refused by {}: {reason}; {RECORD_REMEDY}", stage.text())
+            }
+            Self::Sink { name, failure } => format!("sink {name} cannot be used: {failure}; {SINK_REMEDY}"),
+        }
+    }
+}
 
 /// A halt that lasts.
 #[derive(Debug)]
 pub(super) struct Halting {
-    position: Position,
-    stage: String,
+    /// The record that the shard cannot pass, if it is one.
+    position: Option<Position>,
+    label: String,
     backoff: Backoff,
     reports: Reports,
 }
 
 impl<T: Transformer> ShardPipeline<'_, T> {
-    /// A commit met a record that has nowhere to go. The first time, the shard goes back and commits what came before
-    /// it; if the record is then refused alone, the shard halts.
-    pub(super) fn refused(&mut self, halt: Halt) {
-        let was_alone = self.blocked.replace(halt.position) == Some(halt.position);
+    /// A commit met what stops the shard. What was read beyond it goes at once, so that nothing of it is committed.
+    ///
+    /// A record that has nowhere to go: the first time, the shard goes back and commits what came before it; if the
+    /// record is then refused alone, the shard halts.
+    pub(super) fn stopped(&mut self, halt: Halt) {
+        self.discard();
+        let Halt::Record { position, stage, reason } = &halt else {
+            self.halt = Some(halt);
+            return;
+        };
+        let was_alone = self.blocked.replace(*position) == Some(*position);
         if was_alone || self.ending == Some(Finished::Drained) {
-            self.discard();
             self.halt = Some(halt);
             return;
         }
-        tracing::warn!(position = %halt.position, stage = halt.stage.text(), reason = halt.reason,
+        tracing::warn!(%position, stage = stage.text(), reason,
             "a record is refused and there are no dead letters; committing what came before it");
         self.go_back();
     }
 
-    /// Gives the shard's memory back and waits before the blocked record is tried again. Ends at once on a drain.
+    /// Gives the shard's memory back and waits before what stopped it is tried again. Ends at once on a drain.
     pub(super) async fn wait_halted(&mut self, halt: Halt) -> Option<Finished> {
-        let stage = halt.stage.text();
-        self.blocked = Some(halt.position);
+        let (position, label, why) = (halt.position(), halt.label(), halt.text());
+        self.blocked = position.or(self.blocked);
         self.go_back();
-        if self.halting.as_ref().is_some_and(|old| old.position != halt.position || old.stage != stage) {
+        if self.halting.as_ref().is_some_and(|old| old.position != position || old.label != label) {
             self.end_halt();
         }
         let shard = &self.shard;
         let name = format!("{}/halt", shard.id);
         let halting = self.halting.get_or_insert_with(|| Halting {
-            position: halt.position,
-            stage: stage.clone(),
+            position,
+            label: label.clone(),
             backoff: backoff(&shard.retry, Class::Configuration, &name),
             reports: Reports::default(),
         });
-        shard.metrics.halted(&shard.id, &stage);
-        shard.health.halted(&format!("record {} is refused by {stage}: {}; {REMEDY}", halt.position, halt.reason));
-        let until = Instant::now() + halting.backoff.next_wait(None);
-        let report = || {
-            tracing::error!(position = %halt.position, stage, reason = halt.reason, remedy = REMEDY,
-                "the shard is halted; nothing is lost, the other shards go on");
-        };
+        shard.metrics.halted(&shard.id, &label);
+        shard.health.halted(&why);
+        let until = Instant::now() + halting.backoff.next_wait(halt.retry_after());
+        let report = || tracing::error!(label, why, "the shard is halted; nothing is lost, the other shards go on");
         tokio::select! {
             biased;
             () = wait_until(until, &mut halting.reports, report) => None,
@@ -70,18 +115,22 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         }
     }
 
-    /// Notes how far the checkpoint has moved: past the blocked record, the shard runs again.
+    /// Notes how far the checkpoint has moved. Past the blocked record, or at all where a sink was at fault, the shard
+    /// runs again.
     pub(super) fn passed(&mut self, through: Checkpoint) {
-        if self.blocked.is_some_and(|blocked| !through.is_before(blocked)) {
+        let past = |position: Position| !through.is_before(position);
+        if self.blocked.is_some_and(past) {
             self.blocked = None;
+        }
+        if self.halting.as_ref().is_some_and(|halting| halting.position.is_none_or(past)) {
             self.end_halt();
         }
     }
 
     fn end_halt(&mut self) {
         if let Some(halting) = self.halting.take() {
-            tracing::info!(position = %halting.position, stage = halting.stage, "the shard goes on");
-            self.shard.metrics.resumed(&self.shard.id, &halting.stage);
+            tracing::info!(label = halting.label, "the shard goes on");
+            self.shard.metrics.resumed(&self.shard.id, &halting.label);
             self.shard.health.running(true);
         }
     }

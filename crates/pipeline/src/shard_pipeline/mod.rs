@@ -41,6 +41,9 @@ impl Drop for Shard {
     }
 }
 
+/// How often a window waits for a sink that is set up wrong, before the shard gives its memory back and halts.
+const CONFIGURATION_RETRIES_MAX: u32 = 2;
+
 /// A commit in flight: it owns the checkpointer and gives it back.
 type Committing<'a> = BoxFuture<'a, (Box<dyn Checkpointer>, Result<Checkpoint, Stop>)>;
 
@@ -65,7 +68,7 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
     committed: Checkpoint,
     /// Set once nothing more is to be read.
     ending: Option<Finished>,
-    /// A record that stops the shard as soon as what came before it is committed.
+    /// What stops the shard as soon as the windows before it are committed.
     halt: Option<Halt>,
     /// A record that was refused: it is committed alone.
     blocked: Option<Position>,
@@ -115,7 +118,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
                     continue;
                 }
                 if let Some(finished) = self.ending {
-                    if self.read_pause.is_misconfigured() {
+                    if self.read_pause.is_misconfigured() || self.halting.is_some() {
                         self.shard.health.leave();
                     }
                     return Ok(finished);
@@ -203,8 +206,9 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
         }
         let (Some(window), Some(mut checkpointer)) = (self.closed.take(), self.checkpointer.take()) else { return };
         let (pipeline, shard, through) = (self.pipeline, Arc::clone(&self.shard), window.through);
+        let patience = if self.halting.is_some() { 0 } else { CONFIGURATION_RETRIES_MAX };
         self.committing = Some(Box::pin(async move {
-            let outcome = commit(pipeline, &shard, window, &mut *checkpointer).await;
+            let outcome = commit(pipeline, &shard, window, &mut *checkpointer, patience).await;
             (checkpointer, outcome.map(|()| through))
         }));
     }
@@ -218,7 +222,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
                 Ok(None)
             }
             Err(Stop::Halt(halt)) => {
-                self.refused(halt);
+                self.stopped(halt);
                 Ok(None)
             }
             Err(Stop::LeaseLost) => Ok(Some(Finished::LeaseLost)),

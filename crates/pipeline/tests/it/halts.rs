@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kinesink_core::Record;
+use kinesink_core::{Failure, Record};
 use kinesink_pipeline::{Finished, ShardStatus};
 use tokio::time::{Instant, sleep};
 
@@ -146,4 +146,61 @@ async fn a_drain_commits_nothing_beyond_a_refused_record() {
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
     assert_eq!(finished.unwrap(), Finished::Drained);
     assert!(rig.checkpoints().is_empty(), "{:?}", rig.checkpoints());
+}
+
+const MISCONFIGURED: &str = "shard_halted{shard=\"shardId-000000000000\",reason=\"configuration\"}";
+
+/// A window that commits, one that is full and a read-ahead, all with memory, before a sink that fails so often.
+fn misconfigured(failures: usize) -> Rig {
+    let mut rig = Rig::new(vec![reply(plain(1, 3)), reply(plain(4, 6)), reply(plain(7, 9)), Step::End]);
+    rig.bytes_per_reply = 256 * 1024;
+    let exists = Failure::configuration("object a exists with other content: remove it");
+    rig.sinks = vec![Destination::new("one", &rig.log).answering(vec![Answer::Fail(exists); failures])];
+    rig
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_configuration_that_lasts_holds_no_memory_and_resumes_when_mended() {
+    let mut rig = misconfigured(12);
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(10)).await;
+        for _ in 0..60 {
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(rig.budget.free_bytes(), rig.budget.total_bytes(), "a halted shard holds no memory");
+            assert_eq!(rig.metric(MISCONFIGURED), 1.0);
+            let report = rig.health.report(Instant::now());
+            let ShardStatus::Halted { reason } = &report.shards[&shard()] else { panic!("{report:?}") };
+            assert!(reason.contains("sink one") && reason.contains("remove it"), "{reason}");
+        }
+        assert!(rig.checkpoints().is_empty());
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.metric(MISCONFIGURED), 0.0);
+    assert_eq!(rig.delivered("one"), (1..=9).collect::<Vec<_>>());
+    assert_eq!(rig.checkpoints(), ["3", "6", "9", "SHARD_END"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_configuration_that_passes_at_once_reads_nothing_again() {
+    let mut rig = misconfigured(2);
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert!(rig.rewinds.lock().unwrap().is_empty());
+    assert_eq!(rig.delivered("one"), (1..=9).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_a_shard_that_a_wrong_configuration_halts() {
+    let mut rig = misconfigured(1000);
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!(rig.budget.free_bytes(), rig.budget.total_bytes());
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert!(rig.checkpoints().is_empty());
+    assert!(rig.health.report(Instant::now()).all_halted());
 }
