@@ -58,21 +58,19 @@ impl State {
 }
 
 impl HeldLease {
-    /// Takes a lease as it was observed. `start` is stored where the lease begins at LATEST or AT_TIMESTAMP and no
-    /// time is stored yet.
+    /// Takes a lease as it was observed. `start` is stored with it: the time that stands in for a position.
     pub(crate) async fn take(
         table: &LeaseTable,
         observed: &LeaseRow,
         worker: &str,
-        start: Timestamp,
+        start: Option<Timestamp>,
         failover: Duration,
     ) -> Result<Self, LeaseError> {
         let mut change = Change { set: vec![(OWNER, row::text(worker))], remove: vec![CHECKPOINT_OWNER] };
         if observed.owner.as_deref().is_some_and(|owner| owner != worker) {
             change.set.push((SWITCHES, row::number(observed.switches + 1)));
         }
-        let has_no_position = matches!(observed.checkpoint, Checkpoint::Latest | Checkpoint::AtTimestamp);
-        if has_no_position && observed.start.is_none() {
+        if let Some(start) = start {
             change.set.push((START_MS, row::number(u64::try_from(start.as_millisecond()).unwrap_or(0))));
         }
         let sent = Instant::now();

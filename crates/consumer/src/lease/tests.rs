@@ -189,7 +189,7 @@ async fn table(dynamo: &Dynamo) -> LeaseTable {
 }
 
 async fn take(table: &LeaseTable, observed: &LeaseRow, worker: &str) -> Result<HeldLease, LeaseError> {
-    HeldLease::take(table, observed, worker, Timestamp::UNIX_EPOCH, FAILOVER).await
+    HeldLease::take(table, observed, worker, None, FAILOVER).await
 }
 
 async fn stored(table: &LeaseTable) -> LeaseRow {
@@ -352,16 +352,10 @@ async fn a_lease_that_exists_is_not_created_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_without_a_position_is_stored_once() {
-    let dynamo = Dynamo::new();
-    let table = LeaseTable::new(dynamo.client(), "leases");
-    table.ensure().await.unwrap();
-    let mut latest = lease();
-    latest.checkpoint = Checkpoint::Latest;
-    table.create(&latest).await.unwrap();
+async fn a_start_that_is_stored_stays() {
+    let table = table(&Dynamo::new()).await;
     let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-    HeldLease::take(&table, &latest, "one", noon, FAILOVER).await.unwrap();
-    let later = noon + Duration::from_secs(60);
-    HeldLease::take(&table, &stored(&table).await, "two", later, FAILOVER).await.unwrap();
+    HeldLease::take(&table, &lease(), "one", Some(noon), FAILOVER).await.unwrap();
+    take(&table, &stored(&table).await, "two").await.unwrap();
     assert_eq!(stored(&table).await.start, Some(noon));
 }

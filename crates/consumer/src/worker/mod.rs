@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
-use jiff::SignedDuration;
-use kinesink_core::{Backoff, Class, Clock, Failure, ShardId};
+use jiff::{SignedDuration, Timestamp};
+use kinesink_core::{Backoff, Checkpoint, Class, Clock, Failure, ShardId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -199,7 +199,8 @@ impl Worker {
         observations.note(&leases, Instant::now());
         let held_now: BTreeSet<ShardId> = held.lock().keys().cloned().collect();
         for observed in to_take(&leases, &held_now, &self.id, observations, self.failover, Instant::now()) {
-            match HeldLease::take(&self.table, observed, &self.id, self.start_time(), self.failover).await {
+            let start = self.start_time(observed);
+            match HeldLease::take(&self.table, observed, &self.id, start, self.failover).await {
                 Ok(lease) => {
                     info!(shard = %observed.shard, checkpoint = %observed.checkpoint, "lease taken");
                     let lease = Arc::new(lease);
@@ -215,13 +216,20 @@ impl Worker {
         self.metrics.holds(held.lock().len());
     }
 
-    /// What a lease without a position stores as its start.
-    fn start_time(&self) -> jiff::Timestamp {
-        match self.start {
-            Start::AtTimestamp(time) => time,
-            Start::Latest | Start::TrimHorizon => {
-                self.clock.now().checked_sub(CLOCK_SKEW_MAX).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    /// What a lease without a position stores as its start, unless one is stored. Its row decides, not our setting:
+    /// another program may have made it.
+    fn start_time(&self, observed: &LeaseRow) -> Option<Timestamp> {
+        match (observed.checkpoint, self.start) {
+            _ if observed.start.is_some() => None,
+            (Checkpoint::Latest, _) => {
+                Some(self.clock.now().checked_sub(CLOCK_SKEW_MAX).unwrap_or(Timestamp::UNIX_EPOCH))
             }
+            (Checkpoint::AtTimestamp, Start::AtTimestamp(time)) => Some(time),
+            (Checkpoint::AtTimestamp, Start::Latest | Start::TrimHorizon) => {
+                warn!(shard = %observed.shard, "the lease starts at a time that is not set; reading from TRIM_HORIZON");
+                None
+            }
+            _ => None,
         }
     }
 

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kinesink_aws::dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
-use kinesink_consumer::{Finished, Shard, ShardHandler};
-use kinesink_core::Failure;
+use kinesink_consumer::{Finished, Shard, ShardHandler, Start};
+use kinesink_core::{Clock as _, Failure};
 use serde_json::Value;
 
-use crate::world::{APP, FAILOVER, STREAM, World, run};
+use crate::recorder::{Commit, Recorder};
+use crate::world::{APP, FAILOVER, STREAM, World, run, until};
 
 type Row = HashMap<String, AttributeValue>;
 
@@ -128,4 +130,53 @@ async fn the_tables_of_java_are_taken_over_and_nothing_foreign_in_them_changes()
         files += 1;
     }
     assert_eq!(files, 9);
+}
+
+/// A lease as Java creates it, of the one shard.
+fn unread(checkpoint: &str) -> Row {
+    let number = || AttributeValue::N("0".into());
+    Row::from([
+        ("leaseKey".into(), AttributeValue::S("shardId-000000000000".into())),
+        ("leaseCounter".into(), number()),
+        ("ownerSwitchesSinceCheckpoint".into(), number()),
+        ("checkpoint".into(), AttributeValue::S(checkpoint.into())),
+        ("checkpointSubSequenceNumber".into(), number()),
+    ])
+}
+
+/// What is delivered of "old", put a minute before the lease is taken, and "new", put after.
+async fn delivered(checkpoint: &str, start: impl FnOnce(&World) -> Start) -> (Vec<String>, Option<AttributeValue>) {
+    let world = World::new(1).await;
+    fill(&world, &[unread(checkpoint)]).await;
+    world.put("key", &["old".to_owned()]).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let start = start(&world);
+    let recorder = Recorder::new(Commit::Never);
+    let running = run(world.consumer("kinesink").start(start), &recorder);
+    until("the shard is started", async || !recorder.starts().is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.put("key", &["new".to_owned()]).await;
+    until("the new one came", async || recorder.texts().contains(&"new".to_owned())).await;
+    running.drained().await;
+    let start = world.rows().await["shardId-000000000000"].get("kinesink_start_ms").cloned();
+    (recorder.records().remove("shardId-000000000000").unwrap(), start)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_of_java_that_starts_at_a_time_we_do_not_know_is_read_from_the_oldest_record() {
+    for start in [Start::TrimHorizon, Start::Latest] {
+        assert_eq!(delivered("AT_TIMESTAMP", |_| start).await, (vec!["old".to_owned(), "new".to_owned()], None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_of_java_starts_where_it_says_whatever_our_setting_is() {
+    let at_the_present = |world: &World| Start::AtTimestamp(world.clock.now());
+    assert_eq!(delivered("AT_TIMESTAMP", at_the_present).await.0, ["new"]);
+    let long_ago = |world: &World| Start::AtTimestamp(world.clock.now() - Duration::from_secs(3600));
+    let (texts, start) = delivered("LATEST", long_ago).await;
+    assert_eq!(texts, ["new"]);
+    // Ten seconds before it was taken, at 12:01.
+    assert_eq!(start, Some(AttributeValue::N("1772366450000".into())));
+    assert_eq!(delivered("TRIM_HORIZON", |_| Start::Latest).await, (vec!["old".to_owned(), "new".to_owned()], None));
 }
