@@ -18,6 +18,7 @@ use super::table::Mark;
 use super::{HeldLease, LeaseError, LeaseTable};
 
 #[path = "../../tests/it/dynamo.rs"]
+#[expect(dead_code, reason = "some faults are for whole consumers")]
 mod dynamo;
 
 const FAILOVER: Duration = Duration::from_secs(10);

@@ -5,13 +5,14 @@
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use kinesink_core::{Backoff, Checkpoint, Class, Clock, Failure, ShardId};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, info_span, warn};
@@ -134,6 +135,9 @@ impl Worker {
     }
 
     async fn drive(&self, handler: Arc<dyn ShardHandler>, drain: CancellationToken) -> Result<(), Error> {
+        // A failure of one drains the others too.
+        let drain = drain.child_token();
+        let mut failed = None;
         let held = Held::default();
         // Dropped with this future, and with it the renewals.
         let mut renewer = JoinSet::new();
@@ -148,39 +152,49 @@ impl Worker {
         loop {
             let draining = drain.is_cancelled();
             if draining && shards.is_empty() {
-                return Ok(());
+                return failed.map_or(Ok(()), |failure| Err(Error::Running(failure)));
             }
-            tokio::select! {
-                () = drain.cancelled(), if !draining => {}
-                Some(ended) = shards.join_next() => {
-                    let (shard, ended) = ended.map_err(|error| {
-                        Error::Running(Failure::fatal(format!("the task of a shard failed: {error}")))
-                    })?;
-                    held.lock().remove(&shard);
-                    self.metrics.holds(held.lock().len());
-                    match ended {
-                        // Its children, or the lease of a dead owner, may be free now.
-                        Ok(finished) => {
-                            if finished == Finished::LeaseLost {
-                                self.metrics.lost();
-                            }
-                            info!(%shard, ?finished, "shard finished");
-                            scans.reset_immediately();
-                        }
-                        Err(failure) => return Err(Error::Running(failure)),
-                    }
+            let went_on = tokio::select! {
+                () = drain.cancelled(), if !draining => Ok(()),
+                Some(joined) = shards.join_next() => {
+                    // Its children, or the lease of a dead owner, may be free now.
+                    scans.reset_immediately();
+                    self.ended(joined, &held)
+                }
+                Some(Err(error)) = renewer.join_next() => {
+                    Err(Failure::fatal(format!("the task that renews the leases failed: {error}")))
                 }
                 _ = scans.tick(), if !draining => {
                     self.take(&handler, &drain, &held, &mut shards, &mut observations).await;
+                    Ok(())
                 }
                 _ = syncs.tick(), if !draining => {
                     // One listing: the next sync comes soon enough, and a drain must not wait.
                     if let Err(error) = self.sync_shards(1).await {
                         warn!(%error, "shards not synchronized; trying again later");
                     }
+                    Ok(())
                 }
+            };
+            if let Err(failure) = went_on {
+                error!(%failure, "the consumer ends; its shards are drained first");
+                drain.cancel();
+                failed.get_or_insert(failure);
             }
         }
+    }
+
+    /// Notes how a shard's task came to its end.
+    fn ended(&self, joined: Result<Ended, JoinError>, held: &Held) -> Result<(), Failure> {
+        let (shard, ended) = joined.map_err(|error| Failure::fatal(format!("the task of a shard failed: {error}")))?;
+        held.lock().remove(&shard);
+        self.metrics.holds(held.lock().len());
+        let finished = ended?;
+        if finished == Finished::LeaseLost {
+            self.metrics.lost();
+        }
+        info!(%shard, ?finished, "shard finished");
+        Ok(())
     }
 
     /// One look at the table, and the leases that are free.
@@ -253,7 +267,7 @@ impl Worker {
 }
 
 /// Renews every held lease, three times per failover. Never ends by itself.
-async fn renew_all(held: Held, failover: Duration) {
+async fn renew_all(held: Held, failover: Duration) -> Infallible {
     let mut ticks = interval(failover / 3);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

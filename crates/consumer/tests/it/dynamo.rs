@@ -23,6 +23,10 @@ pub(crate) enum Fault {
     Cut,
     /// It is refused for want of capacity.
     Throttle,
+    /// It never arrives, and its caller is not told.
+    Hang,
+    /// Its caller's task panics.
+    Panic,
 }
 
 /// A DynamoDB in memory. Clones share it.
@@ -76,7 +80,8 @@ impl Dynamo {
         self.shared.lock().unwrap().log.clone()
     }
 
-    fn exchange(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    /// None for a call without an end.
+    fn exchange(&self, request: &HttpRequest) -> Option<Result<HttpResponse, ConnectorError>> {
         let operation = request.headers().get("x-amz-target").unwrap().rsplit('.').next().unwrap().to_owned();
         let body = request.body().bytes().unwrap();
         let fault = {
@@ -86,9 +91,11 @@ impl Dynamo {
         };
         let broken = || Err(ConnectorError::io("the connection was cut".into()));
         match fault {
-            Some(Fault::Cut) => return broken(),
+            Some(Fault::Cut) => return Some(broken()),
+            Some(Fault::Hang) => return None,
+            Some(Fault::Panic) => panic!("made up"),
             Some(Fault::Throttle) => {
-                return Ok(answer(400, r#"{"__type":"x#ThrottlingException","message":"slow down"}"#));
+                return Some(Ok(answer(400, r#"{"__type":"x#ThrottlingException","message":"slow down"}"#)));
             }
             Some(Fault::LoseAnswer) | None => {}
         }
@@ -102,7 +109,7 @@ impl Dynamo {
             }
             Err(error) => answer(error.status_code(), &error.to_json()),
         };
-        if fault == Some(Fault::LoseAnswer) { broken() } else { Ok(response) }
+        Some(if fault == Some(Fault::LoseAnswer) { broken() } else { Ok(response) })
     }
 
     fn call(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
@@ -135,6 +142,9 @@ struct Connector(Dynamo);
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        HttpConnectorFuture::ready(self.0.exchange(&request))
+        match self.0.exchange(&request) {
+            Some(answer) => HttpConnectorFuture::ready(answer),
+            None => HttpConnectorFuture::new(std::future::pending()),
+        }
     }
 }

@@ -1,10 +1,15 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use kinesink_aws::dynamodb::types::AttributeValue;
-use kinesink_consumer::Error;
+use kinesink_consumer::{Error, Finished, Shard, ShardHandler};
+use kinesink_core::Failure;
 use kinesink_emulator::{Fault, FaultKind};
+use tokio_util::sync::CancellationToken;
 
-use crate::recorder::{Commit, Recorder};
+use crate::dynamo;
+use crate::recorder::{Commit, Event, Recorder};
 use crate::world::{APP, STREAM, World, run, until};
 
 fn error(code: &str) -> FaultKind {
@@ -91,4 +96,48 @@ async fn a_row_that_is_no_lease_is_named_with_its_attribute() {
     let error = run(world.consumer("one"), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
     let said = error.to_string();
     assert!(said.contains(APP) && said.contains("shardId-9") && said.contains("attribute checkpoint"), "{said}");
+}
+
+/// A recorder whose first shard fails for good when it is told to.
+struct Failing {
+    recorder: Arc<Recorder>,
+    fail: CancellationToken,
+}
+
+#[async_trait]
+impl ShardHandler for Failing {
+    async fn run(&self, shard: Shard) -> Result<Finished, Failure> {
+        if shard.id.as_str() == "shardId-000000000000" {
+            self.fail.cancelled().await;
+            return Err(Failure::fatal("made up"));
+        }
+        self.recorder.run(shard).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_fails_for_good_lets_the_others_finish() {
+    let world = World::new(3).await;
+    let handler = Arc::new(Failing { recorder: Recorder::new(Commit::Each), fail: CancellationToken::new() });
+    let running = run(world.consumer("one"), &handler);
+    until("the others are started", async || handler.recorder.starts().len() >= 2).await;
+    handler.fail.cancel();
+    let error = running.ended().await.unwrap_err();
+    assert!(matches!(&error, Error::Running(failure) if failure.message == "made up"), "{error:?}");
+    let drained = |event: &&Event| matches!(event, Event::Stopped(_, Some(Finished::Drained)));
+    assert_eq!(handler.recorder.events().iter().filter(drained).count(), 2, "a handler was dropped");
+    let owners = world.texts("leaseOwner").await;
+    assert_eq!(owners.keys().collect::<Vec<_>>(), ["shardId-000000000000"], "a drained lease was not released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewer_that_panics_ends_the_consumer() {
+    let world = World::new(1).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one"), &recorder);
+    until("the shard is started", async || !recorder.starts().is_empty()).await;
+    // Nothing is read, so the next write is a renewal.
+    world.dynamo.fail("UpdateItem", dynamo::Fault::Panic);
+    let error = running.ended().await.unwrap_err();
+    assert!(matches!(error, Error::Running(_)) && error.to_string().contains("renews"), "{error:?}");
 }
