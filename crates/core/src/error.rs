@@ -15,6 +15,14 @@ pub enum Error {
         /// The text that was given.
         text: String,
     },
+    /// An outcome about an item that was not in the batch: mend the emitter, whose other answers cannot be believed.
+    #[error("an outcome names item {index} of a batch of {items}, counted from 0")]
+    BeyondBatch {
+        /// The index that was given.
+        index: usize,
+        /// How many items the batch held.
+        items: usize,
+    },
 }
 
 /// What to do about a failed request. The one vocabulary of retries, pauses and exits.

@@ -26,7 +26,7 @@
 //! let mut settlement = Settlement::new(Checkpoint::ShardEnd, 1, 2, 0);
 //! let mut emitted = Emitted::all();
 //! emitted.reject(1, Reject::new("too long"));
-//! let refused = settlement.emitted(0, &emitted);
+//! let refused = settlement.emitted(0, &emitted).unwrap();
 //! assert_eq!(refused.len(), 1);
 //! // Not durable yet: the refused item is not in the dead letters.
 //! let mut settlement = settlement.finish().unwrap_err();

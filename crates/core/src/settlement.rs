@@ -1,6 +1,6 @@
 //! The proof that moves a watermark.
 
-use crate::{Checkpoint, Emitted, Exception, Reject};
+use crate::{Checkpoint, Emitted, Error, Exception, Reject};
 
 /// Proof that every record up to a checkpoint is delivered to every sink, filtered, or in the dead letters.
 ///
@@ -43,13 +43,19 @@ impl Settlement {
     }
 
     /// Notes the outcome of a batch that held exactly the unsettled items of `sink`, in order. Delivered items are
-    /// settled, refused ones are returned (window index and reason) and become owed dead letters, the rest stay.
-    pub fn emitted(&mut self, sink: usize, emitted: &Emitted) -> Vec<(usize, Reject)> {
-        let Some(unsettled) = self.unsettled.get_mut(sink) else { return Vec::new() };
+    /// settled, refused ones are returned (window index and reason, by index) and become owed dead letters, the rest
+    /// stay.
+    ///
+    /// # Errors
+    /// [`Error::BeyondBatch`] if the outcome names an item that was not in the batch. Nothing is settled then: which
+    /// item was meant is unknown, and to count it as delivered could lose it.
+    pub fn emitted(&mut self, sink: usize, emitted: &Emitted) -> Result<Vec<(usize, Reject)>, Error> {
+        let Some(unsettled) = self.unsettled.get_mut(sink) else { return Ok(Vec::new()) };
         let mut rejected = Vec::new();
         let mut again = Vec::new();
         for (index, exception) in emitted.exceptions() {
-            let Some(&item) = unsettled.get(*index) else { continue };
+            let items = unsettled.len();
+            let Some(&item) = unsettled.get(*index) else { return Err(Error::BeyondBatch { index: *index, items }) };
             match exception {
                 Exception::Retry(_) => again.push(item),
                 Exception::Rejected(why) => rejected.push((item, why.clone())),
@@ -59,9 +65,12 @@ impl Settlement {
         again.dedup();
         // An item that is both refused and to be retried is sent again: the safe reading of a confused answer.
         rejected.retain(|(item, _)| again.binary_search(item).is_err());
+        // One that is refused twice is one dead letter, with the first reason: the sort is stable.
+        rejected.sort_by_key(|(item, _)| *item);
+        rejected.dedup_by_key(|(item, _)| *item);
         self.dead_letters += rejected.len();
         *unsettled = again;
-        rejected
+        Ok(rejected)
     }
 
     /// Notes that `count` owed dead letters are durable.

@@ -1,5 +1,6 @@
 //! One closed window to its end: encoded, delivered to every sink, refused items in the dead letters, checkpointed.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -152,8 +153,8 @@ async fn deliver<U: Send + Sync + 'static>(
         shard.metrics.emit_attempt(target.name);
         match target.emitter.emit(&batch).await {
             Ok(emitted) => {
+                settle(ledger, target, items, &emitted)?;
                 count_delivered(shard, target.name, &batch, &emitted);
-                settle(ledger, target, items, &emitted);
                 shard.health.progress(true);
                 if let Some(why) = first_retry(&emitted) {
                     if emitted.exceptions().len() < batch.items.len() {
@@ -184,21 +185,26 @@ fn first_retry(emitted: &Emitted) -> Option<&Reject> {
 }
 
 fn count_delivered<U>(shard: &Shard, sink: &str, batch: &Batch<'_, U>, emitted: &Emitted) {
-    let exceptions = emitted.exceptions();
-    let held_back: usize =
-        exceptions.iter().filter_map(|(index, _)| batch.items.get(*index)).map(|item| item.record.data.len()).sum();
-    let records = batch.items.len().saturating_sub(exceptions.len());
-    shard.metrics.emitted(sink, records, batch.bytes().saturating_sub(held_back));
+    // An item may be named twice.
+    let held_back: BTreeSet<usize> = emitted.exceptions().iter().map(|(index, _)| *index).collect();
+    let bytes = held_back.iter().filter_map(|&index| batch.items.get(index)).map(|item| item.record.data.len()).sum();
+    let records = batch.items.len().saturating_sub(held_back.len());
+    shard.metrics.emitted(sink, records, batch.bytes().saturating_sub(bytes));
 }
 
-fn settle<U>(ledger: &Mutex<Ledger>, target: &Target<'_, U>, items: &[Item<U>], emitted: &Emitted) {
+fn settle<U>(ledger: &Mutex<Ledger>, target: &Target<'_, U>, items: &[Item<U>], emitted: &Emitted) -> Result<(), Stop> {
     let mut ledger = lock(ledger);
-    for (index, reason) in ledger.settlement.emitted(target.index, emitted) {
+    let refused = ledger.settlement.emitted(target.index, emitted).map_err(|error| {
+        let name = target.name;
+        Stop::Failed(Failure::fatal(format!("cannot settle a batch of sink {name}: {error}: a bug in its emitter")))
+    })?;
+    for (index, reason) in refused {
         if let Some(item) = items.get(index) {
             let stage = Stage::Sink(target.name.into());
             ledger.refused.push(Refused { record: item.record.clone(), ordinal: item.ordinal, stage, reason });
         }
     }
+    Ok(())
 }
 
 /// Makes refused records durable in the dead letters, in stream order.

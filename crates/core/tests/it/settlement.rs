@@ -11,6 +11,7 @@ enum Answer {
     /// A confused emitter names an item twice.
     RejectedAndRetry,
     RetryTwice,
+    RejectedTwice,
 }
 
 #[derive(Debug, Clone)]
@@ -32,8 +33,9 @@ enum Fate {
 }
 
 fn any_step(sinks: usize) -> impl Strategy<Value = Step> {
-    use Answer::{Delivered, Rejected, RejectedAndRetry, Retry, RetryTwice};
-    let answer = prop::sample::select(vec![Delivered, Delivered, Retry, Rejected, RejectedAndRetry, RetryTwice]);
+    use Answer::{Delivered, Rejected, RejectedAndRetry, RejectedTwice, Retry, RetryTwice};
+    let answer =
+        prop::sample::select(vec![Delivered, Delivered, Retry, Rejected, RejectedAndRetry, RetryTwice, RejectedTwice]);
     prop_oneof![
         (0..sinks, vec(answer, 0..12), any::<bool>()).prop_map(|(sink, answers, reversed)| Step::Emit {
             sink,
@@ -72,6 +74,10 @@ fn outcome(answers: &[Answer], reversed: bool) -> Emitted {
                 emitted.retry(index, why());
                 emitted.retry(index, why());
             }
+            Answer::RejectedTwice => {
+                emitted.reject(index, why());
+                emitted.reject(index, why());
+            }
         }
     }
     emitted
@@ -83,7 +89,7 @@ fn apply(fates: &mut [Fate], unsettled: &[usize], answers: &[Answer]) -> Vec<usi
     for (index, &item) in unsettled.iter().enumerate() {
         match answers.get(index).copied().unwrap_or(Answer::Delivered) {
             Answer::Delivered => fates[item] = Fate::Delivered,
-            Answer::Rejected => {
+            Answer::Rejected | Answer::RejectedTwice => {
                 fates[item] = Fate::DeadLetterOwed;
                 rejected.push(item);
             }
@@ -109,11 +115,17 @@ proptest! {
                     let unsettled = settlement.unsettled(sink).to_vec();
                     let owed = (0..items).filter(|&item| fates[sink][item] == Fate::Owed).collect::<Vec<_>>();
                     prop_assert_eq!(&unsettled, &owed);
-                    let expected = apply(&mut fates[sink], &unsettled, &answers);
-                    let rejected = settlement.emitted(sink, &outcome(&answers, reversed));
-                    let mut rejected: Vec<usize> = rejected.into_iter().map(|(item, _)| item).collect();
-                    rejected.sort_unstable();
-                    prop_assert_eq!(rejected, expected);
+                    let mut beyond = answers.iter().skip(unsettled.len());
+                    let confused = beyond.any(|answer| !matches!(answer, Answer::Delivered));
+                    match settlement.emitted(sink, &outcome(&answers, reversed)) {
+                        Ok(rejected) => {
+                            prop_assert!(!confused, "an answer about an item that was not sent was ignored");
+                            let rejected: Vec<usize> = rejected.into_iter().map(|(item, _)| item).collect();
+                            prop_assert_eq!(rejected, apply(&mut fates[sink], &unsettled, &answers));
+                        }
+                        // Nothing changed, as the comparison above says the next time.
+                        Err(_) => prop_assert!(confused),
+                    }
                 }
                 Step::DeadLetter => {
                     if let Some(fate) = fates.iter_mut().flatten().find(|fate| **fate == Fate::DeadLetterOwed) {
@@ -137,4 +149,26 @@ proptest! {
             };
         }
     }
+}
+
+#[test]
+fn an_answer_about_an_item_that_was_not_sent_settles_nothing() {
+    let mut settlement = Settlement::new(Checkpoint::ShardEnd, 1, 2, 0);
+    let mut emitted = Emitted::all();
+    emitted.retry(2, Reject::new("meant as the second of two"));
+    let error = settlement.emitted(0, &emitted).unwrap_err();
+    assert_eq!(error.to_string(), "an outcome names item 2 of a batch of 2, counted from 0");
+    assert_eq!(settlement.unsettled(0), [0, 1]);
+    assert!(settlement.finish().is_err());
+}
+
+#[test]
+fn an_item_refused_twice_in_one_outcome_is_one_dead_letter() {
+    let mut settlement = Settlement::new(Checkpoint::ShardEnd, 1, 1, 0);
+    let mut emitted = Emitted::all();
+    emitted.reject(0, Reject::new("first"));
+    emitted.reject(0, Reject::new("second"));
+    assert_eq!(settlement.emitted(0, &emitted).unwrap(), [(0, Reject::new("first"))]);
+    settlement.dead_lettered(1);
+    assert!(settlement.finish().is_ok());
 }

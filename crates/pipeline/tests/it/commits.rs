@@ -237,3 +237,12 @@ async fn a_pause_that_passed_is_no_longer_reported() {
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
     assert_eq!(finished.unwrap(), Finished::Drained);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_answers_about_an_item_it_was_not_given_ends_the_shard() {
+    let mut rig = Rig::new(vec![reply(plain(1, 3)), Step::End]);
+    rig.sinks = vec![Destination::new("one", &rig.log).answering([Answer::RetryBeyond])];
+    let message = rig.run().await.unwrap_err().message;
+    assert!(message.contains("sink one") && message.contains("item 3 of a batch of 3"), "{message}");
+    assert!(rig.checkpoints().is_empty());
+}

@@ -155,6 +155,8 @@ pub(crate) enum Answer {
     FailAfterDelivering(Failure),
     /// Items at these indexes, modulo the batch, are to be sent again.
     Retry(Vec<usize>),
+    /// An item that is not in the batch is to be sent again.
+    RetryBeyond,
     /// Waits until told.
     Hold(Arc<Notify>),
 }
@@ -212,6 +214,11 @@ impl Destination {
                 return Err(failure);
             }
             Answer::Retry(indexes) => again = indexes.iter().map(|index| index % batch.items.len()).collect(),
+            Answer::RetryBeyond => {
+                let mut emitted = Emitted::all();
+                emitted.retry(batch.items.len(), Reject::new("later"));
+                return Ok(emitted);
+            }
             Answer::Hold(notify) => notify.notified().await,
         }
         let mut emitted = Emitted::all();
