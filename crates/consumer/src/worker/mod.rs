@@ -165,12 +165,14 @@ impl Worker {
                     Err(Failure::fatal(format!("the task that renews the leases failed: {error}")))
                 }
                 _ = scans.tick(), if !draining => {
-                    self.take(&handler, &drain, &held, &mut shards, &mut observations).await;
+                    // Dropped anywhere: a lease whose take was sent and not answered expires.
+                    let take = self.take(&handler, &drain, &held, &mut shards, &mut observations);
+                    drain.run_until_cancelled(take).await;
                     Ok(())
                 }
                 _ = syncs.tick(), if !draining => {
-                    // One listing: the next sync comes soon enough, and a drain must not wait.
-                    if let Err(error) = self.sync_shards(1).await {
+                    // One listing: the next sync comes soon enough. Dropped anywhere: the next one creates the rest.
+                    if let Some(Err(error)) = drain.run_until_cancelled(self.sync_shards(1)).await {
                         warn!(%error, "shards not synchronized; trying again later");
                     }
                     Ok(())

@@ -141,3 +141,26 @@ async fn a_renewer_that_panics_ends_the_consumer() {
     let error = running.ended().await.unwrap_err();
     assert!(matches!(error, Error::Running(_)) && error.to_string().contains("renews"), "{error:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_a_scan_or_a_listing_that_hangs() {
+    let hangs: [fn(&World); 2] = [
+        |world| world.dynamo.fail("Scan", dynamo::Fault::Hang),
+        |world| {
+            world.emulator.faults().push(Fault::on("ListShards", FaultKind::DelayMs(1_000_000)));
+        },
+    ];
+    for hang in hangs {
+        let world = World::new(1).await;
+        let recorder = Recorder::new(Commit::Each);
+        let sync = Duration::from_secs(20);
+        let running = run(world.consumer("one").shard_sync(sync), &recorder);
+        until("the shard is started", async || !recorder.starts().is_empty()).await;
+        hang(&world);
+        tokio::time::sleep(sync + Duration::from_secs(1)).await;
+        assert_eq!(world.dynamo.faults_left(), 0);
+        let began = tokio::time::Instant::now();
+        running.drained().await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}
