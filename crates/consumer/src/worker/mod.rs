@@ -6,6 +6,7 @@ mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -86,7 +87,8 @@ impl Worker {
 
     /// Table, stream and leases are there, or it is known why not.
     async fn prepare(&self) -> Result<(), Error> {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2), self.reader.seed);
+        let mut backoff =
+            Backoff::new(Duration::from_millis(200), Duration::from_secs(2), mixed(self.reader.seed, &self.id, ""));
         loop {
             let prepared = async {
                 // The stream first: without it no table should be made.
@@ -262,10 +264,20 @@ impl Worker {
             fresh: observed.start.is_none(),
             handler: Arc::clone(handler),
             drain: drain.clone(),
-            reader: self.reader.clone(),
+            reader: ReaderSettings {
+                seed: mixed(self.reader.seed, &self.id, observed.shard.as_str()),
+                ..self.reader.clone()
+            },
             metrics: self.metrics.clone(),
         }
     }
+}
+
+/// A seed of its own for each worker and shard: they must not back off in step.
+fn mixed(seed: u64, worker: &str, shard: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, worker, shard).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Renews every held lease, three times per failover. Never ends by itself.
@@ -285,5 +297,21 @@ async fn renew(lease: Arc<HeldLease>) {
         Err(LeaseError::Failed(failure)) => {
             warn!(shard = %lease.shard(), %failure, "lease not renewed; trying again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_and_shards_of_one_seed_do_not_back_off_in_step() {
+        let waits = |worker, shard| {
+            let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30), mixed(1, worker, shard));
+            [(); 4].map(|()| backoff.next_wait(None))
+        };
+        let all = [waits("a", "0"), waits("a", "1"), waits("b", "0"), waits("b", "1")];
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 4);
+        assert_eq!(waits("a", "0"), all[0], "the same seed gives the same waits");
     }
 }
