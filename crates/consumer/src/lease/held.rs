@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use kinesink_core::{Checkpoint, Failure, ShardId};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -38,14 +38,15 @@ pub(crate) struct HeldLease {
     shard: ShardId,
     failover: Duration,
     state: Mutex<State>,
+    /// When the last successful write was sent: from then on others count. Beside the state, which a write locks for
+    /// as long as it takes.
+    renewed: watch::Sender<Instant>,
     lost: CancellationToken,
 }
 
 #[derive(Debug)]
 struct State {
     row: LeaseRow,
-    /// When the last successful write was sent: from then on others count.
-    renewed: Instant,
     /// Writes without an answer since the last one that had one. One of them may have moved the counter.
     unanswered: Vec<Mark>,
 }
@@ -81,7 +82,8 @@ impl HeldLease {
                 table: table.clone(),
                 shard: row.shard.clone(),
                 failover,
-                state: Mutex::new(State { row, renewed: sent, unanswered: Vec::new() }),
+                state: Mutex::new(State { row, unanswered: Vec::new() }),
+                renewed: watch::Sender::new(sent),
                 lost: CancellationToken::new(),
             }),
             Err(WriteError::Overtaken(_)) => Err(LeaseError::Lost),
@@ -97,9 +99,33 @@ impl HeldLease {
         &self.table
     }
 
-    /// Cancelled once the lease is lost; nothing may be sent from then on.
-    pub(crate) fn lost(&self) -> &CancellationToken {
-        &self.lost
+    /// Whether the lease is lost; nothing may be sent from then on.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Until the lease is lost: another worker has it, or it expired, whatever a write is waiting for. Cancel safe.
+    pub(crate) async fn gone(&self) {
+        tokio::select! {
+            () = self.lost.cancelled() => {}
+            () = self.expired() => self.lost.cancel(),
+        }
+    }
+
+    async fn expired(&self) {
+        while !self.left().is_zero() {
+            sleep_until(Instant::now() + self.left()).await;
+        }
+    }
+
+    /// How long the lease is still held without another write.
+    fn left(&self) -> Duration {
+        self.failover.saturating_sub(self.renewed.borrow().elapsed())
+    }
+
+    fn lose(&self) -> LeaseError {
+        self.lost.cancel();
+        LeaseError::Lost
     }
 
     /// The row as of the last write.
@@ -167,9 +193,8 @@ impl HeldLease {
     {
         let mut state = self.state.lock().await;
         loop {
-            if self.lost.is_cancelled() || state.renewed.elapsed() >= self.failover {
-                self.lost.cancel();
-                return Err(LeaseError::Lost);
+            if self.is_lost() || self.left().is_zero() {
+                return Err(self.lose());
             }
             let Some(change) = change(&state.row)? else { return Ok(()) };
             let sent = Instant::now();
@@ -179,25 +204,25 @@ impl HeldLease {
                 state.unanswered.remove(0);
             }
             state.unanswered.push(mark.clone());
-            let left = self.failover.saturating_sub(state.renewed.elapsed());
-            let written = timeout(left, self.table.write(&self.shard, &mark, &change)).await;
+            // One that hangs leaves time for the next.
+            let wait = self.left().min(self.failover / 3);
+            let written = timeout(wait, self.table.write(&self.shard, &mark, &change)).await;
             match written {
                 Ok(Ok(row)) => {
-                    *state = State { row, renewed: sent, unanswered: Vec::new() };
+                    *state = State { row, unanswered: Vec::new() };
+                    self.renewed.send_replace(sent);
                     return Ok(());
                 }
                 Ok(Err(WriteError::Overtaken(Some(row)))) if state.sent(&row) => {
                     // A write before this one did happen. What it changed is in the row; ours goes on top.
-                    *state = State { row: *row, renewed: state.renewed, unanswered: Vec::new() };
+                    *state = State { row: *row, unanswered: Vec::new() };
                 }
-                Ok(Err(WriteError::Overtaken(_))) => {
-                    self.lost.cancel();
-                    return Err(LeaseError::Lost);
-                }
+                Ok(Err(WriteError::Overtaken(_))) => return Err(self.lose()),
                 Ok(Err(WriteError::Failed(failure))) => return Err(LeaseError::Failed(failure)),
+                Err(_) if self.left().is_zero() => return Err(self.lose()),
                 Err(_) => {
-                    self.lost.cancel();
-                    return Err(LeaseError::Lost);
+                    let message = format!("lease {} was not written: no answer within {wait:?}", self.shard);
+                    return Err(LeaseError::Failed(Failure::transient(message)));
                 }
             }
         }

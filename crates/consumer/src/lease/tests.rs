@@ -11,6 +11,7 @@ use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::{Checkpoint, Position, ShardId};
 use proptest::prelude::*;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use self::dynamo::{Dynamo, Fault};
 use super::row::{HashRange, Item, LeaseRow, Pending, number, text};
@@ -247,7 +248,7 @@ async fn a_worker_that_was_overtaken_can_write_nothing() {
     let old = take(&table, &lease(), "old").await.unwrap();
     let new = take(&table, &stored(&table).await, "new").await.unwrap();
     assert!(matches!(old.checkpoint(at(9)).await, Err(LeaseError::Lost)));
-    assert!(old.lost().is_cancelled());
+    assert!(old.is_lost());
     assert!(matches!(old.release().await, Err(LeaseError::Lost)));
     new.checkpoint(at(5)).await.unwrap();
     let row = stored(&table).await;
@@ -329,6 +330,37 @@ async fn a_lease_expires_by_the_own_clock_failover_after_the_last_write_that_was
     assert!(matches!(held.checkpoint(at(10)).await, Err(LeaseError::Lost)));
     assert!(matches!(held.renew().await, Err(LeaseError::Lost)), "an expired lease was revived");
     assert_eq!(stored(&table).await.checkpoint, at(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_gone_at_the_moment_it_expires_even_while_a_renewal_hangs() {
+    let dynamo = Dynamo::new();
+    let table = table(&dynamo).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    tokio::time::advance(FAILOVER / 2).await;
+    held.renew().await.unwrap();
+    let renewed = Instant::now();
+    tokio::time::advance(FAILOVER - Duration::from_secs(1)).await;
+    dynamo.fail("UpdateItem", Fault::Hang);
+    tokio::select! {
+        biased;
+        () = held.gone() => {}
+        _ = held.renew() => panic!("it took the renewal to notice"),
+    }
+    assert_eq!((renewed.elapsed(), held.is_lost()), (FAILOVER, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_leaves_time_for_the_next() {
+    let dynamo = Dynamo::new();
+    let table = table(&dynamo).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    for _ in 0..2 {
+        dynamo.fail("UpdateItem", Fault::Hang);
+        assert!(matches!(held.renew().await, Err(LeaseError::Failed(_))));
+    }
+    held.renew().await.unwrap();
+    held.checkpoint(at(9)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,12 +34,11 @@ impl ShardRun {
         loop {
             let held_up = CancellationToken::new();
             let shard = self.shard(&id, held_up.clone()).await;
-            let lost = self.lease.lost().clone();
             let drain = self.drain.clone();
             let finished = tokio::select! {
                 biased;
                 // Drops the handler, and with it whatever it has in flight.
-                () = lost.cancelled() => Ok(Finished::LeaseLost),
+                () = self.lease.gone() => Ok(Finished::LeaseLost),
                 finished = self.handler.run(shard) => finished,
                 // Its end stays uncommitted: what it waits for may be a shard that drains as well.
                 () = async { tokio::join!(drain.cancelled(), held_up.cancelled()); } => Ok(Finished::Drained),
@@ -55,6 +54,7 @@ impl ShardRun {
                     warn!(%failure, ?wait, "the shard starts again from its checkpoint");
                     tokio::select! {
                         () = sleep(wait) => {}
+                        () = self.lease.gone() => return (id, Ok(Finished::LeaseLost)),
                         () = self.drain.cancelled() => {
                             self.give_back().await;
                             return (id, Ok(Finished::Drained));
@@ -84,7 +84,7 @@ impl ShardRun {
 
     /// Others need not wait until the lease expires. One that cannot be given back expires.
     async fn give_back(&self) {
-        if self.lease.lost().is_cancelled() {
+        if self.lease.is_lost() {
             return;
         }
         if let Err(error) = self.lease.release().await {

@@ -141,3 +141,18 @@ async fn a_table_that_cannot_be_reached_loses_the_lease_by_the_own_clock() {
     assert!(began.elapsed() <= FAILOVER + Duration::from_secs(1), "held for {:?}", began.elapsed());
     running.killed().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_costs_neither_its_own_lease_nor_another() {
+    let world = World::new(3).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one"), &recorder);
+    until("all shards are started", async || recorder.starts().len() >= 3).await;
+    for _ in 0..3 {
+        world.dynamo.fail("UpdateItem", Fault::Hang);
+        tokio::time::sleep(FAILOVER * 2).await;
+    }
+    assert_eq!(world.dynamo.faults_left(), 0);
+    running.drained().await;
+    assert_eq!(recorder.starts().len(), 3, "a lease was lost on the way");
+}
