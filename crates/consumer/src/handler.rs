@@ -14,8 +14,8 @@ pub trait ShardHandler: Send + Sync + 'static {
     /// which cancels whatever it has in flight.
     ///
     /// # Errors
-    /// A [`Failure`] of class `Fatal` ends the consumer. Any other ends this shard's run, which starts again from the
-    /// stored checkpoint after a pause.
+    /// A [`Failure`] of class `Fatal` drains the other shards and ends the consumer. Any other ends this shard's run,
+    /// which starts again from the stored checkpoint after a pause.
     async fn run(&self, shard: Shard) -> Result<Finished, Failure>;
 }
 

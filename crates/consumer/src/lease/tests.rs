@@ -313,7 +313,7 @@ fn a_mark_is_on_a_row_with_its_token_its_owner_and_the_next_counter() {
     renewed.counter = 6;
     let mut stolen = row.clone();
     stolen.owner = Some("java".into());
-    let mut taken = row.clone();
+    let mut taken = row;
     taken.token = Some("theirs".into());
     assert!([renewed, stolen, taken].iter().all(|row| !mark.is_on(row)));
 }
