@@ -3,7 +3,6 @@
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use kinesink_aws::kinesis::operation::get_records::GetRecordsOutput;
-use kinesink_aws::kinesis::primitives::Blob;
 use kinesink_aws::kinesis::types::{ChildShard, Record as StoredRecord};
 use kinesink_core::{Failure, Position, Record, SequenceNumber, ShardId};
 use kinesink_kpl::Unpacked;
@@ -32,11 +31,8 @@ pub(crate) struct Reply {
     pub(crate) stored: usize,
 }
 
-/// From this mean size on, the data of a reply stay where the SDK put them; smaller ones are worth one allocation for
-/// all, which makes a clone of each cost no allocation.
-const SHARED_BYTES_MEAN_MAX: usize = 2 * 1024;
-
-/// Unpacks a reply and moves the cursor past it. The data of small records become slices of one allocation.
+/// Unpacks a reply and moves the cursor past it. The data of its records become slices of one allocation, so that a
+/// clone of each costs none, and what the SDK has decoded them into, which is larger than they are, goes back at once.
 pub(crate) fn read(reply: GetRecordsOutput, shard: &ShardId, cursor: &mut Cursor) -> Result<Reply, Failure> {
     let cannot = |why: String| Failure::fatal(format!("cannot read a reply of shard {shard}: {why}"));
     let stored = reply.records.len();
@@ -44,13 +40,10 @@ pub(crate) fn read(reply: GetRecordsOutput, shard: &ShardId, cursor: &mut Cursor
     // An id of this reply's own: shards of one id count their clones in one place, and the threads that read and
     // commit would pass it to and fro for every record.
     let shard: ShardId = shard.as_str().parse().map_err(|error| cannot(format!("{error}")))?;
-    let mut all = (bytes < stored * SHARED_BYTES_MEAN_MAX).then(|| one_allocation(&reply.records, bytes));
+    let mut all = one_allocation(&reply.records, bytes);
     let mut records = Vec::with_capacity(stored);
-    for mut record in reply.records {
-        let data = match &mut all {
-            Some(all) => all.split_to(record.data.as_ref().len()),
-            None => std::mem::replace(&mut record.data, Blob::new([])).into_inner().into(),
-        };
+    for record in reply.records {
+        let data = all.split_to(record.data.as_ref().len());
         let sequence: SequenceNumber = record.sequence_number.parse().map_err(|error| cannot(format!("{error}")))?;
         unpack(record, data, sequence, &shard, cursor, &mut records);
         cursor.advance(sequence);
