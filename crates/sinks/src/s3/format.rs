@@ -73,7 +73,7 @@ impl Body {
         } else {
             self.push(value);
             if line.len() == value.len() {
-                self.copy(b"\n");
+                self.newline();
             }
         }
         Ok(())
@@ -85,6 +85,15 @@ impl Body {
         } else {
             self.close_block();
             self.chunks.push(value.clone());
+        }
+    }
+
+    /// After a shared value it is a chunk of its own: a block for one byte would cost a block's memory.
+    fn newline(&mut self) {
+        if self.block.is_empty() {
+            self.chunks.push(Bytes::from_static(b"\n"));
+        } else {
+            self.copy(b"\n");
         }
     }
 
@@ -100,7 +109,11 @@ impl Body {
 
     fn close_block(&mut self) {
         if !self.block.is_empty() {
-            self.chunks.push(std::mem::take(&mut self.block).into());
+            let mut block = std::mem::take(&mut self.block);
+            if block.len() < BLOCK_BYTES / 2 {
+                block.shrink_to_fit();
+            }
+            self.chunks.push(block.into());
         }
     }
 }
