@@ -85,8 +85,10 @@ impl Connector {
     /// # Errors
     /// [`Error::Start`] before the first record, [`Error::Running`] later.
     pub async fn run(&self, stop: &Stop) -> Result<Outcome, Error> {
+        let aborted = stop.aborted(self.grace);
+        tokio::pin!(aborted);
         tokio::select! {
-            () = stop.aborted(self.grace) => return Ok(Outcome::Aborted),
+            () = &mut aborted => return Ok(Outcome::Aborted),
             checked = self.pipeline.check() => checked.map_err(|failure| Error::Start(failure.message))?,
         }
         let announce = async {
@@ -95,10 +97,11 @@ impl Connector {
             std::future::pending::<()>().await;
         };
         let handler: Arc<dyn ShardHandler> = Arc::clone(&self.pipeline).as_handler();
-        let ran = self.consumer.run(handler, stop.drain.clone(), stop.abort.clone());
+        // Boxed: it is the whole consumer, and every caller's future would hold it.
+        let ran = Box::pin(self.consumer.run(handler, stop.drain.clone(), stop.abort.clone()));
         tokio::select! {
             biased;
-            () = stop.aborted(self.grace) => return Ok(Outcome::Aborted),
+            () = &mut aborted => return Ok(Outcome::Aborted),
             () = announce => {}
             ran = ran => ran.map_err(|error| match error {
                 ConsumerError::Setting(_) => Error::Configuration(error.to_string()),
