@@ -3,17 +3,20 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, JumpingClock, SystemClock};
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::limits::{Calls, Limits};
 use crate::log::Log;
 use crate::stream::Streams;
 use crate::stream::event::Event;
+use crate::stream::transition::Change;
 use crate::wire;
 use crate::wire::service_error::ServiceError;
 
@@ -31,6 +34,8 @@ pub struct Emulator(Arc<Shared>);
 pub struct Builder {
     clock: Arc<dyn Clock>,
     faults: Faults,
+    limits: Limits,
+    transitions: Duration,
     directory: Option<PathBuf>,
     region: String,
 }
@@ -40,7 +45,12 @@ pub struct Builder {
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) faults: Faults,
+    pub(crate) limits: Limits,
     pub(crate) region: String,
+    /// How long a stream is being created, updated or deleted.
+    transitions_ms: i64,
+    /// Calls of the account in the last second.
+    pub(crate) calls: Mutex<Calls>,
     store: Mutex<Store>,
 }
 
@@ -64,12 +74,34 @@ impl Store {
             ServiceError::internal_failure(format!("kinesink local has an error: a change named {error}"))
         })
     }
+
+    /// Does what was begun and is due. A log that cannot be written leaves it for the next access.
+    fn settle(&mut self, now_ms: i64) {
+        while let Some(event) = self.streams.due(now_ms) {
+            if let Err(error) = self.commit(event) {
+                tracing::warn!(error = error.message, "a change that is due waits");
+                return;
+            }
+        }
+    }
 }
 
 impl Shared {
-    /// Exclusive use of the streams. Nothing waits while it holds this, except for the log's file.
+    /// Exclusive use of the streams, in which all is done that is due. Nothing waits while it holds this, except for the
+    /// log's file.
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.settle(self.now_ms());
+        store
+    }
+
+    /// Begins the change of a stream; does it at once if changes take no time.
+    pub(crate) fn begin(&self, store: &mut Store, stream: String, change: Change) -> Result<(), ServiceError> {
+        let now_ms = self.now_ms();
+        match self.transitions_ms {
+            0 => store.commit(change.done(stream, now_ms)),
+            ms => store.commit(Event::Begin { stream, change, done_at_ms: now_ms.saturating_add(ms) }),
+        }
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -87,6 +119,19 @@ impl Builder {
     /// Faults that the caller keeps a handle on. See also [`Emulator::faults`].
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
+        self
+    }
+
+    /// The limits that hold; all of the service's if not given.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long a stream is `CREATING`, `UPDATING` or `DELETING`, by the clock. If not given, no time: a change is done
+    /// before its request is answered.
+    pub fn transitions(mut self, time: Duration) -> Self {
+        self.transitions = time;
         self
     }
 
@@ -112,22 +157,28 @@ impl Builder {
             Some(directory) => Some(Log::open(&directory, LOG_FILE, &mut streams)?),
             None => None,
         };
-        streams.trim(self.clock.now().as_millisecond());
+        let clock = JumpingClock::new(self.clock, self.faults.ahead_ms());
+        streams.trim(clock.now().as_millisecond());
         Ok(Emulator(Arc::new(Shared {
-            clock: self.clock,
+            clock: Arc::new(clock),
             faults: self.faults,
+            limits: self.limits,
             region: self.region,
+            transitions_ms: i64::try_from(self.transitions.as_millis()).unwrap_or(i64::MAX),
+            calls: Mutex::default(),
             store: Mutex::new(Store { streams, log }),
         })))
     }
 }
 
 impl Emulator {
-    /// Starts with the machine's clock, no faults, nothing kept.
+    /// Starts with the machine's clock, all limits, changes that take no time, no faults, nothing kept.
     pub fn builder() -> Builder {
         Builder {
             clock: Arc::new(SystemClock),
             faults: Faults::default(),
+            limits: Limits::default(),
+            transitions: Duration::ZERO,
             directory: None,
             region: "us-east-1".to_owned(),
         }

@@ -90,12 +90,14 @@ mod connector;
 mod emulator;
 mod error;
 mod faults;
+mod limits;
 mod log;
 mod operations;
 mod stream;
 mod wire;
 
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock, Wait};
 pub use emulator::{Builder, Emulator};
 pub use error::Error;
 pub use faults::{Fault, FaultKind, Faults};
+pub use limits::{Limit, Limits, UnknownLimit};

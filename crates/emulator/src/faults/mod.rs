@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// Faults that can be waiting at once.
 const FAULTS_WAITING_MAX: usize = 1000;
@@ -69,7 +70,11 @@ impl Fault {
 
 /// The faults that wait for their calls. A cheap handle: clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<VecDeque<Fault>>>);
+pub struct Faults {
+    waiting: Arc<Mutex<VecDeque<Fault>>>,
+    /// How far the emulator's clock is ahead of the one that it was given.
+    ahead_ms: watch::Sender<i64>,
+}
 
 impl Faults {
     /// Adds a fault behind those that wait. Each call takes the first that fits it. Beyond 1,000 waiting faults a new
@@ -93,6 +98,11 @@ impl Faults {
         self.waiting().iter().cloned().collect()
     }
 
+    /// What the emulator's clock follows.
+    pub(crate) fn ahead_ms(&self) -> watch::Sender<i64> {
+        self.ahead_ms.clone()
+    }
+
     /// The fault for this call, if one waits for it.
     pub(crate) fn take(&self, operation: &str) -> Option<FaultKind> {
         let mut waiting = self.waiting();
@@ -109,6 +119,6 @@ impl Faults {
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Fault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

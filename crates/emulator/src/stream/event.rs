@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::StreamMode;
+use super::transition::Change;
 
 /// One change. It carries every decision, so that applying it again gives the same state.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,6 +41,27 @@ pub(crate) enum Event {
     SetRetention {
         stream: String,
         hours: u32,
+    },
+    /// A change begins. Its own event follows at the given time.
+    Begin {
+        stream: String,
+        change: Change,
+        done_at_ms: i64,
+    },
+    /// A stream that was being created can be used.
+    Activate {
+        stream: String,
+    },
+    UpdateShardCount {
+        stream: String,
+        /// Hash keys at which a shard is split, then hash keys at which two shards are merged.
+        splits: Vec<u128>,
+        merges: Vec<u128>,
+        at_ms: i64,
+    },
+    SetMode {
+        stream: String,
+        mode: StreamMode,
     },
 }
 

@@ -7,14 +7,17 @@ pub(crate) mod event;
 pub(crate) mod hash_key;
 pub(crate) mod sequence_number;
 pub(crate) mod shard;
+pub(crate) mod transition;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use self::event::{Event, PutRecord};
 use self::hash_key::HashKeyRange;
 use self::shard::{Record, Shard, seconds};
+use self::transition::{Change, Deadline, Transition};
+use crate::limits::Calls;
 
 /// The service's default retention.
 pub(crate) const RETENTION_HOURS_DEFAULT: u32 = 24;
@@ -33,15 +36,23 @@ pub(crate) struct Stream {
     pub(crate) mode: StreamMode,
     pub(crate) created_ms: i64,
     pub(crate) retention_hours: u32,
+    /// What the stream is in the middle of, unless it is `ACTIVE`.
+    pub(crate) transition: Option<Transition>,
+    /// Calls about this stream in the last second. Not part of what is stored.
+    pub(crate) calls: Calls,
     /// Where a shard's number is its place.
     shards: Vec<Shard>,
     /// Open shards by the first hash key of their range. The ranges tile the whole space.
     open: BTreeMap<u128, u32>,
 }
 
-/// All streams of the emulator, by name.
+/// All streams of the emulator.
 #[derive(Debug, Default)]
-pub(crate) struct Streams(BTreeMap<String, Stream>);
+pub(crate) struct Streams {
+    by_name: BTreeMap<String, Stream>,
+    /// When which transition is done.
+    deadlines: BTreeSet<(i64, Deadline)>,
+}
 
 /// An event does not fit the state it was applied to.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +65,8 @@ impl Stream {
             mode,
             created_ms,
             retention_hours: RETENTION_HOURS_DEFAULT,
+            transition: None,
+            calls: Calls::default(),
             shards: Vec::new(),
             open: BTreeMap::new(),
         };
@@ -68,11 +81,20 @@ impl Stream {
         self.shards.push(shard);
     }
 
+    /// The stream's status, as the service names it.
+    pub(crate) fn status(&self) -> &'static str {
+        self.transition.as_ref().map_or("ACTIVE", |transition| transition.change.status())
+    }
+
+    pub(crate) fn is_creating(&self) -> bool {
+        self.transition.as_ref().is_some_and(|transition| transition.change == Change::Create)
+    }
+
     pub(crate) fn shard(&self, number: u32) -> Option<&Shard> {
         self.shards.get(usize::try_from(number).ok()?)
     }
 
-    fn shard_mut(&mut self, number: u32) -> Option<&mut Shard> {
+    pub(crate) fn shard_mut(&mut self, number: u32) -> Option<&mut Shard> {
         self.shards.get_mut(usize::try_from(number).ok()?)
     }
 
@@ -94,7 +116,8 @@ impl Stream {
     /// Shards with something inside the retention, in the order of their ids.
     pub(crate) fn live_shards(&self, now_ms: i64) -> impl Iterator<Item = &Shard> {
         let horizon_ms = self.horizon_ms(now_ms);
-        self.shards.iter().filter(move |shard| !shard.is_expired(horizon_ms))
+        let shards = if self.is_creating() { &[][..] } else { &self.shards };
+        shards.iter().filter(move |shard| !shard.is_expired(horizon_ms))
     }
 
     /// Forgets what retention no longer keeps in these shards.
@@ -155,6 +178,29 @@ impl Stream {
         Ok(())
     }
 
+    /// Splits at the first hash keys, then merges at the others. What is split off and merged again lives for a moment.
+    fn update_shard_count(&mut self, splits: &[u128], merges: &[u128], at_ms: i64) -> Result<(), Inconsistent> {
+        let nowhere = || Inconsistent("a hash key without a shard");
+        for new_start in splits {
+            let shard = self.shard_for(*new_start).ok_or_else(nowhere)?.number;
+            self.split(shard, *new_start, at_ms)?;
+        }
+        for start in merges {
+            let below = start.checked_sub(1).and_then(|end| self.shard_for(end)).ok_or_else(nowhere)?.number;
+            let above = self.shard_for(*start).ok_or_else(nowhere)?.number;
+            self.merge(below, above, at_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Where an update to so many even shards must split, and where it must then merge.
+    pub(crate) fn steps_to(&self, target_count: u32) -> (Vec<u128>, Vec<u128>) {
+        let starts: BTreeSet<u128> = HashKeyRange::even(target_count).into_iter().map(|range| range.start).collect();
+        let splits = starts.iter().filter(|start| !self.open.contains_key(start)).copied().collect();
+        let merges = self.open.keys().filter(|start| !starts.contains(start)).copied().collect();
+        (splits, merges)
+    }
+
     fn open_mut(&mut self, number: u32) -> Result<&mut Shard, Inconsistent> {
         let shard = self.shard_mut(number).ok_or(Inconsistent("a shard that does not exist"))?;
         if shard.closed.is_some() { Err(Inconsistent("a shard that is closed")) } else { Ok(shard) }
@@ -185,58 +231,93 @@ impl Stream {
 
 impl Streams {
     pub(crate) fn get(&self, name: &str) -> Option<&Stream> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Stream> {
-        self.0.get_mut(name)
+        self.by_name.get_mut(name)
     }
 
     /// Streams in the order of their names, after `name` if one is given.
     pub(crate) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&String, &Stream)> {
         use std::ops::Bound;
         let from = name.map_or(Bound::Unbounded, Bound::Excluded);
-        self.0.range::<str, _>((from, Bound::Unbounded))
+        self.by_name.range::<str, _>((from, Bound::Unbounded))
     }
 
     pub(crate) fn open_shard_count(&self) -> usize {
-        self.0.values().map(Stream::open_shard_count).sum()
+        self.by_name.values().map(Stream::open_shard_count).sum()
     }
 
     /// Forgets what retention no longer keeps, in every stream.
     pub(crate) fn trim(&mut self, now_ms: i64) {
-        for stream in self.0.values_mut() {
+        for stream in self.by_name.values_mut() {
             let horizon_ms = stream.horizon_ms(now_ms);
             stream.shards.iter_mut().for_each(|shard| shard.trim(horizon_ms));
         }
+    }
+
+    /// The event that is due: the earliest whose deadline has come. To be committed, which takes it off the list.
+    pub(crate) fn due(&self, now_ms: i64) -> Option<Event> {
+        let (at_ms, Deadline::Stream(name)) = self.deadlines.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
+        let transition = self.by_name.get(name)?.transition.clone()?;
+        Some(transition.change.done(name.clone(), *at_ms))
+    }
+
+    /// Streams in the state `CREATING`.
+    pub(crate) fn creating_count(&self) -> usize {
+        let is_creating = |Deadline::Stream(name): &Deadline| self.get(name).is_some_and(Stream::is_creating);
+        self.deadlines.iter().filter(|(_, deadline)| is_creating(deadline)).count()
     }
 
     /// Makes the event true. The only way in which streams change, apart from trimming.
     pub(crate) fn apply(&mut self, event: Event) -> Result<(), Inconsistent> {
         match event {
             Event::CreateStream { stream, mode, shard_count, at_ms } => {
-                if self.0.contains_key(&stream) {
+                if self.by_name.contains_key(&stream) {
                     return Err(Inconsistent("a stream that exists"));
                 }
-                self.0.insert(stream, Stream::new(mode, shard_count, at_ms));
+                self.by_name.insert(stream, Stream::new(mode, shard_count, at_ms));
             }
             Event::DeleteStream { stream } => {
-                self.0.remove(&stream).ok_or(Inconsistent("a stream that does not exist"))?;
+                self.changed(&stream)?;
+                self.by_name.remove(&stream);
             }
             Event::PutRecords { stream, records, json } => self.existing(&stream)?.put(&records, &json)?,
             Event::SplitShard { stream, shard, new_start, at_ms } => {
-                self.existing(&stream)?.split(shard, new_start, at_ms)?;
+                self.changed(&stream)?.split(shard, new_start, at_ms)?;
             }
             Event::MergeShards { stream, shard, adjacent, at_ms } => {
-                self.existing(&stream)?.merge(shard, adjacent, at_ms)?;
+                self.changed(&stream)?.merge(shard, adjacent, at_ms)?;
+            }
+            Event::UpdateShardCount { stream, splits, merges, at_ms } => {
+                self.changed(&stream)?.update_shard_count(&splits, &merges, at_ms)?;
             }
             Event::SetRetention { stream, hours } => self.existing(&stream)?.retention_hours = hours,
+            Event::SetMode { stream, mode } => self.changed(&stream)?.mode = mode,
+            Event::Begin { stream, change, done_at_ms } => {
+                // A deletion may begin while something else goes on, which is then never done.
+                self.changed(&stream)?.transition = Some(Transition { change, done_at_ms });
+                self.deadlines.insert((done_at_ms, Deadline::Stream(stream)));
+            }
+            Event::Activate { stream } => {
+                self.changed(&stream)?;
+            }
         }
         Ok(())
     }
 
     fn existing(&mut self, name: &str) -> Result<&mut Stream, Inconsistent> {
-        self.0.get_mut(name).ok_or(Inconsistent("a stream that does not exist"))
+        self.by_name.get_mut(name).ok_or(Inconsistent("a stream that does not exist"))
+    }
+
+    /// The stream, whose transition, if it is in one, is over.
+    fn changed(&mut self, name: &str) -> Result<&mut Stream, Inconsistent> {
+        let stream = self.by_name.get_mut(name).ok_or(Inconsistent("a stream that does not exist"))?;
+        if let Some(transition) = stream.transition.take() {
+            self.deadlines.remove(&(transition.done_at_ms, Deadline::Stream(name.to_owned())));
+        }
+        Ok(stream)
     }
 }
 

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::hash_key::{HashKeyRange, HashKeyRangeText};
 use super::sequence_number::SequenceNumber;
+use crate::limits::ShardRates;
 
 /// A stored record. What it says is kept only as the bytes that a reply will contain.
 #[derive(Debug, Clone)]
@@ -43,6 +45,10 @@ pub(crate) struct Shard {
     next_index: u64,
     last_arrival_ms: i64,
     records: VecDeque<Record>,
+    /// What clients did in the last second. Not part of what is stored.
+    pub(crate) rates: ShardRates,
+    /// Tells who waits for them of new records and of the close. Made for the first who waits.
+    news: Option<watch::Sender<u64>>,
 }
 
 /// A shard as replies describe it.
@@ -91,6 +97,8 @@ impl Shard {
             next_index: 1,
             last_arrival_ms: created_ms,
             records: VecDeque::new(),
+            rates: ShardRates::default(),
+            news: None,
         }
     }
 
@@ -112,6 +120,7 @@ impl Shard {
         self.next_index = record.index + 1;
         self.last_arrival_ms = record.arrival_ms;
         self.records.push_back(record);
+        self.tell();
     }
 
     /// Closes the shard and answers when that was: at the given time, or at its last arrival if that is later.
@@ -120,7 +129,20 @@ impl Shard {
         self.last_arrival_ms = self.last_arrival_ms.max(at_ms);
         self.closed = Some(Closed { at_ms: self.last_arrival_ms, ending_index: self.next_index, children });
         self.next_index += 1;
+        self.tell();
         self.last_arrival_ms
+    }
+
+    /// Shows [`latest_index`](Self::latest_index) as it grows, with each record and with the close. It ends with the
+    /// stream.
+    pub(crate) fn news(&mut self) -> watch::Receiver<u64> {
+        self.news.get_or_insert_with(|| watch::Sender::new(self.next_index)).subscribe()
+    }
+
+    fn tell(&self) {
+        if let Some(news) = &self.news {
+            news.send_replace(self.next_index);
+        }
     }
 
     /// Forgets records that arrived before the horizon.
