@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Reply, ServiceError, nothing};
+use super::ServiceError;
 use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::StreamMode;
 use crate::stream::event::Event;
@@ -29,7 +29,7 @@ struct StreamModeDetails {
     stream_mode: Option<String>,
 }
 
-pub(super) fn call(shared: &Shared, request: Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError> {
     let given_mode = request.stream_mode_details.and_then(|details| details.stream_mode);
     Validation::default()
         .required("streamName", request.stream_name.as_ref())
@@ -59,5 +59,5 @@ pub(super) fn call(shared: &Shared, request: Request) -> Reply {
         return Err(ServiceError::limit_exceeded(message));
     }
     store.commit(Event::CreateStream { stream, mode, shard_count, at_ms: shared.now_ms() })?;
-    nothing()
+    Ok(())
 }

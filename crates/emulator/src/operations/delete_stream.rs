@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Reply, nothing, target};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::event::Event;
 use crate::wire::validation::Validation;
@@ -15,11 +15,11 @@ pub(super) struct Request {
     stream_arn: Option<String>,
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
     Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let mut store = shared.store();
     target::stream(&store.streams, &stream)?;
     store.commit(Event::DeleteStream { stream })?;
-    nothing()
+    Ok(())
 }

@@ -2,26 +2,26 @@
 
 use serde::Serialize;
 
-use super::{Reply, create_stream, json};
+use super::create_stream;
 use crate::emulator::Shared;
 use crate::stream::StreamMode;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     shard_limit: usize,
     open_shard_count: usize,
     on_demand_stream_count: usize,
     on_demand_stream_count_limit: usize,
 }
 
-pub(super) fn call(shared: &Shared) -> Reply {
+pub(super) fn call(shared: &Shared) -> Answer {
     let store = shared.store();
     let on_demand = store.streams.after(None).filter(|(_, stream)| stream.mode == StreamMode::OnDemand);
-    json(&Answer {
+    Answer {
         shard_limit: create_stream::SHARDS_MAX,
         open_shard_count: store.streams.open_shard_count(),
         on_demand_stream_count: on_demand.count(),
         on_demand_stream_count_limit: create_stream::SHARDS_MAX,
-    })
+    }
 }

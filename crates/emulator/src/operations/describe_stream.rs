@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::describe_stream_summary::Common;
-use super::{Reply, json, target};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::shard::{Shard, ShardText, shard_number};
 use crate::wire::validation::Validation;
@@ -23,7 +23,7 @@ pub(super) struct Request {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     stream_description: Description,
 }
 
@@ -36,7 +36,7 @@ struct Description {
     has_more_shards: bool,
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     let after = request.exclusive_start_shard_id.as_deref();
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
@@ -52,5 +52,5 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     let page = shards.by_ref().take(limit).map(Shard::text).collect();
     let has_more_shards = shards.next().is_some();
     let common = Common::new(shared, &name, stream);
-    json(&Answer { stream_description: Description { common, shards: page, has_more_shards } })
+    Ok(Answer { stream_description: Description { common, shards: page, has_more_shards } })
 }

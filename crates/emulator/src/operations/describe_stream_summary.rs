@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, json, target, timestamp};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::{Stream, StreamMode};
+use crate::wire::timestamp::Timestamp;
 use crate::wire::validation::Validation;
 
 #[derive(Debug, Deserialize)]
@@ -17,7 +18,7 @@ pub(super) struct Request {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     stream_description_summary: Summary,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct Common {
     stream_status: &'static str,
     stream_mode_details: ModeDetails,
     retention_period_hours: u32,
-    stream_creation_timestamp: f64,
+    stream_creation_timestamp: Timestamp,
     enhanced_monitoring: [Monitoring; 1],
     encryption_type: &'static str,
 }
@@ -65,14 +66,14 @@ impl Common {
             stream_status: "ACTIVE",
             stream_mode_details: ModeDetails { stream_mode: stream.mode },
             retention_period_hours: stream.retention_hours,
-            stream_creation_timestamp: timestamp(stream.created_ms),
+            stream_creation_timestamp: Timestamp(stream.created_ms),
             enhanced_monitoring: [Monitoring { shard_level_metrics: [] }],
             encryption_type: "NONE",
         }
     }
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let store = shared.store();
@@ -82,5 +83,5 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
         open_shard_count: stream.open_shard_count(),
         consumer_count: 0,
     };
-    json(&Answer { stream_description_summary: summary })
+    Ok(Answer { stream_description_summary: summary })
 }

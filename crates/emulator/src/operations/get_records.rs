@@ -1,14 +1,14 @@
 //! GetRecords: the records behind an iterator, in the bytes they are stored as.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, ServiceError, target, to_vec};
+use super::{Reply, ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::Stream;
 use crate::stream::hash_key::HashKeyRangeText;
 use crate::stream::shard::{Shard, shard_id};
-use crate::wire::payload::Payload;
+use crate::wire::encoding::Encoding;
+use crate::wire::records::{self, SentRecord};
 use crate::wire::token::{self, LIFETIME_MS, ShardIterator};
 use crate::wire::validation::Validation;
 
@@ -24,7 +24,13 @@ pub(super) struct Request {
     stream_arn: Option<String>,
 }
 
-/// What follows the records in a reply.
+/// The stored records, and what the reply says after them.
+#[derive(Debug)]
+pub(super) struct Answer {
+    records: Vec<SentRecord>,
+    tail: Tail,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Tail {
@@ -43,7 +49,13 @@ struct ChildShard {
     hash_key_range: HashKeyRangeText,
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+impl Answer {
+    pub(super) fn encode(&self, encoding: Encoding) -> Reply {
+        records::encode(encoding, &self.records, &self.tail)
+    }
+}
+
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     Validation::default()
         .required("shardIterator", request.shard_iterator.as_ref())
         .number("limit", request.limit, 1..=i64::from(RECORDS_MAX))
@@ -62,17 +74,11 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
              further in the future than the tolerated delay of {LIFETIME_MS} milliseconds."
         )));
     }
-    let (records, tail) = read(shared, iterator, usize::from(limit), now_ms)?;
-    join(records, &tail)
+    read(shared, iterator, usize::from(limit), now_ms)
 }
 
 /// Reads records while the streams are locked, without copying any.
-fn read(
-    shared: &Shared,
-    iterator: ShardIterator,
-    limit: usize,
-    now_ms: i64,
-) -> Result<(Vec<Bytes>, Tail), ServiceError> {
+fn read(shared: &Shared, iterator: ShardIterator, limit: usize, now_ms: i64) -> Result<Answer, ServiceError> {
     let mut store = shared.store();
     let name = iterator.stream.clone();
     let stream = store.streams.get_mut(&name).filter(|stream| stream.created_ms == iterator.stream_created_ms);
@@ -90,7 +96,7 @@ fn read(
         }
         next_index = record.index + 1;
         last_arrival_ms = record.arrival_ms;
-        records.push(record.json.clone());
+        records.push(SentRecord { arrival_ms: record.arrival_ms, json: record.json.clone() });
         stored.next();
     }
     let more = stored.peek().is_some();
@@ -99,7 +105,7 @@ fn read(
     let child_shards = if ended { child_shards(stream, shard) } else { Vec::new() };
     let next = ShardIterator { index: next_index, issued_ms: now_ms, ..iterator };
     let next_shard_iterator = (!ended).then(|| token::encode(&next));
-    Ok((records, Tail { next_shard_iterator, millis_behind_latest, child_shards }))
+    Ok(Answer { records, tail: Tail { next_shard_iterator, millis_behind_latest, child_shards } })
 }
 
 fn child_shards(stream: &Stream, shard: &Shard) -> Vec<ChildShard> {
@@ -110,19 +116,4 @@ fn child_shards(stream: &Stream, shard: &Shard) -> Vec<ChildShard> {
         hash_key_range: child.range.text(),
     };
     children.filter_map(|number| stream.shard(*number)).map(describe).collect()
-}
-
-fn join(records: Vec<Bytes>, tail: &Tail) -> Reply {
-    let mut body = Payload::with_capacity(2 * records.len() + 2);
-    body.push(Bytes::from_static(br#"{"Records":["#));
-    for (position, json) in records.into_iter().enumerate() {
-        if position > 0 {
-            body.push(Bytes::from_static(b","));
-        }
-        body.push(json);
-    }
-    body.push(Bytes::from_static(b"],"));
-    // The tail is an object with at least one member, which goes on here: its opening brace is left out.
-    body.push(Bytes::from(to_vec(tail)?).slice(1..));
-    Ok(body)
 }

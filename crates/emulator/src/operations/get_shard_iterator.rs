@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, ServiceError, json, milliseconds, target};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::shard::Shard;
+use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, ShardIterator};
 use crate::wire::validation::Validation;
 
@@ -19,16 +20,16 @@ pub(super) struct Request {
     shard_id: Option<String>,
     shard_iterator_type: Option<String>,
     starting_sequence_number: Option<String>,
-    timestamp: Option<f64>,
+    timestamp: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     shard_iterator: String,
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     let kind = request.shard_iterator_type.as_deref();
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
@@ -57,7 +58,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
         index,
         issued_ms: now_ms,
     };
-    json(&Answer { shard_iterator: token::encode(&iterator) })
+    Ok(Answer { shard_iterator: token::encode(&iterator) })
 }
 
 /// The index of a sequence number, which the shard must have given out.
@@ -77,10 +78,9 @@ fn known_index(request: &Request, shard: &Shard) -> Result<u64, ServiceError> {
 }
 
 fn time(request: &Request, now_ms: i64) -> Result<i64, ServiceError> {
-    let Some(timestamp) = request.timestamp else {
+    let Some(Timestamp(at_ms)) = request.timestamp else {
         return Err(ServiceError::invalid_argument("Timestamp is required for AT_TIMESTAMP."));
     };
-    let at_ms = milliseconds(timestamp);
     if at_ms > now_ms {
         return Err(ServiceError::invalid_argument(format!(
             "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: \

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Reply, ServiceError, nothing, target};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::event::Event;
 use crate::wire::validation::Validation;
@@ -19,7 +19,7 @@ pub(super) struct Request {
     retention_period_hours: Option<i64>,
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
     set_retention(shared, request, |now, new| new >= now, "less")
 }
 
@@ -29,7 +29,7 @@ pub(super) fn set_retention(
     request: &Request,
     is_right_direction: fn(u32, u32) -> bool,
     wrong_direction: &str,
-) -> Reply {
+) -> Result<(), ServiceError> {
     let hours = request.retention_period_hours;
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
@@ -50,5 +50,5 @@ pub(super) fn set_retention(
         )));
     }
     store.commit(Event::SetRetention { stream, hours })?;
-    nothing()
+    Ok(())
 }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, ServiceError, json, milliseconds, target};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::Stream;
 use crate::stream::shard::{Shard, ShardText, shard_number};
+use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, LIFETIME_MS, ShardsToken};
 use crate::wire::validation::Validation;
 
@@ -23,7 +24,7 @@ pub(super) struct Request {
     next_token: Option<String>,
     exclusive_start_shard_id: Option<String>,
     max_results: Option<i64>,
-    stream_creation_timestamp: Option<f64>,
+    stream_creation_timestamp: Option<Timestamp>,
     shard_filter: Option<ShardFilter>,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Request {
 struct ShardFilter {
     r#type: Option<String>,
     shard_id: Option<String>,
-    timestamp: Option<f64>,
+    timestamp: Option<Timestamp>,
 }
 
 /// Which shards are listed. Shards that retention has removed never are.
@@ -48,7 +49,7 @@ enum Filter {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     shards: Vec<ShardText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
@@ -64,7 +65,7 @@ impl Filter {
         };
         let time = || {
             let message = "ShardFilter of a type with a time needs a Timestamp.";
-            filter.timestamp.map(milliseconds).ok_or_else(|| ServiceError::invalid_argument(message))
+            filter.timestamp.map(|Timestamp(at_ms)| at_ms).ok_or_else(|| ServiceError::invalid_argument(message))
         };
         Ok(match filter.r#type.as_deref().unwrap_or_default() {
             "AFTER_SHARD_ID" => Self::AfterShard(shard()?),
@@ -97,7 +98,7 @@ impl Filter {
     }
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     let filter = request.shard_filter.as_ref();
     let mut validation = Validation::default();
     validation
@@ -121,7 +122,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
         None => {
             let filter = Filter::from_request(request)?;
             let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
-            let created_ms = request.stream_creation_timestamp.map(milliseconds);
+            let created_ms = request.stream_creation_timestamp.map(|Timestamp(at_ms)| at_ms);
             let after = request.exclusive_start_shard_id.as_deref().and_then(shard_number);
             page(shared, &name, created_ms, after, filter, limit)
         }
@@ -155,7 +156,7 @@ fn page(
     after: Option<u32>,
     filter: Filter,
     limit: usize,
-) -> Reply {
+) -> Result<Answer, ServiceError> {
     let now_ms = shared.now_ms();
     let store = shared.store();
     let stream = target::stream(&store.streams, name)?;
@@ -179,5 +180,5 @@ fn page(
             issued_ms: now_ms,
         })
     });
-    json(&Answer { shards: shards.into_iter().map(Shard::text).collect(), next_token })
+    Ok(Answer { shards: shards.into_iter().map(Shard::text).collect(), next_token })
 }

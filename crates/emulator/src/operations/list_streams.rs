@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::describe_stream_summary::ModeDetails;
-use super::{Reply, ServiceError, json, target, timestamp};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
+use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, StreamsToken};
 use crate::wire::validation::Validation;
 
@@ -21,7 +22,7 @@ pub(super) struct Request {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     stream_names: Vec<String>,
     stream_summaries: Vec<StreamSummary>,
     has_more_streams: bool,
@@ -37,10 +38,10 @@ struct StreamSummary {
     stream_arn: String,
     stream_status: &'static str,
     stream_mode_details: ModeDetails,
-    stream_creation_timestamp: f64,
+    stream_creation_timestamp: Timestamp,
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     Validation::default()
         .number("limit", request.limit, 1..=STREAMS_MAX)
         .name("exclusiveStartStreamName", request.exclusive_start_stream_name.as_deref())
@@ -60,12 +61,12 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
         stream_arn: target::stream_arn(shared, name),
         stream_status: "ACTIVE",
         stream_mode_details: ModeDetails { stream_mode: stream.mode },
-        stream_creation_timestamp: timestamp(stream.created_ms),
+        stream_creation_timestamp: Timestamp(stream.created_ms),
     });
     let stream_summaries: Vec<_> = summaries.collect();
     let has_more_streams = streams.next().is_some();
     let stream_names: Vec<_> = stream_summaries.iter().map(|summary| summary.stream_name.clone()).collect();
     let last = stream_names.last().filter(|_| has_more_streams).cloned();
     let next_token = last.map(|after_stream| token::encode(&StreamsToken { after_stream }));
-    json(&Answer { stream_names, stream_summaries, has_more_streams, next_token })
+    Ok(Answer { stream_names, stream_summaries, has_more_streams, next_token })
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Reply, ServiceError, nothing, target};
+use super::{ServiceError, target};
 use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::event::Event;
 use crate::wire::validation::Validation;
@@ -17,7 +17,7 @@ pub(super) struct Request {
     adjacent_shard_to_merge: Option<String>,
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
         .required("shardToMerge", request.shard_to_merge.as_ref())
@@ -41,5 +41,5 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     }
     let (shard, adjacent) = (shard.number, adjacent.number);
     store.commit(Event::MergeShards { stream: name, shard, adjacent, at_ms: shared.now_ms() })?;
-    nothing()
+    Ok(())
 }

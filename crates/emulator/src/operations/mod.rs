@@ -22,29 +22,31 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::emulator::Shared;
+use crate::wire::encoding::Encoding;
 use crate::wire::payload::Payload;
 use crate::wire::service_error::ServiceError;
 
 type Reply = Result<Payload, ServiceError>;
 
-/// Calls the operation of that name.
-pub(crate) fn call(shared: &Shared, operation: &str, body: &[u8]) -> Reply {
+/// Calls the operation of that name with the request in that encoding, and answers in the same.
+pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &[u8]) -> Reply {
+    let request = Request { encoding, body };
     match operation {
-        "CreateStream" => create_stream::call(shared, parse(body)?),
-        "DecreaseStreamRetentionPeriod" => decrease_stream_retention_period::call(shared, &parse(body)?),
-        "DeleteStream" => delete_stream::call(shared, &parse(body)?),
-        "DescribeLimits" => describe_limits::call(shared),
-        "DescribeStream" => describe_stream::call(shared, &parse(body)?),
-        "DescribeStreamSummary" => describe_stream_summary::call(shared, &parse(body)?),
-        "GetRecords" => get_records::call(shared, &parse(body)?),
-        "GetShardIterator" => get_shard_iterator::call(shared, &parse(body)?),
-        "IncreaseStreamRetentionPeriod" => increase_stream_retention_period::call(shared, &parse(body)?),
-        "ListShards" => list_shards::call(shared, &parse(body)?),
-        "ListStreams" => list_streams::call(shared, &parse(body)?),
-        "MergeShards" => merge_shards::call(shared, &parse(body)?),
-        "PutRecord" => put_record::call(shared, parse(body)?),
-        "PutRecords" => put_records::call(shared, parse(body)?),
-        "SplitShard" => split_shard::call(shared, &parse(body)?),
+        "CreateStream" => create_stream::call(shared, request.parse()?).map(done),
+        "DecreaseStreamRetentionPeriod" => decrease_stream_retention_period::call(shared, &request.parse()?).map(done),
+        "DeleteStream" => delete_stream::call(shared, &request.parse()?).map(done),
+        "DescribeLimits" => request.answer(&describe_limits::call(shared)),
+        "DescribeStream" => request.answer(&describe_stream::call(shared, &request.parse()?)?),
+        "DescribeStreamSummary" => request.answer(&describe_stream_summary::call(shared, &request.parse()?)?),
+        "GetRecords" => get_records::call(shared, &request.parse()?)?.encode(encoding),
+        "GetShardIterator" => request.answer(&get_shard_iterator::call(shared, &request.parse()?)?),
+        "IncreaseStreamRetentionPeriod" => increase_stream_retention_period::call(shared, &request.parse()?).map(done),
+        "ListShards" => request.answer(&list_shards::call(shared, &request.parse()?)?),
+        "ListStreams" => request.answer(&list_streams::call(shared, &request.parse()?)?),
+        "MergeShards" => merge_shards::call(shared, &request.parse()?).map(done),
+        "PutRecord" => request.answer(&put_record::call(shared, request.parse()?)?),
+        "PutRecords" => request.answer(&put_records::call(shared, request.parse()?)?),
+        "SplitShard" => split_shard::call(shared, &request.parse()?).map(done),
         other => {
             let name: String = other.chars().take(128).collect();
             Err(ServiceError::unknown_operation(format!("kinesink local does not emulate {name}")))
@@ -52,38 +54,24 @@ pub(crate) fn call(shared: &Shared, operation: &str, body: &[u8]) -> Reply {
     }
 }
 
-fn parse<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, ServiceError> {
-    // Serde also takes an array for a struct; the service does not.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ServiceError::serialization("the request is not a JSON object"));
+/// A request, not yet read. It knows how its reply is to be written.
+struct Request<'a> {
+    encoding: Encoding,
+    body: &'a [u8],
+}
+
+impl Request<'_> {
+    fn parse<Q: DeserializeOwned>(&self) -> Result<Q, ServiceError> {
+        self.encoding.decode(self.body)
     }
-    serde_json::from_slice(body)
-        .map_err(|error| ServiceError::serialization(format!("the request is not valid: {error}")))
-}
 
-/// A reply with these members.
-fn json(reply: &impl Serialize) -> Reply {
-    Ok(Payload::from(to_vec(reply)?))
-}
-
-fn to_vec(reply: &impl Serialize) -> Result<Vec<u8>, ServiceError> {
-    let failed = |error| ServiceError::internal_failure(format!("the reply cannot be written: {error}"));
-    serde_json::to_vec(reply).map_err(failed)
+    /// The reply with the members of the answer.
+    fn answer(&self, answer: &impl Serialize) -> Reply {
+        self.encoding.encode(answer).map(Payload::from)
+    }
 }
 
 /// The reply of an operation that has nothing to say.
-fn nothing() -> Reply {
-    Ok(Payload::default())
-}
-
-/// A moment as replies write it: seconds since 1970, with milliseconds.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of this era need 41 of the 53 bits")]
-fn timestamp(ms: i64) -> f64 {
-    ms as f64 / 1000.0
-}
-
-/// A moment as requests write it, to the millisecond.
-#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and no stream is that old")]
-fn milliseconds(timestamp: f64) -> i64 {
-    (timestamp * 1000.0).round() as i64
+fn done((): ()) -> Payload {
+    Payload::default()
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::put_records::{Entry, Placed, put};
-use super::{Reply, ServiceError, json, target};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::sequence_number::SequenceNumber;
 use crate::wire::blob::Blob;
@@ -23,13 +23,13 @@ pub(super) struct Request {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     shard_id: String,
     sequence_number: String,
     encryption_type: &'static str,
 }
 
-pub(super) fn call(shared: &Shared, request: Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceError> {
     let entry = Entry {
         data: request.data,
         partition_key: request.partition_key,
@@ -50,5 +50,5 @@ pub(super) fn call(shared: &Shared, request: Request) -> Reply {
     let placed = put(shared, &stream, &[entry])?.into_iter().next();
     let Placed { shard_id, sequence_number } =
         placed.ok_or_else(|| ServiceError::internal_failure("kinesink local stored no record"))?;
-    json(&Answer { shard_id, sequence_number, encryption_type: "NONE" })
+    Ok(Answer { shard_id, sequence_number, encryption_type: "NONE" })
 }

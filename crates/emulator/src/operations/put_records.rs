@@ -6,12 +6,13 @@ use std::io::Write as _;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, ServiceError, json, target, timestamp};
+use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::Stream;
 use crate::stream::event::{Event, PutRecord};
 use crate::stream::hash_key;
 use crate::wire::blob::Blob;
+use crate::wire::timestamp::Timestamp;
 use crate::wire::validation::Validation;
 
 const RECORDS_MAX: usize = 500;
@@ -49,7 +50,7 @@ pub(super) struct Placed {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     failed_record_count: u32,
     records: Vec<Placed>,
     encryption_type: &'static str,
@@ -92,7 +93,7 @@ impl Entry {
     }
 }
 
-pub(super) fn call(shared: &Shared, request: Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceError> {
     let mut validation = Validation::default();
     validation.name("streamName", request.stream_name.as_deref()).required("records", request.records.as_ref()).length(
         "records",
@@ -109,7 +110,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Reply {
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let records = put(shared, &stream, &entries)?;
-    json(&Answer { failed_record_count: 0, records, encryption_type: "NONE" })
+    Ok(Answer { failed_record_count: 0, records, encryption_type: "NONE" })
 }
 
 /// Stores the records, all or none, and says where.
@@ -179,7 +180,7 @@ impl Batch {
 
 /// The record as `GetRecords` will send it.
 fn write_json(json: &mut Vec<u8>, entry: &Entry, sequence_number: &str, arrival_ms: i64) -> std::io::Result<()> {
-    let arrival = timestamp(arrival_ms);
+    let arrival = Timestamp(arrival_ms).seconds();
     write!(json, r#"{{"SequenceNumber":"{sequence_number}","ApproximateArrivalTimestamp":{arrival},"Data":""#)?;
     json.extend_from_slice(entry.base64().as_bytes());
     json.push(b'"');

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Reply, ServiceError, create_stream, nothing, target};
+use super::{ServiceError, create_stream, target};
 use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::event::Event;
 use crate::stream::hash_key;
@@ -18,7 +18,7 @@ pub(super) struct Request {
     new_starting_hash_key: Option<String>,
 }
 
-pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
         .required("shardToSplit", request.shard_to_split.as_ref())
@@ -48,5 +48,5 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Reply {
     }
     let shard = shard.number;
     store.commit(Event::SplitShard { stream: name, shard, new_start, at_ms: shared.now_ms() })?;
-    nothing()
+    Ok(())
 }

@@ -1,8 +1,12 @@
-//! HTTP in, HTTP out. Operations know nothing of it but the errors, tokens and binary members defined here.
+//! HTTP in, HTTP out. Operations know nothing of it but the errors, tokens and the two types whose form depends on the
+//! encoding, bytes and moments.
 
 pub(crate) mod blob;
+pub(crate) mod encoding;
 pub(crate) mod http;
 pub(crate) mod payload;
+pub(crate) mod records;
 pub(crate) mod service_error;
+pub(crate) mod timestamp;
 pub(crate) mod token;
 pub(crate) mod validation;

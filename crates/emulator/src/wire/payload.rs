@@ -9,7 +9,7 @@ use futures::stream;
 
 /// Large enough to keep system calls rare, small enough that memory for it is used again and again. A whole reply of 14
 /// MB in one buffer costs more in fresh pages than in copying.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Bytes in pieces.
 #[derive(Debug, Default)]

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use super::encoding::Encoding;
+
 /// An answer other than success: the type that clients match on, and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServiceError {
@@ -74,8 +76,9 @@ impl ServiceError {
         Self::client("UnknownOperationException", message)
     }
 
-    pub(crate) fn json(&self) -> Vec<u8> {
+    /// The body of the reply.
+    pub(crate) fn encode(&self, encoding: Encoding) -> Vec<u8> {
         // A struct of two strings always serialises.
-        serde_json::to_vec(&Body { code: &self.code, message: &self.message }).unwrap_or_default()
+        encoding.encode(&Body { code: &self.code, message: &self.message }).unwrap_or_default()
     }
 }
