@@ -56,13 +56,18 @@ impl Places {
                 return Ok(Outcome::Missing { how });
             }
         }
-        let venv = self.target.join("peers").join(&suite.name);
+        let folders = suite.folders(&self.target);
         if let Some(requirements) = &suite.python
-            && let Err(how) = needs::python(&venv, &self.root.join(requirements))
+            && let Err(how) = needs::python(&folders.venv, &self.root.join(requirements))
         {
             return Ok(Outcome::Missing { how });
         }
-        let command = suite.command(&self.target, &venv);
+        if let Some(project) = &suite.maven
+            && let Err(how) = needs::maven(&folders.maven, &self.root.join(project))
+        {
+            return Ok(Outcome::Missing { how });
+        }
+        let command = suite.command(&folders);
         let (program, arguments) = command.split_first().context("a suite has no command")?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&self.root).env("CARGO_INCREMENTAL", "0");

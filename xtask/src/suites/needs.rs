@@ -37,6 +37,14 @@ pub(super) fn python(venv: &Path, requirements: &Path) -> Result<(), String> {
     std::fs::write(&installed, wanted).map_err(|error| format!("cannot write {}: {error}", installed.display()))
 }
 
+/// Compiles the project, with the jars that it needs, into a folder; otherwise says how.
+pub(super) fn maven(build: &Path, project: &Path) -> Result<(), String> {
+    let pom = project.join("pom.xml").display().to_string();
+    let into = format!("-Dbuild={}", build.display());
+    let compile = ["mvn", "--batch-mode", "--quiet", "--file", &pom, &into, "compile"];
+    if succeeds(&compile) { Ok(()) } else { Err(format!("it needs a Maven repository; try {}", compile.join(" "))) }
+}
+
 /// Whether it can be started and exits with 0. Its output is dropped, its errors are shown.
 fn succeeds(command: &[impl AsRef<std::ffi::OsStr>]) -> bool {
     let Some((program, arguments)) = command.split_first() else {

@@ -1,7 +1,7 @@
 //! The shape of `suites.toml` and `suites-allowed-to-miss.toml`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -30,7 +30,20 @@ pub(super) struct Suite {
     pub(super) programs: Vec<Program>,
     /// A requirements file for a Python environment of the suite's own.
     pub(super) python: Option<String>,
+    /// The folder of a Maven project that is compiled for the suite.
+    pub(super) maven: Option<String>,
     command: Vec<String>,
+}
+
+/// The folders that a suite's command may name.
+#[derive(Debug)]
+pub(super) struct Folders {
+    /// Cargo's.
+    pub(super) target: PathBuf,
+    /// The suite's Python environment.
+    pub(super) venv: PathBuf,
+    /// Where the suite's Maven project is built; suites of one project share it.
+    pub(super) maven: PathBuf,
 }
 
 /// A program that is not ours.
@@ -71,13 +84,21 @@ impl Table {
 }
 
 impl Suite {
+    pub(super) fn folders(&self, target: &Path) -> Folders {
+        let peers = target.join("peers");
+        let project = self.maven.as_deref().and_then(|project| Path::new(project).file_name()).unwrap_or_default();
+        Folders { target: target.to_owned(), venv: peers.join(&self.name), maven: peers.join("maven").join(project) }
+    }
+
     pub(super) fn share(&self) -> Duration {
         Duration::from_secs(self.minutes * 60)
     }
 
-    pub(super) fn command(&self, target: &Path, venv: &Path) -> Vec<String> {
+    pub(super) fn command(&self, folders: &Folders) -> Vec<String> {
         let fill = |word: &String| {
-            word.replace("{target}", &target.display().to_string()).replace("{venv}", &venv.display().to_string())
+            word.replace("{target}", &folders.target.display().to_string())
+                .replace("{venv}", &folders.venv.display().to_string())
+                .replace("{maven}", &folders.maven.display().to_string())
         };
         self.command.iter().map(fill).collect()
     }
@@ -91,11 +112,12 @@ mod tests {
         [[suite]]
         name = 'first'
         minutes = 2
-        command = ['{target}/a', '{venv}/b', 'c']
+        maven = 'tests/peers/java'
+        command = ['{target}/a', '{venv}/b', '{maven}/c', 'd']
         [[suite]]
         name = 'second'
         minutes = 1
-        command = ['d']
+        command = ['e']
     ";
 
     #[test]
@@ -122,8 +144,10 @@ mod tests {
     #[test]
     fn a_command_names_its_folders() {
         let table = Table::parse(SUITES, "").unwrap();
-        assert_eq!(table.suites[0].command(Path::new("/t"), Path::new("/v")), ["/t/a", "/v/b", "c"]);
-        assert_eq!(table.suites[0].share(), Duration::from_secs(120));
+        let first = &table.suites[0];
+        let folders = first.folders(Path::new("/t"));
+        assert_eq!(first.command(&folders), ["/t/a", "/t/peers/first/b", "/t/peers/maven/java/c", "d"]);
+        assert_eq!(first.share(), Duration::from_secs(120));
     }
 
     #[test]
