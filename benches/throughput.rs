@@ -109,7 +109,7 @@ impl Services {
         let directory = tempfile::tempdir().unwrap();
         let env = directory.path().join("env");
         let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
-        let process = command.arg("local").arg("--env").arg(&env).stderr(Stdio::null()).spawn().unwrap();
+        let process = command.args(["local", "--no-limits", "--env"]).arg(&env).stderr(Stdio::null()).spawn().unwrap();
         let text = eventually(|| std::fs::read_to_string(&env).ok().filter(|text| text.ends_with('\n')));
         let value = |name: &str| {
             let line =

@@ -121,7 +121,7 @@ impl Services {
         let directory = tempfile::tempdir().unwrap();
         let env_file = directory.path().join("env");
         let mut command = kinesink();
-        command.arg("local").arg(directory.path().join("local")).arg("--env").arg(&env_file);
+        command.arg("local").arg(directory.path().join("local")).arg("--no-limits").arg("--env").arg(&env_file);
         let process = Process::start(command, &directory.path().join("local.log"));
         let text = eventually("the local services start", || {
             std::fs::read_to_string(&env_file).ok().filter(|text| text.ends_with('\n'))

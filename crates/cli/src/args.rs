@@ -1,8 +1,10 @@
 //! The command line: the one definition behind parsing, `--help`, completions and the man page.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinesink::local::Limit;
 
 use crate::exit::Exit;
 
@@ -35,6 +37,8 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start local services, put 20,000 real records, run a pipeline into a directory, and verify what landed
+    ///
+    /// The local Kinesis keeps none of the service's limits here, so the demo takes as long as kinesink itself does.
     #[command(after_help = "Example:\n  kinesink demo --dir /tmp/demo")]
     Demo(Demo),
     /// Run a pipeline until SIGINT or SIGTERM, then drain; a second signal aborts
@@ -111,12 +115,26 @@ pub(crate) struct Local {
     /// Port of the local DynamoDB; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub(crate) dynamodb_port: u16,
+    /// Keep none of the service's limits, so that nothing is throttled
+    #[arg(long)]
+    pub(crate) no_limits: bool,
+    /// Do not keep this limit of the service, e.g. write-bytes; may be given more than once
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) no_limit: Vec<Limit>,
+    /// How long a stream is being created, updated or deleted, as in 500ms or 2s
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = time)]
+    pub(crate) transitions: Duration,
     /// Write the shell lines to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) env: Option<PathBuf>,
     /// Run this command against the services and exit with its code
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<jiff::SignedDuration>().map_err(|error| error.to_string())?;
+    Duration::try_from(time).map_err(|_| "a time is not negative".to_owned())
 }
 
 /// `kinesink put`

@@ -6,8 +6,10 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kinesink_emulator::Emulator;
+pub use kinesink_emulator::{Limit, Limits};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +78,10 @@ pub struct LocalOptions {
     pub kinesis_port: u16,
     /// 0 takes any free port.
     pub dynamodb_port: u16,
+    /// Which of the service's limits the local Kinesis keeps; all by default.
+    pub limits: Limits,
+    /// How long a stream of the local Kinesis is being created, updated or deleted; no time by default.
+    pub transitions: Duration,
 }
 
 /// Running local services. [`stop`](Self::stop) ends them; a drop ends them at once.
@@ -99,7 +105,7 @@ impl Local {
         let dynamodb_listener = listen("dynamodb", options.dynamodb_port).await?;
         let storage = |path: &Path, message: String| Error::Storage { path: path.into(), message };
 
-        let mut builder = Emulator::builder();
+        let mut builder = Emulator::builder().limits(options.limits).transitions(options.transitions);
         let database = if let Some(directory) = &options.directory {
             builder = builder.directory(directory.join("kinesis"));
             let file = directory.join("dynamodb.sqlite");

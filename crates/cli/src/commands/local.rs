@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use kinesink::Stop;
-use kinesink::local::{Local as Services, LocalOptions};
+use kinesink::local::{Limits, Local as Services, LocalOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
@@ -13,8 +13,14 @@ use crate::exit::{Exit, Problem};
 use crate::{signals, stdout};
 
 pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
-    let options =
-        LocalOptions { directory: args.dir, kinesis_port: args.kinesis_port, dynamodb_port: args.dynamodb_port };
+    let limits = if args.no_limits { Limits::none() } else { Limits::default() };
+    let options = LocalOptions {
+        directory: args.dir,
+        kinesis_port: args.kinesis_port,
+        dynamodb_port: args.dynamodb_port,
+        limits: args.no_limit.into_iter().fold(limits, Limits::without),
+        transitions: args.transitions,
+    };
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;
     tokio::pin!(signals);

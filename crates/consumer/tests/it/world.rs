@@ -14,7 +14,7 @@ use kinesink_aws::kinesis::config::{BehaviorVersion, Config, Credentials, Region
 use kinesink_aws::kinesis::primitives::Blob;
 use kinesink_aws::kinesis::types::PutRecordsRequestEntry;
 use kinesink_consumer::{Consumer, ConsumerBuilder, Error, ShardHandler, Start};
-use kinesink_emulator::Emulator;
+use kinesink_emulator::{Emulator, Limits};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -71,7 +71,8 @@ impl World {
     /// With the stream, of so many shards.
     pub(crate) async fn new(shards: i32) -> Self {
         let clock = Arc::new(PausedClock { start: "2026-03-01T12:00:00Z".parse().unwrap(), origin: Instant::now() });
-        let emulator = Emulator::builder().clock(Arc::<PausedClock>::clone(&clock)).build().unwrap();
+        let emulator =
+            Emulator::builder().clock(Arc::<PausedClock>::clone(&clock)).limits(Limits::none()).build().unwrap();
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))

@@ -10,7 +10,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 use axum::body::{Body, to_bytes};
 use jiff::Timestamp;
-use kinesink_emulator::{Emulator, ManualClock};
+use kinesink_emulator::{Builder, Emulator, Limits, ManualClock};
 use tower::ServiceExt as _;
 
 pub(crate) const STREAM: &str = "orders";
@@ -19,10 +19,16 @@ pub(crate) fn start() -> Timestamp {
     "2026-03-01T12:00:00.5Z".parse().unwrap()
 }
 
-/// An emulator whose clock stands still.
+/// An emulator whose clock stands still, and which limits no rates, as a still clock would never let a call pass again.
 pub(crate) fn emulator() -> (Emulator, Arc<ManualClock>) {
+    emulator_with(|builder| builder.limits(Limits::none()))
+}
+
+/// An emulator whose clock stands still, with these settings besides.
+pub(crate) fn emulator_with(settings: impl FnOnce(Builder) -> Builder) -> (Emulator, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(start()));
-    (Emulator::builder().clock(Arc::<ManualClock>::clone(&clock)).build().unwrap(), clock)
+    let builder = Emulator::builder().clock(Arc::<ManualClock>::clone(&clock));
+    (settings(builder).build().unwrap(), clock)
 }
 
 fn config() -> aws_sdk_kinesis::config::Builder {

@@ -3,14 +3,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use kinesink_emulator::{Emulator, Error, ManualClock};
+use kinesink_emulator::{Emulator, Error, Limits, ManualClock};
 
 use crate::client::{STREAM, code, create, get, in_process, put_one, raw, shard_ids, start, texts, trim_horizon};
 
 const SHARD: &str = "shardId-000000000000";
 
 fn open(directory: &Path, clock: &Arc<ManualClock>) -> Result<Emulator, Error> {
-    Emulator::builder().clock(Arc::<ManualClock>::clone(clock)).directory(directory).build()
+    Emulator::builder().clock(Arc::<ManualClock>::clone(clock)).limits(Limits::none()).directory(directory).build()
 }
 
 fn clock() -> Arc<ManualClock> {

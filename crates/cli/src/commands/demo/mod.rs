@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kinesink::aws::connect;
-use kinesink::local::{Local, LocalOptions};
+use kinesink::local::{Limits, Local, LocalOptions};
 use kinesink::{Connector, Metrics, Progress, Stop, connector_from, create_stream};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
@@ -38,8 +38,8 @@ pub(crate) async fn run(args: Demo) -> Result<Exit, Problem> {
 
 async fn demo(args: &Demo, stop: &Stop) -> Result<Exit, Problem> {
     let layout = if args.verify { Layout::existing(&args.dir)? } else { Layout::fresh(&args.dir)? };
-    let local =
-        Local::start(&LocalOptions { directory: Some(layout.local.clone()), ..LocalOptions::default() }).await?;
+    let directory = Some(layout.local.clone());
+    let local = Local::start(&LocalOptions { directory, limits: Limits::none(), ..LocalOptions::default() }).await?;
     let clients = connect(&local.aws_options()).await.map_err(|error| Problem::new(Exit::Start, error))?;
     if !args.verify {
         let records = flights()?;
