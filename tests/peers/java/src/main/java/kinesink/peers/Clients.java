@@ -41,9 +41,10 @@ final class Clients {
         return ClientOverrideConfiguration.builder().retryStrategy(retry -> retry.maxAttempts(1)).build();
     }
 
-    /** Trusts the certificate in {@code AWS_CA_BUNDLE} and no other; empty where that is not set. */
+    /** Trusts the certificate in {@code AWS_CA_BUNDLE} and no other; empty where the address is plain {@code http}. */
     static Optional<TrustManager[]> trusted() {
-        return Optional.ofNullable(System.getenv("AWS_CA_BUNDLE")).map(bundle -> {
+        boolean tls = System.getenv("AWS_ENDPOINT_URL_KINESIS").startsWith("https:");
+        return Optional.ofNullable(tls ? System.getenv("AWS_CA_BUNDLE") : null).map(bundle -> {
             try (InputStream file = Files.newInputStream(Path.of(bundle))) {
                 Certificate certificate = CertificateFactory.getInstance("X.509").generateCertificate(file);
                 KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());

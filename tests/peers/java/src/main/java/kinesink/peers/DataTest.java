@@ -3,7 +3,11 @@ package kinesink.peers;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -86,6 +90,21 @@ class DataTest {
         Duration age = Duration.between(summary.streamCreationTimestamp(), Instant.now()).abs();
         assertTrue(age.toMinutes() < 1, "created " + summary.streamCreationTimestamp());
         assertTrue(sync.listStreams().streamNames().contains("java-described"));
+    }
+
+    @Test
+    void theExampleRuns() {
+        // It builds its clients as anybody would, so it trusts no certificate of ours.
+        assumeTrue(Clients.trusted().isEmpty());
+        PrintStream console = System.out;
+        ByteArrayOutputStream printed = new ByteArrayOutputStream();
+        System.setOut(new PrintStream(printed, true, StandardCharsets.UTF_8));
+        try {
+            SdkExample.main(new String[0]);
+        } finally {
+            System.setOut(console);
+        }
+        assertEquals("k: hello\n", printed.toString(StandardCharsets.UTF_8));
     }
 
     @Test
