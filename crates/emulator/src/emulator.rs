@@ -47,8 +47,8 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) limits: Limits,
     pub(crate) region: String,
-    /// How long a stream is being created, updated or deleted.
-    transitions_ms: i64,
+    /// How long a stream or a consumer is being created, updated or deleted.
+    pub(crate) transitions_ms: i64,
     /// Calls of the account in the last second.
     pub(crate) calls: Mutex<Calls>,
     store: Mutex<Store>,
@@ -128,7 +128,7 @@ impl Builder {
         self
     }
 
-    /// How long a stream is `CREATING`, `UPDATING` or `DELETING`, by the clock. If not given, no time: a change is done
+    /// How long a stream or a consumer is `CREATING`, `UPDATING` or `DELETING`, by the clock. If not given, no time: a change is done
     /// before its request is answered.
     pub fn transitions(mut self, time: Duration) -> Self {
         self.transitions = time;

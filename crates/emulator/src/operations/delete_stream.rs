@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{ServiceError, target};
-use crate::emulator::Shared;
+use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::event::Event;
 use crate::wire::validation::Validation;
 
@@ -13,13 +13,19 @@ pub(super) struct Request {
     stream_name: Option<String>,
     #[serde(rename = "StreamARN")]
     stream_arn: Option<String>,
+    enforce_consumer_deletion: Option<bool>,
 }
 
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
     Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let mut store = shared.store();
-    target::stream(&store.streams, &stream)?;
-    store.commit(Event::DeleteStream { stream })?;
-    Ok(())
+    let consumers = target::stream(&store.streams, &stream)?.consumers.count(shared.now_ms());
+    if consumers > 0 && request.enforce_consumer_deletion != Some(true) {
+        let message = format!(
+            "Stream {stream} under account {ACCOUNT} has registered consumers and EnforceConsumerDeletion is not true."
+        );
+        return Err(ServiceError::resource_in_use(message));
+    }
+    store.commit(Event::DeleteStream { stream })
 }

@@ -28,7 +28,7 @@ struct Summary {
     #[serde(flatten)]
     common: Common,
     open_shard_count: usize,
-    consumer_count: u32,
+    consumer_count: usize,
 }
 
 /// What every description of a stream says.
@@ -81,7 +81,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let summary = Summary {
         common: Common::new(shared, &name, stream),
         open_shard_count: stream.open_shard_count(),
-        consumer_count: 0,
+        consumer_count: stream.consumers.count(shared.now_ms()),
     };
     Ok(Answer { stream_description_summary: summary })
 }

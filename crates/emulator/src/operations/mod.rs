@@ -1,20 +1,25 @@
 //! The operations, a file each. A file holds the request, the checks, and the reply; what changes is an
 //! [`Event`](crate::stream::event::Event) that it commits.
 
+mod consumer_target;
 mod create_stream;
 mod decrease_stream_retention_period;
 mod delete_stream;
+mod deregister_stream_consumer;
 mod describe_limits;
 mod describe_stream;
+mod describe_stream_consumer;
 mod describe_stream_summary;
 mod get_records;
 mod get_shard_iterator;
 mod increase_stream_retention_period;
 mod list_shards;
+mod list_stream_consumers;
 mod list_streams;
 mod merge_shards;
 mod put_record;
 mod put_records;
+mod register_stream_consumer;
 mod split_shard;
 mod target;
 
@@ -35,17 +40,21 @@ pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &
         "CreateStream" => create_stream::call(shared, request.parse()?).map(done),
         "DecreaseStreamRetentionPeriod" => decrease_stream_retention_period::call(shared, &request.parse()?).map(done),
         "DeleteStream" => delete_stream::call(shared, &request.parse()?).map(done),
+        "DeregisterStreamConsumer" => deregister_stream_consumer::call(shared, &request.parse()?).map(done),
         "DescribeLimits" => request.answer(&describe_limits::call(shared)),
         "DescribeStream" => request.answer(&describe_stream::call(shared, &request.parse()?)?),
+        "DescribeStreamConsumer" => request.answer(&describe_stream_consumer::call(shared, &request.parse()?)?),
         "DescribeStreamSummary" => request.answer(&describe_stream_summary::call(shared, &request.parse()?)?),
         "GetRecords" => get_records::call(shared, &request.parse()?)?.encode(encoding),
         "GetShardIterator" => request.answer(&get_shard_iterator::call(shared, &request.parse()?)?),
         "IncreaseStreamRetentionPeriod" => increase_stream_retention_period::call(shared, &request.parse()?).map(done),
         "ListShards" => request.answer(&list_shards::call(shared, &request.parse()?)?),
+        "ListStreamConsumers" => request.answer(&list_stream_consumers::call(shared, &request.parse()?)?),
         "ListStreams" => request.answer(&list_streams::call(shared, &request.parse()?)?),
         "MergeShards" => merge_shards::call(shared, &request.parse()?).map(done),
         "PutRecord" => request.answer(&put_record::call(shared, request.parse()?)?),
         "PutRecords" => request.answer(&put_records::call(shared, request.parse()?)?),
+        "RegisterStreamConsumer" => request.answer(&register_stream_consumer::call(shared, request.parse()?)?),
         "SplitShard" => split_shard::call(shared, &request.parse()?).map(done),
         other => {
             let name: String = other.chars().take(128).collect();

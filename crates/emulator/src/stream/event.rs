@@ -1,5 +1,7 @@
 //! What can happen to streams, as it is applied and as it is written to the log.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +64,20 @@ pub(crate) enum Event {
     SetMode {
         stream: String,
         mode: StreamMode,
+    },
+    /// A consumer exists, and can subscribe from the second time on.
+    RegisterConsumer {
+        stream: String,
+        consumer: String,
+        tags: BTreeMap<String, String>,
+        at_ms: i64,
+        active_at_ms: i64,
+    },
+    /// A consumer can no longer subscribe, and does not exist from that time on.
+    DeregisterConsumer {
+        stream: String,
+        consumer: String,
+        gone_at_ms: i64,
     },
 }
 

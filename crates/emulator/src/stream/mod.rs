@@ -3,6 +3,7 @@
 //! Every change is an [`Event`]. An operation checks its request, makes the event, and hands it to
 //! [`Streams::apply`]; a restart applies the same events again, so that what was and what is restored cannot differ.
 
+pub(crate) mod consumer;
 pub(crate) mod event;
 pub(crate) mod hash_key;
 pub(crate) mod sequence_number;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::consumer::Consumers;
 use self::event::{Event, PutRecord};
 use self::hash_key::HashKeyRange;
 use self::shard::{Record, Shard, seconds};
@@ -40,6 +42,7 @@ pub(crate) struct Stream {
     pub(crate) transition: Option<Transition>,
     /// Calls about this stream in the last second. Not part of what is stored.
     pub(crate) calls: Calls,
+    pub(crate) consumers: Consumers,
     /// Where a shard's number is its place.
     shards: Vec<Shard>,
     /// Open shards by the first hash key of their range. The ranges tile the whole space.
@@ -67,6 +70,7 @@ impl Stream {
             retention_hours: RETENTION_HOURS_DEFAULT,
             transition: None,
             calls: Calls::default(),
+            consumers: Consumers::default(),
             shards: Vec::new(),
             open: BTreeMap::new(),
         };
@@ -302,6 +306,14 @@ impl Streams {
             }
             Event::Activate { stream } => {
                 self.changed(&stream)?;
+            }
+            Event::RegisterConsumer { stream, consumer, tags, at_ms, active_at_ms } => {
+                self.existing(&stream)?.consumers.register(consumer, tags, at_ms, active_at_ms);
+            }
+            Event::DeregisterConsumer { stream, consumer, gone_at_ms } => {
+                if !self.existing(&stream)?.consumers.deregister(&consumer, gone_at_ms) {
+                    return Err(Inconsistent("a consumer that does not exist"));
+                }
             }
         }
         Ok(())

@@ -35,6 +35,15 @@ pub(crate) struct StreamsToken {
     pub(crate) after_stream: String,
 }
 
+/// A place in the list of a stream's consumers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ConsumersToken {
+    pub(crate) stream: String,
+    pub(crate) stream_created_ms: i64,
+    pub(crate) after_consumer: String,
+    pub(crate) issued_ms: i64,
+}
+
 /// The token as text.
 pub(crate) fn encode(token: &impl Serialize) -> String {
     // Tokens are plain structs, which always serialise.

@@ -68,6 +68,42 @@ impl Validation {
         self.length(member, value.chars().count(), 1..=128)
     }
 
+    /// The text, if it is there, is the ARN of a stream.
+    pub(crate) fn stream_arn(&mut self, member: &str, value: Option<&str>) -> &mut Self {
+        self.arn(member, value, |rest| rest.starts_with("stream/"), "arn:aws.*:kinesis:.*:\\d{12}:stream/\\S+")
+    }
+
+    /// The text, if it is there, is the ARN of a consumer.
+    pub(crate) fn consumer_arn(&mut self, member: &str, value: Option<&str>) -> &mut Self {
+        let is_consumer = |rest: &str| {
+            let number = rest.rsplit_once(':').map(|(_, number)| number).unwrap_or_default();
+            rest.starts_with("stream/") && rest.contains("/consumer/") && number.parse::<u64>().is_ok()
+        };
+        let pattern = "^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/[a-zA-Z0-9_.-]+:[0-9]+";
+        self.arn(member, value, is_consumer, pattern)
+    }
+
+    fn arn(&mut self, member: &str, value: Option<&str>, is_kind: impl Fn(&str) -> bool, pattern: &str) -> &mut Self {
+        let Some(value) = value else { return self };
+        let mut parts = value.splitn(6, ':');
+        let (arn, partition, service) = (parts.next(), parts.next(), parts.next());
+        let (_region, account, rest) = (parts.next(), parts.next(), parts.next());
+        let is_account = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_arn = arn == Some("arn")
+            && partition.is_some_and(|partition| partition.starts_with("aws"))
+            && service == Some("kinesis")
+            && account.is_some_and(is_account)
+            && rest.is_some_and(|rest| is_kind(rest) && !rest.contains(char::is_whitespace));
+        if !is_arn {
+            self.violation(
+                format_args!("'{value}'"),
+                member,
+                format_args!("satisfy regular expression pattern: {pattern}"),
+            );
+        }
+        self
+    }
+
     /// The text, if it is there, is one of the words.
     pub(crate) fn one_of(&mut self, member: &str, value: Option<&str>, words: &[&str]) -> &mut Self {
         if let Some(value) = value

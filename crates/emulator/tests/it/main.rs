@@ -5,6 +5,8 @@
 mod cbor;
 /// Starting an emulator and talking to it.
 mod client;
+/// Registered consumers.
+mod consumers;
 /// Faults, by value and over HTTP.
 mod faults;
 /// Split, merge, and what a reader sees of it.
