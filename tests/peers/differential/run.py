@@ -1,0 +1,175 @@
+"""Compares the local Kinesis with other implementations of Kinesis, call by call.
+
+    python run.py [--seeds 50] [--first 0] [--only SCRIPT ...] [--draft]
+
+Scripts of operations, by hand and from seeds, run against `kinesink local`, kinesis-local, moto and ferrokinesis.
+Answers are compared after what each makes up for itself has become a symbol: ids, times, sequence numbers, iterators.
+The texts of errors are not compared: AWS documents none.
+
+A difference passes if a line of crates/emulator/DIFFERENCES.md names it. Any other one fails, as does an operation
+that never succeeded, or never failed. `--draft` prints lines for what is new, to be completed by hand.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import sys
+import time
+import traceback
+
+import differences
+import scripts
+from generate import generated
+from session import Session
+from targets import OURS, PEERS, prepare, started
+
+FAST_MS, SLOW_MS = 10, 3000
+SHOWN_MAX = 200
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--draft", action="store_true")
+    parser.add_argument("--minutes", type=float, help="stop after the seed that is under way then")
+    arguments = parser.parse_args()
+    prepare()
+    began = time.monotonic()
+    fast = {name: script for name, script in scripts.FAST.items()}
+    fast |= {f"seed{seed}": generated(seed) for seed in range(arguments.first, arguments.first + arguments.seeds)}
+    report = Report(differences.read_lines())
+    names = [name for name in (*fast, *scripts.SLOW) if not arguments.only or name in arguments.only]
+    run_all(names, report)
+    complete = not arguments.only and arguments.seeds >= 50
+    report.print(complete, arguments.draft)
+    print(f"{len(fast) + len(scripts.SLOW)} scripts in {time.monotonic() - began:.0f} s")
+    failed = len(report.failures)
+    print(f"{report.compared} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+def find(name):
+    if name.startswith("seed"):
+        return generated(int(name.removeprefix("seed")))
+    return scripts.FAST.get(name) or scripts.SLOW[name]
+
+
+def run_all(names, report):
+    """Every script on every target, the targets side by side, then the comparison."""
+    quick = [name for name in names if name not in scripts.SLOW]
+    slow = [name for name in names if name in scripts.SLOW]
+    jobs = {}
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(2 * (1 + len(PEERS))))
+        for state_ms, chosen in ((FAST_MS, quick), (SLOW_MS, slow)):
+            for peer in (OURS, *PEERS) if chosen else ():
+                target = stack.enter_context(started(peer, state_ms))
+                # What waits most of its time waits at once.
+                jobs[peer, state_ms] = pool.submit(run_on, target, chosen, len(chosen) if state_ms == SLOW_MS else 1)
+        transcripts = {key: job.result() for key, job in jobs.items()}
+    for state_ms, chosen in ((FAST_MS, quick), (SLOW_MS, slow)):
+        for index, name in enumerate(chosen):
+            theirs = {peer: transcripts[peer, state_ms][index] for peer in PEERS}
+            report.add(name, transcripts[OURS, state_ms][index], theirs)
+
+
+def run_on(target, names, at_once):
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
+        transcripts = list(threads.map(lambda name: transcript(target, name), names))
+    print(f"{target.name}: {len(names)} scripts in {time.monotonic() - began:.1f} s", flush=True)
+    return transcripts
+
+
+def transcript(target, name):
+    """The calls of a script, and the error that ended it early."""
+    session = Session(target, name)
+    try:
+        find(name)(session)
+    except Exception:  # a peer may answer with anything; what it was is reported
+        return session.transcript, traceback.format_exc(limit=-3)
+    return session.transcript, None
+
+
+class Report:
+    def __init__(self, lines):
+        self.lines = lines
+        self.compared = 0
+        self.unreached = collections.Counter()
+        self.succeeded, self.failed = collections.Counter(), collections.Counter()
+        self.per_peer = collections.Counter()
+        self.failures = {}
+        self.new = {}
+
+    def add(self, script, ours, others):
+        calls, error = ours
+        if error:
+            self.failures[f"{script} on {OURS} ended early: {error}"] = script
+        for call in calls:
+            (self.failed if call.error else self.succeeded)[call.operation] += call.calls
+        for peer, (their_calls, their_error) in others.items():
+            self.compare(script, peer, calls, {call.place: call for call in their_calls}, their_error)
+
+    def compare(self, script, peer, calls, theirs, error):
+        diverged = set()
+        known = False
+        for call in calls:
+            their = theirs.get(call.place)
+            if call.stream in diverged or their is None or their.operation != call.operation:
+                self.unreached[peer] += 1
+                continue
+            self.compared += 1
+            self.per_peer[peer] += 1
+            found, parts = differences.between(peer, call, their)
+            if parts:
+                diverged.add(call.stream)
+            known |= bool(found)
+            for difference in found:
+                self.judge(difference, script)
+        if error and not known:
+            self.failures[f"{script} on {peer} ended early: {error}"] = script
+
+    def judge(self, difference, script):
+        for line in self.lines:
+            if line.covers(difference):
+                line.used += 1
+                return
+        self.new.setdefault(difference, script)
+        self.failures[f"## {difference.operation}\n{difference}"] = script
+
+    def print(self, complete, draft):
+        print("calls: operation, succeeded, failed (of kinesink)")
+        for operation in sorted(set(scripts.OPERATIONS) | self.succeeded.keys() | self.failed.keys()):
+            counts = self.succeeded[operation], self.failed[operation]
+            print(f"  {operation:40} {counts[0]:6} {counts[1]:6}")
+            emulated = operation not in scripts.NOT_EMULATED
+            if complete and (not counts[1] or (emulated and not counts[0])):
+                self.failures[f"{operation}: {counts[0]} succeeded, {counts[1]} failed; both have to happen"] = ""
+        share = self.failed.total() / max(1, self.succeeded.total() + self.failed.total())
+        print(f"  {share:.0%} of the calls failed")
+        for peer in PEERS:
+            print(f"  compared with {peer}: {self.per_peer[peer]}, out of step: {self.unreached[peer]}")
+        if complete:
+            for line in self.lines:
+                if not line.used:
+                    self.failures[f"DIFFERENCES.md:{line.number}: nothing differs like this any more"] = ""
+        if draft:
+            self.print_draft()
+        else:
+            for failure, script in list(self.failures.items())[:SHOWN_MAX]:
+                print(f"{script}: {failure}" if script else failure)
+
+    def print_draft(self):
+        rows = collections.defaultdict(lambda: collections.defaultdict(set))
+        for new in self.new:
+            rows[new.operation, new.case, new.member, new.ours][new.peer].add(new.theirs)
+        for (operation, *cells), peers in sorted(rows.items()):
+            theirs = "; ".join(f"{peer}: {' or '.join(sorted(answers))}" for peer, answers in sorted(peers.items()))
+            print(f"{operation} | {' | '.join(cells)} | {theirs} | |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
