@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reading::{self, ChildShard, Read, ReadLimit};
 use super::{Reply, ServiceError, target};
 use crate::emulator::Shared;
-use crate::stream::Stream;
-use crate::stream::hash_key::HashKeyRangeText;
-use crate::stream::shard::{Shard, shard_id};
+use crate::stream::shard::shard_id;
 use crate::wire::encoding::Encoding;
 use crate::wire::records::{self, SentRecord};
 use crate::wire::token::{self, LIFETIME_MS, ShardIterator};
@@ -39,14 +38,6 @@ struct Tail {
     millis_behind_latest: i64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     child_shards: Vec<ChildShard>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ChildShard {
-    shard_id: String,
-    parent_shards: Vec<String>,
-    hash_key_range: HashKeyRangeText,
 }
 
 impl Answer {
@@ -86,34 +77,11 @@ fn read(shared: &Shared, iterator: ShardIterator, limit: usize, now_ms: i64) -> 
     stream.trim_shards(&[iterator.shard], now_ms);
     let shard = target::shard(shared, stream, &name, &shard_id(iterator.shard))?;
 
-    let mut stored = shard.records_from(iterator.index).peekable();
-    let mut records = Vec::new();
-    let (mut bytes, mut next_index, mut last_arrival_ms) = (0, iterator.index, now_ms);
-    while let Some(record) = stored.peek() {
-        bytes += u64::from(record.size_bytes);
-        if records.len() == limit || (bytes > REPLY_BYTES_MAX && !records.is_empty()) {
-            break;
-        }
-        next_index = record.index + 1;
-        last_arrival_ms = record.arrival_ms;
-        records.push(SentRecord { arrival_ms: record.arrival_ms, json: record.json.clone() });
-        stored.next();
-    }
-    let more = stored.peek().is_some();
-    let millis_behind_latest = if more { (now_ms - last_arrival_ms).max(0) } else { 0 };
-    let ended = shard.closed.is_some() && !more;
-    let child_shards = if ended { child_shards(stream, shard) } else { Vec::new() };
+    let limit = ReadLimit { records: limit, bytes: REPLY_BYTES_MAX };
+    let Read { records, next_index, millis_behind_latest, is_end, .. } =
+        reading::read(shard, iterator.index, limit, now_ms);
+    let child_shards = if is_end { reading::child_shards(stream, shard) } else { Vec::new() };
     let next = ShardIterator { index: next_index, issued_ms: now_ms, ..iterator };
-    let next_shard_iterator = (!ended).then(|| token::encode(&next));
+    let next_shard_iterator = (!is_end).then(|| token::encode(&next));
     Ok(Answer { records, tail: Tail { next_shard_iterator, millis_behind_latest, child_shards } })
-}
-
-fn child_shards(stream: &Stream, shard: &Shard) -> Vec<ChildShard> {
-    let children = shard.closed.iter().flat_map(|closed| &closed.children);
-    let describe = |child: &Shard| ChildShard {
-        shard_id: child.id(),
-        parent_shards: child.parent.into_iter().chain(child.adjacent_parent).map(shard_id).collect(),
-        hash_key_range: child.range.text(),
-    };
-    children.filter_map(|number| stream.shard(*number)).map(describe).collect()
 }

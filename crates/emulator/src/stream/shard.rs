@@ -168,6 +168,13 @@ impl Shard {
         self.records.get(position).map_or(self.next_index, |record| record.index)
     }
 
+    /// The index of the first record whose number is not below this one.
+    pub(crate) fn index_at(&self, number: SequenceNumber) -> u64 {
+        let at_index = self.records_from(number.index).next().filter(|record| record.index == number.index);
+        let is_below = |record: &Record| self.sequence_number(record.index, record.arrival_ms) < number;
+        if at_index.is_some_and(is_below) { number.index.saturating_add(1) } else { number.index }
+    }
+
     /// Whether the shard gave this number out: to a record, trimmed or not, or as one of its ends.
     pub(crate) fn knows(&self, number: SequenceNumber) -> bool {
         number.shard == self.number && number.epoch_s == self.epoch_s && number.index < self.next_index
