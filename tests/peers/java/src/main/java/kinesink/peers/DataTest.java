@@ -53,7 +53,7 @@ class DataTest {
     void whatTheAsyncClientPutsIsRead() {
         String name = "java-async";
         async.createStream(stream -> stream.streamName(name).shardCount(1)).join();
-        async.waiter().waitUntilStreamExists(stream -> stream.streamName(name)).join();
+        async.waiter().waitUntilStreamExists(stream -> stream.streamName(name), TestStream::often).join();
         byte[] everyByte = new byte[256];
         for (int i = 0; i < everyByte.length; i++) {
             everyByte[i] = (byte) i;

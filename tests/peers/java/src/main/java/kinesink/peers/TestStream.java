@@ -2,9 +2,12 @@ package kinesink.peers;
 
 import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import software.amazon.awssdk.core.SdkBytes;
+import software.amazon.awssdk.core.waiters.WaiterOverrideConfiguration;
+import software.amazon.awssdk.retries.api.BackoffStrategy;
 import software.amazon.awssdk.services.kinesis.KinesisClient;
 import software.amazon.awssdk.services.kinesis.model.GetRecordsResponse;
 import software.amazon.awssdk.services.kinesis.model.PutRecordsRequestEntry;
@@ -27,7 +30,12 @@ record TestStream(KinesisClient client, String name) {
     }
 
     void awaitActive() {
-        client.waiter().waitUntilStreamExists(stream -> stream.streamName(name));
+        client.waiter().waitUntilStreamExists(stream -> stream.streamName(name), TestStream::often);
+    }
+
+    /** The SDK's waiters ask every 10 s by default. */
+    static void often(WaiterOverrideConfiguration.Builder waiter) {
+        waiter.backoffStrategyV2(BackoffStrategy.fixedDelay(Duration.ofMillis(200)));
     }
 
     List<Shard> shards() {
