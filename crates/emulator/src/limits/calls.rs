@@ -38,8 +38,9 @@ fn rate(operation: &str) -> Option<(&'static str, u32, Scope)> {
         ("TagResource", 5, Account),
         ("UntagResource", 5, Account),
         ("UpdateMaxRecordSize", 5, Account),
-        ("UpdateShardCount", 5, Account),
+        ("UpdateShardCount", 10, Account),
         ("UpdateStreamMode", 5, Account),
+        ("UpdateStreamRecordDistributionStrategy", 5, Account),
     ];
     rates.into_iter().find(|(name, ..)| *name == operation)
 }

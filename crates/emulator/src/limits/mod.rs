@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::bucket::Bucket;
-pub(crate) use self::calls::Calls;
+pub(crate) use self::calls::{Calls, Scope};
 pub(crate) use self::shard_rates::ShardRates;
 
 /// One limit of the service.

@@ -1,17 +1,20 @@
-//! CreateStream. The stream can be used at once.
+//! CreateStream.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::ServiceError;
+use super::update_max_record_size::RECORD_KIB;
+use super::{ServiceError, shard_count, tags};
 use crate::emulator::{ACCOUNT, Shared};
+use crate::limits::Limit;
 use crate::stream::StreamMode;
-use crate::stream::event::Event;
+use crate::stream::event::{Distribution, Event, Setting};
+use crate::stream::transition::Change;
 use crate::wire::validation::Validation;
 
-/// Open shards in all streams together: what keeps a mistaken request from filling the memory.
-pub(super) const SHARDS_MAX: usize = 100_000;
-/// Shards that one request can ask for.
-const SHARDS_PER_STREAM_MAX: i64 = 10_000;
+/// Streams in the state CREATING.
+const IN_CREATION_MAX: usize = 5;
 /// What the service gives an on-demand stream to begin with.
 const ON_DEMAND_SHARDS: u32 = 4;
 
@@ -21,43 +24,81 @@ pub(super) struct Request {
     stream_name: Option<String>,
     shard_count: Option<i64>,
     stream_mode_details: Option<StreamModeDetails>,
+    tags: Option<BTreeMap<String, String>>,
+    #[serde(rename = "MaxRecordSizeInKiB")]
+    max_record_size_in_kib: Option<i64>,
+    record_distribution_strategy: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct StreamModeDetails {
-    stream_mode: Option<String>,
+pub(super) struct StreamModeDetails {
+    pub(super) stream_mode: Option<String>,
 }
 
+/// The words for who decides where a record goes.
+pub(super) const STRATEGIES: [&str; 2] = ["AUTO", "USER_PARTITION_KEY"];
+/// The words for a stream's mode.
+pub(super) const MODES: [&str; 2] = ["PROVISIONED", "ON_DEMAND"];
+
 pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError> {
-    let given_mode = request.stream_mode_details.and_then(|details| details.stream_mode);
-    Validation::default()
+    let given_mode = request.stream_mode_details.as_ref().and_then(|details| details.stream_mode.as_deref());
+    let strategy = request.record_distribution_strategy.as_deref();
+    let mut validation = Validation::default();
+    validation
         .required("streamName", request.stream_name.as_ref())
         .name("streamName", request.stream_name.as_deref())
-        .number("shardCount", request.shard_count, 1..=SHARDS_PER_STREAM_MAX)
-        .one_of("streamModeDetails.streamMode", given_mode.as_deref(), &["PROVISIONED", "ON_DEMAND"])
-        .finish()?;
-    let stream = request.stream_name.unwrap_or_default();
-    let on_demand = given_mode.as_deref() == Some("ON_DEMAND");
-    let (mode, shard_count) = match (on_demand, request.shard_count) {
-        (false, Some(count)) => (StreamMode::Provisioned, u32::try_from(count).unwrap_or(1)),
-        (true, None) => (StreamMode::OnDemand, ON_DEMAND_SHARDS),
-        (false, None) => {
-            return Err(ServiceError::invalid_argument("ShardCount is required for a provisioned stream."));
-        }
-        (true, Some(_)) => {
-            return Err(ServiceError::invalid_argument("ShardCount cannot be given for an on-demand stream."));
-        }
+        .number("shardCount", request.shard_count, 1..=i64::from(shard_count::PER_STREAM_MAX))
+        .one_of("streamModeDetails.streamMode", given_mode, &MODES)
+        .number("maxRecordSizeInKiB", request.max_record_size_in_kib, RECORD_KIB)
+        .one_of("recordDistributionStrategy", strategy, &STRATEGIES);
+    tags::validate(request.tags.as_ref(), &mut validation);
+    validation.finish()?;
+    let (mode, shard_count) = mode_and_shards(given_mode == Some("ON_DEMAND"), request.shard_count)?;
+    let distribution = match (strategy, mode) {
+        (Some("AUTO"), StreamMode::OnDemand) => Some(Distribution::Auto),
+        (Some("AUTO"), StreamMode::Provisioned) => return Err(not_on_demand()),
+        _ => None,
     };
+    let stream = request.stream_name.unwrap_or_default();
     let mut store = shared.store();
     if store.streams.get(&stream).is_some() {
         let message = format!("Stream {stream} under account {ACCOUNT} already exists.");
         return Err(ServiceError::resource_in_use(message));
     }
-    if store.streams.open_shard_count().saturating_add(shard_count as usize) > SHARDS_MAX {
-        let message = format!("This request would exceed the limit of {SHARDS_MAX} open shards of kinesink local.");
+    shard_count::assert_room(shared, &store.streams, shard_count as usize)?;
+    if mode == StreamMode::OnDemand {
+        shard_count::assert_room_on_demand(shared, &store.streams)?;
+    }
+    if shared.limits.has(Limit::StreamsInCreation) && store.streams.creating_count() >= IN_CREATION_MAX {
+        let message = format!("At most {IN_CREATION_MAX} streams under account {ACCOUNT} can be in state CREATING.");
         return Err(ServiceError::limit_exceeded(message));
     }
-    store.commit(Event::CreateStream { stream, mode, shard_count, at_ms: shared.now_ms() })?;
-    Ok(())
+    store.commit(Event::CreateStream { stream: stream.clone(), mode, shard_count, at_ms: shared.now_ms() })?;
+    let kib = request.max_record_size_in_kib.and_then(|kib| u32::try_from(kib).ok());
+    let settings = [
+        kib.map(|kib| Setting::MaxRecordSize { kib }),
+        distribution.map(|strategy| Setting::Distribution { strategy }),
+    ];
+    for setting in settings.into_iter().flatten() {
+        store.commit(Event::Set { stream: stream.clone(), setting })?;
+    }
+    if let Some(tags) = request.tags {
+        store.commit(Event::Tag { stream: stream.clone(), consumer: None, tags, removed: Vec::new() })?;
+    }
+    shared.begin(&mut store, stream, Change::Create)
+}
+
+fn mode_and_shards(on_demand: bool, count: Option<i64>) -> Result<(StreamMode, u32), ServiceError> {
+    match (on_demand, count) {
+        (false, Some(count)) => Ok((StreamMode::Provisioned, u32::try_from(count).unwrap_or(1))),
+        (true, None) => Ok((StreamMode::OnDemand, ON_DEMAND_SHARDS)),
+        (false, None) => Err(ServiceError::invalid_argument("ShardCount is required for a provisioned stream.")),
+        (true, Some(_)) => Err(ServiceError::invalid_argument("ShardCount cannot be given for an on-demand stream.")),
+    }
+}
+
+/// What is said to who wants records distributed by a stream that cannot.
+pub(super) fn not_on_demand() -> ServiceError {
+    ServiceError::invalid_argument("RecordDistributionStrategy AUTO is only supported for on-demand streams.")
 }

@@ -1,10 +1,10 @@
-//! DeleteStream. The stream is gone at once.
+//! DeleteStream.
 
 use serde::Deserialize;
 
 use super::{ServiceError, target};
 use crate::emulator::{ACCOUNT, Shared};
-use crate::stream::event::Event;
+use crate::stream::transition::Change;
 use crate::wire::validation::Validation;
 
 #[derive(Debug, Deserialize)]
@@ -20,12 +20,12 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceErro
     Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let mut store = shared.store();
-    let consumers = target::stream(&store.streams, &stream)?.consumers.count(shared.now_ms());
+    let consumers = target::active(&store.streams, &stream)?.consumers.count(shared.now_ms());
     if consumers > 0 && request.enforce_consumer_deletion != Some(true) {
         let message = format!(
             "Stream {stream} under account {ACCOUNT} has registered consumers and EnforceConsumerDeletion is not true."
         );
         return Err(ServiceError::resource_in_use(message));
     }
-    store.commit(Event::DeleteStream { stream })
+    shared.begin(&mut store, stream, Change::Delete)
 }

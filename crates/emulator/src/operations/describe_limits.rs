@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::create_stream;
+use super::shard_count;
 use crate::emulator::Shared;
-use crate::stream::StreamMode;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -17,11 +16,10 @@ pub(super) struct Answer {
 
 pub(super) fn call(shared: &Shared) -> Answer {
     let store = shared.store();
-    let on_demand = store.streams.after(None).filter(|(_, stream)| stream.mode == StreamMode::OnDemand);
     Answer {
-        shard_limit: create_stream::SHARDS_MAX,
+        shard_limit: shard_count::quota(shared),
         open_shard_count: store.streams.open_shard_count(),
-        on_demand_stream_count: on_demand.count(),
-        on_demand_stream_count_limit: create_stream::SHARDS_MAX,
+        on_demand_stream_count: shard_count::on_demand_streams(&store.streams),
+        on_demand_stream_count_limit: shard_count::on_demand_quota(shared),
     }
 }

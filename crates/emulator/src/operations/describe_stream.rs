@@ -48,7 +48,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let stream = target::stream(&store.streams, &name)?;
     let after = after.and_then(shard_number);
     let limit = usize::try_from(request.limit.unwrap_or(SHARDS_DEFAULT)).unwrap_or(usize::MAX);
-    let mut shards = stream.live_shards(shared.now_ms()).filter(|shard| after.is_none_or(|after| shard.number > after));
+    let mut shards = stream.live_shards(after, shared.now_ms());
     let page = shards.by_ref().take(limit).map(Shard::text).collect();
     let has_more_shards = shards.next().is_some();
     let common = Common::new(shared, &name, stream);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ServiceError, target};
 use crate::emulator::Shared;
+use crate::stream::event::Distribution;
 use crate::stream::{Stream, StreamMode};
 use crate::wire::timestamp::Timestamp;
 use crate::wire::validation::Validation;
@@ -29,6 +30,11 @@ struct Summary {
     common: Common,
     open_shard_count: usize,
     consumer_count: usize,
+    #[serde(rename = "MaxRecordSizeInKiB")]
+    max_record_size_in_kib: u32,
+    /// Only a stream on demand has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_distribution_strategy: Option<Distribution>,
 }
 
 /// What every description of a stream says.
@@ -63,7 +69,7 @@ impl Common {
         Self {
             stream_name: name.to_owned(),
             stream_arn: target::stream_arn(shared, name),
-            stream_status: "ACTIVE",
+            stream_status: stream.status(),
             stream_mode_details: ModeDetails { stream_mode: stream.mode },
             retention_period_hours: stream.retention_hours,
             stream_creation_timestamp: Timestamp(stream.created_ms),
@@ -80,8 +86,10 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let stream = target::stream(&store.streams, &name)?;
     let summary = Summary {
         common: Common::new(shared, &name, stream),
-        open_shard_count: stream.open_shard_count(),
+        open_shard_count: if stream.is_creating() { 0 } else { stream.open_shard_count() },
         consumer_count: stream.consumers.count(shared.now_ms()),
+        max_record_size_in_kib: stream.record_kib_max,
+        record_distribution_strategy: (stream.mode == StreamMode::OnDemand).then_some(stream.distribution),
     };
     Ok(Answer { stream_description_summary: summary })
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::reading::{self, ChildShard, Read, ReadLimit};
-use super::{Reply, ServiceError, target};
+use super::{Reply, ServiceError, target, throttle};
 use crate::emulator::Shared;
 use crate::stream::shard::shard_id;
 use crate::wire::encoding::Encoding;
@@ -75,12 +75,18 @@ fn read(shared: &Shared, iterator: ShardIterator, limit: usize, now_ms: i64) -> 
     let stream = store.streams.get_mut(&name).filter(|stream| stream.created_ms == iterator.stream_created_ms);
     let stream = stream.ok_or_else(|| target::stream_not_found(&name))?;
     stream.trim_shards(&[iterator.shard], now_ms);
-    let shard = target::shard(shared, stream, &name, &shard_id(iterator.shard))?;
-
+    let id = shard_id(iterator.shard);
+    target::shard(shared, stream, &name, &id)?;
+    let shard = stream.shard_mut(iterator.shard).ok_or_else(|| target::shard_not_found(&name, &id))?;
+    if !shard.rates.try_read(shared.limits, now_ms) {
+        return Err(ServiceError::throughput_exceeded(throttle::shard_exceeded(&name, &id)));
+    }
     let limit = ReadLimit { records: limit, bytes: REPLY_BYTES_MAX };
-    let Read { records, next_index, millis_behind_latest, is_end, .. } =
+    let Read { records, bytes, is_full, next_index, millis_behind_latest, is_end, .. } =
         reading::read(shard, iterator.index, limit, now_ms);
-    let child_shards = if is_end { reading::child_shards(stream, shard) } else { Vec::new() };
+    shard.rates.was_read(bytes, is_full || bytes >= REPLY_BYTES_MAX, now_ms);
+    let ended = stream.shard(iterator.shard).filter(|_| is_end);
+    let child_shards = ended.map(|shard| reading::child_shards(stream, shard)).unwrap_or_default();
     let next = ShardIterator { index: next_index, issued_ms: now_ms, ..iterator };
     let next_shard_iterator = (!is_end).then(|| token::encode(&next));
     Ok(Answer { records, tail: Tail { next_shard_iterator, millis_behind_latest, child_shards } })

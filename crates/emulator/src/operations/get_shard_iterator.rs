@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::position::{self, Position};
-use super::{ServiceError, target};
+use super::{ServiceError, target, throttle};
 use crate::emulator::Shared;
 use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, ShardIterator};
@@ -38,10 +38,15 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         .finish()?;
     let (kind, shard_id) = (kind.unwrap_or_default(), request.shard_id.as_deref().unwrap_or_default());
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
-    let store = shared.store();
+    let mut store = shared.store();
     let now_ms = shared.now_ms();
-    let stream = target::stream(&store.streams, &name)?;
-    let shard = target::shard(shared, stream, &name, shard_id)?;
+    let stream = target::usable(&mut store.streams, &name)?;
+    let stream_created_ms = stream.created_ms;
+    let number = target::shard(shared, stream, &name, shard_id)?.number;
+    let shard = stream.shard_mut(number).ok_or_else(|| target::shard_not_found(&name, shard_id))?;
+    if !shard.rates.try_iterator(shared.limits, now_ms) {
+        return Err(ServiceError::throughput_exceeded(throttle::shard_exceeded(&name, shard_id)));
+    }
     let position = Position {
         kind,
         sequence_number: request.starting_sequence_number.as_deref(),
@@ -49,12 +54,6 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         operation: "GetShardIterator",
     };
     let index = position.index(shard, now_ms)?;
-    let iterator = ShardIterator {
-        stream: name,
-        stream_created_ms: stream.created_ms,
-        shard: shard.number,
-        index,
-        issued_ms: now_ms,
-    };
+    let iterator = ShardIterator { stream: name, stream_created_ms, shard: shard.number, index, issued_ms: now_ms };
     Ok(Answer { shard_iterator: token::encode(&iterator) })
 }

@@ -42,7 +42,7 @@ pub(super) fn set_retention(
     })?;
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let mut store = shared.store();
-    let now = target::stream(&store.streams, &stream)?.retention_hours;
+    let now = target::active(&store.streams, &stream)?.retention_hours;
     if !is_right_direction(now, hours) {
         return Err(ServiceError::invalid_argument(format!(
             "Requested retention period ({hours} hours) for stream {stream} can not be {wrong_direction} than existing \

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceError, target};
+use super::{ServiceError, target, throttle};
 use crate::emulator::Shared;
 use crate::stream::Stream;
 use crate::stream::shard::{Shard, ShardText, shard_number};
@@ -158,17 +158,19 @@ fn page(
     limit: usize,
 ) -> Result<Answer, ServiceError> {
     let now_ms = shared.now_ms();
-    let store = shared.store();
-    let stream = target::stream(&store.streams, name)?;
+    let mut store = shared.store();
+    let stream = store.streams.get_mut(name).ok_or_else(|| target::stream_not_found(name))?;
+    throttle::stream(shared, stream, name, "ListShards")?;
+    if stream.is_creating() {
+        return Err(target::not_active(stream, name));
+    }
+    let stream = &*stream;
     // A stream of that name from another time is another stream.
     if created_ms.is_some_and(|created_ms| created_ms != stream.created_ms) {
         return Err(target::stream_not_found(name));
     }
     let horizon_ms = stream.horizon_ms(now_ms);
-    let mut chosen = stream
-        .live_shards(now_ms)
-        .filter(|shard| after.is_none_or(|after| shard.number > after))
-        .filter(|shard| filter.keeps(stream, shard, horizon_ms));
+    let mut chosen = stream.live_shards(after, now_ms).filter(|shard| filter.keeps(stream, shard, horizon_ms));
     let shards: Vec<&Shard> = chosen.by_ref().take(limit).collect();
     let last = shards.last().filter(|_| chosen.next().is_some());
     let next_token = last.map(|last| {

@@ -59,7 +59,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let summaries = streams.by_ref().take(limit).map(|(name, stream)| StreamSummary {
         stream_name: name.clone(),
         stream_arn: target::stream_arn(shared, name),
-        stream_status: "ACTIVE",
+        stream_status: stream.status(),
         stream_mode_details: ModeDetails { stream_mode: stream.mode },
         stream_creation_timestamp: Timestamp(stream.created_ms),
     });

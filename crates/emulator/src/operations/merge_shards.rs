@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{ServiceError, target};
 use crate::emulator::{ACCOUNT, Shared};
-use crate::stream::event::Event;
+use crate::stream::transition::Change;
 use crate::wire::validation::Validation;
 
 #[derive(Debug, Deserialize)]
@@ -29,7 +29,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceErro
     let (id, adjacent_id) = (request.shard_to_merge.as_deref(), request.adjacent_shard_to_merge.as_deref());
     let (id, adjacent_id) = (id.unwrap_or_default(), adjacent_id.unwrap_or_default());
     let mut store = shared.store();
-    let stream = target::stream(&store.streams, &name)?;
+    let stream = target::active(&store.streams, &name)?;
     let shard = target::open_shard(shared, stream, &name, id)?;
     let adjacent = target::open_shard(shared, stream, &name, adjacent_id)?;
     let follows = |below: u128, above: u128| below.checked_add(1) == Some(above);
@@ -40,6 +40,6 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceErro
         )));
     }
     let (shard, adjacent) = (shard.number, adjacent.number);
-    store.commit(Event::MergeShards { stream: name, shard, adjacent, at_ms: shared.now_ms() })?;
+    shared.begin(&mut store, name, Change::MergeShards { shard, adjacent })?;
     Ok(())
 }

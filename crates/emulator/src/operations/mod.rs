@@ -22,8 +22,15 @@ mod put_record;
 mod put_records;
 pub(crate) mod reading;
 mod register_stream_consumer;
+mod shard_count;
 mod split_shard;
+mod tags;
 mod target;
+mod throttle;
+mod update_max_record_size;
+mod update_shard_count;
+mod update_stream_mode;
+mod update_stream_record_distribution_strategy;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +44,7 @@ type Reply = Result<Payload, ServiceError>;
 
 /// Calls the operation of that name with the request in that encoding, and answers in the same.
 pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &[u8]) -> Reply {
+    throttle::account(shared, operation)?;
     let request = Request { encoding, body };
     match operation {
         "CreateStream" => create_stream::call(shared, request.parse()?).map(done),
@@ -58,6 +66,18 @@ pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &
         "PutRecords" => request.answer(&put_records::call(shared, request.parse()?)?),
         "RegisterStreamConsumer" => request.answer(&register_stream_consumer::call(shared, request.parse()?)?),
         "SplitShard" => split_shard::call(shared, &request.parse()?).map(done),
+        "AddTagsToStream" => tags::add_to_stream(shared, request.parse()?).map(done),
+        "ListTagsForResource" => request.answer(&tags::list_for_resource(shared, &request.parse()?)?),
+        "ListTagsForStream" => request.answer(&tags::list_for_stream(shared, &request.parse()?)?),
+        "RemoveTagsFromStream" => tags::remove_from_stream(shared, request.parse()?).map(done),
+        "TagResource" => tags::tag_resource(shared, request.parse()?).map(done),
+        "UntagResource" => tags::untag_resource(shared, request.parse()?).map(done),
+        "UpdateMaxRecordSize" => update_max_record_size::call(shared, &request.parse()?).map(done),
+        "UpdateShardCount" => request.answer(&update_shard_count::call(shared, &request.parse()?)?),
+        "UpdateStreamMode" => update_stream_mode::call(shared, &request.parse()?).map(done),
+        "UpdateStreamRecordDistributionStrategy" => {
+            update_stream_record_distribution_strategy::call(shared, &request.parse()?).map(done)
+        }
         other => {
             let name: String = other.chars().take(128).collect();
             Err(ServiceError::unknown_operation(format!("kinesink local does not emulate {name}")))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::put_records::{Entry, Placed, put};
+use super::put_records::{Accepts, Entry, Placed, put};
 use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::sequence_number::SequenceNumber;
@@ -35,10 +35,15 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
         partition_key: request.partition_key,
         explicit_hash_key: request.explicit_hash_key,
     };
+    let accepts = Accepts::of(shared, request.stream_name.as_deref(), request.stream_arn.as_deref());
     let mut validation = Validation::default();
     validation.name("streamName", request.stream_name.as_deref());
-    entry.validate("", &mut validation);
+    entry.validate("", accepts, &mut validation);
     validation.finish()?;
+    if request.sequence_number_for_ordering.is_some() && !accepts.is_key_required {
+        let message = "SequenceNumberForOrdering cannot be provided to a stream that distributes records itself.";
+        return Err(ServiceError::invalid_argument(message));
+    }
     // Numbers always grow here, whatever number the caller wants to be behind: it only has to be one.
     if let Some(number) = &request.sequence_number_for_ordering
         && number.parse::<SequenceNumber>().is_err()
@@ -48,7 +53,11 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let placed = put(shared, &stream, &[entry])?.into_iter().next();
-    let Placed { shard_id, sequence_number } =
-        placed.ok_or_else(|| ServiceError::internal_failure("kinesink local stored no record"))?;
-    Ok(Answer { shard_id, sequence_number, encryption_type: "NONE" })
+    match placed {
+        Some(Placed::Stored { shard_id, sequence_number }) => {
+            Ok(Answer { shard_id, sequence_number, encryption_type: "NONE" })
+        }
+        Some(Placed::Refused { error_message, .. }) => Err(ServiceError::throughput_exceeded(error_message)),
+        None => Err(ServiceError::internal_failure("kinesink local stored no record")),
+    }
 }

@@ -6,18 +6,17 @@ use std::io::Write as _;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceError, target};
+use super::{ServiceError, target, throttle};
 use crate::emulator::Shared;
-use crate::stream::Stream;
-use crate::stream::event::{Event, PutRecord};
-use crate::stream::hash_key;
+use crate::limits::Limit;
+use crate::stream::event::{Distribution, Event, PutRecord};
+use crate::stream::shard::Shard;
+use crate::stream::{RECORD_KIB_DEFAULT, hash_key};
 use crate::wire::blob::Blob;
 use crate::wire::timestamp::Timestamp;
 use crate::wire::validation::Validation;
 
 const RECORDS_MAX: usize = 500;
-/// Of data and partition key together.
-const RECORD_BYTES_MAX: usize = 1024 * 1024;
 const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
 const PARTITION_KEY_CHARS_MAX: usize = 256;
 /// Room for the members of a record's JSON besides its data and key.
@@ -40,37 +39,63 @@ pub(super) struct Entry {
     pub(super) explicit_hash_key: Option<String>,
 }
 
-/// Where a record went.
+/// Where a record went, or why it went nowhere.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Placed {
-    pub(super) sequence_number: String,
-    pub(super) shard_id: String,
+#[serde(untagged, rename_all_fields = "PascalCase")]
+pub(super) enum Placed {
+    Stored { sequence_number: String, shard_id: String },
+    Refused { error_code: &'static str, error_message: String },
+}
+
+/// What a stream takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accepts {
+    /// Of data and partition key together.
+    record_bytes_max: usize,
+    request_bytes_max: usize,
+    pub(super) is_key_required: bool,
+}
+
+impl Accepts {
+    /// What the stream takes; what any does if there is no such stream, which is found out later.
+    pub(super) fn of(shared: &Shared, name: Option<&str>, arn: Option<&str>) -> Self {
+        let store = shared.store();
+        let name = target::stream_name(shared, name, arn).ok();
+        let stream = name.and_then(|name| store.streams.get(&name));
+        let record_kib_max = stream.map_or(RECORD_KIB_DEFAULT, |stream| stream.record_kib_max);
+        let is_limited = shared.limits.has(Limit::RequestSizes);
+        Self {
+            record_bytes_max: if is_limited { 1024 * record_kib_max as usize } else { usize::MAX },
+            request_bytes_max: if is_limited { REQUEST_BYTES_MAX } else { usize::MAX },
+            is_key_required: stream.is_none_or(|stream| stream.distribution == Distribution::UserPartitionKey),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Answer {
-    failed_record_count: u32,
+    failed_record_count: usize,
     records: Vec<Placed>,
     encryption_type: &'static str,
 }
 
 impl Entry {
     /// Checks the members, named with the prefix in messages.
-    pub(super) fn validate(&self, prefix: &str, validation: &mut Validation) {
+    pub(super) fn validate(&self, prefix: &str, accepts: Accepts, validation: &mut Validation) {
         let key_chars = self.partition_key.as_ref().map(|key| key.chars().count());
         // Formatting the names of 500 records' members would cost more than storing them.
-        let key_fits = key_chars.is_some_and(|chars| (1..=PARTITION_KEY_CHARS_MAX).contains(&chars));
-        if key_fits && self.data.is_some() && self.size_bytes() <= RECORD_BYTES_MAX {
+        let key_fits =
+            key_chars.map_or(!accepts.is_key_required, |chars| (1..=PARTITION_KEY_CHARS_MAX).contains(&chars));
+        if key_fits && self.data.is_some() && self.size_bytes() <= accepts.record_bytes_max {
             return;
         }
         let (data, key) = (format!("{prefix}data"), format!("{prefix}partitionKey"));
-        let room_for_data = RECORD_BYTES_MAX.saturating_sub(self.partition_key.as_ref().map_or(0, String::len));
+        let room_for_data = accepts.record_bytes_max.saturating_sub(self.partition_key.as_ref().map_or(0, String::len));
         validation
             .required(&data, self.data.as_ref())
             .length(&data, self.data.as_ref().map_or(0, Blob::len_bytes), 0..=room_for_data)
-            .required(&key, self.partition_key.as_ref())
+            .required(&key, self.partition_key.as_ref().or((!accepts.is_key_required).then_some(&String::new())))
             .length(&key, key_chars.unwrap_or(1), 1..=PARTITION_KEY_CHARS_MAX);
     }
 
@@ -94,6 +119,7 @@ impl Entry {
 }
 
 pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceError> {
+    let accepts = Accepts::of(shared, request.stream_name.as_deref(), request.stream_arn.as_deref());
     let mut validation = Validation::default();
     validation.name("streamName", request.stream_name.as_deref()).required("records", request.records.as_ref()).length(
         "records",
@@ -101,29 +127,43 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
         1..=RECORDS_MAX,
     );
     for (position, entry) in (1..).zip(request.records.iter().flatten()) {
-        entry.validate(&format!("records.{position}.member."), &mut validation);
+        entry.validate(&format!("records.{position}.member."), accepts, &mut validation);
     }
     validation.finish()?;
     let entries = request.records.unwrap_or_default();
-    if entries.iter().map(Entry::size_bytes).sum::<usize>() > REQUEST_BYTES_MAX {
+    if entries.iter().map(Entry::size_bytes).sum::<usize>() > accepts.request_bytes_max {
         return Err(ServiceError::invalid_argument("Records size exceeds 10 MB limit"));
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let records = put(shared, &stream, &entries)?;
-    Ok(Answer { failed_record_count: 0, records, encryption_type: "NONE" })
+    let refused = records.iter().filter(|placed| matches!(placed, Placed::Refused { .. }));
+    Ok(Answer { failed_record_count: refused.count(), records, encryption_type: "NONE" })
 }
 
-/// Stores the records, all or none, and says where.
+/// Stores the records that their shards have throughput for, all or none of these, and says where.
 pub(super) fn put(shared: &Shared, name: &str, entries: &[Entry]) -> Result<Vec<Placed>, ServiceError> {
     let hash_keys = entries.iter().map(Entry::hash_key).collect::<Result<Vec<_>, _>>()?;
     let mut store = shared.store();
     let now_ms = shared.now_ms();
-    let stream = target::stream(&store.streams, name)?;
+    let stream = target::usable(&mut store.streams, name)?;
     let mut batch = Batch::for_entries(entries);
     for (entry, hash_key) in entries.iter().zip(hash_keys) {
-        batch.push(stream, entry, hash_key, now_ms)?;
+        let hash_key = match stream.distribution {
+            Distribution::Auto => stream.any_hash_key(),
+            Distribution::UserPartitionKey => hash_key,
+        };
+        let shard = stream.shard_for_mut(hash_key);
+        let shard = shard.ok_or_else(|| ServiceError::internal_failure("no open shard owns the hash key"))?;
+        if shard.rates.try_write(entry.size_bytes() as u64, shared.limits, now_ms) {
+            batch.push(shard, entry, now_ms)?;
+        } else {
+            batch.refuse(throttle::shard_exceeded(name, &shard.id()));
+        }
     }
     let Batch { records, json, placed, next_index } = batch;
+    if records.is_empty() {
+        return Ok(placed);
+    }
     let touched: Vec<u32> = next_index.into_keys().collect();
     // What the last record needed less than the estimate is given back.
     let json = Bytes::from(json.into_boxed_slice());
@@ -155,9 +195,7 @@ impl Batch {
     }
 
     /// Gives the record its place, and its form for ever.
-    fn push(&mut self, stream: &Stream, entry: &Entry, hash_key: u128, now_ms: i64) -> Result<(), ServiceError> {
-        let shard = stream.shard_for(hash_key);
-        let shard = shard.ok_or_else(|| ServiceError::internal_failure("no open shard owns the hash key"))?;
+    fn push(&mut self, shard: &Shard, entry: &Entry, now_ms: i64) -> Result<(), ServiceError> {
         let (first_index, arrival_ms) = shard.next_position(now_ms);
         let next_index = self.next_index.entry(shard.number).or_insert(first_index);
         let index = *next_index;
@@ -173,8 +211,13 @@ impl Batch {
             size_bytes: u32::try_from(entry.size_bytes()).unwrap_or(u32::MAX),
             json_bytes: u32::try_from(self.json.len() - start).unwrap_or(u32::MAX),
         });
-        self.placed.push(Placed { sequence_number, shard_id: shard.id() });
+        self.placed.push(Placed::Stored { sequence_number, shard_id: shard.id() });
         Ok(())
+    }
+
+    fn refuse(&mut self, error_message: String) {
+        let error_code = "ProvisionedThroughputExceededException";
+        self.placed.push(Placed::Refused { error_code, error_message });
     }
 }
 

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use super::{ServiceError, create_stream, target};
+use super::{ServiceError, shard_count, target};
 use crate::emulator::{ACCOUNT, Shared};
-use crate::stream::event::Event;
 use crate::stream::hash_key;
+use crate::stream::transition::Change;
 use crate::wire::validation::Validation;
 
 #[derive(Debug, Deserialize)]
@@ -29,7 +29,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceErro
     let (id, new_start) = (request.shard_to_split.as_deref(), request.new_starting_hash_key.as_deref());
     let (id, new_start) = (id.unwrap_or_default(), new_start.unwrap_or_default());
     let mut store = shared.store();
-    let stream = target::stream(&store.streams, &name)?;
+    let stream = target::active(&store.streams, &name)?;
     let shard = target::open_shard(shared, stream, &name, id)?;
     let range = shard.range;
     let (above, below) = (range.start.saturating_add(1), range.end);
@@ -42,11 +42,8 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceErro
             range.start, range.end
         ))
     })?;
-    if store.streams.open_shard_count() >= create_stream::SHARDS_MAX {
-        let message = format!("kinesink local has at most {} open shards.", create_stream::SHARDS_MAX);
-        return Err(ServiceError::limit_exceeded(message));
-    }
     let shard = shard.number;
-    store.commit(Event::SplitShard { stream: name, shard, new_start, at_ms: shared.now_ms() })?;
+    shard_count::assert_room(shared, &store.streams, 1)?;
+    shared.begin(&mut store, name, Change::SplitShard { shard, new_start })?;
     Ok(())
 }

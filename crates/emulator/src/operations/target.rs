@@ -28,6 +28,24 @@ pub(super) fn stream<'a>(streams: &'a Streams, name: &str) -> Result<&'a Stream,
     streams.get(name).ok_or_else(|| stream_not_found(name))
 }
 
+/// The stream, if it has shards: while it is being created, nothing can be written or read.
+pub(super) fn usable<'a>(streams: &'a mut Streams, name: &str) -> Result<&'a mut Stream, ServiceError> {
+    streams.get_mut(name).filter(|stream| !stream.is_creating()).ok_or_else(|| stream_not_found(name))
+}
+
+/// The stream, if nothing is changing it.
+pub(super) fn active<'a>(streams: &'a Streams, name: &str) -> Result<&'a Stream, ServiceError> {
+    let stream = stream(streams, name)?;
+    if stream.transition.is_none() { Ok(stream) } else { Err(not_active(stream, name)) }
+}
+
+/// What the service says about a stream that is being changed.
+pub(super) fn not_active(stream: &Stream, name: &str) -> ServiceError {
+    let status = stream.status();
+    let message = format!("Stream {name} under account {ACCOUNT} not ACTIVE, instead in state {status}");
+    ServiceError::resource_in_use(message)
+}
+
 pub(super) fn stream_not_found(name: &str) -> ServiceError {
     ServiceError::resource_not_found(format!("Stream {name} under account {ACCOUNT} not found."))
 }
@@ -36,10 +54,12 @@ pub(super) fn stream_not_found(name: &str) -> ServiceError {
 pub(super) fn shard<'a>(shared: &Shared, stream: &'a Stream, name: &str, id: &str) -> Result<&'a Shard, ServiceError> {
     let shard = shard_number(id).and_then(|number| stream.shard(number));
     let horizon_ms = stream.horizon_ms(shared.now_ms());
-    shard.filter(|shard| !shard.is_expired(horizon_ms)).ok_or_else(|| {
-        let message = format!("Could not find shard {id} in stream {name} under account {ACCOUNT}.");
-        ServiceError::resource_not_found(message)
-    })
+    shard.filter(|shard| !shard.is_expired(horizon_ms)).ok_or_else(|| shard_not_found(name, id))
+}
+
+pub(super) fn shard_not_found(name: &str, id: &str) -> ServiceError {
+    let message = format!("Could not find shard {id} in stream {name} under account {ACCOUNT}.");
+    ServiceError::resource_not_found(message)
 }
 
 /// The shard of that id, if it can still be split or merged.

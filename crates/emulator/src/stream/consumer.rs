@@ -75,6 +75,10 @@ impl Consumers {
         self.0.insert(name, Consumer { created_ms: at_ms, active_at_ms, gone_at_ms: None, tags });
     }
 
+    pub(super) fn tags_mut(&mut self, name: &str) -> Option<&mut BTreeMap<String, String>> {
+        self.0.get_mut(name).map(|consumer| &mut consumer.tags)
+    }
+
     /// Whether there was one to deregister.
     pub(super) fn deregister(&mut self, name: &str, gone_at_ms: i64) -> bool {
         let consumer = self.0.get_mut(name);

@@ -65,6 +65,17 @@ pub(crate) enum Event {
         stream: String,
         mode: StreamMode,
     },
+    Set {
+        stream: String,
+        setting: Setting,
+    },
+    /// Adds and changes tags of the stream, or of one of its consumers, then removes some.
+    Tag {
+        stream: String,
+        consumer: Option<String>,
+        tags: BTreeMap<String, String>,
+        removed: Vec<String>,
+    },
     /// A consumer exists, and can subscribe from the second time on.
     RegisterConsumer {
         stream: String,
@@ -79,6 +90,22 @@ pub(crate) enum Event {
         consumer: String,
         gone_at_ms: i64,
     },
+}
+
+/// What can be set without a transition, besides the retention.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Setting {
+    MaxRecordSize { kib: u32 },
+    Distribution { strategy: Distribution },
+}
+
+/// What decides which shard a record goes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum Distribution {
+    Auto,
+    #[default]
+    UserPartitionKey,
 }
 
 /// Where a record goes, and how much of the event's JSON it is.

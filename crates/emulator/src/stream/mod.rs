@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use self::consumer::Consumers;
-use self::event::{Event, PutRecord};
+use self::event::{Distribution, Event, PutRecord, Setting};
 use self::hash_key::HashKeyRange;
 use self::shard::{Record, Shard, seconds};
 use self::transition::{Change, Deadline, Transition};
@@ -23,6 +23,10 @@ use crate::limits::Calls;
 
 /// The service's default retention.
 pub(crate) const RETENTION_HOURS_DEFAULT: u32 = 24;
+/// The service's default for the largest record, which is also the least that can be set.
+pub(crate) const RECORD_KIB_DEFAULT: u32 = 1024;
+/// 2^128 divided by the golden ratio, made odd: its multiples are spread evenly, however many of them there are.
+const HASH_KEY_STEP: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
 /// How a stream's capacity is billed. Nothing here depends on it, but clients ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,11 @@ pub(crate) struct Stream {
     pub(crate) mode: StreamMode,
     pub(crate) created_ms: i64,
     pub(crate) retention_hours: u32,
+    pub(crate) record_kib_max: u32,
+    pub(crate) distribution: Distribution,
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Where the last record without a key of its own went.
+    last_hash_key: u128,
     /// What the stream is in the middle of, unless it is `ACTIVE`.
     pub(crate) transition: Option<Transition>,
     /// Calls about this stream in the last second. Not part of what is stored.
@@ -68,6 +77,10 @@ impl Stream {
             mode,
             created_ms,
             retention_hours: RETENTION_HOURS_DEFAULT,
+            record_kib_max: RECORD_KIB_DEFAULT,
+            distribution: Distribution::default(),
+            tags: BTreeMap::new(),
+            last_hash_key: 0,
             transition: None,
             calls: Calls::default(),
             consumers: Consumers::default(),
@@ -108,6 +121,24 @@ impl Stream {
         self.shard(*number)
     }
 
+    /// A hash key for a record that goes wherever the stream wants.
+    pub(crate) fn any_hash_key(&mut self) -> u128 {
+        self.last_hash_key = self.last_hash_key.wrapping_add(HASH_KEY_STEP);
+        self.last_hash_key
+    }
+
+    fn set(&mut self, setting: &Setting) {
+        match *setting {
+            Setting::MaxRecordSize { kib } => self.record_kib_max = kib,
+            Setting::Distribution { strategy } => self.distribution = strategy,
+        }
+    }
+
+    pub(crate) fn shard_for_mut(&mut self, hash_key: u128) -> Option<&mut Shard> {
+        let number = self.shard_for(hash_key)?.number;
+        self.shard_mut(number)
+    }
+
     pub(crate) fn open_shard_count(&self) -> usize {
         self.open.len()
     }
@@ -117,10 +148,11 @@ impl Stream {
         now_ms.saturating_sub(i64::from(self.retention_hours) * 3_600_000)
     }
 
-    /// Shards with something inside the retention, in the order of their ids.
-    pub(crate) fn live_shards(&self, now_ms: i64) -> impl Iterator<Item = &Shard> {
+    /// Shards with something inside the retention, in the order of their ids, behind one of them if given.
+    pub(crate) fn live_shards(&self, after: Option<u32>, now_ms: i64) -> impl Iterator<Item = &Shard> {
         let horizon_ms = self.horizon_ms(now_ms);
-        let shards = if self.is_creating() { &[][..] } else { &self.shards };
+        let skipped = after.map_or(0, |after| (after as usize).saturating_add(1));
+        let shards = if self.is_creating() { &[] } else { self.shards.get(skipped..).unwrap_or_default() };
         shards.iter().filter(move |shard| !shard.is_expired(horizon_ms))
     }
 
@@ -298,6 +330,18 @@ impl Streams {
                 self.changed(&stream)?.update_shard_count(&splits, &merges, at_ms)?;
             }
             Event::SetRetention { stream, hours } => self.existing(&stream)?.retention_hours = hours,
+            Event::Set { stream, setting } => self.existing(&stream)?.set(&setting),
+            Event::Tag { stream, consumer, tags, removed } => {
+                let stream = self.existing(&stream)?;
+                let tagged = match &consumer {
+                    Some(name) => {
+                        stream.consumers.tags_mut(name).ok_or(Inconsistent("a consumer that does not exist"))?
+                    }
+                    None => &mut stream.tags,
+                };
+                tagged.extend(tags);
+                tagged.retain(|key, _| !removed.contains(key));
+            }
             Event::SetMode { stream, mode } => self.changed(&stream)?.mode = mode,
             Event::Begin { stream, change, done_at_ms } => {
                 // A deletion may begin while something else goes on, which is then never done.

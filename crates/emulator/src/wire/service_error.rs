@@ -56,6 +56,10 @@ impl ServiceError {
         Self::client("LimitExceededException", message)
     }
 
+    pub(crate) fn throughput_exceeded(message: impl Into<String>) -> Self {
+        Self::client("ProvisionedThroughputExceededException", message)
+    }
+
     pub(crate) fn expired_iterator(message: impl Into<String>) -> Self {
         Self::client("ExpiredIteratorException", message)
     }

@@ -8,8 +8,11 @@ use aws_sdk_kinesis::types::ShardIteratorType;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use kinesink_emulator::{Limit, Limits};
+
 use crate::client::{
-    STREAM, code, create, emulator, entry, get, in_process, over_socket, put_one, start, texts, trim_horizon,
+    STREAM, code, create, emulator, emulator_with, entry, get, in_process, over_socket, put_one, start, texts,
+    trim_horizon,
 };
 
 async fn put_and_read(client: &Client) {
@@ -99,7 +102,8 @@ async fn a_reply_ends_before_10_mib_and_at_10_000_records() {
 
 #[tokio::test]
 async fn what_is_too_large_is_refused_and_what_just_fits_is_taken() {
-    let (emulator, _) = emulator();
+    let sizes = Limits::none().with(Limit::RequestSizes);
+    let (emulator, _) = emulator_with(|builder| builder.limits(sizes));
     let client = in_process(&emulator);
     create(&client, 1).await;
     let put = |key: String, bytes: usize| {
