@@ -1,5 +1,9 @@
 //! An HTTP client for the AWS SDK that hands each request to the emulator's router: the real client, no socket.
 
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
@@ -7,9 +11,14 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
+
+use crate::wire::event_stream;
 
 #[derive(Debug, Clone)]
 struct RouterConnector(Router);
@@ -33,8 +42,30 @@ async fn exchange(router: Router, request: HttpRequest) -> Result<HttpResponse, 
         Err(never) => match never {},
     };
     let (parts, body) = response.into_parts();
-    // A reply that breaks off is what a broken connection looks like to a client.
-    let body = body.collect().await.map_err(|error| ConnectorError::io(error.into()))?.to_bytes();
-    HttpResponse::try_from(http::Response::from_parts(parts, SdkBody::from(body)))
+    let is_event_stream = parts.headers.get(CONTENT_TYPE).is_some_and(|value| value == event_stream::CONTENT_TYPE);
+    let body = if is_event_stream {
+        SdkBody::from_body_1_x(SharedBody(Mutex::new(body)))
+    } else {
+        // A reply that breaks off is what a broken connection looks like to a client.
+        SdkBody::from(body.collect().await.map_err(|error| ConnectorError::io(error.into()))?.to_bytes())
+    };
+    HttpResponse::try_from(http::Response::from_parts(parts, body))
         .map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+/// A body that can be shared between threads, as the SDK wants it. It is only ever used through a unique reference, so
+/// that nothing is locked.
+struct SharedBody(Mutex<Body>);
+
+impl HttpBody for SharedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let body = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(body).poll_frame(context)
+    }
 }

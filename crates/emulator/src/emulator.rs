@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::ListenerExt as _;
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, JumpingClock, SystemClock};
 use crate::error::Error;
@@ -18,6 +19,7 @@ use crate::stream::Streams;
 use crate::stream::event::Event;
 use crate::stream::transition::Change;
 use crate::wire;
+use crate::wire::http::Stopping;
 use crate::wire::service_error::ServiceError;
 
 const LOG_FILE: &str = "kinesis.log";
@@ -200,7 +202,8 @@ impl Emulator {
         crate::connector::http_client(self.router())
     }
 
-    /// Serves on the listener until `shutdown` is ready, then finishes the requests that have begun.
+    /// Serves on the listener until `shutdown` is ready, then ends the subscriptions and finishes the requests that have
+    /// begun.
     ///
     /// # Errors
     /// The listener is not on loopback, or fails.
@@ -221,6 +224,12 @@ impl Emulator {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
         });
-        axum::serve(listener, self.router()).with_graceful_shutdown(shutdown).await.map_err(Error::Serve)
+        let stopping = CancellationToken::new();
+        let router = self.router().layer(Extension(Stopping(stopping.clone())));
+        let shutdown = async move {
+            shutdown.await;
+            stopping.cancel();
+        };
+        axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(Error::Serve)
     }
 }

@@ -10,9 +10,10 @@
 //! on a request:                                     (wire)
 //!     name = the operation in X-Amz-Target
 //!     a fault waiting for name?  answer with the fault
-//!     request = parse and validate the JSON         (operations/NAME)
+//!     request = parse and validate the body         (operations/NAME)
 //!     lock the streams
 //!     reading:   collect the stored records, unlock, join their bytes
+//!     subscribing:  push records as they come       (subscription)
 //!     changing:  event = what will be true          (stream::event)
 //!                append the event to the log        (log, only with a directory)
 //!                apply the event to the streams     (stream)
@@ -72,9 +73,11 @@
 //!
 //! # Limits
 //!
-//! - AWS JSON 1.1 over HTTP/1.1. Signatures are not checked, so it serves on loopback only.
+//! - AWS JSON 1.1 and AWS CBOR 1.1, event streams in both, over HTTP/1.1 and HTTP/2 with prior knowledge. Signatures
+//!   are not checked, so it serves on loopback only.
 //! - Operations: CreateStream, DeleteStream, DescribeLimits, DescribeStream, DescribeStreamSummary, ListStreams,
 //!   ListShards, PutRecord, PutRecords, GetShardIterator, GetRecords, SplitShard, MergeShards,
+//!   RegisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers, DeregisterStreamConsumer, SubscribeToShard,
 //!   IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod. Any other answers that kinesink local does not
 //!   emulate it.
 //! - Streams are `ACTIVE` at once, and resharding takes no time. There are no rate limits; sizes and counts are limited
@@ -94,6 +97,7 @@ mod limits;
 mod log;
 mod operations;
 mod stream;
+mod subscription;
 mod wire;
 
 pub use clock::{Clock, ManualClock, SystemClock, Wait};

@@ -17,6 +17,14 @@ impl Bucket {
         self.missing_at(rate_per_s, now_ms) <= full_milli - asked_milli
     }
 
+    /// When so many tokens will be there, if none are taken before.
+    pub(crate) fn ready_at_ms(&self, tokens: u64, rate_per_s: u32, now_ms: i64) -> i64 {
+        let rate = i64::from(rate_per_s);
+        let asked_milli = i64::try_from(tokens).unwrap_or(i64::MAX).saturating_mul(1000).min(rate * 1000);
+        let missing_milli = self.missing_at(rate_per_s, now_ms).saturating_add(asked_milli) - rate * 1000;
+        now_ms.saturating_add((missing_milli.max(0) + rate - 1) / rate.max(1))
+    }
+
     /// Takes so many tokens, whether they are there or not.
     pub(crate) fn take(&mut self, tokens: u64, rate_per_s: u32, now_ms: i64) {
         let taken_milli = i64::try_from(tokens).unwrap_or(i64::MAX).saturating_mul(1000);
@@ -58,6 +66,8 @@ mod tests {
         let mut bucket = Bucket::default();
         assert!(bucket.try_take(30, 10, 0));
         assert!(!bucket.has(1, 10, 2099));
+        assert_eq!((bucket.ready_at_ms(1, 10, 0), bucket.ready_at_ms(1, 10, 2099)), (2100, 2100));
+        assert_eq!(bucket.ready_at_ms(1, 10, 5000), 5000);
         assert!(bucket.has(1, 10, 2100));
     }
 

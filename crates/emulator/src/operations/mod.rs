@@ -24,6 +24,7 @@ pub(crate) mod reading;
 mod register_stream_consumer;
 mod shard_count;
 mod split_shard;
+mod subscribe_to_shard;
 mod tags;
 mod target;
 mod throttle;
@@ -32,10 +33,13 @@ mod update_shard_count;
 mod update_stream_mode;
 mod update_stream_record_distribution_strategy;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::emulator::Shared;
+use crate::subscription::Subscription;
 use crate::wire::encoding::Encoding;
 use crate::wire::payload::Payload;
 use crate::wire::service_error::ServiceError;
@@ -83,6 +87,11 @@ pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &
             Err(ServiceError::unknown_operation(format!("kinesink local does not emulate {name}")))
         }
     }
+}
+
+/// Opens a subscription, the one reply that goes on.
+pub(crate) fn subscribe(shared: &Arc<Shared>, encoding: Encoding, body: &[u8]) -> Result<Subscription, ServiceError> {
+    subscribe_to_shard::call(shared, encoding, &encoding.decode(body)?)
 }
 
 /// A request, not yet read. It knows how its reply is to be written.

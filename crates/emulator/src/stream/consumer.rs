@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::subscription::Claims;
+
 /// A registered consumer.
 #[derive(Debug)]
 pub(crate) struct Consumer {
@@ -11,6 +13,7 @@ pub(crate) struct Consumer {
     /// From when on it does not exist, once that is decided.
     gone_at_ms: Option<i64>,
     pub(crate) tags: BTreeMap<String, String>,
+    claims: Claims,
 }
 
 /// Where a consumer is in its life.
@@ -72,16 +75,26 @@ impl Consumers {
     /// Takes the place of one of that name that is gone, and forgets all that are.
     pub(super) fn register(&mut self, name: String, tags: BTreeMap<String, String>, at_ms: i64, active_at_ms: i64) {
         self.0.retain(|_, consumer| consumer.exists(at_ms));
-        self.0.insert(name, Consumer { created_ms: at_ms, active_at_ms, gone_at_ms: None, tags });
+        self.0.insert(
+            name,
+            Consumer { created_ms: at_ms, active_at_ms, gone_at_ms: None, tags, claims: Claims::default() },
+        );
     }
 
     pub(super) fn tags_mut(&mut self, name: &str) -> Option<&mut BTreeMap<String, String>> {
         self.0.get_mut(name).map(|consumer| &mut consumer.tags)
     }
 
-    /// Whether there was one to deregister.
+    /// Ends the consumer's subscriptions. Whether there was one to deregister.
     pub(super) fn deregister(&mut self, name: &str, gone_at_ms: i64) -> bool {
-        let consumer = self.0.get_mut(name);
-        consumer.map(|consumer| consumer.gone_at_ms = Some(gone_at_ms)).is_some()
+        let Some(consumer) = self.0.get_mut(name) else { return false };
+        consumer.gone_at_ms = Some(gone_at_ms);
+        consumer.claims.end_all();
+        true
+    }
+
+    /// The consumer's subscriptions.
+    pub(crate) fn claims(&mut self, name: &str) -> Option<&mut Claims> {
+        self.0.get_mut(name).map(|consumer| &mut consumer.claims)
     }
 }

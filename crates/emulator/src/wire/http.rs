@@ -6,15 +6,19 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
-use futures::stream;
+use bytes::Bytes;
+use futures::{StreamExt as _, future, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tokio_util::sync::CancellationToken;
 
 use super::encoding::Encoding;
+use super::event_stream;
 use super::payload::Payload;
 use super::service_error::ServiceError;
 use crate::emulator::Shared;
 use crate::faults::{self, FaultKind};
 use crate::operations;
+use crate::subscription::Subscription;
 
 /// A request of 10 MiB of records is less than 14 MiB of base64, and its keys and names fit in the rest.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -24,26 +28,55 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new().merge(faults::admin::router(shared.faults.clone())).fallback(serve).with_state(shared)
 }
 
+/// Ends the subscriptions of a server that stops; a request has it among its extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopping(pub(crate) CancellationToken);
+
+enum Reply {
+    Whole(Payload),
+    Events(Box<Subscription>),
+}
+
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (operation, encoding) = match addressed(&parts.method, &parts.headers) {
         Ok((operation, encoding)) => (operation.to_owned(), encoding),
-        Err(error) => return respond(Encoding::Json, Err(error)),
+        Err(error) => return failed(Encoding::Json, &error),
     };
     let Ok(body) = to_bytes(body, REQUEST_BYTES_MAX).await else {
         let message = format!("the request is not complete, or longer than {REQUEST_BYTES_MAX} bytes");
-        return respond(encoding, Err(ServiceError::serialization(message)));
+        return failed(encoding, &ServiceError::serialization(message));
     };
-    let call = || operations::call(&shared, &operation, encoding, &body);
-    match shared.faults.take(&operation) {
-        None => respond(encoding, call()),
-        Some(FaultKind::Error { code, message }) => respond(encoding, Err(ServiceError::of_type(&code, message))),
-        Some(FaultKind::DelayMs(ms)) => {
-            tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
-            respond(encoding, call())
+    let call = || match operation.as_str() {
+        "SubscribeToShard" => {
+            operations::subscribe(&shared, encoding, &body).map(|subscription| Reply::Events(Box::new(subscription)))
         }
-        Some(FaultKind::Cut) => cut(encoding, call(), CutAfter::Headers),
-        Some(FaultKind::Truncate) => cut(encoding, call(), CutAfter::HalfOfTheBody),
+        operation => operations::call(&shared, operation, encoding, &body).map(Reply::Whole),
+    };
+    let fault = shared.faults.take(&operation);
+    if let Some(FaultKind::DelayMs(ms)) = fault {
+        tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+    }
+    let reply = match &fault {
+        Some(FaultKind::Error { code, message }) => Err(ServiceError::of_type(code, message)),
+        _ => call(),
+    };
+    match (reply, fault) {
+        (Err(error), _) => failed(encoding, &error),
+        (Ok(reply), Some(FaultKind::Cut)) => cut(encoding, reply, CutAfter::Headers),
+        (Ok(reply), Some(FaultKind::Truncate)) => cut(encoding, reply, CutAfter::HalfOfTheBody),
+        (Ok(Reply::Whole(body)), _) => whole(head(encoding.content_type()), body),
+        (Ok(Reply::Events(subscription)), _) => {
+            let stopping = parts.extensions.get::<Stopping>().cloned();
+            let stopped = async move {
+                match stopping {
+                    Some(Stopping(token)) => token.cancelled_owned().await,
+                    None => future::pending().await,
+                }
+            };
+            let events = subscription.into_stream().take_until(Box::pin(stopped));
+            head(event_stream::CONTENT_TYPE).map(|()| Body::from_stream(events))
+        }
     }
 }
 
@@ -62,41 +95,53 @@ fn addressed<'a>(method: &Method, headers: &'a HeaderMap) -> Result<(&'a str, En
     Ok((operation, encoding))
 }
 
-/// A reply's status, headers and body.
-fn parts(encoding: Encoding, reply: Result<Payload, ServiceError>) -> (Response<()>, Payload) {
+/// A reply without its body.
+fn head(content_type: &'static str) -> Response<()> {
     let mut head = Response::new(());
     let headers = head.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(encoding.content_type()));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Ok(id) = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()) {
         headers.insert("x-amzn-requestid", id);
     }
-    let error = match reply {
-        Ok(body) => return (head, body),
-        Err(error) => error,
-    };
-    if let Ok(code) = HeaderValue::try_from(&*error.code) {
-        headers.insert("x-amzn-errortype", code);
-    }
-    *head.status_mut() = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (head, error.encode(encoding).into())
+    head
 }
 
-fn respond(encoding: Encoding, reply: Result<Payload, ServiceError>) -> Response {
-    let (mut head, body) = parts(encoding, reply);
+fn whole(mut head: Response<()>, body: Payload) -> Response {
     head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len_bytes()));
     head.map(|()| body.into_body())
 }
 
-/// A reply that ends too early: after none of its body, or after half of it, the connection breaks.
-fn cut(encoding: Encoding, reply: Result<Payload, ServiceError>, after: CutAfter) -> Response {
-    let (head, mut body) = parts(encoding, reply);
-    match after {
-        CutAfter::Headers => body.truncate(0),
-        CutAfter::HalfOfTheBody => body.truncate(body.len_bytes() / 2),
+fn failed(encoding: Encoding, error: &ServiceError) -> Response {
+    let mut head = head(encoding.content_type());
+    *head.status_mut() = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(code) = HeaderValue::try_from(&*error.code) {
+        head.headers_mut().insert("x-amzn-errortype", code);
     }
-    let broken = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "cut by an injected fault");
-    let chunks = body.into_chunks().map(Ok).chain([Err(broken)]);
-    head.map(|()| Body::from_stream(stream::iter(chunks)))
+    whole(head, error.encode(encoding).into())
+}
+
+/// A reply that ends too early: after none of its body, or after half of it, the connection breaks. Of a subscription,
+/// the half is what comes before the first event.
+fn cut(encoding: Encoding, reply: Reply, after: CutAfter) -> Response {
+    let broken = || Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, "cut by an injected fault"));
+    match (reply, after) {
+        (Reply::Whole(mut body), after) => {
+            match after {
+                CutAfter::Headers => body.truncate(0),
+                CutAfter::HalfOfTheBody => body.truncate(body.len_bytes() / 2),
+            }
+            let chunks = body.into_chunks().map(Ok).chain([broken()]);
+            head(encoding.content_type()).map(|()| Body::from_stream(stream::iter(chunks)))
+        }
+        (Reply::Events(_), CutAfter::Headers) => {
+            let nothing: [std::io::Result<Bytes>; 1] = [broken()];
+            head(event_stream::CONTENT_TYPE).map(|()| Body::from_stream(stream::iter(nothing)))
+        }
+        (Reply::Events(subscription), CutAfter::HalfOfTheBody) => {
+            let events = subscription.into_stream().take(1).chain(stream::iter([broken()]));
+            head(event_stream::CONTENT_TYPE).map(|()| Body::from_stream(events))
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

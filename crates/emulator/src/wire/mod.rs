@@ -3,6 +3,7 @@
 
 pub(crate) mod blob;
 pub(crate) mod encoding;
+pub(crate) mod event_stream;
 pub(crate) mod http;
 pub(crate) mod payload;
 pub(crate) mod records;

@@ -215,3 +215,67 @@ proptest! {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(round_trip(&records, put_in_cbor));
     }
 }
+
+type Headers = Vec<(String, String)>;
+
+/// The messages in the bytes of an event stream: their headers and payloads. Lengths and checksums must fit.
+fn messages(mut bytes: &[u8]) -> Vec<(Headers, Vec<u8>)> {
+    let number = |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let mut messages = Vec::new();
+    while !bytes.is_empty() {
+        let (length, headers_length) = (number(bytes, 0) as usize, number(bytes, 4) as usize);
+        assert_eq!(crc32fast::hash(&bytes[..8]), number(bytes, 8));
+        assert_eq!(crc32fast::hash(&bytes[..length - 4]), number(bytes, length - 4));
+        let (mut headers, payload) = bytes[12..length - 4].split_at(headers_length);
+        let mut named = Vec::new();
+        while let Some((name_length, rest)) = headers.split_first() {
+            let (name, rest) = rest.split_at(usize::from(*name_length));
+            assert_eq!(rest[0], 7);
+            let value_length = usize::from(u16::from_be_bytes([rest[1], rest[2]]));
+            let (value, rest) = rest[3..].split_at(value_length);
+            named.push((String::from_utf8(name.to_vec()).unwrap(), String::from_utf8(value.to_vec()).unwrap()));
+            headers = rest;
+        }
+        messages.push((named, payload.to_vec()));
+        bytes = &bytes[length..];
+    }
+    messages
+}
+
+#[tokio::test]
+async fn a_subscription_speaks_cbor_to_its_end() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let number = put_one(&client, "key", vec![0, 255, 7]).await.sequence_number;
+    let split = client.split_shard().stream_name("orders").shard_to_split(SHARD);
+    split.new_starting_hash_key((1_u128 << 127).to_string()).send().await.unwrap();
+    let consumer = crate::consumers::register(&client, "app").await;
+    let request = map([
+        ("ConsumerARN", consumer.consumer_arn.into()),
+        ("ShardId", SHARD.into()),
+        ("StartingPosition", map([("Type", "TRIM_HORIZON".into())])),
+    ]);
+    let reply = call(&emulator, "SubscribeToShard", &request).await;
+    assert_eq!((reply.status, reply.content_type.as_str()), (200, "application/vnd.amazon.eventstream"));
+    let messages = messages(&reply.body);
+    let types: Vec<_> = messages.iter().map(|(headers, _)| headers.clone()).collect();
+    let headers = |event_type: &str| {
+        [(":event-type", event_type), (":content-type", CBOR), (":message-type", "event")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec()
+    };
+    let event = "SubscribeToShardEvent";
+    assert_eq!(types, [headers("initial-response"), headers(event), headers(event)]);
+    assert_eq!(messages[0].1, [0xa0]);
+    let values: Vec<Value> =
+        messages[1..].iter().map(|(_, payload)| ciborium::from_reader(&payload[..]).unwrap()).collect();
+    let record = &member(&values[0], "Records").unwrap().as_array().unwrap()[0];
+    assert_eq!(member(record, "Data"), Some(&Value::Bytes(vec![0, 255, 7])));
+    assert_eq!(member(&values[0], "ContinuationSequenceNumber"), Some(&Value::from(number)));
+    assert_eq!(member(&values[0], "MillisBehindLatest"), Some(&Value::from(0)));
+    assert!(member(&values[0], "ChildShards").is_none());
+    assert_eq!(member(&values[1], "Records"), Some(&Value::Array(Vec::new())));
+    assert!(member(&values[1], "ContinuationSequenceNumber").is_none());
+    assert_eq!(member(&values[1], "ChildShards").unwrap().as_array().unwrap().len(), 2);
+}

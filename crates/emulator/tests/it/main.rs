@@ -17,5 +17,7 @@ mod malformed;
 mod persistence;
 /// The life of records: put, read, limits.
 mod records;
+/// Subscriptions: pushed records, their ends and take-overs.
+mod subscribe;
 /// What changes only because time passes.
 mod time;

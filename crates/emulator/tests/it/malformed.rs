@@ -141,7 +141,7 @@ async fn each_mistake_has_its_error() {
     create(&in_process(&emulator), 1).await;
     let record = r#"{"StreamName":"orders","PartitionKey":"k","Data":"not base64"}"#;
     for (operation, body, code, part) in [
-        ("SubscribeToShard", "{}", "UnknownOperationException", "kinesink local does not emulate SubscribeToShard"),
+        ("ListChannels", "{}", "UnknownOperationException", "kinesink local does not emulate ListChannels"),
         ("PutRecord", record, "SerializationException", "a blob is not base64"),
         ("PutRecord", "[]", "SerializationException", "not a JSON object"),
         ("CreateStream", r#"{"StreamName":7}"#, "SerializationException", "invalid type"),

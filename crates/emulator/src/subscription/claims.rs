@@ -1,0 +1,71 @@
+//! Which subscription of a consumer has which shard: one at a time, and the newest wins after a while.
+
+use std::collections::BTreeMap;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::{Bucket, Limit, Limits};
+
+const CALLS_PER_S: u32 = 5;
+/// A subscription cannot be taken over before it is this old, even if its connection is gone.
+const SAFE_MS: i64 = 5000;
+
+/// The subscriptions of one consumer, by shard. Not part of what is stored.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(BTreeMap<u32, Claim>);
+
+#[derive(Debug, Default)]
+struct Claim {
+    calls: Bucket,
+    newest: Option<Newest>,
+}
+
+#[derive(Debug)]
+struct Newest {
+    since_ms: i64,
+    end: CancellationToken,
+}
+
+/// Why a shard cannot be subscribed to now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    TooManyCalls,
+    InUse,
+}
+
+impl Claims {
+    /// Counts a call for the shard.
+    pub(crate) fn try_call(&mut self, shard: u32, limits: Limits, now_ms: i64) -> Result<(), Refused> {
+        let claim = self.0.entry(shard).or_default();
+        let allowed = !limits.has(Limit::SubscribeCalls) || claim.calls.try_take(1, CALLS_PER_S, now_ms);
+        if allowed { Ok(()) } else { Err(Refused::TooManyCalls) }
+    }
+
+    /// Claims the shard, and ends the subscription that had it. The answer is cancelled when that happens to this one.
+    pub(crate) fn take(&mut self, shard: u32, limits: Limits, now_ms: i64) -> Result<CancellationToken, Refused> {
+        let claim = self.0.entry(shard).or_default();
+        if let Some(newest) = &claim.newest {
+            // One that lies in the future was made before the clock went back.
+            let is_safe = (0..SAFE_MS).contains(&now_ms.saturating_sub(newest.since_ms));
+            if is_safe && limits.has(Limit::SubscriptionTakeOver) {
+                return Err(Refused::InUse);
+            }
+            newest.end.cancel();
+        }
+        let end = CancellationToken::new();
+        claim.newest = Some(Newest { since_ms: now_ms, end: end.clone() });
+        Ok(end)
+    }
+
+    /// Ends every subscription.
+    pub(crate) fn end_all(&self) {
+        self.0.values().filter_map(|claim| claim.newest.as_ref()).for_each(|newest| newest.end.cancel());
+    }
+}
+
+impl Drop for Claims {
+    /// With the consumer go its subscriptions.
+    fn drop(&mut self) {
+        self.end_all();
+    }
+}

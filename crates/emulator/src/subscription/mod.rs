@@ -1,0 +1,264 @@
+//! A subscription: a consumer's open connection to a shard, on which records are pushed.
+//!
+//! ```text
+//! loop:
+//!     taken over, deregistered, deleted?      the error, end
+//!     five minutes old?                       end
+//!     records, and the rate allows them?      an event with records
+//!     closed and read to its end?             an event with the children and without a number to go on from, end
+//!     no event for some seconds?              an event without records
+//!     wait for a record, the close, a moment of the clock, or the end of the claim
+//! ```
+//!
+//! Nobody drives it but the connection that reads it: a client that does not read stops it, and a connection that is
+//! dropped ends it.
+
+mod claims;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream as Events;
+use futures::stream;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::claims::{Claims, Refused};
+use crate::emulator::{ACCOUNT, Shared};
+use crate::faults::FaultKind;
+use crate::limits::{Bucket, Limit};
+use crate::operations::reading::{self, ChildShard, Read, ReadLimit};
+use crate::stream::consumer::ConsumerStatus;
+use crate::stream::sequence_number::SequenceNumber;
+use crate::wire::encoding::Encoding;
+use crate::wire::event_stream;
+use crate::wire::payload::Payload;
+use crate::wire::records;
+use crate::wire::service_error::ServiceError;
+
+const LIFETIME_MS: i64 = 300_000;
+/// A consumer hears from an idle shard this often.
+const IDLE_EVENT_MS: i64 = 5000;
+const RATE_BYTES_PER_S: u32 = 2 * 1024 * 1024;
+const EVENT_LIMIT: ReadLimit = ReadLimit { records: 10_000, bytes: 1024 * 1024 };
+/// The name by which a fault is meant for an event instead of a call.
+const FAULT_NAME: &str = "SubscribeToShardEvent";
+
+/// What a subscription is to, and where it begins.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) stream: String,
+    /// Tells the stream and the consumer from later ones of the same names.
+    pub(crate) stream_created_ms: i64,
+    pub(crate) consumer: String,
+    pub(crate) consumer_created_ms: i64,
+    pub(crate) shard: u32,
+    pub(crate) index: u64,
+    /// A number behind which the first record is.
+    pub(crate) continuation: SequenceNumber,
+}
+
+/// An open subscription.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    shared: Arc<Shared>,
+    encoding: Encoding,
+    place: Place,
+    news: watch::Receiver<u64>,
+    /// Ends when another subscription takes over.
+    claim: CancellationToken,
+    expires_at_ms: i64,
+    idle_event_at_ms: i64,
+    bytes: Bucket,
+    is_over: bool,
+    /// The rest of a message.
+    unsent: VecDeque<io::Result<Bytes>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tail {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continuation_sequence_number: Option<String>,
+    millis_behind_latest: i64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    child_shards: Vec<ChildShard>,
+}
+
+/// What there is to do.
+enum Next {
+    Send(Payload),
+    SendLast(Payload),
+    End,
+    WaitUntil(i64),
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        encoding: Encoding,
+        place: Place,
+        news: watch::Receiver<u64>,
+        claim: CancellationToken,
+    ) -> Result<Self, ServiceError> {
+        let now_ms = shared.now_ms();
+        let mut subscription = Self {
+            shared,
+            encoding,
+            place,
+            news,
+            claim,
+            expires_at_ms: now_ms.saturating_add(LIFETIME_MS),
+            idle_event_at_ms: now_ms,
+            bytes: Bucket::default(),
+            is_over: false,
+            unsent: VecDeque::new(),
+        };
+        subscription.send(event_stream::initial_response(encoding)?);
+        Ok(subscription)
+    }
+
+    /// The bytes of its messages, to its end.
+    pub(crate) fn into_stream(self) -> impl Events<Item = io::Result<Bytes>> + Send {
+        stream::unfold(self, |mut subscription| async move {
+            while subscription.unsent.is_empty() && !subscription.is_over {
+                subscription.step().await;
+            }
+            subscription.unsent.pop_front().map(|chunk| (chunk, subscription))
+        })
+    }
+
+    fn send(&mut self, message: Payload) {
+        self.unsent.extend(message.into_chunks().map(Ok));
+    }
+
+    /// Sends something, ends, or waits for a reason to look again.
+    async fn step(&mut self) {
+        // What comes after this look wakes the wait.
+        self.news.borrow_and_update();
+        match self.look() {
+            Ok(Next::Send(message)) => self.send_unless_faulty(message).await,
+            Ok(Next::SendLast(message)) => {
+                self.is_over = true;
+                self.send_unless_faulty(message).await;
+            }
+            Ok(Next::End) => self.is_over = true,
+            Ok(Next::WaitUntil(at_ms)) => self.wait_until(at_ms).await,
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    async fn wait_until(&mut self, at_ms: i64) {
+        let moment = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX);
+        tokio::select! {
+            biased;
+            () = self.claim.cancelled() => {}
+            news = self.news.changed() => {
+                if news.is_err() {
+                    self.fail(&self.stream_not_found());
+                }
+            }
+            () = self.shared.clock.wait_until(moment) => {}
+        }
+    }
+
+    fn fail(&mut self, error: &ServiceError) {
+        self.is_over = true;
+        match event_stream::exception(error, self.encoding) {
+            Ok(message) => self.send(message),
+            Err(error) => self.unsent.push_back(Err(io::Error::other(error.message))),
+        }
+    }
+
+    /// A test may have asked for a fault in place of the next event.
+    async fn send_unless_faulty(&mut self, mut message: Payload) {
+        let broken = || io::Error::new(io::ErrorKind::ConnectionReset, "cut by an injected fault");
+        match self.shared.faults.take(FAULT_NAME) {
+            None => self.send(message),
+            Some(FaultKind::DelayMs(ms)) => {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                self.send(message);
+            }
+            Some(FaultKind::Error { code, message }) => self.fail(&ServiceError::of_type(&code, message)),
+            Some(FaultKind::Cut) => {
+                self.is_over = true;
+                self.unsent.push_back(Err(broken()));
+            }
+            Some(FaultKind::Truncate) => {
+                self.is_over = true;
+                message.truncate(message.len_bytes() / 2);
+                self.send(message);
+                self.unsent.push_back(Err(broken()));
+            }
+        }
+    }
+
+    fn stream_not_found(&self) -> ServiceError {
+        let stream = &self.place.stream;
+        ServiceError::resource_not_found(format!("Stream {stream} under account {ACCOUNT} not found."))
+    }
+
+    fn look(&mut self) -> Result<Next, ServiceError> {
+        let shared = Arc::clone(&self.shared);
+        let mut store = shared.store();
+        let now_ms = shared.now_ms();
+        let place = &self.place;
+        let stream = store.streams.get_mut(&place.stream);
+        let stream = stream.filter(|stream| stream.created_ms == place.stream_created_ms);
+        let stream = stream.ok_or_else(|| self.stream_not_found())?;
+        let consumer = stream.consumers.get(&place.consumer, now_ms);
+        let consumer = consumer.filter(|consumer| {
+            consumer.created_ms == place.consumer_created_ms && consumer.status(now_ms) == ConsumerStatus::Active
+        });
+        if consumer.is_none() {
+            let (consumer, stream) = (&place.consumer, &place.stream);
+            let message = format!("Consumer {consumer} of stream {stream} under account {ACCOUNT} not found.");
+            return Err(ServiceError::resource_not_found(message));
+        }
+        if self.claim.is_cancelled() {
+            let message = "Another subscription of the consumer to the shard has taken over.";
+            return Err(ServiceError::resource_in_use(message));
+        }
+        if now_ms >= self.expires_at_ms {
+            return Ok(Next::End);
+        }
+        let is_limited = shared.limits.has(Limit::SubscriptionBytes);
+        if is_limited && !self.bytes.has(1, RATE_BYTES_PER_S, now_ms) {
+            let ready_at_ms = self.bytes.ready_at_ms(1, RATE_BYTES_PER_S, now_ms);
+            return Ok(Next::WaitUntil(ready_at_ms.min(self.expires_at_ms)));
+        }
+        stream.trim_shards(&[place.shard], now_ms);
+        let done_at_ms = stream.transition.as_ref().map_or(i64::MAX, |transition| transition.done_at_ms);
+        let shard = stream.shard(place.shard).ok_or_else(|| ServiceError::internal_failure("the shard is gone"))?;
+        let read = reading::read(shard, place.index, EVENT_LIMIT, now_ms);
+        if read.records.is_empty() && read.is_end {
+            let child_shards = reading::child_shards(stream, shard);
+            let tail = Tail { continuation_sequence_number: None, millis_behind_latest: 0, child_shards };
+            return self.event(&read, &tail).map(Next::SendLast);
+        }
+        if read.records.is_empty() && now_ms < self.idle_event_at_ms {
+            return Ok(Next::WaitUntil(self.idle_event_at_ms.min(self.expires_at_ms).min(done_at_ms)));
+        }
+        drop(store);
+        self.place.index = read.next_index;
+        self.place.continuation = read.last.unwrap_or(self.place.continuation);
+        self.bytes.take(read.bytes, RATE_BYTES_PER_S, now_ms);
+        self.idle_event_at_ms = now_ms.saturating_add(IDLE_EVENT_MS);
+        let tail = Tail {
+            continuation_sequence_number: Some(self.place.continuation.to_string()),
+            millis_behind_latest: read.millis_behind_latest,
+            child_shards: Vec::new(),
+        };
+        self.event(&read, &tail).map(Next::Send)
+    }
+
+    fn event(&self, read: &Read, tail: &Tail) -> Result<Payload, ServiceError> {
+        let payload = records::encode(self.encoding, &read.records, tail)?;
+        event_stream::event("SubscribeToShardEvent", self.encoding, payload)
+    }
+}
