@@ -40,6 +40,6 @@ class Normaliser:
         if isinstance(value, bytes):
             return f"{len(value)} bytes {value[:16]!r}"
         if isinstance(value, str) and value.startswith("arn:"):
-            value = re.sub(r":\d{12}:", ":<account>:", value)
-            return re.sub(r"(/consumer/[^:]+):\d+$", r"\1:<time>", value)
+            value = re.sub(r"^arn:aws:kinesis:us-east-1:\d{12}:", "arn:", value)
+            return re.sub(r"(/consumer/[^:]+):\d{10}$", r"\1:<seconds>", value)
         return value

@@ -26,6 +26,8 @@ from targets import OURS, PEERS, prepare, started
 
 FAST_MS, SLOW_MS = 10, 3000
 SHOWN_MAX = 200
+# What these answer depends on every stream.
+ACCOUNT_WIDE, EVERYWHERE = ("ListStreams", "DescribeLimits"), "every stream"
 
 
 def main():
@@ -79,18 +81,20 @@ def run_all(names, report):
 def run_on(target, names, at_once):
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
-        transcripts = list(threads.map(lambda name: transcript(target, name), names))
+        transcripts = list(threads.map(lambda name: transcript(target, name, at_once > 1), names))
     print(f"{target.name}: {len(names)} scripts in {time.monotonic() - began:.1f} s", flush=True)
     return transcripts
 
 
-def transcript(target, name):
+def transcript(target, name, shares_target):
     """The calls of a script, and the error that ended it early."""
-    session = Session(target, name)
+    session = Session(target, name, shares_target)
     try:
         find(name)(session)
     except Exception:  # a peer may answer with anything; what it was is reported
         return session.transcript, traceback.format_exc(limit=-3)
+    finally:
+        session.remove_streams()
     return session.transcript, None
 
 
@@ -118,14 +122,15 @@ class Report:
         known = False
         for call in calls:
             their = theirs.get(call.place)
-            if call.stream in diverged or their is None or their.operation != call.operation:
+            place = EVERYWHERE if call.operation in ACCOUNT_WIDE else call.stream
+            if place in diverged or their is None or their.operation != call.operation:
                 self.unreached[peer] += 1
                 continue
             self.compared += 1
             self.per_peer[peer] += 1
             found, parts = differences.between(peer, call, their)
             if parts:
-                diverged.add(call.stream)
+                diverged |= {call.stream, EVERYWHERE}
             known |= bool(found)
             for difference in found:
                 self.judge(difference, script)

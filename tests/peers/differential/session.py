@@ -1,6 +1,7 @@
 """A script's view of one target: it calls, and every answer is written down, normalised, for the comparison."""
 
 import dataclasses
+import functools
 import http.client
 import json
 import time
@@ -17,12 +18,34 @@ READ_SECONDS_MAX = 20
 WAIT_SECONDS_MAX = 30
 READS_MAX = 60
 EVENTS_MAX = 20
+CONNECTIONS_MAX = 16
+# The account in ARNs that a target makes.
+ACCOUNT, ACCOUNTS = "000000000000", {"moto": "123456789012"}
 HASH_KEYS = 2**128
 # Parsed and not verified by any of the targets; kinesis-local wants the credential's scope.
 AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=test/20260301/us-east-1/kinesis/aws4_request, "
     "SignedHeaders=host;x-amz-date;x-amz-target, Signature=" + "0" * 64
 )
+
+
+@functools.cache
+def client(url):
+    config = Config(
+        connect_timeout=5,
+        read_timeout=READ_SECONDS_MAX,
+        parameter_validation=False,
+        retries={"total_max_attempts": 1},
+        max_pool_connections=CONNECTIONS_MAX,
+    )
+    return boto3.client(
+        "kinesis",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="testtest",
+        config=config,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,27 +77,16 @@ class Call:
 class Session:
     """One script on one target. Streams' names begin with the script's, so scripts do not see each other."""
 
-    def __init__(self, target, script):
+    def __init__(self, target, script, shares_target=False):
+        self.shares_target = shares_target
         self.target = target
         self.script = script
         self.transcript = []
         self.step_number = 0
         self.calls_of_step = 0
+        self.last_was_ok = True
         self.normaliser = Normaliser()
-        config = Config(
-            connect_timeout=5,
-            read_timeout=READ_SECONDS_MAX,
-            parameter_validation=False,
-            retries={"total_max_attempts": 1},
-        )
-        self.client = boto3.client(
-            "kinesis",
-            endpoint_url=target.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="testtest",
-            config=config,
-        )
+        self.client = client(target.url)
 
     def name(self, short):
         return f"{self.script}-{short}"
@@ -90,6 +102,7 @@ class Session:
         """Calls by boto3 and writes the answer down."""
         answer = self.ask(operation, request)
         self.note(operation, case, stream or request.get("StreamName"), answer)
+        self.last_was_ok = answer.ok
         return answer.body
 
     def raw(self, operation, case, body, stream=None, headers=None):
@@ -194,6 +207,17 @@ class Session:
     def wait_until_consumer_is_gone(self, stream, name):
         self.poll("DescribeStreamConsumer", {"StreamARN": self.arn(stream), "ConsumerName": name}, ())
 
+    def remove_streams(self):
+        """What is left, also of what should never have been made: the next script starts with nothing."""
+        if self.shares_target:
+            return
+        names = self.ask("ListStreams", {}).body.get("StreamNames", [])
+        for name in names:
+            self.wait(name)
+            self.ask("DeleteStream", {"StreamName": name, "EnforceConsumerDeletion": True})
+        for name in names:
+            self.wait_until_gone(name)
+
     def consumer_arn(self, stream, name):
         body = self.ask("DescribeStreamConsumer", {"StreamARN": self.arn(stream), "ConsumerName": name}).body
         return body.get("ConsumerDescription", {}).get("ConsumerARN", "no ARN")
@@ -233,8 +257,8 @@ class Session:
         return [shard for shard in self.shards(stream) if "EndingSequenceNumber" in shard["SequenceNumberRange"]]
 
     def arn(self, stream):
-        body = self.ask("DescribeStreamSummary", {"StreamName": stream}).body
-        return body.get("StreamDescriptionSummary", {}).get("StreamARN", "arn:of:a:stream:that:is/gone")
+        account = ACCOUNTS.get(self.target.name, ACCOUNT)
+        return f"arn:aws:kinesis:us-east-1:{account}:stream/{stream}"
 
     def iterator(self, stream, shard, kind="TRIM_HORIZON", **more):
         request = {"StreamName": stream, "ShardId": shard, "ShardIteratorType": kind} | more

@@ -20,6 +20,9 @@ CACHE = TARGET / "peers"
 KINESIS_LOCAL = "kinesis-local@0.6.2"
 SHARDS_MAX = 1000
 START_SECONDS_MAX = 60
+# The peers count what there is, and do not measure how fast it comes.
+RATES = ["get-records-calls", "read-bytes", "read-pause", "get-shard-iterator-calls", "write-bytes", "write-records"]
+RATES += ["control-plane-calls", "subscribe-calls", "subscription-bytes"]
 OURS, PEERS = "kinesink", ("kinesis-local", "moto", "ferrokinesis")
 
 
@@ -36,11 +39,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def kinesink(port, state_ms, limits=False):
+def kinesink(port, state_ms):
     binary = os.environ.get("KINESINK") or TARGET / "debug" / "kinesink"
-    flags = [] if limits else ["--no-limits"]
-    command = [binary, "local", "--kinesis-port", port, "--transitions", f"{state_ms}ms", *flags]
-    return command, {}, None
+    off = [word for limit in RATES for word in ("--no-limit", limit)]
+    return [binary, "local", "--kinesis-port", port, "--transitions", f"{state_ms}ms", *off], {}, None
 
 
 def moto(port, _state_ms):
@@ -95,10 +97,10 @@ def prepare():
 
 
 @contextlib.contextmanager
-def started(name, state_ms, **options):
+def started(name, state_ms):
     """The target, answering; gone when this is left."""
     port = free_port()
-    command, settings, folder = COMMANDS[name](port, state_ms, **options)
+    command, settings, folder = COMMANDS[name](port, state_ms)
     process = subprocess.Popen(
         [str(word) for word in command],
         env=os.environ | settings,

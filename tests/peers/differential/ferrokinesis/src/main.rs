@@ -1,6 +1,7 @@
 //! `ferrokinesis-peer PORT STATE_MS SHARDS_MAX ITERATOR_S`: the crate's router on loopback, with the given length of its
 //! CREATING, UPDATING and DELETING states and of an iterator's life.
 
+use axum::serve::ListenerExt;
 use ferrokinesis::create_app;
 use ferrokinesis::store::StoreOptions;
 
@@ -21,6 +22,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (app, _store) = create_app(options);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", u16::try_from(port)?)).await?;
+    // Otherwise a small reply waits for the client's delayed acknowledgement.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     axum::serve(listener, app).await?;
     Ok(())
 }
