@@ -24,6 +24,7 @@
 mod classify;
 mod clients;
 mod error;
+mod get_records;
 
 pub use aws_credential_types as credential_types;
 pub use aws_sdk_dynamodb as dynamodb;
@@ -35,3 +36,4 @@ pub(crate) use classify::chain;
 pub use classify::{code, failure, is_throttle};
 pub use clients::{AwsOptions, Clients, StaticCredentials, connect};
 pub use error::Error;
+pub use get_records::get_records;

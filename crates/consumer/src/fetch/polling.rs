@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::operation::get_records::GetRecordsError;
 use kinesink_aws::kinesis::primitives::DateTime;
-use kinesink_aws::{HttpResponse, SdkError, code, failure};
+use kinesink_aws::{HttpResponse, SdkError, code, failure, get_records};
 use kinesink_core::{
     Backoff, Budget, Checkpoint, Class, Failure, Read, Record, Records, Reservation, ShardId, ShardReader, StreamName,
 };
@@ -191,14 +191,14 @@ impl Fetch {
             None => self.iterator().await?,
         };
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let request = self.settings.client.get_records().shard_iterator(&iterator).limit(limit);
-        let output = match request.send().await {
-            Ok(output) => output,
+        let text = match get_records(&self.settings.client, &iterator, limit).await {
+            Ok(text) => text,
             Err(error) => return Err(self.refused(&error)),
         };
         let before = self.state.cursor.clone();
         let Reply { records, behind_latest_ms, next_iterator, children, stored } =
-            reply::read(output, &self.shard, &mut self.state.cursor)?;
+            reply::read(&text, &self.shard, &mut self.state.cursor)?;
+        drop(text);
         let bytes: usize = records.iter().map(Record::memory_bytes).sum();
         if let Some(average) = bytes.checked_div(stored) {
             self.state.record_bytes = Some(average.max(1));

@@ -1,14 +1,16 @@
 //! A GetRecords reply as records.
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+use base64_simd::STANDARD;
+use bytes::Bytes;
 use jiff::Timestamp;
-use kinesink_aws::kinesis::operation::get_records::GetRecordsOutput;
-use kinesink_aws::kinesis::types::{ChildShard, Record as StoredRecord};
 use kinesink_core::{Failure, Position, Record, SequenceNumber, ShardId};
 use kinesink_kpl::Unpacked;
 use tracing::warn;
 
 use super::Cursor;
+use super::wire::{ChildShard, GetRecordsReply, StoredRecord};
 use crate::lease::HashRange;
 
 /// A shard that follows one that ended.
@@ -32,62 +34,78 @@ pub(crate) struct Reply {
 }
 
 /// Unpacks a reply and moves the cursor past it. The data of its records become slices of one allocation, so that a
-/// clone of each costs none, and what the SDK has decoded them into, which is larger than they are, goes back at once.
-pub(crate) fn read(reply: GetRecordsOutput, shard: &ShardId, cursor: &mut Cursor) -> Result<Reply, Failure> {
-    let cannot = |why: String| Failure::fatal(format!("cannot read a reply of shard {shard}: {why}"));
+/// clone of each costs none.
+///
+/// What is no reply has lost something on its way: a transient failure, and the cursor stays.
+pub(crate) fn read(text: &[u8], shard: &ShardId, cursor: &mut Cursor) -> Result<Reply, Failure> {
+    let garbled = |why: String| Failure::transient(format!("cannot read a reply of shard {shard}: {why}"));
+    let reply: GetRecordsReply<'_> = serde_json::from_slice(text).map_err(|error| garbled(error.to_string()))?;
     let stored = reply.records.len();
-    let bytes: usize = reply.records.iter().map(|record| record.data.as_ref().len()).sum();
     // An id of this reply's own: shards of one id count their clones in one place, and the threads that read and
     // commit would pass it to and fro for every record.
-    let shard: ShardId = shard.as_str().parse().map_err(|error| cannot(format!("{error}")))?;
-    let mut all = one_allocation(&reply.records, bytes);
+    let own_id: ShardId = shard.as_str().parse().map_err(|error| garbled(format!("{error}")))?;
+    let mut all = decode(&reply.records).map_err(garbled)?;
     let mut records = Vec::with_capacity(stored);
-    for record in reply.records {
-        let data = all.split_to(record.data.as_ref().len());
-        let sequence: SequenceNumber = record.sequence_number.parse().map_err(|error| cannot(format!("{error}")))?;
-        unpack(record, data, sequence, &shard, cursor, &mut records);
-        cursor.advance(sequence);
+    let mut moved = cursor.clone();
+    for (record, length) in reply.records.iter().zip(all.lengths) {
+        let data = all.bytes.split_to(length);
+        let sequence: SequenceNumber = record.sequence_number.parse().map_err(|error| garbled(format!("{error}")))?;
+        unpack(record, data, sequence, &own_id, &moved, &mut records);
+        moved.advance(sequence);
     }
     let children = reply.child_shards.unwrap_or_default();
     let children: Result<_, _> = children.iter().map(child).collect();
+    let children = children.map_err(|error: kinesink_core::Error| garbled(error.to_string()))?;
+    *cursor = moved;
     Ok(Reply {
         records,
         behind_latest_ms: reply.millis_behind_latest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
         next_iterator: reply.next_shard_iterator,
-        children: children.map_err(|error: kinesink_core::Error| cannot(error.to_string()))?,
+        children,
         stored,
     })
 }
 
-fn one_allocation(records: &[StoredRecord], bytes: usize) -> Bytes {
-    let mut all = BytesMut::with_capacity(bytes);
+/// The data of all records, one behind the other.
+struct Decoded {
+    bytes: Bytes,
+    lengths: Vec<usize>,
+}
+
+fn decode(records: &[StoredRecord<'_>]) -> Result<Decoded, String> {
+    let bytes_max = records.iter().map(|record| record.data.len() / 4 * 3).sum();
+    let (mut bytes, mut lengths) = (Vec::with_capacity(bytes_max), Vec::with_capacity(records.len()));
     for record in records {
-        all.extend_from_slice(record.data.as_ref());
+        let start = bytes.len();
+        let decoded = STANDARD.decode_append(record.data.as_bytes(), &mut bytes);
+        decoded.map_err(|_| format!("the data of record {} are not base64", record.sequence_number))?;
+        lengths.push(bytes.len() - start);
     }
-    all.freeze()
+    Ok(Decoded { bytes: bytes.into(), lengths })
 }
 
 fn unpack(
-    stored: StoredRecord,
+    stored: &StoredRecord<'_>,
     data: Bytes,
     sequence: SequenceNumber,
     shard: &ShardId,
     cursor: &Cursor,
     records: &mut Vec<Record>,
 ) {
-    let arrival = arrival(&stored);
+    let arrival = arrival(stored);
     let mut add = |sub_sequence, partition_key, data| {
         let position = Position { sequence, sub_sequence };
         if cursor.wants(position) {
             records.push(Record { shard: shard.clone(), position, arrival, partition_key, data });
         }
     };
+    let key = || stored.partition_key.as_deref().map(Arc::from);
     match kinesink_kpl::unpack(&data) {
-        Unpacked::Plain => add(0, stored.partition_key.map(Into::into), data),
+        Unpacked::Plain => add(0, key(), data),
         // Its digest is right and its contents are not: it goes on whole, so that nothing is lost.
         Unpacked::Malformed(why) => {
             warn!(%shard, %sequence, why, "an aggregated record cannot be unpacked and goes on as one record");
-            add(0, stored.partition_key.map(Into::into), data);
+            add(0, key(), data);
         }
         Unpacked::Aggregated(users) => {
             for (sub_sequence, user) in (0..).zip(users) {
@@ -97,19 +115,90 @@ fn unpack(
     }
 }
 
-fn arrival(record: &StoredRecord) -> Timestamp {
-    let time = record.approximate_arrival_timestamp.as_ref();
-    let time = time.and_then(|time| {
-        let nanos = i32::try_from(time.subsec_nanos()).ok()?;
-        Timestamp::new(time.secs(), nanos).ok()
+fn arrival(record: &StoredRecord<'_>) -> Timestamp {
+    let time = record.approximate_arrival_timestamp.and_then(|seconds| {
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and is then no timestamp")]
+        let ms = (seconds * 1000.0).round() as i64;
+        Timestamp::from_millisecond(ms).ok()
     });
     time.unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn child(child: &ChildShard) -> Result<Child, kinesink_core::Error> {
-    let parents: Result<_, _> = child.parent_shards().iter().map(|id| id.parse()).collect();
-    let range = child.hash_key_range().and_then(|range| {
-        Some(HashRange { first: range.starting_hash_key().parse().ok()?, last: range.ending_hash_key().parse().ok()? })
+    let parents: Result<_, _> = child.parent_shards.iter().map(|id| id.parse()).collect();
+    let range = child.hash_key_range.as_ref().and_then(|range| {
+        Some(HashRange { first: range.starting_hash_key.parse().ok()?, last: range.ending_hash_key.parse().ok()? })
     });
-    Ok(Child { id: child.shard_id().parse()?, parents: parents?, hash_range: range })
+    Ok(Child { id: child.shard_id.parse()?, parents: parents?, hash_range: range })
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesink_core::Checkpoint;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn start() -> Cursor {
+        Cursor::new(Checkpoint::TrimHorizon, None, false)
+    }
+
+    fn shard() -> ShardId {
+        "shardId-000000000000".parse().unwrap()
+    }
+
+    fn stored() -> impl Strategy<Value = (Vec<u8>, Option<String>, i64)> {
+        let key = prop_oneof!["[a-z]{1,8}", ".{1,40}", Just("\"\\\n\u{1F980}".to_owned())];
+        (prop::collection::vec(any::<u8>(), 0..200), prop::option::of(key), 0..4_000_000_000_000_i64)
+    }
+
+    proptest! {
+        /// The text is made by `serde_json` and the `base64` of another crate, from what is expected.
+        #[test]
+        fn every_record_of_a_reply_is_given_as_it_was_stored(all in prop::collection::vec(stored(), 0..20), pretty: bool) {
+            let records: Vec<Value> = (1..).zip(&all).map(|(number, (data, key, ms))| json!({
+                "SequenceNumber": format!("{number}"),
+                "ApproximateArrivalTimestamp": *ms as f64 / 1000.0,
+                "Data": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, data),
+                "PartitionKey": key,
+                "EncryptionType": "NONE",
+            })).collect();
+            let reply = json!({"Records": records, "NextShardIterator": "n", "MillisBehindLatest": 7, "New": [{}]});
+            let text = if pretty { serde_json::to_vec_pretty(&reply) } else { serde_json::to_vec(&reply) }.unwrap();
+            let read = read(&text, &shard(), &mut start()).unwrap();
+            prop_assert_eq!((read.stored, read.behind_latest_ms), (all.len(), 7));
+            prop_assert_eq!(read.next_iterator.as_deref(), Some("n"));
+            prop_assert_eq!(read.records.len(), all.len());
+            for ((number, expected), record) in (1..).zip(&all).zip(&read.records) {
+                let (data, key, ms) = expected;
+                prop_assert_eq!(record.position.sequence.to_string(), format!("{number}"));
+                prop_assert_eq!(&*record.data, &**data);
+                prop_assert_eq!(record.partition_key.as_deref(), key.as_deref());
+                prop_assert_eq!(record.arrival.as_millisecond(), *ms);
+            }
+        }
+
+        #[test]
+        fn foreign_bytes_are_a_failure_and_move_nothing(text in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut cursor = start();
+            prop_assert!(read(&text, &shard(), &mut cursor).is_err());
+            prop_assert_eq!(cursor, start());
+        }
+    }
+
+    #[test]
+    fn a_reply_with_one_bad_record_moves_nothing() {
+        let good = json!({"SequenceNumber": "1", "Data": "YQ==", "PartitionKey": "k"});
+        for bad in [
+            json!({"SequenceNumber": "2", "Data": "Y", "PartitionKey": "k"}),
+            json!({"SequenceNumber": "-2", "Data": "YQ==", "PartitionKey": "k"}),
+            json!({"SequenceNumber": "2", "PartitionKey": "k"}),
+        ] {
+            let text = serde_json::to_vec(&json!({"Records": [good, bad]})).unwrap();
+            let mut cursor = start();
+            assert!(read(&text, &shard(), &mut cursor).is_err(), "{bad}");
+            assert_eq!(cursor, start());
+        }
+    }
 }
