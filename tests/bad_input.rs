@@ -93,8 +93,10 @@ fn a_missing_stream_and_missing_credentials_are_one_line_with_a_remedy() {
     let run =
         output(services.kinesink().env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION").arg("run").arg(&file));
     let said = text(&run.stderr);
-    assert!(matches!(run.status.code(), Some(2 | 3)), "{said}");
-    assert!(said.contains("region"), "{said}");
+    assert_eq!(run.status.code(), Some(2), "{said}");
+    for part in ["missing.toml:5:1", "missing key `region` in `source`", "[source]", "AWS_REGION"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }
 
 #[test]

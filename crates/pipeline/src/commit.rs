@@ -110,14 +110,15 @@ fn encode<T: Transformer>(
     items: Vec<Item<T::Model>>,
     refused: &mut Vec<Refused>,
 ) -> Vec<Item<T::Output>> {
-    let mut outputs = Vec::with_capacity(items.len());
-    for Item { record, ordinal, value } in items {
-        match transformer.to_output(&value) {
-            Ok(value) => outputs.push(Item { record, ordinal, value }),
-            Err(reason) => refused.push(Refused { record, ordinal, stage: Stage::Transform, reason }),
+    // Collected in place: the outputs take the memory of the items.
+    let output = |Item { record, ordinal, value }| match transformer.to_output(&value) {
+        Ok(value) => Some(Item { record, ordinal, value }),
+        Err(reason) => {
+            refused.push(Refused { record, ordinal, stage: Stage::Transform, reason });
+            None
         }
-    }
-    outputs
+    };
+    items.into_iter().filter_map(output).collect()
 }
 
 /// A sink as one window sees it: `index` is its column in the settlement.

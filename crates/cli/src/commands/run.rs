@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kinesink::aws::{AwsOptions, Clients, connect};
+use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
 use kinesink::local::{Local, LocalOptions};
 use kinesink::{Connector, Outcome, Programs, Stop, connector_from, create_stream};
@@ -38,7 +38,10 @@ async fn services_and_pipeline(config: &Config, programs: Programs, args: &Run, 
     if let Some(local) = &local {
         options = local.aws_options();
     }
-    let clients = connect(&options).await.map_err(|error| Problem::new(Exit::Start, error))?;
+    let clients = connect(&options).await.map_err(|error| match error {
+        aws::Error::NoRegion => Problem::report(Exit::Configuration, &config.missing_region().into()),
+        error => Problem::new(Exit::Start, error),
+    })?;
     if args.create || local.is_some() {
         create_stream(&clients.kinesis, config.source.stream.as_str(), SHARDS).await?;
     }

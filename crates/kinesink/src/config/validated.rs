@@ -148,4 +148,15 @@ impl Config {
         let span = structure::span_of(text, key).unwrap_or_default();
         ConfigError::new(file, text, vec![Mistake::new(format!("`{key}` cannot be used: {why}"), span, "this value")])
     }
+
+    /// A region that neither this file nor the machine's settings give, which shows when clients are made.
+    #[must_use]
+    pub fn missing_region(&self) -> ConfigError {
+        let (file, text) = &self.file;
+        let span = structure::span_of(text, "source").unwrap_or_default();
+        let mistake =
+            Mistake::new("missing key `region` in `source`, and no region is set elsewhere", span, "missing here");
+        let hint = "add `region = \"...\"`, or set AWS_REGION or a region in the AWS profile";
+        ConfigError::new(file, text, vec![mistake.hint(hint)])
+    }
 }

@@ -46,7 +46,7 @@ fn service(attempt: &str, bucket: &str, error: &Error) -> Failure {
     let text = cause_text(error);
     let (code, status) = (xml(&text, "Code").unwrap_or_default(), status(&text));
     let because = match (xml(&text, "Message"), code) {
-        (Some(message), code) if !code.is_empty() => format!("{code}: {message}"),
+        (Some(message), code) if !code.is_empty() => format!("{code}: {}", message.trim_end_matches('.')),
         _ => status.map_or_else(|| deepest(error), |status| format!("HTTP status {status}")),
     };
     let mend = |remedy: &str| Failure::configuration(format!("cannot {attempt}: {because}: {remedy}"));
@@ -66,6 +66,10 @@ fn service(attempt: &str, bucket: &str, error: &Error) -> Failure {
         }
         (_, Some(403)) => mend(&format!("allow s3:PutObject and s3:GetObject on the objects of {bucket}")),
         (_, Some(408 | 409 | 412 | 429)) => Failure::transient(format!("cannot {attempt}: {because}")),
+        (_, None) => Failure::transient(format!(
+            "cannot {attempt}: {because}: no answer from the service: check the sink's endpoint, or \
+             AWS_ENDPOINT_URL_S3, and the network"
+        )),
         (_, Some(400..=499)) => mend("the service refuses the request as it is; check the sink's url and endpoint"),
         _ => Failure::transient(format!("cannot {attempt}: {because}")),
     }

@@ -198,6 +198,7 @@ async fn nobody_there_is_transient_and_names_the_cause() {
     let failure = sink.emit(&batch(&source, &items)).await.unwrap_err();
     assert_eq!(failure.class, Class::Transient, "{failure}");
     assert!(failure.message.to_lowercase().contains("connection refused"), "{failure}");
+    assert!(failure.message.contains("AWS_ENDPOINT_URL_S3"), "{failure}");
 }
 
 #[derive(Debug)]
