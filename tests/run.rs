@@ -36,6 +36,30 @@ fn a_drain_flushes_checkpoints_and_releases_and_a_restart_doubles_nothing() {
 }
 
 #[test]
+fn json_logs_are_an_object_a_line_with_stream_shard_and_sink() {
+    let services = Services::start();
+    services.create_stream("logged", 1);
+    services.put("logged", &numbered(0, 10));
+    let (file, folder) = (services.path("logged.toml"), services.path("objects"));
+    std::fs::write(&file, pipeline_toml("logged", "logged", &folder, "")).unwrap();
+    let mut command = services.kinesink();
+    command.args(["--log", "json", "--log-level", "debug", "run"]).arg(&file);
+    let process = Process::start(command, &services.path("run.log"));
+    eventually("all records land", || (lines(&folder).len() == 10).then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let written = events.iter().find(|event| event["message"] == "object written").expect(&log);
+    let field = |name: &str| {
+        let spans = written["spans"].as_array().unwrap();
+        spans.iter().find_map(|span| span[name].as_str().map(str::to_owned))
+    };
+    assert_eq!(field("stream").as_deref(), Some("logged"));
+    assert_eq!(field("shard").as_deref(), Some("shardId-000000000000"));
+    assert_eq!(field("sink").as_deref(), Some("s3"));
+}
+
+#[test]
 fn resharding_while_running_loses_nothing_and_keeps_parents_before_children() {
     let services = Services::start();
     services.create_stream("reshard", 2);

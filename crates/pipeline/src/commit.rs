@@ -9,6 +9,7 @@ use kinesink_core::{
     Batch, Checkpoint, CheckpointError, Checkpointer, Class, Durable, Emitted, Emitter, Exception, Failure, Item,
     Position, Reject, Settlement, Transformer,
 };
+use tracing::{Instrument as _, info_span};
 
 use crate::Pipeline;
 use crate::dead_letter::{Refused, Stage};
@@ -87,7 +88,7 @@ pub(crate) async fn commit<T: Transformer>(
     let (items, owed) = (outputs.as_slice(), &ledger);
     let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
         let target = Target { name: &sink.name, emitter: &*sink.emitter, index, patience };
-        deliver(shard, &target, items, owed).await
+        deliver(shard, &target, items, owed).instrument(info_span!("deliver", sink = sink.name)).await
     });
     try_join_all(deliveries).await?;
     let Ledger { mut settlement, refused } = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);

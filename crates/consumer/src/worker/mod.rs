@@ -224,7 +224,7 @@ impl Worker {
                     let lease = Arc::new(lease);
                     held.lock().insert(observed.shard.clone(), Arc::clone(&lease));
                     let run = self.shard_run(handler, drain, lease, observed);
-                    let span = info_span!("lease", shard = %observed.shard, lease_owner = self.id);
+                    let span = info_span!("lease", stream = %self.reader.stream, shard = %observed.shard, lease_owner = self.id);
                     shards.spawn(run.run().instrument(span));
                 }
                 Err(LeaseError::Lost) => debug!(shard = %observed.shard, "another worker was faster"),
