@@ -27,6 +27,8 @@ impl Default for WindowLimits {
 pub struct WindowBuffer<T> {
     limits: WindowLimits,
     items: Vec<Item<T>>,
+    /// How many items the last window had: room for as many saves copying them while this one grows.
+    expected: usize,
     bytes: usize,
     flush_at: Option<Instant>,
 }
@@ -35,7 +37,7 @@ impl<T> WindowBuffer<T> {
     /// An empty buffer.
     #[must_use]
     pub fn new(limits: WindowLimits) -> Self {
-        Self { limits, items: Vec::new(), bytes: 0, flush_at: None }
+        Self { limits, items: Vec::new(), expected: 0, bytes: 0, flush_at: None }
     }
 }
 
@@ -43,6 +45,9 @@ impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
     fn push(&mut self, item: Item<T>, now: Instant) {
         self.bytes = self.bytes.saturating_add(item.record.data.len());
         self.flush_at.get_or_insert(now + self.limits.age);
+        if self.items.capacity() == 0 {
+            self.items.reserve_exact(self.expected);
+        }
         self.items.push(item);
     }
 
@@ -65,6 +70,7 @@ impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
     fn take(&mut self) -> Vec<Item<T>> {
         self.bytes = 0;
         self.flush_at = None;
+        self.expected = self.items.len();
         std::mem::take(&mut self.items)
     }
 }

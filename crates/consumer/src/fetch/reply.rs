@@ -73,11 +73,11 @@ struct Decoded {
 }
 
 fn decode(records: &[StoredRecord<'_>]) -> Result<Decoded, String> {
-    let bytes_max = records.iter().map(|record| record.data.len() / 4 * 3).sum();
+    let bytes_max = records.iter().map(|record| record.data.0.len() / 4 * 3).sum();
     let (mut bytes, mut lengths) = (Vec::with_capacity(bytes_max), Vec::with_capacity(records.len()));
     for record in records {
         let start = bytes.len();
-        let decoded = STANDARD.decode_append(record.data.as_bytes(), &mut bytes);
+        let decoded = STANDARD.decode_append(&record.data.0, &mut bytes);
         decoded.map_err(|_| format!("the data of record {} are not base64", record.sequence_number))?;
         lengths.push(bytes.len() - start);
     }

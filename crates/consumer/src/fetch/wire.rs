@@ -1,8 +1,10 @@
 //! A GetRecords reply as it stands on the wire, in AWS JSON 1.1. Texts are slices of it, wherever nothing is escaped.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
 
 /// The reply. Members that are not named here are passed over.
 #[derive(Debug, Deserialize)]
@@ -23,11 +25,38 @@ pub(crate) struct StoredRecord<'a> {
     pub(crate) sequence_number: Cow<'a, str>,
     /// Seconds since 1970.
     pub(crate) approximate_arrival_timestamp: Option<f64>,
-    /// In base64.
     #[serde(borrow)]
-    pub(crate) data: Cow<'a, str>,
+    pub(crate) data: Base64<'a>,
     #[serde(borrow)]
     pub(crate) partition_key: Option<Cow<'a, str>>,
+}
+
+/// Bytes in base64: most of a reply. Whether they are UTF-8 need not be asked, since decoding them tells more.
+#[derive(Debug)]
+pub(crate) struct Base64<'a>(pub(crate) Cow<'a, [u8]>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Base64<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl<'de> Visitor<'de> for Text {
+            type Value = Cow<'de, [u8]>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text in base64")
+            }
+
+            fn visit_borrowed_bytes<E>(self, text: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(text))
+            }
+
+            fn visit_bytes<E>(self, text: &[u8]) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text.to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Text).map(Base64)
+    }
 }
 
 /// A shard that follows the one that ended.

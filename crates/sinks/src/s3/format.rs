@@ -11,9 +11,9 @@ use serde::de::IgnoredAny;
 
 use super::config::{Compression, Format};
 
-/// Values from this size on are handed on as they are; smaller ones are copied together, because each chunk costs a
-/// system call. Measured with files: copying is ten times as fast at 100 B, 1.4 times at 4 KB, and slower from 8 KB on.
-const SHARED_BYTES_MIN: usize = 8 * 1024;
+/// Values from this size on are handed on as they are; smaller ones are copied together, because each chunk, and the
+/// newline between two, costs a system call.
+const SHARED_BYTES_MIN: usize = 64 * 1024;
 /// How much is copied together.
 const BLOCK_BYTES: usize = 256 * 1024;
 /// A foreign gzip member adds at most this much to content that does not compress: 5 bytes in each 16 KiB, and a header.

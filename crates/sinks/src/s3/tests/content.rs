@@ -60,7 +60,7 @@ fn raw_is_the_bytes_as_they_are() {
 
 #[test]
 fn small_values_are_copied_together_and_large_ones_are_not_copied() {
-    let (small, large) = (vec![b's'; 1000], vec![b'l'; 40_000]);
+    let (small, large) = (vec![b's'; 1000], vec![b'l'; 100_000]);
     let mut values = vec![small.as_slice(); 600];
     values.extend([large.as_slice(), b"x", large.as_slice()]);
     let items = items(&values);
