@@ -1,19 +1,42 @@
 //! Faults over HTTP, for tests that run the emulator as a program of its own.
 //!
-//! `POST /_kinesink/faults` with a JSON array adds faults, `GET` lists those that wait, `DELETE` forgets them:
+//! `POST /_kinesink/faults` with a JSON array adds faults, `GET` lists those that wait, `DELETE` forgets all:
 //! `[{"operation": "GetRecords", "times": 3, "kind": {"error": {"code": "ProvisionedThroughputExceededException"}}},
-//!   {"kind": "cut"}, {"kind": "truncate"}, {"kind": {"delay_ms": 100}}]`.
+//!   {"operation": "PutRecords", "kind": {"error_after": {"code": "InternalFailure"}}},
+//!   {"kind": "cut"}, {"kind": "truncate"}, {"kind": {"delay_ms": 100}}, {"kind": {"clock_jump_ms": 3600000}},
+//!   {"operation": "GetRecords", "kind": "expire"}, {"operation": "ListShards", "kind": {"stale_shards_ms": 5000}},
+//!   {"kind": "cut_subscription"}]`.
+//! `POST /_kinesink/faults/seeded` with `{"seed": 7, "rate": 0.01}` lets faults come by chance until `DELETE`, and
+//! `POST /_kinesink/clock` with `{"jump_ms": 3600000}` moves the clock at once.
 //! Only JSON by content type is taken, which no page of a web browser can send here unasked.
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
+use serde::Deserialize;
 
 use super::{Fault, Faults};
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seeded {
+    seed: u64,
+    rate: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jump {
+    jump_ms: i64,
+}
+
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(faults: Faults) -> Router<S> {
-    Router::new().route("/_kinesink/faults", get(list).post(add).delete(clear)).with_state(faults)
+    Router::new()
+        .route("/_kinesink/faults", get(list).post(add).delete(clear))
+        .route("/_kinesink/faults/seeded", post(seed))
+        .route("/_kinesink/clock", post(jump))
+        .with_state(faults)
 }
 
 async fn list(State(faults): State<Faults>) -> Json<Vec<Fault>> {
@@ -29,4 +52,14 @@ async fn add(State(faults): State<Faults>, Json(new): Json<Vec<Fault>>) -> (Stat
 async fn clear(State(faults): State<Faults>) -> Json<Vec<Fault>> {
     faults.clear();
     Json(Vec::new())
+}
+
+async fn seed(State(faults): State<Faults>, Json(Seeded { seed, rate }): Json<Seeded>) -> StatusCode {
+    faults.seed(seed, rate);
+    StatusCode::NO_CONTENT
+}
+
+async fn jump(State(faults): State<Faults>, Json(Jump { jump_ms }): Json<Jump>) -> StatusCode {
+    faults.jump_clock(jump_ms);
+    StatusCode::NO_CONTENT
 }

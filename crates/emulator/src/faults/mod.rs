@@ -1,12 +1,15 @@
-//! Faults for tests: the next calls of an operation fail in a chosen way, then all is well again.
+//! Faults for tests: calls go wrong in a chosen way, then all is well again; or by chance, from a seed.
 
 pub(crate) mod admin;
+mod seeded;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+use self::seeded::Plan;
 
 /// Faults that can be waiting at once.
 const FAULTS_WAITING_MAX: usize = 1000;
@@ -24,12 +27,45 @@ pub enum FaultKind {
         #[serde(default)]
         message: String,
     },
+    /// The call has its effect, and is answered with this error all the same.
+    ErrorAfter {
+        /// The error's type, e.g. `InternalFailure`.
+        code: String,
+        /// The message for people.
+        #[serde(default)]
+        message: String,
+    },
     /// The call has its effect, and the connection breaks before its reply's body.
     Cut,
     /// The call has its effect, and the connection breaks in the middle of its reply's body.
     Truncate,
     /// The call waits that many milliseconds, then goes on.
     DelayMs(u64),
+    /// The emulator's clock jumps by that many milliseconds, which may be negative; then the call goes on.
+    ClockJumpMs(i64),
+    /// What the call brings is expired: the iterator of `GetRecords`, the token of a list. A call that brings neither
+    /// does not take the fault. With `SubscribeToShard`, a subscription ends as if its 5 minutes were over.
+    Expire,
+    /// `ListShards` or `DescribeStream` answers with the shards of that many milliseconds ago.
+    StaleShardsMs(u64),
+    /// The connection of a subscription to a shard breaks, of one that is open or else of the next.
+    CutSubscription,
+}
+
+impl FaultKind {
+    /// Whether the operation itself asks for the fault, where it has something to apply it to.
+    fn is_asked_for(&self) -> bool {
+        matches!(self, Self::Expire | Self::StaleShardsMs(_) | Self::CutSubscription)
+    }
+}
+
+/// How a subscription ends before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SubscriptionFault {
+    /// As after 5 minutes.
+    Expired,
+    /// With a broken connection.
+    Cut,
 }
 
 /// A fault and the calls that it is meant for.
@@ -68,34 +104,62 @@ impl Fault {
     }
 }
 
-/// The faults that wait for their calls. A cheap handle: clones share them.
+/// The faults that wait for their calls, and those that come by chance. A cheap handle: clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    waiting: Arc<Mutex<VecDeque<Fault>>>,
+    state: Arc<Mutex<State>>,
+    /// Counts the faults that were added, so that who waits for one looks again.
+    added: watch::Sender<u64>,
     /// How far the emulator's clock is ahead of the one that it was given.
     ahead_ms: watch::Sender<i64>,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Fault>,
+    plan: Option<Plan>,
+}
+
 impl Faults {
+    /// Faults by chance: so many of all calls, from 0 to 1, have one. The same seed gives the same calls the same
+    /// faults. All kinds occur but jumps of the clock and the end of a subscription that is open.
+    #[must_use]
+    pub fn seeded(seed: u64, rate: f64) -> Self {
+        let faults = Self::default();
+        faults.seed(seed, rate);
+        faults
+    }
+
+    /// From now on, faults by chance as [`seeded`](Self::seeded) makes them. Those that were added come first.
+    pub fn seed(&self, seed: u64, rate: f64) {
+        self.state().plan = Some(Plan::new(seed, rate));
+    }
+
     /// Adds a fault behind those that wait. Each call takes the first that fits it. Beyond 1,000 waiting faults a new
     /// one is refused: the answer is false.
     pub fn push(&self, fault: Fault) -> bool {
-        let mut waiting = self.waiting();
-        let room = waiting.len() < FAULTS_WAITING_MAX;
+        let mut state = self.state();
+        let room = state.waiting.len() < FAULTS_WAITING_MAX;
         if room {
-            waiting.push_back(fault);
+            state.waiting.push_back(fault);
+            self.added.send_modify(|added| *added = added.wrapping_add(1));
         }
         room
     }
 
-    /// Forgets all faults.
+    /// Forgets all faults, also those by chance. The clock stays where it is.
     pub fn clear(&self) {
-        self.waiting().clear();
+        *self.state() = State::default();
     }
 
     /// The faults that still wait.
     pub fn list(&self) -> Vec<Fault> {
-        self.waiting().iter().cloned().collect()
+        self.state().waiting.iter().cloned().collect()
+    }
+
+    /// Makes the emulator's clock jump, from where it is, by so many milliseconds. They may be negative.
+    pub fn jump_clock(&self, by_ms: i64) {
+        self.ahead_ms.send_modify(|ahead_ms| *ahead_ms = ahead_ms.saturating_add(by_ms));
     }
 
     /// What the emulator's clock follows.
@@ -103,22 +167,63 @@ impl Faults {
         self.ahead_ms.clone()
     }
 
-    /// The fault for this call, if one waits for it.
+    /// The fault for this call, if there is one. Not one that the operation has to ask for.
     pub(crate) fn take(&self, operation: &str) -> Option<FaultKind> {
-        let mut waiting = self.waiting();
-        waiting.retain(|fault| fault.times > 0);
-        let fits = |fault: &Fault| fault.operation.as_deref().is_none_or(|named| named == operation);
-        let position = waiting.iter().position(fits)?;
-        let fault = waiting.get_mut(position)?;
+        let mut state = self.state();
+        state.scripted(operation, |kind| !kind.is_asked_for()).or_else(|| state.plan.as_mut()?.call(operation))
+    }
+
+    /// Whether the iterator or token that a call brings is to be treated as expired.
+    pub(crate) fn take_expiry(&self, operation: &str) -> bool {
+        let mut state = self.state();
+        state.scripted(operation, |kind| *kind == FaultKind::Expire).is_some()
+            || state.plan.as_mut().is_some_and(Plan::expires)
+    }
+
+    /// How old, in milliseconds, the list of shards is that a call answers.
+    pub(crate) fn take_stale_ms(&self, operation: &str) -> Option<u64> {
+        let mut state = self.state();
+        match state.scripted(operation, |kind| matches!(kind, FaultKind::StaleShardsMs(_))) {
+            Some(FaultKind::StaleShardsMs(ms)) => Some(ms),
+            _ => state.plan.as_mut()?.stale_ms(),
+        }
+    }
+
+    /// Waits for a fault that ends a subscription which is open, and takes it.
+    ///
+    /// # Cancel safety
+    /// A fault is taken only when the future is ready.
+    pub(crate) async fn subscription_fault(&self) -> SubscriptionFault {
+        let mut added = self.added.subscribe();
+        let ends = |kind: &FaultKind| matches!(kind, FaultKind::Expire | FaultKind::CutSubscription);
+        loop {
+            let kind = self.state().scripted("SubscribeToShard", ends);
+            match kind {
+                Some(FaultKind::Expire) => return SubscriptionFault::Expired,
+                Some(_) => return SubscriptionFault::Cut,
+                // This holds a sender, so it waits for the next fault for ever.
+                None => drop(added.changed().await),
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes the first fault that waits for the operation, of those kinds.
+    fn scripted(&mut self, operation: &str, fits: impl Fn(&FaultKind) -> bool) -> Option<FaultKind> {
+        self.waiting.retain(|fault| fault.times > 0);
+        let is_meant = |fault: &Fault| fault.operation.as_deref().is_none_or(|named| named == operation);
+        let position = self.waiting.iter().position(|fault| is_meant(fault) && fits(&fault.kind))?;
+        let fault = self.waiting.get_mut(position)?;
         fault.times -= 1;
         let kind = fault.kind.clone();
         if fault.times == 0 {
-            waiting.remove(position);
+            self.waiting.remove(position);
         }
         Some(kind)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Fault>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
     validation
         .required("streamName", request.stream_name.as_ref())
         .name("streamName", request.stream_name.as_deref())
-        .number("shardCount", request.shard_count, 1..=i64::from(shard_count::PER_STREAM_MAX))
+        .number("shardCount", request.shard_count, 1..=i64::MAX)
         .one_of("streamModeDetails.streamMode", given_mode, &MODES)
         .number("maxRecordSizeInKiB", request.max_record_size_in_kib, RECORD_KIB)
         .one_of("recordDistributionStrategy", strategy, &STRATEGIES);
@@ -91,7 +91,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
 
 fn mode_and_shards(on_demand: bool, count: Option<i64>) -> Result<(StreamMode, u32), ServiceError> {
     match (on_demand, count) {
-        (false, Some(count)) => Ok((StreamMode::Provisioned, u32::try_from(count).unwrap_or(1))),
+        (false, Some(count)) => Ok((StreamMode::Provisioned, u32::try_from(count).unwrap_or(u32::MAX))),
         (true, None) => Ok((StreamMode::OnDemand, ON_DEMAND_SHARDS)),
         (false, None) => Err(ServiceError::invalid_argument("ShardCount is required for a provisioned stream.")),
         (true, Some(_)) => Err(ServiceError::invalid_argument("ShardCount cannot be given for an on-demand stream.")),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::describe_stream_summary::Common;
 use super::{ServiceError, target};
 use crate::emulator::Shared;
-use crate::stream::shard::{Shard, ShardText, shard_number};
+use crate::stream::shard::{ShardText, shard_number};
 use crate::wire::validation::Validation;
 
 const SHARDS_DEFAULT: i64 = 100;
@@ -48,8 +48,10 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let stream = target::stream(&store.streams, &name)?;
     let after = after.and_then(shard_number);
     let limit = usize::try_from(request.limit.unwrap_or(SHARDS_DEFAULT)).unwrap_or(usize::MAX);
-    let mut shards = stream.live_shards(after, shared.now_ms());
-    let page = shards.by_ref().take(limit).map(Shard::text).collect();
+    let now_ms = shared.now_ms();
+    let as_of_ms = target::shards_as_of_ms(shared, "DescribeStream", now_ms);
+    let mut shards = stream.live_shards(after, now_ms).filter(|shard| shard.created_ms <= as_of_ms);
+    let page = shards.by_ref().take(limit).map(|shard| shard.text(as_of_ms)).collect();
     let has_more_shards = shards.next().is_some();
     let common = Common::new(shared, &name, stream);
     Ok(Answer { stream_description: Description { common, shards: page, has_more_shards } })

@@ -58,7 +58,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         target::stream_name(shared, Some(&iterator.stream), request.stream_arn.as_deref())?;
     }
     let now_ms = shared.now_ms();
-    if token::is_expired(iterator.issued_ms, now_ms) {
+    if token::is_expired(iterator.issued_ms, now_ms) || shared.faults.take_expiry("GetRecords") {
         let issued_ms = iterator.issued_ms;
         return Err(ServiceError::expired_iterator(format!(
             "Iterator expired. The iterator was created at time {issued_ms} while right now it is {now_ms} which is \

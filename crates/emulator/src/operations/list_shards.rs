@@ -77,9 +77,9 @@ impl Filter {
         })
     }
 
-    fn keeps(self, stream: &Stream, shard: &Shard, horizon_ms: i64) -> bool {
+    fn keeps(self, stream: &Stream, shard: &Shard, horizon_ms: i64, as_of_ms: i64) -> bool {
         // A shard is read up to the moment it closed, so that moment still belongs to it.
-        let open_at = |at_ms| shard.closed.as_ref().is_none_or(|closed| closed.at_ms >= at_ms);
+        let open_at = |at_ms| shard.closed_by(as_of_ms).is_none_or(|closed| closed.at_ms >= at_ms);
         match self {
             Self::All => true,
             Self::AfterShard(number) => shard.number > number,
@@ -88,7 +88,7 @@ impl Filter {
                 let mut parents = shard.parent.into_iter().chain(shard.adjacent_parent);
                 parents.all(|parent| stream.shard(parent).is_none_or(|parent| parent.is_expired(horizon_ms)))
             }
-            Self::AtLatest => shard.closed.is_none(),
+            Self::AtLatest => shard.closed_by(as_of_ms).is_none(),
             Self::AtTimestamp(at_ms) => {
                 let at_ms = at_ms.max(horizon_ms).max(stream.created_ms);
                 shard.created_ms <= at_ms && open_at(at_ms)
@@ -116,7 +116,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let now_ms = shared.now_ms();
     match request.next_token.as_deref() {
         Some(text) => {
-            let token = continued(request, text, now_ms)?;
+            let token = continued(shared, request, text, now_ms)?;
             page(shared, &token.stream, Some(token.stream_created_ms), Some(token.after_shard), token.filter, limit)
         }
         None => {
@@ -130,7 +130,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
 }
 
 /// The place that the token continues at. It says everything, so that nothing else may be given.
-fn continued(request: &Request, text: &str, now_ms: i64) -> Result<ShardsToken<Filter>, ServiceError> {
+fn continued(shared: &Shared, request: &Request, text: &str, now_ms: i64) -> Result<ShardsToken<Filter>, ServiceError> {
     let alone = request.stream_name.is_none()
         && request.exclusive_start_shard_id.is_none()
         && request.stream_creation_timestamp.is_none()
@@ -142,7 +142,7 @@ fn continued(request: &Request, text: &str, now_ms: i64) -> Result<ShardsToken<F
     }
     let token: Option<ShardsToken<Filter>> = token::decode(text);
     let token = token.ok_or_else(|| ServiceError::invalid_argument("Invalid NextToken."))?;
-    if token::is_expired(token.issued_ms, now_ms) {
+    if token::is_expired(token.issued_ms, now_ms) || shared.faults.take_expiry("ListShards") {
         let message = format!("NextToken expired: it can be used for {LIFETIME_MS} milliseconds.");
         return Err(ServiceError::expired_next_token(message));
     }
@@ -170,7 +170,10 @@ fn page(
         return Err(target::stream_not_found(name));
     }
     let horizon_ms = stream.horizon_ms(now_ms);
-    let mut chosen = stream.live_shards(after, now_ms).filter(|shard| filter.keeps(stream, shard, horizon_ms));
+    let as_of_ms = target::shards_as_of_ms(shared, "ListShards", now_ms);
+    let mut chosen = stream
+        .live_shards(after, now_ms)
+        .filter(|shard| shard.created_ms <= as_of_ms && filter.keeps(stream, shard, horizon_ms, as_of_ms));
     let shards: Vec<&Shard> = chosen.by_ref().take(limit).collect();
     let last = shards.last().filter(|_| chosen.next().is_some());
     let next_token = last.map(|last| {
@@ -182,5 +185,5 @@ fn page(
             issued_ms: now_ms,
         })
     });
-    Ok(Answer { shards: shards.into_iter().map(Shard::text).collect(), next_token })
+    Ok(Answer { shards: shards.into_iter().map(|shard| shard.text(as_of_ms)).collect(), next_token })
 }

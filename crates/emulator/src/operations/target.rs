@@ -46,6 +46,13 @@ pub(super) fn not_active(stream: &Stream, name: &str) -> ServiceError {
     ServiceError::resource_in_use(message)
 }
 
+/// The time whose shards a call lists. Long ago for a list that is stale on purpose; else for ever from now, as a shard
+/// may have been made before the clock went back.
+pub(super) fn shards_as_of_ms(shared: &Shared, operation: &str, now_ms: i64) -> i64 {
+    let stale_ms = shared.faults.take_stale_ms(operation);
+    stale_ms.map_or(i64::MAX, |ms| now_ms.saturating_sub_unsigned(ms))
+}
+
 pub(super) fn stream_not_found(name: &str) -> ServiceError {
     ServiceError::resource_not_found(format!("Stream {name} under account {ACCOUNT} not found."))
 }

@@ -186,8 +186,14 @@ impl Shard {
         self.records.range(position..)
     }
 
-    pub(crate) fn text(&self) -> ShardText {
-        let ending = self.closed.as_ref().map(|closed| self.sequence_number(closed.ending_index, closed.at_ms));
+    /// How the shard was closed, if it was by then.
+    pub(crate) fn closed_by(&self, as_of_ms: i64) -> Option<&Closed> {
+        self.closed.as_ref().filter(|closed| closed.at_ms <= as_of_ms)
+    }
+
+    /// The shard as it was at that time.
+    pub(crate) fn text(&self, as_of_ms: i64) -> ShardText {
+        let ending = self.closed_by(as_of_ms).map(|closed| self.sequence_number(closed.ending_index, closed.at_ms));
         ShardText {
             shard_id: self.id(),
             parent_shard_id: self.parent.map(shard_id),

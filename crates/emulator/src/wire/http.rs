@@ -57,8 +57,13 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     if let Some(FaultKind::DelayMs(ms)) = fault {
         tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
     }
+    if let Some(FaultKind::ClockJumpMs(ms)) = fault {
+        shared.faults.jump_clock(ms);
+    }
     let reply = match &fault {
         Some(FaultKind::Error { code, message }) => Err(ServiceError::of_type(code, message)),
+        // An error of the call's own comes first: then there is no effect to hide.
+        Some(FaultKind::ErrorAfter { code, message }) => call().and_then(|_| Err(ServiceError::of_type(code, message))),
         _ => call(),
     };
     match (reply, fault) {
