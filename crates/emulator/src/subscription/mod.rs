@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::claims::{Claims, Refused};
 use crate::emulator::{ACCOUNT, Shared};
-use crate::faults::FaultKind;
+use crate::faults::{FaultKind, SubscriptionFault};
 use crate::limits::{Bucket, Limit};
 use crate::operations::reading::{self, ChildShard, Read, ReadLimit};
 use crate::stream::consumer::ConsumerStatus;
@@ -88,6 +88,11 @@ struct Tail {
     millis_behind_latest: i64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     child_shards: Vec<ChildShard>,
+}
+
+/// What a client sees of a connection that a test has cut.
+fn broken() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "cut by an injected fault")
 }
 
 /// What there is to do.
@@ -158,6 +163,12 @@ impl Subscription {
         tokio::select! {
             biased;
             () = self.claim.cancelled() => {}
+            fault = self.shared.faults.subscription_fault() => {
+                self.is_over = true;
+                if fault == SubscriptionFault::Cut {
+                    self.unsent.push_back(Err(broken()));
+                }
+            }
             news = self.news.changed() => {
                 if news.is_err() {
                     self.fail(&self.stream_not_found());
@@ -177,14 +188,18 @@ impl Subscription {
 
     /// A test may have asked for a fault in place of the next event.
     async fn send_unless_faulty(&mut self, mut message: Payload) {
-        let broken = || io::Error::new(io::ErrorKind::ConnectionReset, "cut by an injected fault");
         match self.shared.faults.take(FAULT_NAME) {
-            None => self.send(message),
+            Some(FaultKind::ClockJumpMs(ms)) => {
+                self.shared.faults.jump_clock(ms);
+                self.send(message);
+            }
             Some(FaultKind::DelayMs(ms)) => {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 self.send(message);
             }
-            Some(FaultKind::Error { code, message }) => self.fail(&ServiceError::of_type(&code, message)),
+            Some(FaultKind::Error { code, message } | FaultKind::ErrorAfter { code, message }) => {
+                self.fail(&ServiceError::of_type(&code, message));
+            }
             Some(FaultKind::Cut) => {
                 self.is_over = true;
                 self.unsent.push_back(Err(broken()));
@@ -194,6 +209,9 @@ impl Subscription {
                 message.truncate(message.len_bytes() / 2);
                 self.send(message);
                 self.unsent.push_back(Err(broken()));
+            }
+            None | Some(FaultKind::Expire | FaultKind::StaleShardsMs(_) | FaultKind::CutSubscription) => {
+                self.send(message);
             }
         }
     }
