@@ -9,6 +9,8 @@ mod client;
 mod consumers;
 /// Faults, by value and over HTTP.
 mod faults;
+/// The service's limits, on and off.
+mod limits;
 /// Split, merge, and what a reader sees of it.
 mod lineage;
 /// Requests that are wrong, on purpose and at random.
@@ -21,3 +23,5 @@ mod records;
 mod subscribe;
 /// What changes only because time passes.
 mod time;
+/// Streams that are being created, updated and deleted.
+mod transitions;
