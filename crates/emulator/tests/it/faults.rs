@@ -1,13 +1,17 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::primitives::Blob;
 use axum::body::Body;
-use kinesink_emulator::{Fault, FaultKind};
+use kinesink_emulator::{Fault, FaultKind, Faults, Limits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::client::{
-    answer, code, create, emulator, entry, get, in_process, over_socket, put_one, raw, texts, trim_horizon,
+    answer, code, create, emulator, emulator_with, entry, get, in_process, over_socket, put_one, raw, shard_ids, texts,
+    trim_horizon,
 };
 
 const SHARD: &str = "shardId-000000000000";
@@ -114,4 +118,166 @@ async fn faults_are_set_listed_and_cleared_over_http() {
     let plain = plain.body(Body::from(r#"[{"kind": "cut"}]"#)).unwrap();
     assert_eq!(emulator.router().oneshot(plain).await.unwrap().status(), 415);
     assert!(emulator.faults().list().is_empty());
+}
+
+#[tokio::test]
+async fn an_error_after_the_effect_hides_it() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let kind = FaultKind::ErrorAfter { code: "InternalFailure".to_owned(), message: String::new() };
+    emulator.faults().push(Fault::on("PutRecord", kind));
+    let put = || client.put_record().stream_name("orders").partition_key("k").data(Blob::new("twice")).send();
+    let failure = put().await.unwrap_err();
+    assert_eq!(failure.raw_response().unwrap().status().as_u16(), 500);
+    put().await.unwrap();
+    let read = get(&client, &trim_horizon(&client, SHARD).await).await;
+    assert_eq!(texts(&read), ["twice", "twice"]);
+}
+
+#[tokio::test]
+async fn an_iterator_and_a_token_expire_before_their_time() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 3).await;
+    emulator.faults().push(Fault::on("GetRecords", FaultKind::Expire));
+    emulator.faults().push(Fault::on("ListShards", FaultKind::Expire));
+    let iterator = trim_horizon(&client, SHARD).await;
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
+    get(&client, &iterator).await;
+
+    // A list without a token has nothing that could expire.
+    let list = client.list_shards().stream_name("orders").max_results(1).send().await.unwrap();
+    let next = client.list_shards().next_token(list.next_token.unwrap());
+    assert_eq!(code(next.clone().send().await), "ExpiredNextTokenException");
+    assert_eq!(next.send().await.unwrap().shards.unwrap().len(), 2);
+    assert!(emulator.faults().list().is_empty());
+}
+
+#[tokio::test]
+async fn a_stale_list_shows_the_shards_of_before() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    clock.advance(Duration::from_secs(60));
+    let split = client.split_shard().stream_name("orders").shard_to_split(SHARD).new_starting_hash_key("1000");
+    split.send().await.unwrap();
+    let fresh = shard_ids(&client).await;
+    clock.advance(Duration::from_secs(5));
+    for stale_ms in [5001, 5000] {
+        for operation in ["ListShards", "DescribeStream"] {
+            emulator.faults().push(Fault::on(operation, FaultKind::StaleShardsMs(stale_ms)));
+        }
+        let listed = client.list_shards().stream_name("orders").send().await.unwrap().shards.unwrap();
+        let described = client.describe_stream().stream_name("orders").send().await.unwrap();
+        assert_eq!(listed, described.stream_description.unwrap().shards);
+        let parent_is_open = listed[0].sequence_number_range().unwrap().ending_sequence_number().is_none();
+        assert_eq!((listed.len(), parent_is_open), if stale_ms == 5001 { (1, true) } else { (3, false) });
+    }
+    assert_eq!(shard_ids(&client).await, fresh);
+}
+
+#[tokio::test]
+async fn the_clock_jumps_forward_and_back() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    put_one(&client, "k", "old").await;
+    let iterator = trim_horizon(&client, SHARD).await;
+    emulator.faults().push(Fault::on("GetRecords", FaultKind::ClockJumpMs(300_001)));
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
+    emulator.faults().jump_clock(-300_001);
+    assert_eq!(texts(&get(&client, &iterator).await), ["old"]);
+    emulator.faults().jump_clock(25 * 3_600_000);
+    assert!(get(&client, &trim_horizon(&client, SHARD).await).await.records.is_empty());
+}
+
+/// What a client saw of so many calls, under faults from the seed.
+async fn seen(seed: u64, rate: f64) -> Vec<String> {
+    let (emulator, _) = emulator_with(|builder| builder.limits(Limits::none()).faults(Faults::seeded(seed, rate)));
+    let client = in_process(&emulator);
+    let mut seen = Vec::new();
+    for number in 0..200 {
+        let name = format!("s{number}");
+        let reply = client.create_stream().stream_name(&name).shard_count(1).send().await;
+        seen.push(match reply {
+            Ok(_) => "ok".to_owned(),
+            Err(SdkError::DispatchFailure(_)) => "broken".to_owned(),
+            error => code(error),
+        });
+    }
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_gives_the_same_faults_again_and_no_rate_gives_none() {
+    let faulty = seen(7, 0.3).await;
+    assert_eq!(faulty, seen(7, 0.3).await);
+    assert_ne!(faulty, seen(8, 0.3).await);
+    let kinds: BTreeSet<&str> = faulty.iter().map(String::as_str).collect();
+    assert_eq!(kinds, BTreeSet::from(["InternalFailure", "LimitExceededException", "broken", "ok"]));
+    let fine = faulty.iter().filter(|seen| *seen == "ok").count();
+    assert!((120..180).contains(&fine), "{fine} of 200");
+    assert!(seen(7, 0.0).await.iter().all(|seen| seen == "ok"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_starts_again_gets_every_record_through_seeded_faults() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    for number in 0..50 {
+        put_one(&client, "k", format!("{number}")).await;
+    }
+    emulator.faults().seed(1, 0.3);
+    let (mut read, mut iterator, mut failures) = (Vec::new(), None, 0);
+    while read.len() < 50 {
+        let Some(current) = iterator.take() else {
+            let request = client.get_shard_iterator().stream_name("orders").shard_id(SHARD);
+            let last = read.last().map(|(_, number): &(String, String)| number.clone());
+            let kind = if last.is_some() { "AFTER_SEQUENCE_NUMBER" } else { "TRIM_HORIZON" };
+            let request = request.shard_iterator_type(kind.into()).set_starting_sequence_number(last);
+            iterator = request.send().await.ok().and_then(|reply| reply.shard_iterator);
+            continue;
+        };
+        match client.get_records().shard_iterator(current).limit(3).send().await {
+            Ok(reply) => {
+                let numbers = reply.records.iter().map(|record| record.sequence_number.clone());
+                read.extend(texts(&reply).into_iter().zip(numbers));
+                iterator = reply.next_shard_iterator;
+            }
+            Err(_) => failures += 1,
+        }
+    }
+    let texts: Vec<_> = read.into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert!(failures > 0);
+}
+
+#[tokio::test]
+async fn the_new_faults_the_seed_and_the_clock_are_set_over_http() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let post = |path: &str, body: &str| {
+        let request = http::Request::post(path).header("content-type", "application/json");
+        answer(&emulator, request.body(Body::from(body.to_owned())).unwrap())
+    };
+    let body = r#"[{"operation": "GetRecords", "kind": "expire"}, {"kind": {"stale_shards_ms": 5}},
+        {"operation": "PutRecord", "kind": {"error_after": {"code": "InternalFailure"}}}, {"kind": "cut_subscription"},
+        {"operation": "ListStreams", "kind": {"clock_jump_ms": -5}}]"#;
+    assert_eq!(post("/_kinesink/faults", body).await.0, 200);
+    let iterator = trim_horizon(&client, SHARD).await;
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
+    assert_eq!(emulator.faults().list().len(), 4);
+    assert_eq!(post("/_kinesink/clock", r#"{"jump_ms": 300001}"#).await.0, 204);
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
+    emulator.faults().clear();
+    assert_eq!(post("/_kinesink/faults/seeded", r#"{"seed": 1, "rate": 1.0}"#).await.0, 204);
+    assert!(client.delete_stream().stream_name("none").send().await.is_err());
+    emulator.faults().clear();
+    client.list_streams().send().await.unwrap();
+    let partial = http::Request::post("/_kinesink/faults/seeded").header("content-type", "application/json");
+    let partial = partial.body(Body::from(r#"{"seed": 1}"#)).unwrap();
+    assert_eq!(emulator.router().oneshot(partial).await.unwrap().status(), 422);
 }

@@ -19,6 +19,8 @@ mod malformed;
 mod persistence;
 /// The life of records: put, read, limits.
 mod records;
+/// Scaling, modes, distribution and tags of a stream.
+mod resharding;
 /// Subscriptions: pushed records, their ends and take-overs.
 mod subscribe;
 /// What changes only because time passes.
