@@ -5,7 +5,7 @@
 One JVM has two workers, one that polls and one with fan-out (KclWorker.java), each with a journal. This program puts
 100,000 records, splits the stream twice, merges once and updates it to 8 shards meanwhile, and writes down what the
 service answered to each record. Then each journal must have each record once, as it was put, in its shard and in order,
-and no shard's child before the end of its parents. Ends with `N passed, N failed`.
+no shard's child before the end of its parents, and the lease tables the last checkpoints. Ends with `N passed, N failed`.
 """
 
 import collections
@@ -38,7 +38,9 @@ STALL_SECONDS_MAX = 45
 RESHARD_SECONDS_MAX = 60
 PUTS_PER_BATCH_MAX = 200
 
-KINESIS = boto3.client("kinesis", config=Config(connect_timeout=5, read_timeout=30))
+CONFIG = Config(connect_timeout=5, read_timeout=30)
+KINESIS = boto3.client("kinesis", config=CONFIG)
+DYNAMODB = boto3.client("dynamodb", config=CONFIG)
 
 Put = collections.namedtuple("Put", "shard sequence_number partition_key digest")
 
@@ -49,6 +51,7 @@ class Producer:
     def __init__(self, seed):
         self.random = random.Random(seed)
         self.put = []
+        self.throttled = 0
 
     def batch(self):
         """A batch until each of its records is accepted: a throttled one is sent again, as a producer has to."""
@@ -66,6 +69,7 @@ class Producer:
                 digest = hashlib.sha256(entry["Data"]).hexdigest()
                 self.put.append(Put(result["ShardId"], result["SequenceNumber"], entry["PartitionKey"], digest))
             entries = refused
+            self.throttled += len(refused)
             if not entries:
                 return
             time.sleep(0.1)
@@ -190,6 +194,7 @@ def run(directory):
                 producer.until(RECORDS * generation // 5)
                 wait_active()
                 say(f"{len(producer.put)} records put, {len(open_shards())} shards open")
+            say(f"{producer.throttled} records were throttled and put again")
             say(f"read: {await_all_records(journals, len(producer.put))}")
             workers.communicate(timeout=60)
         finally:
@@ -242,8 +247,22 @@ class Kcl(unittest.TestCase):
                 ended = [line[1] for line in journal.lines if line[0] == "ended"]
                 self.assertEqual(sorted(ended), sorted(set(shards()) - is_open))
 
-    def test_the_workers_stop_in_order(self):
+    def test_the_workers_stop_in_order_with_a_last_checkpoint(self):
         self.assertEqual(self.exit_code, 0)
+        for mode, journal in self.journals.items():
+            with self.subTest(mode):
+                last = {record.shard: record.sequence_number for record in journal.records()}
+                # The table has rows of other kinds too, without a checkpoint.
+                rows = DYNAMODB.scan(TableName=f"java-{mode}", ConsistentRead=True)["Items"]
+                leases = {row["leaseKey"]["S"]: row["checkpoint"]["S"] for row in rows if "checkpoint" in row}
+                for shard in open_shards():
+                    self.assertEqual(leases[shard["ShardId"]], last.get(shard["ShardId"], "TRIM_HORIZON"))
+
+    def test_only_fan_out_registers_a_consumer(self):
+        arn = KINESIS.describe_stream_summary(StreamName=STREAM)["StreamDescriptionSummary"]["StreamARN"]
+        consumers = KINESIS.list_stream_consumers(StreamARN=arn)["Consumers"]
+        names = [consumer["ConsumerName"] for consumer in consumers]
+        self.assertEqual(names, ["java-fan-out"] if "fan-out" in MODES else [])
 
 
 def main():
