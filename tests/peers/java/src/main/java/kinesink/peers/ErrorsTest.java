@@ -83,6 +83,14 @@ class ErrorsTest {
         });
     }
 
+    @Test
+    void anOperationThatIsNotEmulated() {
+        KinesisException error = assertError(KinesisException.class, 400,
+                () -> sync.enableEnhancedMonitoring(e -> e.streamName("any").shardLevelMetricsWithStrings("ALL")));
+        assertTrue(error.getMessage().contains("kinesink local does not emulate EnableEnhancedMonitoring"),
+                error.getMessage());
+    }
+
     /** Errors that cannot be had by asking, from the faults that a test may plant. */
     @ParameterizedTest
     @ValueSource(strings = {

@@ -29,6 +29,8 @@ import software.amazon.awssdk.services.kinesis.model.SubscribeToShardResponseHan
 /** Registered consumers and the event stream of SubscribeToShard. */
 class FanOutTest {
     private static final long EVENT_SECONDS_MAX = 20;
+    /** A subscription is safe from others for 5 s. */
+    private static final long TAKE_OVER_MS = 5_500;
 
     private final KinesisClient client = Clients.sync(Clients.withoutRetries());
     private final KinesisAsyncClient async = Clients.async(Clients.withoutRetries());
@@ -81,7 +83,7 @@ class FanOutTest {
     }
 
     @Test
-    void aSecondSubscriptionIsRefusedAtFirst() throws Exception {
+    void aSecondSubscriptionIsRefusedAtFirstAndThenTakesOver() throws Exception {
         TestStream stream = TestStream.create(client, "java-subscribe-twice", 1);
         stream.put(List.of("only"));
         String shard = stream.shards().get(0).shardId();
@@ -91,6 +93,13 @@ class FanOutTest {
         Subscription second = subscribe(consumer, shard);
         assertInstanceOf(ResourceInUseException.class, second.failure());
         assertTrue(!first.done.isDone(), "the first subscription was ended");
+
+        Thread.sleep(TAKE_OVER_MS);
+        Subscription third = subscribe(consumer, shard);
+        assertEquals(List.of("only"), third.texts(1));
+        first.end();
+        stream.put(List.of("later"));
+        assertEquals(List.of("later"), third.texts(1));
     }
 
     @Test
@@ -163,6 +172,11 @@ class FanOutTest {
                 assertEquals(List.of(), event.records());
                 last = event;
             }
+        }
+
+        /** Waits until it is over, in whatever way. */
+        void end() throws Exception {
+            done.handle((nothing, error) -> error).get(EVENT_SECONDS_MAX, TimeUnit.SECONDS);
         }
 
         Throwable failure() {
