@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from session import HASH_KEYS, middle
 
-MIB = 1024 * 1024
 MISSING = object()
 GONE_ARN = "arn:aws:kinesis:us-east-1:000000000000:stream/never-was"
 FUTURE_SECONDS = 3600
@@ -111,11 +110,6 @@ def put_explicit(session, random, stream):
     return one_record(session, random, stream) | {"ExplicitHashKey": str(random.randrange(HASH_KEYS))}
 
 
-@valid("PutRecord", "partition key of 256 characters, of which some take more bytes")
-def put_longest_key(session, random, stream):
-    return one_record(session, random, stream) | {"PartitionKey": "é" * 256}
-
-
 wrong_stream("PutRecord", one_record)
 wrong(
     "PutRecord",
@@ -124,7 +118,6 @@ wrong(
     partition_key_of_257_characters={"PartitionKey": "k" * 257},
     no_partition_key={"PartitionKey": MISSING},
     no_data={"Data": MISSING},
-    more_than_1_MiB={"Data": bytes(MIB + 1)},
     explicit_hash_key_of_letters={"ExplicitHashKey": "abc"},
     explicit_hash_key_with_a_leading_zero={"ExplicitHashKey": "01"},
     explicit_hash_key_too_large={"ExplicitHashKey": str(HASH_KEYS)},
@@ -144,11 +137,6 @@ def many_records(session, random, stream):
     return {"StreamName": stream, "Records": records(session, random, stream)}
 
 
-@valid("PutRecords", "500 records")
-def most_records(session, random, stream):
-    return {"StreamName": stream, "Records": [{"Data": b"x", "PartitionKey": f"{n}"} for n in range(500)]}
-
-
 ENTRY = {"Data": b"x", "PartitionKey": "k"}
 wrong_stream("PutRecords", many_records)
 wrong(
@@ -156,13 +144,10 @@ wrong(
     many_records,
     no_records={"Records": []},
     records_left_out={"Records": MISSING},
-    **{"501 records": {"Records": [ENTRY] * 501}},
     one_without_a_partition_key={"Records": [ENTRY, {"Data": b"x"}]},
     one_without_data={"Records": [ENTRY, {"PartitionKey": "k"}]},
     one_with_an_empty_partition_key={"Records": [ENTRY, ENTRY | {"PartitionKey": ""}]},
     one_with_a_partition_key_of_257_characters={"Records": [ENTRY, ENTRY | {"PartitionKey": "k" * 257}]},
-    one_of_more_than_1_MiB={"Records": [ENTRY, ENTRY | {"Data": bytes(MIB + 1)}]},
-    more_than_10_MiB_together={"Records": [ENTRY | {"Data": bytes(MIB - 10)}] * 11},
     one_with_a_hash_key_of_letters={"Records": [ENTRY, ENTRY | {"ExplicitHashKey": "abc"}]},
     one_with_a_hash_key_too_large={"Records": [ENTRY, ENTRY | {"ExplicitHashKey": str(HASH_KEYS)}]},
 )

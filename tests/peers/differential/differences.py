@@ -9,6 +9,11 @@ import re
 FILE = pathlib.Path(__file__).resolve().parents[3] / "crates" / "emulator" / "DIFFERENCES.md"
 # Operations that leave everything as it was.
 READS = re.compile(r"(Describe|List|Get)")
+# What an operation changes, by a word in its name, and what else its answer depends on.
+PARTS = {"Tag": "tags", "Consumer": "consumers", "PutRecord": "records", "GetRecords": "records"}
+DEPENDS = {"SubscribeToShard": {"records", "consumers"}, "DescribeStreamSummary": {"consumers"}}
+DEPENDS["DeleteStream"] = {"consumers"}
+EVERYTHING = "shards and all else"
 TEXT_MAX = 70
 ABSENT = "absent"
 # How the list of answers ends where a peer gave none of them.
@@ -41,6 +46,15 @@ def between(peer, our, their):
     compare(our.body, their.body, "", lambda *texts: found.append(texts))
     unique = dict.fromkeys(found)
     return [Difference(our.operation, our.case, path, a, peer, b) for path, a, b in unique], False
+
+
+def part_of(operation):
+    """The part of a stream's state that the operation changes or shows."""
+    return next((part for word, part in PARTS.items() if word in operation), EVERYTHING)
+
+
+def depends_on(operation):
+    return {part_of(operation), EVERYTHING} | DEPENDS.get(operation, set())
 
 
 def compare(ours, theirs, path, report):

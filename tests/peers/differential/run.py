@@ -107,6 +107,7 @@ class Report:
         self.per_peer = collections.Counter()
         self.failures = {}
         self.new = {}
+        self.partings = collections.Counter()
 
     def add(self, script, ours, others):
         calls, error = ours
@@ -118,19 +119,22 @@ class Report:
             self.compare(script, peer, calls, {call.place: call for call in their_calls}, their_error)
 
     def compare(self, script, peer, calls, theirs, error):
-        diverged = set()
+        parted = set()
         known = False
         for call in calls:
             their = theirs.get(call.place)
             place = EVERYWHERE if call.operation in ACCOUNT_WIDE else call.stream
-            if place in diverged or their is None or their.operation != call.operation:
+            parts = {(place, part) for part in differences.depends_on(call.operation)}
+            if parts & parted or their is None or their.operation != call.operation:
                 self.unreached[peer] += 1
                 continue
             self.compared += 1
             self.per_peer[peer] += 1
-            found, parts = differences.between(peer, call, their)
-            if parts:
-                diverged |= {call.stream, EVERYWHERE}
+            found, has_parted = differences.between(peer, call, their)
+            if has_parted:
+                self.partings[peer, str(found[0])] += 1
+                part = differences.part_of(call.operation)
+                parted |= {(call.stream, part), (EVERYWHERE, part)}
             known |= bool(found)
             for difference in found:
                 self.judge(difference, script)
@@ -162,6 +166,8 @@ class Report:
                 if not line.used:
                     self.failures[f"DIFFERENCES.md:{line.number}: nothing differs like this any more"] = ""
         if draft:
+            for (peer, parting), count in self.partings.most_common(60):
+                print(f"parted {count} {peer} {parting}")
             self.print_draft()
         else:
             for failure, script in list(self.failures.items())[:SHOWN_MAX]:

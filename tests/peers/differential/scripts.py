@@ -24,6 +24,7 @@ KEY = {"EncryptionType": "KMS", "KeyId": "alias/aws/kinesis"}
 EMULATED = sorted({case.operation for case in CASES} | {"SubscribeToShard"})
 OPERATIONS = [*EMULATED, *NOT_EMULATED]
 CONSUMERS_MAX = 20
+MIB = 2**20
 
 
 def fast(script):
@@ -133,21 +134,21 @@ def merge_from_the_right(session):
 
 @fast
 def uneven_split(session):
-    """At the second and at the last hash key."""
+    """As far to the edge as it goes."""
     stream = created(session, "a", 2)
     first, second = session.open(stream)
-    one = str(int(first["HashKeyRange"]["StartingHashKey"]) + 1)
-    session.call("SplitShard", StreamName=stream, ShardToSplit=first["ShardId"], NewStartingHashKey=one)
-    session.wait(stream)
-    last = second["HashKeyRange"]["EndingHashKey"]
-    session.call("SplitShard", StreamName=stream, ShardToSplit=second["ShardId"], NewStartingHashKey=last)
-    session.wait(stream)
+    start, last = int(first["HashKeyRange"]["StartingHashKey"]), second["HashKeyRange"]["EndingHashKey"]
+    for case, shard, key in (
+        ("at the second hash key", first, str(start + 1)),
+        ("at the last hash key", second, last),
+        ("valid: at the third hash key", first, str(start + 2)),
+    ):
+        session.step()
+        shard = session.shard_of(stream, shard["HashKeyRange"]["EndingHashKey"])
+        session.call("SplitShard", case, stream, StreamName=stream, ShardToSplit=shard, NewStartingHashKey=key)
+        session.wait(stream)
     session.call("ListShards", "valid: after uneven splits", StreamName=stream)
-    session.step()
-    tiny = session.open(stream)[0]
-    request = {"ShardToSplit": tiny["ShardId"], "NewStartingHashKey": tiny["HashKeyRange"]["StartingHashKey"]}
-    session.call("SplitShard", "a shard of one hash key", StreamName=stream, **request)
-    session.call("PutRecord", "valid: to a shard of one hash key", **to_hash_key(stream, 0))
+    session.call("PutRecord", "valid: to the first hash key", **to_hash_key(stream, 0))
     session.call("PutRecord", "valid: to the last hash key", **to_hash_key(stream, HASH_KEYS - 1))
     read_all(session, stream)
     deleted(session, stream)
@@ -247,6 +248,35 @@ def iterators(session):
     session.call("PutRecord", "valid: after a sequence number", **request)
     deleted(session, stream)
     session.call("GetRecords", "of a stream that is gone", ShardIterator=iterator)
+
+
+@fast
+def sizes(session):
+    """The most and the largest, and one more. Only here: some peers take long for it."""
+    stream = created(session, "a", 1)
+    entry = {"Data": b"x", "PartitionKey": "k"}
+    large = entry | {"Data": bytes(MIB - 1)}
+    too_large = entry | {"Data": bytes(MIB + 1)}
+    session.call("PutRecords", "valid: 500 records", StreamName=stream, Records=[entry] * 500)
+    session.call("PutRecords", "501 records", StreamName=stream, Records=[entry] * 501)
+    session.call("PutRecords", "one of more than 1 MiB", StreamName=stream, Records=[entry, too_large])
+    session.call("PutRecords", "more than 10 MiB together", StreamName=stream, Records=[large] * 11)
+    session.call("PutRecord", "valid: 1 MiB with its key", StreamName=stream, **large)
+    session.call("PutRecord", "more than 1 MiB", StreamName=stream, **too_large)
+    deleted(session, stream)
+
+
+@fast
+def longest_keys(session):
+    """256 characters, of which some take more than a byte."""
+    stream = created(session, "a", 1)
+    for case, key in (("valid: partition key of 256 letters", "k" * 256), ("valid: partition key of 256 é", "é" * 256)):
+        session.step()
+        session.call("PutRecord", case, StreamName=stream, Data=b"x", PartitionKey=key)
+        records = [{"Data": b"x", "PartitionKey": key}]
+        session.call("PutRecords", case, StreamName=stream, Records=records)
+    read_all(session, stream)
+    deleted(session, stream)
 
 
 # -- streams

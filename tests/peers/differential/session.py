@@ -85,7 +85,7 @@ class Session:
         self.step_number = 0
         self.calls_of_step = 0
         self.last_was_ok = True
-        self.normaliser = Normaliser()
+        self.normaliser = Normaliser(script)
         self.client = client(target.url)
 
     def name(self, short):
@@ -225,10 +225,9 @@ class Session:
     def let_minutes_pass(self):
         """Until an iterator from before has expired."""
         if self.target.name == "kinesink":
-            body = json.dumps([{"kind": {"clock_jump_ms": 301_000}}])
-            request = urllib.request.Request(
-                f"{self.target.url}/_kinesink/faults", body.encode(), {"Content-Type": "application/json"}
-            )
+            body = json.dumps({"jump_ms": 301_000}).encode()
+            headers = {"Content-Type": "application/json"}
+            request = urllib.request.Request(f"{self.target.url}/_kinesink/clock", body, headers)
             urllib.request.urlopen(request, timeout=READ_SECONDS_MAX).close()
         elif self.target.name == "ferrokinesis":
             # Started with iterators that live for a second.
@@ -238,11 +237,13 @@ class Session:
 
     def poll(self, operation, request, status):
         ends = time.monotonic() + WAIT_SECONDS_MAX
+        pause = 0.005
         while time.monotonic() < ends:
             answer = self.ask(operation, request)
             if not answer.ok or (status and answer.body[status[0]][status[1]] == "ACTIVE"):
                 return
-            time.sleep(0.005)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
         raise TimeoutError(f"{operation} {request} on {self.target.name} after {WAIT_SECONDS_MAX} s")
 
     def shards(self, stream, **request):
@@ -252,6 +253,11 @@ class Session:
         """Open shards in the order of their hash keys."""
         shards = [shard for shard in self.shards(stream) if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
         return sorted(shards, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
+
+    def shard_of(self, stream, hash_key):
+        """The id of the open shard that ends with the hash key."""
+        ids = [shard["ShardId"] for shard in self.open(stream) if shard["HashKeyRange"]["EndingHashKey"] == hash_key]
+        return ids[0] if ids else "none"
 
     def closed(self, stream):
         return [shard for shard in self.shards(stream) if "EndingSequenceNumber" in shard["SequenceNumberRange"]]
