@@ -1,14 +1,10 @@
 //! The emulator as a value: built, served, called.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
-use axum::{Extension, Router};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use axum::Router;
 
 use crate::clock::{Clock, JumpingClock, SystemClock};
 use crate::error::Error;
@@ -19,7 +15,6 @@ use crate::stream::Streams;
 use crate::stream::event::Event;
 use crate::stream::transition::Change;
 use crate::wire;
-use crate::wire::http::Stopping;
 use crate::wire::service_error::ServiceError;
 
 const LOG_FILE: &str = "kinesis.log";
@@ -200,36 +195,5 @@ impl Emulator {
     #[cfg(feature = "connector")]
     pub fn http_client(&self) -> aws_smithy_runtime_api::client::http::SharedHttpClient {
         crate::connector::http_client(self.router())
-    }
-
-    /// Serves on the listener until `shutdown` is ready, then ends the subscriptions and finishes the requests that have
-    /// begun.
-    ///
-    /// # Errors
-    /// The listener is not on loopback, or fails.
-    ///
-    /// # Cancel safety
-    /// Dropping the future stops accepting; requests that have begun go on. A change that was acknowledged stays.
-    pub async fn serve<F>(&self, listener: TcpListener, shutdown: F) -> Result<(), Error>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let address = listener.local_addr().map_err(Error::Serve)?;
-        if !address.ip().is_loopback() {
-            return Err(Error::NotLoopback { address });
-        }
-        // Without this each small reply can wait for the client's delayed acknowledgement.
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "cannot set TCP_NODELAY");
-            }
-        });
-        let stopping = CancellationToken::new();
-        let router = self.router().layer(Extension(Stopping(stopping.clone())));
-        let shutdown = async move {
-            shutdown.await;
-            stopping.cancel();
-        };
-        axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(Error::Serve)
     }
 }

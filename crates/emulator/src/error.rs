@@ -55,6 +55,9 @@ pub enum Error {
         /// Where the listener is bound.
         address: SocketAddr,
     },
+    /// No certificate could be made for TLS.
+    #[error("cannot make a certificate for the local Kinesis")]
+    Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The listener failed.
     #[error("cannot serve the local Kinesis")]
     Serve(#[source] io::Error),

@@ -96,6 +96,7 @@ mod faults;
 mod limits;
 mod log;
 mod operations;
+mod serving;
 mod stream;
 mod subscription;
 mod wire;
@@ -105,3 +106,5 @@ pub use emulator::{Builder, Emulator};
 pub use error::Error;
 pub use faults::{Fault, FaultKind, Faults};
 pub use limits::{Limit, Limits, UnknownLimit};
+#[cfg(feature = "tls")]
+pub use serving::Certificate;

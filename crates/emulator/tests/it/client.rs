@@ -31,7 +31,7 @@ pub(crate) fn emulator_with(settings: impl FnOnce(Builder) -> Builder) -> (Emula
     (settings(builder).build().unwrap(), clock)
 }
 
-fn config() -> aws_sdk_kinesis::config::Builder {
+pub(crate) fn config() -> aws_sdk_kinesis::config::Builder {
     Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

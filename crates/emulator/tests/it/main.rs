@@ -11,6 +11,8 @@ mod consumers;
 mod faults;
 /// The service's limits, on and off.
 mod limits;
+/// HTTP/2 and TLS.
+mod http;
 /// Split, merge, and what a reader sees of it.
 mod lineage;
 /// Requests that are wrong, on purpose and at random.
