@@ -124,6 +124,9 @@ pub(crate) struct Local {
     /// How long a stream is being created, updated or deleted, as in 500ms or 2s
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = time)]
     pub(crate) transitions: Duration,
+    /// Serve Kinesis in TLS, with a certificate made for it that AWS_CA_BUNDLE makes clients trust
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Write the shell lines to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) env: Option<PathBuf>,

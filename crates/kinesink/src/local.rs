@@ -8,8 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kinesink_emulator::Emulator;
+use kinesink_emulator::{Certificate, Emulator};
 pub use kinesink_emulator::{Limit, Limits};
+use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// TLS was asked for and cannot be had.
+    #[error("cannot serve the local Kinesis in TLS: {0}")]
+    Certificate(#[source] kinesink_emulator::Error),
     /// The directory or a file in it cannot be used.
     #[error("cannot use {path}: {message}")]
     Storage {
@@ -82,6 +86,8 @@ pub struct LocalOptions {
     pub limits: Limits,
     /// How long a stream of the local Kinesis is being created, updated or deleted; no time by default.
     pub transitions: Duration,
+    /// Whether the local Kinesis is served in TLS, with a certificate made for it.
+    pub tls: bool,
 }
 
 /// Running local services. [`stop`](Self::stop) ends them; a drop ends them at once.
@@ -91,6 +97,8 @@ pub struct Local {
     dynamodb: SocketAddr,
     services: JoinSet<Result<(), String>>,
     shutdown: CancellationToken,
+    /// Holds the authority of the local Kinesis' certificate, and is gone with this.
+    authority: Option<NamedTempFile>,
     _lock: Option<File>,
 }
 
@@ -125,24 +133,36 @@ impl Local {
         let (kinesis, dynamodb) = (address(&kinesis_listener)?, address(&dynamodb_listener)?);
         let mut services = JoinSet::new();
         let stopped = shutdown.clone().cancelled_owned();
-        services
-            .spawn(async move { emulator.serve(kinesis_listener, stopped).await.map_err(|error| error.to_string()) });
+        let certificate =
+            if options.tls { Some(Certificate::self_signed().map_err(Error::Certificate)?) } else { None };
+        let authority = certificate.as_ref().map(|certificate| authority_file(options, certificate)).transpose()?;
+        services.spawn(async move {
+            let served = match &certificate {
+                Some(certificate) => emulator.serve_tls(kinesis_listener, certificate, stopped).await,
+                None => emulator.serve(kinesis_listener, stopped).await,
+            };
+            served.map_err(|error| error.to_string())
+        });
         let stopped = shutdown.clone().cancelled_owned();
         services.spawn(dynoxide::server::serve_with_shutdown(dynamodb_listener, database, stopped));
-        Ok(Self { kinesis, dynamodb, services, shutdown, _lock: lock })
+        Ok(Self { kinesis, dynamodb, services, shutdown, authority, _lock: lock })
     }
 
     /// The environment that points an AWS SDK, or the `aws` command, at these services.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut environment = vec![
             ("AWS_ENDPOINT_URL_KINESIS", self.kinesis_url()),
             ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb_url()),
             ("AWS_REGION", REGION.into()),
             ("AWS_DEFAULT_REGION", REGION.into()),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY.into()),
             ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.into()),
-        ]
+        ];
+        if let Some(authority) = &self.authority {
+            environment.push(("AWS_CA_BUNDLE", authority.path().display().to_string()));
+        }
+        environment
     }
 
     /// The same, for this process's own clients.
@@ -159,7 +179,8 @@ impl Local {
     /// Where the local Kinesis listens.
     #[must_use]
     pub fn kinesis_url(&self) -> String {
-        format!("http://{}", self.kinesis)
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.kinesis)
     }
 
     /// Where the local DynamoDB listens.
@@ -240,6 +261,18 @@ fn check_version(directory: &Path) -> Result<(), Error> {
     }
 }
 
+/// The authority's certificate in a file, in the directory if there is one, else among the temporary files.
+fn authority_file(options: &LocalOptions, certificate: &Certificate) -> Result<NamedTempFile, Error> {
+    let mut file = tempfile::Builder::new();
+    file.prefix("kinesis-authority-").suffix(".pem");
+    let directory = options.directory.clone().unwrap_or_else(std::env::temp_dir);
+    let written = file.tempfile_in(&directory).and_then(|mut file| {
+        file.write_all(certificate.authority_pem().as_bytes())?;
+        Ok(file)
+    });
+    written.map_err(|error| Error::Storage { path: directory, message: error.to_string() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +295,19 @@ mod tests {
         let options = LocalOptions { directory: Some(directory.path().into()), ..LocalOptions::default() };
         let error = Local::start(&options).await.unwrap_err().to_string();
         assert!(error.contains("kinesink 9.8.7"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn tls_comes_with_the_authority_that_clients_have_to_trust() {
+        let options = LocalOptions { tls: true, ..LocalOptions::default() };
+        let local = Local::start(&options).await.unwrap();
+        let environment: std::collections::HashMap<_, _> = local.environment().into_iter().collect();
+        assert!(environment["AWS_ENDPOINT_URL_KINESIS"].starts_with("https://127.0.0.1:"));
+        assert!(environment["AWS_ENDPOINT_URL_DYNAMODB"].starts_with("http://127.0.0.1:"));
+        let authority = PathBuf::from(&environment["AWS_CA_BUNDLE"]);
+        assert!(std::fs::read_to_string(&authority).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+        local.stop().await;
+        assert!(!authority.exists());
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
         dynamodb_port: args.dynamodb_port,
         limits: args.no_limit.into_iter().fold(limits, Limits::without),
         transitions: args.transitions,
+        tls: args.tls,
     };
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;

@@ -9,10 +9,10 @@ mod client;
 mod consumers;
 /// Faults, by value and over HTTP.
 mod faults;
-/// The service's limits, on and off.
-mod limits;
 /// HTTP/2 and TLS.
 mod http;
+/// The service's limits, on and off.
+mod limits;
 /// Split, merge, and what a reader sees of it.
 mod lineage;
 /// Requests that are wrong, on purpose and at random.
