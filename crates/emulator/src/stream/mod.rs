@@ -45,6 +45,8 @@ pub(crate) struct Stream {
     pub(crate) record_kib_max: u32,
     pub(crate) distribution: Distribution,
     pub(crate) tags: BTreeMap<String, String>,
+    /// The shard that was trimmed last without being used.
+    last_trimmed: u32,
     /// Where the last record without a key of its own went.
     last_hash_key: u128,
     /// What the stream is in the middle of, unless it is `ACTIVE`.
@@ -80,6 +82,7 @@ impl Stream {
             record_kib_max: RECORD_KIB_DEFAULT,
             distribution: Distribution::default(),
             tags: BTreeMap::new(),
+            last_trimmed: 0,
             last_hash_key: 0,
             transition: None,
             calls: Calls::default(),
@@ -156,11 +159,13 @@ impl Stream {
         shards.iter().filter(move |shard| !shard.is_expired(horizon_ms))
     }
 
-    /// Forgets what retention no longer keeps in these shards.
+    /// Forgets what retention no longer keeps in these shards, and in one more, so that in the end all have their turn,
+    /// also those that nobody uses any longer.
     pub(crate) fn trim_shards(&mut self, numbers: &[u32], now_ms: i64) {
         let horizon_ms = self.horizon_ms(now_ms);
-        for number in numbers {
-            if let Some(shard) = self.shard_mut(*number) {
+        self.last_trimmed = self.last_trimmed.checked_add(1).filter(|next| self.shard(*next).is_some()).unwrap_or(0);
+        for number in numbers.iter().copied().chain([self.last_trimmed]) {
+            if let Some(shard) = self.shard_mut(number) {
                 shard.trim(horizon_ms);
             }
         }

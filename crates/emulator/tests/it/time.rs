@@ -1,6 +1,10 @@
 use std::time::Duration;
 
-use crate::client::{STREAM, code, create, emulator, get, in_process, put_one, start, texts, trim_horizon};
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::primitives::DateTime;
+use aws_sdk_kinesis::types::ShardIteratorType;
+
+use crate::client::{STREAM, code, create, emulator, get, in_process, put_one, shard_ids, start, texts, trim_horizon};
 
 const SHARD: &str = "shardId-000000000000";
 
@@ -56,4 +60,110 @@ async fn arrival_is_the_clocks_time_and_never_goes_back() {
     let arrivals: Vec<_> = arrivals.map(|at| (at.as_secs_f64() * 1000.0).round()).collect();
     assert_eq!(arrivals, [1_772_366_401_734.0; 2]);
     assert!(read.records[0].sequence_number < read.records[1].sequence_number);
+}
+
+/// The position of a reader by time, as records behind it.
+async fn from_time(client: &Client, at_ms: i64) -> Result<Vec<String>, String> {
+    let request = client.get_shard_iterator().stream_name(STREAM).shard_id(SHARD);
+    let request = request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(at_ms));
+    let iterator = match request.send().await {
+        Ok(reply) => reply.shard_iterator.unwrap(),
+        error => return Err(code(error)),
+    };
+    Ok(texts(&get(client, &iterator).await))
+}
+
+#[tokio::test]
+async fn a_time_is_a_place_to_the_millisecond() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let zero_ms = start().as_millisecond();
+    for data in ["0", "10", "20"] {
+        put_one(&client, "k", data).await;
+        clock.advance(Duration::from_millis(10));
+    }
+    put_one(&client, "k", "30").await;
+    put_one(&client, "k", "30 too").await;
+    let at = async |after_ms: i64| from_time(&client, zero_ms + after_ms).await;
+    assert_eq!(at(0).await.unwrap(), ["0", "10", "20", "30", "30 too"]);
+    assert_eq!(at(1).await.unwrap(), ["10", "20", "30", "30 too"]);
+    assert_eq!(at(10).await.unwrap(), ["10", "20", "30", "30 too"]);
+    assert_eq!(at(30).await.unwrap(), ["30", "30 too"]);
+    // Before everything there is, it is the oldest record; in the future the service takes no time at all.
+    assert_eq!(at(-1_000_000_000).await.unwrap().len(), 5);
+    assert_eq!(at(31).await.unwrap_err(), "InvalidArgumentException");
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(at(31).await.unwrap(), [""; 0]);
+
+    // Before the horizon, it is the oldest record that is left.
+    clock.advance(Duration::from_millis(24 * 3_600_000 - 15));
+    assert_eq!(at(0).await.unwrap(), ["20", "30", "30 too"]);
+}
+
+#[tokio::test]
+async fn the_end_of_the_shard_by_time_waits_for_what_comes() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    put_one(&client, "k", "before").await;
+    clock.advance(Duration::from_millis(5));
+    let request = client.get_shard_iterator().stream_name(STREAM).shard_id(SHARD);
+    let now = DateTime::from_millis(start().as_millisecond() + 5);
+    let request = request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(now);
+    let iterator = request.send().await.unwrap().shard_iterator.unwrap();
+    let empty = get(&client, &iterator).await;
+    assert_eq!((empty.records.len(), empty.millis_behind_latest), (0, Some(0)));
+    put_one(&client, "k", "after").await;
+    assert_eq!(texts(&get(&client, &empty.next_shard_iterator.unwrap()).await), ["after"]);
+}
+
+#[tokio::test]
+async fn millis_behind_latest_is_the_age_of_the_last_record_read_until_all_are() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    for number in 0..4 {
+        put_one(&client, "k", format!("{number}")).await;
+        clock.advance(Duration::from_secs(10));
+    }
+    let mut iterator = trim_horizon(&client, SHARD).await;
+    for (text, behind_ms) in [("0", 40_000), ("1", 30_000), ("2", 20_000), ("3", 0)] {
+        let reply = client.get_records().shard_iterator(&iterator).limit(1).send().await.unwrap();
+        assert_eq!((texts(&reply), reply.millis_behind_latest), (vec![text.to_owned()], Some(behind_ms)));
+        iterator = reply.next_shard_iterator.unwrap();
+    }
+
+    // An iterator whose place was trimmed goes on with the oldest record that is left, and is behind by that one.
+    let old = trim_horizon(&client, SHARD).await;
+    clock.advance(Duration::from_secs(200));
+    clock.advance(Duration::from_secs(24 * 3600 - 225));
+    let first = client.get_records().shard_iterator(trim_horizon(&client, SHARD).await).limit(1).send().await.unwrap();
+    assert_eq!((texts(&first), first.millis_behind_latest), (vec!["2".to_owned()], Some(24 * 3_600_000 - 5_000)));
+    assert_eq!(code(client.get_records().shard_iterator(old).send().await), "ExpiredIteratorException");
+}
+
+#[tokio::test]
+async fn a_closed_shard_is_listed_as_long_as_its_last_moment_is_retained() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    clock.advance(Duration::from_secs(3600));
+    let split = client.split_shard().stream_name(STREAM).shard_to_split(SHARD).new_starting_hash_key("1000");
+    split.send().await.unwrap();
+    let described = async || {
+        let reply = client.describe_stream().stream_name(STREAM).send().await.unwrap();
+        reply.stream_description.unwrap().shards.into_iter().map(|shard| shard.shard_id).collect::<Vec<_>>()
+    };
+    clock.advance(Duration::from_secs(24 * 3600));
+    assert_eq!((shard_ids(&client).await.len(), described().await.len()), (3, 3));
+    clock.advance(Duration::from_millis(1));
+    let left = ["shardId-000000000001", "shardId-000000000002"];
+    assert_eq!(
+        (shard_ids(&client).await, described().await),
+        (left.map(str::to_owned).to_vec(), left.map(str::to_owned).to_vec())
+    );
+    let gone = client.get_shard_iterator().stream_name(STREAM).shard_id(SHARD);
+    let gone = gone.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await;
+    assert_eq!(code(gone), "ResourceNotFoundException");
 }
