@@ -78,10 +78,17 @@
 //! - Operations: CreateStream, DeleteStream, DescribeLimits, DescribeStream, DescribeStreamSummary, ListStreams,
 //!   ListShards, PutRecord, PutRecords, GetShardIterator, GetRecords, SplitShard, MergeShards,
 //!   RegisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers, DeregisterStreamConsumer, SubscribeToShard,
-//!   IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod. Any other answers that kinesink local does not
+//!   IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod, UpdateShardCount, UpdateStreamMode,
+//!   UpdateMaxRecordSize, UpdateStreamRecordDistributionStrategy, AddTagsToStream, RemoveTagsFromStream,
+//!   ListTagsForStream, TagResource, UntagResource, ListTagsForResource. Any other answers that kinesink local does not
 //!   emulate it.
-//! - Streams are `ACTIVE` at once, and resharding takes no time. There are no rate limits; sizes and counts are limited
-//!   as in the service: 1 MiB a record with its key, 500 records and 10 MiB a put, 10,000 records and 10 MiB a read.
+//! - The service's rates, sizes and counts hold, and each is switched off by itself: see [`Limit`] and
+//!   [`Builder::limits`]. Not limited is how often a stream is scaled or changes its mode in a day. Whatever limits are
+//!   off, there are at most 100,000 open shards, 500 records a put, 10,000 records and 10 MiB a read.
+//! - A stream is `CREATING`, `UPDATING` or `DELETING` for the time of [`Builder::transitions`], none if not given. What
+//!   is due is done at the first request after its time. An on-demand stream keeps the shards that it has: it does not
+//!   scale by itself.
+//! - Rates start anew with a restart; all else is kept.
 //! - All records within the retention are in memory, in base64. With a directory they are also in one file, which only
 //!   grows: what retention removed leaves the memory and not the file.
 //! - A change is in the file before it is acknowledged, which survives a killed process. The file is not synced per

@@ -61,6 +61,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
         _ => None,
     };
     let stream = request.stream_name.unwrap_or_default();
+    request.tags.as_ref().map_or(Ok(()), |tags| tags::check_new(&stream, tags))?;
     let mut store = shared.store();
     if store.streams.get(&stream).is_some() {
         let message = format!("Stream {stream} under account {ACCOUNT} already exists.");

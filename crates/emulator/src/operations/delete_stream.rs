@@ -17,7 +17,10 @@ pub(super) struct Request {
 }
 
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
-    Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
+    Validation::default()
+        .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
+        .finish()?;
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let mut store = shared.store();
     let consumers = target::active(&store.streams, &stream)?.consumers.count(shared.now_ms());

@@ -40,6 +40,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let after = request.exclusive_start_shard_id.as_deref();
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
         .number("limit", request.limit, 1..=SHARDS_MAX)
         .name("exclusiveStartShardId", after)
         .finish()?;

@@ -80,7 +80,10 @@ impl Common {
 }
 
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
-    Validation::default().name("streamName", request.stream_name.as_deref()).finish()?;
+    Validation::default()
+        .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
+        .finish()?;
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let store = shared.store();
     let stream = target::stream(&store.streams, &name)?;

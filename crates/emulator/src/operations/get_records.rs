@@ -49,8 +49,13 @@ impl Answer {
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     Validation::default()
         .required("shardIterator", request.shard_iterator.as_ref())
-        .number("limit", request.limit, 1..=i64::from(RECORDS_MAX))
+        .length("shardIterator", request.shard_iterator.as_ref().map_or(1, String::len), 1..=512)
+        .number("limit", request.limit, 1..=i64::MAX)
         .finish()?;
+    if request.limit.is_some_and(|limit| limit > i64::from(RECORDS_MAX)) {
+        let message = format!("Limit cannot be greater than {RECORDS_MAX}.");
+        return Err(ServiceError::invalid_argument(message));
+    }
     let limit = request.limit.and_then(|limit| u16::try_from(limit).ok()).unwrap_or(RECORDS_MAX);
     let iterator: Option<ShardIterator> = request.shard_iterator.as_deref().and_then(token::decode);
     let iterator = iterator.ok_or_else(|| ServiceError::invalid_argument("Invalid ShardIterator."))?;

@@ -9,6 +9,9 @@ use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, ShardIterator};
 use crate::wire::validation::Validation;
 
+/// As the service's constraint has it; its numbers are shorter.
+const SEQUENCE_NUMBER_DIGITS_MAX: usize = 129;
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Request {
@@ -31,11 +34,19 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let kind = request.shard_iterator_type.as_deref();
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
         .required("shardId", request.shard_id.as_ref())
         .name("shardId", request.shard_id.as_deref())
         .required("shardIteratorType", request.shard_iterator_type.as_ref())
         .one_of("shardIteratorType", kind, &position::TYPES)
+        .digits("startingSequenceNumber", request.starting_sequence_number.as_deref(), SEQUENCE_NUMBER_DIGITS_MAX)
         .finish()?;
+    if matches!(kind, Some("LATEST" | "TRIM_HORIZON")) && request.starting_sequence_number.is_some() {
+        let message = "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER ShardIteratorType and \
+                       provide StartingSequenceNumber; or (2) TRIM_HORIZON or LATEST ShardIteratorType and no \
+                       StartingSequenceNumber.";
+        return Err(ServiceError::invalid_argument(message));
+    }
     let (kind, shard_id) = (kind.unwrap_or_default(), request.shard_id.as_deref().unwrap_or_default());
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let mut store = shared.store();

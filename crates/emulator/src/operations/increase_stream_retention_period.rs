@@ -33,6 +33,7 @@ pub(super) fn set_retention(
     let hours = request.retention_period_hours;
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
         .required("retentionPeriodHours", hours.as_ref())
         .finish()?;
     let valid = hours.filter(|hours| (RETENTION_HOURS_MIN..=RETENTION_HOURS_MAX).contains(hours));

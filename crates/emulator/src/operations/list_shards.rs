@@ -103,6 +103,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let mut validation = Validation::default();
     validation
         .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
         .name("exclusiveStartShardId", request.exclusive_start_shard_id.as_deref())
         .number("maxResults", request.max_results, 1..=SHARDS_MAX);
     if let Some(filter) = filter {

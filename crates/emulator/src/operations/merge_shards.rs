@@ -20,6 +20,7 @@ pub(super) struct Request {
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
         .required("shardToMerge", request.shard_to_merge.as_ref())
         .name("shardToMerge", request.shard_to_merge.as_deref())
         .required("adjacentShardToMerge", request.adjacent_shard_to_merge.as_ref())

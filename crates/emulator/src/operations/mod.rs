@@ -35,6 +35,8 @@ mod update_stream_record_distribution_strategy;
 
 use std::sync::Arc;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -55,7 +57,11 @@ pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &
         "DecreaseStreamRetentionPeriod" => decrease_stream_retention_period::call(shared, &request.parse()?).map(done),
         "DeleteStream" => delete_stream::call(shared, &request.parse()?).map(done),
         "DeregisterStreamConsumer" => deregister_stream_consumer::call(shared, &request.parse()?).map(done),
-        "DescribeLimits" => request.answer(&describe_limits::call(shared)),
+        "DescribeLimits" => {
+            // It asks for nothing, but in an object.
+            request.parse::<BTreeMap<String, serde::de::IgnoredAny>>()?;
+            request.answer(&describe_limits::call(shared))
+        }
         "DescribeStream" => request.answer(&describe_stream::call(shared, &request.parse()?)?),
         "DescribeStreamConsumer" => request.answer(&describe_stream_consumer::call(shared, &request.parse()?)?),
         "DescribeStreamSummary" => request.answer(&describe_stream_summary::call(shared, &request.parse()?)?),

@@ -37,7 +37,9 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
     };
     let accepts = Accepts::of(shared, request.stream_name.as_deref(), request.stream_arn.as_deref());
     let mut validation = Validation::default();
-    validation.name("streamName", request.stream_name.as_deref());
+    validation
+        .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref());
     entry.validate("", accepts, &mut validation);
     validation.finish()?;
     if request.sequence_number_for_ordering.is_some() && !accepts.is_key_required {

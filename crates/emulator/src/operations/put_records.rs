@@ -14,7 +14,7 @@ use crate::stream::shard::Shard;
 use crate::stream::{RECORD_KIB_DEFAULT, hash_key};
 use crate::wire::blob::Blob;
 use crate::wire::timestamp::Timestamp;
-use crate::wire::validation::Validation;
+use crate::wire::validation::{Validation, is_number};
 
 const RECORDS_MAX: usize = 500;
 const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -87,10 +87,13 @@ impl Entry {
         // Formatting the names of 500 records' members would cost more than storing them.
         let key_fits =
             key_chars.map_or(!accepts.is_key_required, |chars| (1..=PARTITION_KEY_CHARS_MAX).contains(&chars));
-        if key_fits && self.data.is_some() && self.size_bytes() <= accepts.record_bytes_max {
+        let explicit = self.explicit_hash_key.as_deref();
+        let explicit_fits = explicit.is_none_or(|explicit| is_number(explicit, hash_key::DIGITS_MAX));
+        if key_fits && explicit_fits && self.data.is_some() && self.size_bytes() <= accepts.record_bytes_max {
             return;
         }
         let (data, key) = (format!("{prefix}data"), format!("{prefix}partitionKey"));
+        validation.digits(&format!("{prefix}explicitHashKey"), explicit, hash_key::DIGITS_MAX);
         let room_for_data = accepts.record_bytes_max.saturating_sub(self.partition_key.as_ref().map_or(0, String::len));
         validation
             .required(&data, self.data.as_ref())
@@ -112,7 +115,7 @@ impl Entry {
             return Ok(hash_key::of_partition_key(self.partition_key.as_deref().unwrap_or_default()));
         };
         hash_key::parse(explicit).ok_or_else(|| {
-            let message = "ExplicitHashKey must be a decimal number from 0 to 2^128 - 1, without leading zeros.";
+            let message = "ExplicitHashKey must be a number from 0 to 2^128 - 1.";
             ServiceError::invalid_argument(message)
         })
     }
@@ -121,11 +124,11 @@ impl Entry {
 pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceError> {
     let accepts = Accepts::of(shared, request.stream_name.as_deref(), request.stream_arn.as_deref());
     let mut validation = Validation::default();
-    validation.name("streamName", request.stream_name.as_deref()).required("records", request.records.as_ref()).length(
-        "records",
-        request.records.as_ref().map_or(1, Vec::len),
-        1..=RECORDS_MAX,
-    );
+    validation
+        .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
+        .required("records", request.records.as_ref())
+        .length("records", request.records.as_ref().map_or(1, Vec::len), 1..=RECORDS_MAX);
     for (position, entry) in (1..).zip(request.records.iter().flatten()) {
         entry.validate(&format!("records.{position}.member."), accepts, &mut validation);
     }

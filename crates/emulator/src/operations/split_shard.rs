@@ -21,9 +21,11 @@ pub(super) struct Request {
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
         .required("shardToSplit", request.shard_to_split.as_ref())
         .name("shardToSplit", request.shard_to_split.as_deref())
         .required("newStartingHashKey", request.new_starting_hash_key.as_ref())
+        .digits("newStartingHashKey", request.new_starting_hash_key.as_deref(), hash_key::DIGITS_MAX)
         .finish()?;
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let (id, new_start) = (request.shard_to_split.as_deref(), request.new_starting_hash_key.as_deref());

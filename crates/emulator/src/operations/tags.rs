@@ -13,6 +13,9 @@ use crate::stream::event::Event;
 use crate::wire::validation::Validation;
 
 const TAGS_MAX: usize = 50;
+/// Tags that one request can name at all.
+const TAGS_PER_REQUEST_MAX: usize = 200;
+const SYMBOLS: &str = "_./=+-%@:";
 /// Keys that one request can remove.
 const REMOVED_MAX: usize = 50;
 const KEY_CHARS_MAX: usize = 128;
@@ -106,14 +109,10 @@ impl Tagged {
     fn add(self, shared: &Shared, tags: Tags) -> Result<(), ServiceError> {
         let mut store = shared.store();
         let now = self.tags(&store.streams, shared.now_ms())?;
+        check(&tags)?;
         let new = tags.keys().filter(|key| !now.contains_key(*key)).count();
         if now.len() + new > TAGS_MAX {
-            let message = format!(
-                "Failed to add tags to stream {} under account {ACCOUNT} because a given stream cannot have more than \
-                 {TAGS_MAX} tags associated with it.",
-                self.stream
-            );
-            return Err(ServiceError::invalid_argument(message));
+            return Err(too_many(&self.stream));
         }
         store.commit(Event::Tag { stream: self.stream, consumer: self.consumer, tags, removed: Vec::new() })
     }
@@ -128,7 +127,7 @@ impl Tagged {
 /// Checks tags of a request, if there are any.
 pub(super) fn validate(tags: Option<&Tags>, validation: &mut Validation) {
     let Some(tags) = tags else { return };
-    validation.length("tags", tags.len(), 1..=TAGS_MAX);
+    validation.length("tags", tags.len(), 1..=TAGS_PER_REQUEST_MAX);
     for (key, value) in tags {
         validation.length("tags.key", key.chars().count(), 1..=KEY_CHARS_MAX).length(
             "tags.value",
@@ -136,6 +135,34 @@ pub(super) fn validate(tags: Option<&Tags>, validation: &mut Validation) {
             0..=VALUE_CHARS_MAX,
         );
     }
+}
+
+/// Checks what the service's constraints leave open: how many tags a stream can have, and what they consist of.
+pub(super) fn check_new(stream: &str, tags: &Tags) -> Result<(), ServiceError> {
+    if tags.len() > TAGS_MAX { Err(too_many(stream)) } else { check(tags) }
+}
+
+fn check(tags: &Tags) -> Result<(), ServiceError> {
+    let is_allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || SYMBOLS.contains(c);
+    for (key, value) in tags {
+        if key.starts_with("aws:") {
+            let message = format!("Tag key {key:?} is reserved: it starts with \"aws:\".");
+            return Err(ServiceError::invalid_argument(message));
+        }
+        if !key.chars().chain(value.chars()).all(is_allowed) {
+            let message =
+                "Tags may only contain Unicode letters, digits, white space, or these symbols: _ . : / = + - % @.";
+            return Err(ServiceError::invalid_argument(message));
+        }
+    }
+    Ok(())
+}
+
+fn too_many(stream: &str) -> ServiceError {
+    ServiceError::invalid_argument(format!(
+        "Failed to add tags to stream {stream} under account {ACCOUNT} because a given stream cannot have more than \
+         {TAGS_MAX} tags associated with it."
+    ))
 }
 
 fn validate_keys(keys: Option<&Vec<String>>, validation: &mut Validation) {
@@ -147,7 +174,10 @@ fn validate_keys(keys: Option<&Vec<String>>, validation: &mut Validation) {
 
 pub(super) fn add_to_stream(shared: &Shared, request: StreamTags) -> Result<(), ServiceError> {
     let mut validation = Validation::default();
-    validation.name("streamName", request.stream_name.as_deref()).required("tags", request.tags.as_ref());
+    validation
+        .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
+        .required("tags", request.tags.as_ref());
     validate(request.tags.as_ref(), &mut validation);
     validation.finish()?;
     let tagged = Tagged::stream(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
@@ -156,7 +186,10 @@ pub(super) fn add_to_stream(shared: &Shared, request: StreamTags) -> Result<(), 
 
 pub(super) fn tag_resource(shared: &Shared, request: ResourceTags) -> Result<(), ServiceError> {
     let mut validation = Validation::default();
-    validation.required("resourceARN", request.resource_arn.as_ref()).required("tags", request.tags.as_ref());
+    validation
+        .required("resourceARN", request.resource_arn.as_ref())
+        .resource_arn("resourceARN", request.resource_arn.as_deref())
+        .required("tags", request.tags.as_ref());
     validate(request.tags.as_ref(), &mut validation);
     validation.finish()?;
     Tagged::resource(shared, &request.resource_arn.unwrap_or_default())?.add(shared, request.tags.unwrap_or_default())
@@ -164,7 +197,9 @@ pub(super) fn tag_resource(shared: &Shared, request: ResourceTags) -> Result<(),
 
 pub(super) fn remove_from_stream(shared: &Shared, request: StreamTags) -> Result<(), ServiceError> {
     let mut validation = Validation::default();
-    validation.name("streamName", request.stream_name.as_deref());
+    validation
+        .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref());
     validate_keys(request.tag_keys.as_ref(), &mut validation);
     validation.finish()?;
     let tagged = Tagged::stream(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
@@ -173,7 +208,9 @@ pub(super) fn remove_from_stream(shared: &Shared, request: StreamTags) -> Result
 
 pub(super) fn untag_resource(shared: &Shared, request: ResourceTags) -> Result<(), ServiceError> {
     let mut validation = Validation::default();
-    validation.required("resourceARN", request.resource_arn.as_ref());
+    validation
+        .required("resourceARN", request.resource_arn.as_ref())
+        .resource_arn("resourceARN", request.resource_arn.as_deref());
     validate_keys(request.tag_keys.as_ref(), &mut validation);
     validation.finish()?;
     let tagged = Tagged::resource(shared, &request.resource_arn.unwrap_or_default())?;
@@ -184,6 +221,7 @@ pub(super) fn list_for_stream(shared: &Shared, request: &ListForStream) -> Resul
     let after = request.exclusive_start_tag_key.as_deref();
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
+        .stream_arn("streamARN", request.stream_arn.as_deref())
         .length("exclusiveStartTagKey", after.map_or(1, |key| key.chars().count()), 1..=KEY_CHARS_MAX)
         .number("limit", request.limit, 1..=50)
         .finish()?;
@@ -198,7 +236,10 @@ pub(super) fn list_for_stream(shared: &Shared, request: &ListForStream) -> Resul
 }
 
 pub(super) fn list_for_resource(shared: &Shared, request: &ResourceTags) -> Result<TagsOfResource, ServiceError> {
-    Validation::default().required("resourceARN", request.resource_arn.as_ref()).finish()?;
+    Validation::default()
+        .required("resourceARN", request.resource_arn.as_ref())
+        .resource_arn("resourceARN", request.resource_arn.as_deref())
+        .finish()?;
     let tagged = Tagged::resource(shared, request.resource_arn.as_deref().unwrap_or_default())?;
     let store = shared.store();
     Ok(TagsOfResource { tags: tagged.tags(&store.streams, shared.now_ms())?.iter().map(Tag::new).collect() })

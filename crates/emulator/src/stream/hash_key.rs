@@ -39,6 +39,9 @@ pub(crate) fn of_partition_key(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
+/// Digits that the text of a hash key has at most.
+pub(crate) const DIGITS_MAX: usize = 39;
+
 /// The hash key that the text is: decimal, without sign or leading zeros.
 pub(crate) fn parse(text: &str) -> Option<u128> {
     let plain = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));

@@ -16,6 +16,12 @@ const VIOLATIONS_LISTED_MAX: usize = 10;
 /// Characters of a refused value that a message repeats.
 const VALUE_CHARS_MAX: usize = 200;
 
+/// Whether the text is a decimal number of at most so many digits, without a leading zero.
+pub(crate) fn is_number(text: &str, digits_max: usize) -> bool {
+    let is_plain = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
+    is_plain && (1..=digits_max).contains(&text.len())
+}
+
 impl Validation {
     fn violation(&mut self, value: impl Display, member: &str, constraint: impl Display) {
         let value: String = value.to_string().chars().take(VALUE_CHARS_MAX).collect();
@@ -100,6 +106,22 @@ impl Validation {
                 member,
                 format_args!("satisfy regular expression pattern: {pattern}"),
             );
+        }
+        self
+    }
+
+    /// The text, if it is there, is the ARN of anything that can have tags.
+    pub(crate) fn resource_arn(&mut self, member: &str, value: Option<&str>) -> &mut Self {
+        self.arn(member, value, |rest| rest.starts_with("stream/"), "arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+")
+    }
+
+    /// The text, if it is there, is a decimal number of at most so many digits, without a leading zero.
+    pub(crate) fn digits(&mut self, member: &str, value: Option<&str>, digits_max: usize) -> &mut Self {
+        if let Some(value) = value
+            && !is_number(value, digits_max)
+        {
+            let pattern = format!("satisfy regular expression pattern: 0|([1-9]\\d{{0,{}}})", digits_max - 1);
+            self.violation(format_args!("'{value}'"), member, pattern);
         }
         self
     }

@@ -122,9 +122,16 @@ async fn what_cannot_be_split_or_merged_is_refused() {
     let client = in_process(&emulator);
     create(&client, 3).await;
     let range_of_0_ends = (u128::MAX / 3).to_string();
-    for at in ["0", "1", &range_of_0_ends, "x", "-5", "340282366920938463463374607431768211456"] {
-        let request = client.split_shard().stream_name(STREAM).shard_to_split(id(0)).new_starting_hash_key(at);
-        assert_eq!(code(request.send().await), "InvalidArgumentException", "{at}");
+    // What is no number is refused by the constraint, what is no place in the shard by the operation.
+    for (expected, places) in [
+        ("ValidationException", ["x", "-5", "01"]),
+        ("InvalidArgumentException", ["0", "1", &range_of_0_ends]),
+        ("InvalidArgumentException", ["340282366920938463463374607431768211456"; 3]),
+    ] {
+        for at in places {
+            let request = client.split_shard().stream_name(STREAM).shard_to_split(id(0)).new_starting_hash_key(at);
+            assert_eq!(code(request.send().await), expected, "{at}");
+        }
     }
     for (one, other, expected) in [
         (id(0), id(2), "InvalidArgumentException"),

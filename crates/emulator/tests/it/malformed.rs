@@ -161,11 +161,23 @@ async fn each_mistake_has_its_error() {
             "Stream none under account 000000000000",
         ),
         ("GetRecords", r#"{"ShardIterator":"AAAA"}"#, "InvalidArgumentException", "Invalid ShardIterator"),
+        ("GetRecords", r#"{"ShardIterator":"AAAA","Limit":10001}"#, "InvalidArgumentException", "greater than 10000"),
+        ("GetRecords", r#"{"ShardIterator":"AAAA","Limit":0}"#, "ValidationException", "greater than or equal to 1"),
+        ("GetRecords", r#"{"ShardIterator":""}"#, "ValidationException", "length greater than or equal to 1"),
+        ("DescribeLimits", "[]", "SerializationException", "not a JSON object"),
+        ("ListShards", r#"{"StreamARN":"not-an-arn"}"#, "ValidationException", "'streamARN'"),
+        ("ListTagsForResource", r#"{"ResourceARN":"not-an-arn"}"#, "ValidationException", "'resourceARN'"),
         (
-            "GetRecords",
-            r#"{"ShardIterator":"AAAA","Limit":10001}"#,
+            "GetShardIterator",
+            r#"{"StreamName":"s","ShardId":"0","ShardIteratorType":"LATEST","StartingSequenceNumber":"1"}"#,
+            "InvalidArgumentException",
+            "Must either specify",
+        ),
+        (
+            "GetShardIterator",
+            r#"{"StreamName":"s","ShardId":"0","ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":"x"}"#,
             "ValidationException",
-            "less than or equal to 10000",
+            "'startingSequenceNumber'",
         ),
     ] {
         let (status, reply) = raw(&emulator, operation, body).await;

@@ -218,6 +218,12 @@ async fn tags_are_kept_by_the_stream_and_by_its_consumers() {
     let many = (0..50).map(|n| (format!("k{n}"), "v".to_owned())).collect();
     let many = client.add_tags_to_stream().stream_name(STREAM).set_tags(Some(many));
     assert_eq!(code(many.send().await), "InvalidArgumentException");
+    let tag = |key: &str| client.add_tags_to_stream().stream_name(STREAM).tags(key, "v").send();
+    for wrong in ["aws:mine", "a*b"] {
+        assert_eq!(code(tag(wrong).await), "InvalidArgumentException", "{wrong}");
+    }
+    tag("ß 1_./=+-%@:").await.unwrap();
+    client.remove_tags_from_stream().stream_name(STREAM).tag_keys("ß 1_./=+-%@:").send().await.unwrap();
     let none = client.tag_resource().resource_arn(format!("{ARN}s")).tags("a", "b").send().await;
     assert_eq!(code(none), "ResourceNotFoundException");
 
