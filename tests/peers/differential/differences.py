@@ -16,7 +16,6 @@ DEPENDS["DeleteStream"] = {"consumers"}
 EVERYTHING = "shards and all else"
 TEXT_MAX = 70
 ABSENT = "absent"
-# How the list of answers ends where a peer gave none of them.
 OK = "ok"
 
 
@@ -90,6 +89,8 @@ class Line:
     ours: str
     theirs: dict
     says: str
+    # Some peers do not always do the same.
+    is_sometimes: bool
     used: int = 0
 
     def covers(self, difference):
@@ -118,9 +119,10 @@ def read_lines(file=FILE):
             operations = [name.strip() for name in line[3:].split(",")]
         if not line.startswith("| ") or line.startswith("| case |"):
             continue
-        cells = [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")]
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])]
         if len(cells) != 5 or not cells[4]:
             raise SystemExit(f"{file.name}:{number}: a line needs five cells, and what AWS says, or \"unknown\"")
-        theirs = dict(part.strip().split(": ", 1) for part in cells[3].split("; "))
-        lines.append(Line(number, operations, *cells[:3], theirs, cells[4]))
+        others = cells[3].removeprefix("sometimes ")
+        theirs = dict(part.strip().split(": ", 1) for part in others.split("; "))
+        lines.append(Line(number, operations, *cells[:3], theirs, cells[4], others != cells[3]))
     return lines

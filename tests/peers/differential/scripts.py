@@ -4,7 +4,7 @@ import cases_of_streams  # noqa: F401  adds its cases
 from cases import CASES
 from session import HASH_KEYS, middle
 
-FAST, SLOW = {}, {}
+FAST, SLOW, EXPIRING, ALL = {}, {}, {}, {}
 # Which two of the peers answer, and kinesink local says that it does not emulate: operation and a request.
 NOT_EMULATED = {
     "DescribeAccountSettings": lambda session, stream: {},
@@ -27,14 +27,16 @@ CONSUMERS_MAX = 20
 MIB = 2**20
 
 
-def fast(script):
-    FAST[script.__name__.replace("_", "-")] = script
-    return script
+def belongs_to(scripts):
+    def add(script):
+        name = script.__name__.replace("_", "-")
+        scripts[name] = ALL[name] = script
+        return script
+
+    return add
 
 
-def slow(script):
-    SLOW[script.__name__.replace("_", "-")] = script
-    return script
+fast, slow, expiring = belongs_to(FAST), belongs_to(SLOW), belongs_to(EXPIRING)
 
 
 def created(session, short, shards, **more):
@@ -253,17 +255,21 @@ def iterators(session):
 @fast
 def sizes(session):
     """The most and the largest, and one more. Only here: some peers take long for it."""
-    stream = created(session, "a", 1)
     entry = {"Data": b"x", "PartitionKey": "k"}
-    large = entry | {"Data": bytes(MIB - 1)}
-    too_large = entry | {"Data": bytes(MIB + 1)}
-    session.call("PutRecords", "valid: 500 records", StreamName=stream, Records=[entry] * 500)
-    session.call("PutRecords", "501 records", StreamName=stream, Records=[entry] * 501)
-    session.call("PutRecords", "one of more than 1 MiB", StreamName=stream, Records=[entry, too_large])
-    session.call("PutRecords", "more than 10 MiB together", StreamName=stream, Records=[large] * 11)
+    large, too_large = entry | {"Data": bytes(MIB - 1)}, entry | {"Data": bytes(MIB + 1)}
+    for number, (case, records) in enumerate((
+        ("valid: 500 records", [entry] * 500),
+        ("501 records", [entry] * 501),
+        ("one of more than 1 MiB", [entry, too_large]),
+        ("more than 10 MiB together", [large] * 11),
+    )):
+        session.step()
+        stream = created(session, f"many{number}", 1)
+        session.call("PutRecords", case, StreamName=stream, Records=records)
+    session.step()
+    stream = created(session, "one", 1)
     session.call("PutRecord", "valid: 1 MiB with its key", StreamName=stream, **large)
     session.call("PutRecord", "more than 1 MiB", StreamName=stream, **too_large)
-    deleted(session, stream)
 
 
 @fast
@@ -564,7 +570,7 @@ def while_a_consumer_is_registered(session):
     session.call("DeregisterStreamConsumer", "CREATING", stream, **consumer)
 
 
-@slow
+@expiring
 def expired(session):
     """An iterator after its five minutes, where these can be made to pass."""
     stream = created(session, "a", 1)

@@ -10,7 +10,7 @@ import urllib.request
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, EventStreamError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, EventStreamError
 
 from normalise import Normaliser
 
@@ -160,13 +160,22 @@ class Session:
 
     def ask(self, operation, request):
         try:
-            body = self.client._make_api_call(operation, request)
+            body = self.make_call(operation, request)
         except ClientError as error:
             return Answer(described(error.response), {})
         except (BotoCoreError, KeyError, TypeError, ValueError) as error:
             return Answer(f"no answer: {type(error).__name__}", {})
         body.pop("ResponseMetadata", None)
         return Answer(None, body)
+
+    def make_call(self, operation, request):
+        try:
+            return self.client._make_api_call(operation, request)
+        except ConnectionClosedError:
+            # A peer may close the connection after a refusal, and the client finds out at its next call.
+            if self.target.name == "kinesink":
+                raise
+            return self.client._make_api_call(operation, request)
 
     def send(self, operation, data, headers):
         connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.target.url).netloc, timeout=READ_SECONDS_MAX)
@@ -229,11 +238,9 @@ class Session:
             headers = {"Content-Type": "application/json"}
             request = urllib.request.Request(f"{self.target.url}/_kinesink/clock", body, headers)
             urllib.request.urlopen(request, timeout=READ_SECONDS_MAX).close()
-        elif self.target.name == "ferrokinesis":
-            # Started with iterators that live for a second.
-            time.sleep(2)
         else:
-            raise NotImplementedError(f"nothing makes an iterator of {self.target.name} expire but five minutes")
+            # ferrokinesis was started with iterators that live for a second.
+            time.sleep(2)
 
     def poll(self, operation, request, status):
         ends = time.monotonic() + WAIT_SECONDS_MAX
