@@ -2,6 +2,7 @@ package kinesink.peers;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
@@ -19,6 +20,7 @@ import java.util.concurrent.ConcurrentSkipListSet;
 import org.junit.jupiter.api.Test;
 import software.amazon.awssdk.core.SdkBytes;
 import software.amazon.awssdk.core.client.config.ClientOverrideConfiguration;
+import software.amazon.awssdk.core.exception.SdkClientException;
 import software.amazon.awssdk.core.interceptor.Context;
 import software.amazon.awssdk.core.interceptor.ExecutionAttributes;
 import software.amazon.awssdk.core.interceptor.ExecutionInterceptor;
@@ -105,6 +107,13 @@ class DataTest {
             System.setOut(console);
         }
         assertEquals("k: hello\n", printed.toString(StandardCharsets.UTF_8));
+    }
+
+    @Test
+    void aCertificateThatIsNotTrustedIsRefused() {
+        assumeTrue(Clients.trusted().isPresent());
+        SdkClientException refused = assertThrows(SdkClientException.class, () -> KinesisClient.create().listStreams());
+        assertTrue(refused.getMessage().contains("certification path"), refused.getMessage());
     }
 
     @Test
