@@ -105,6 +105,21 @@ fn a_shard_knows_the_numbers_it_gave_out_and_no_others() {
     assert!(parent.knows(ending) && !child.knows(ending));
 }
 
+#[test]
+fn shards_that_nobody_uses_are_trimmed_in_their_turn() {
+    let mut stream = Stream::new(StreamMode::Provisioned, 5, 0);
+    for number in 0..5 {
+        let put = PutRecord { shard: number, index: 1, arrival_ms: 0, size_bytes: 1, json_bytes: 2 };
+        stream.put(&[put], &"{}".into()).unwrap();
+    }
+    let left = |stream: &Stream| stream.shards.iter().map(|shard| shard.records_from(0).count()).sum::<usize>();
+    let past_ms = i64::from(RETENTION_HOURS_DEFAULT) * 3_600_000 + 1;
+    for used in 1..=4 {
+        stream.trim_shards(&[0], past_ms);
+        assert_eq!(left(&stream), 4 - used);
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_happens_ranges_tile_and_numbers_grow(

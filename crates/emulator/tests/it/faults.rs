@@ -230,7 +230,7 @@ async fn a_reader_that_starts_again_gets_every_record_through_seeded_faults() {
         put_one(&client, "k", format!("{number}")).await;
     }
     emulator.faults().seed(1, 0.3);
-    let (mut read, mut iterator, mut failures) = (Vec::new(), None, 0);
+    let (mut read, mut iterator, mut failures) = (Vec::new(), None, BTreeSet::new());
     while read.len() < 50 {
         let Some(current) = iterator.take() else {
             let request = client.get_shard_iterator().stream_name("orders").shard_id(SHARD);
@@ -246,12 +246,23 @@ async fn a_reader_that_starts_again_gets_every_record_through_seeded_faults() {
                 read.extend(texts(&reply).into_iter().zip(numbers));
                 iterator = reply.next_shard_iterator;
             }
-            Err(_) => failures += 1,
+            Err(SdkError::DispatchFailure(_)) => drop(failures.insert("broken".to_owned())),
+            failure => drop(failures.insert(code(failure))),
         }
     }
     let texts: Vec<_> = read.into_iter().map(|(text, _)| text).collect();
     assert_eq!(texts, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
-    assert!(failures > 0);
+    let throttle = "ProvisionedThroughputExceededException";
+    let all = ["ExpiredIteratorException", "InternalFailure", throttle, "broken"];
+    assert_eq!(failures, BTreeSet::from(all.map(str::to_owned)));
+    let stale =
+        async || client.list_shards().stream_name("orders").send().await.is_ok_and(|reply| reply.shards().is_empty());
+    // The stream is younger than any stale list.
+    let mut seen_stale = false;
+    for _ in 0..50 {
+        seen_stale |= stale().await;
+    }
+    assert!(seen_stale);
 }
 
 #[tokio::test]

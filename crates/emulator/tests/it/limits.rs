@@ -129,6 +129,10 @@ async fn a_reply_that_is_not_full_blocks_nothing() {
     for _ in 0..2 {
         assert_eq!(get(&client, &iterator).await.records.len(), 9);
     }
+    // The tenth fills it, though nothing follows that was left out.
+    fill(&client, &clock, 1, MIB).await;
+    assert_eq!(get(&client, &iterator).await.records.len(), 10);
+    assert_eq!(read_code(&client, &iterator).await, THROUGHPUT);
 }
 
 #[tokio::test]
