@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{ServiceError, consumer_target};
+use super::{ServiceError, consumer_target, target, throttle};
 use crate::emulator::Shared;
 use crate::stream::consumer::ConsumerStatus;
 use crate::stream::event::Event;
@@ -35,6 +35,8 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceErro
     let name = request.name(shared)?;
     let mut store = shared.store();
     let now_ms = shared.now_ms();
+    let stream = target::stream_mut(&mut store.streams, &name.stream)?;
+    throttle::stream(shared, stream, &name.stream, "DeregisterStreamConsumer")?;
     let consumer = consumer_target::consumer(shared, &store.streams, &name)?;
     if consumer.status(now_ms) == ConsumerStatus::Deleting {
         let message = format!("Consumer {} of stream {} is being deleted.", name.consumer, name.stream);

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::consumer_target::{self, ConsumerText};
 use super::deregister_stream_consumer::Request;
-use super::{ServiceError, target};
+use super::{ServiceError, target, throttle};
 use crate::emulator::Shared;
 
 #[derive(Debug, Serialize)]
@@ -23,7 +23,9 @@ struct Description {
 
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     let name = request.name(shared)?;
-    let store = shared.store();
+    let mut store = shared.store();
+    let stream = target::stream_mut(&mut store.streams, &name.stream)?;
+    throttle::stream(shared, stream, &name.stream, "DescribeStreamConsumer")?;
     let consumer = consumer_target::consumer(shared, &store.streams, &name)?;
     let consumer = ConsumerText::new(shared, &name.stream, &name.consumer, consumer);
     let stream_arn = target::stream_arn(shared, &name.stream);

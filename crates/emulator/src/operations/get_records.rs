@@ -11,7 +11,8 @@ use crate::wire::records::{self, SentRecord};
 use crate::wire::token::{self, LIFETIME_MS, ShardIterator};
 use crate::wire::validation::Validation;
 
-const RECORDS_MAX: u16 = 10_000;
+const RECORDS_MAX: usize = 10_000;
+const ITERATOR_BYTES_MAX: usize = 512;
 const REPLY_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
@@ -49,14 +50,13 @@ impl Answer {
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     Validation::default()
         .required("shardIterator", request.shard_iterator.as_ref())
-        .length("shardIterator", request.shard_iterator.as_ref().map_or(1, String::len), 1..=512)
+        .length("shardIterator", request.shard_iterator.as_ref().map_or(1, String::len), 1..=ITERATOR_BYTES_MAX)
         .number("limit", request.limit, 1..=i64::MAX)
         .finish()?;
-    if request.limit.is_some_and(|limit| limit > i64::from(RECORDS_MAX)) {
-        let message = format!("Limit cannot be greater than {RECORDS_MAX}.");
-        return Err(ServiceError::invalid_argument(message));
-    }
-    let limit = request.limit.and_then(|limit| u16::try_from(limit).ok()).unwrap_or(RECORDS_MAX);
+    let limit = request.limit.map_or(Some(RECORDS_MAX), |limit| usize::try_from(limit).ok());
+    let limit = limit
+        .filter(|limit| *limit <= RECORDS_MAX)
+        .ok_or_else(|| ServiceError::invalid_argument(format!("Limit cannot be greater than {RECORDS_MAX}.")))?;
     let iterator: Option<ShardIterator> = request.shard_iterator.as_deref().and_then(token::decode);
     let iterator = iterator.ok_or_else(|| ServiceError::invalid_argument("Invalid ShardIterator."))?;
     if request.stream_arn.is_some() {
@@ -70,7 +70,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
              further in the future than the tolerated delay of {LIFETIME_MS} milliseconds."
         )));
     }
-    read(shared, iterator, usize::from(limit), now_ms)
+    read(shared, iterator, limit, now_ms)
 }
 
 /// Reads records while the streams are locked, without copying any.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::consumer_target::ConsumerText;
-use super::{ServiceError, target};
+use super::{ServiceError, target, throttle};
 use crate::emulator::Shared;
 use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, ConsumersToken, LIFETIME_MS};
@@ -44,12 +44,13 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let now_ms = shared.now_ms();
     let (created_ms, after) = match request.next_token.as_deref() {
         Some(text) => {
-            let token = continued(request, &name, text, now_ms)?;
+            let token = continued(shared, request, &name, text, now_ms)?;
             (Some(token.stream_created_ms), Some(token.after_consumer))
         }
         None => (request.stream_creation_timestamp.map(|Timestamp(at_ms)| at_ms), None),
     };
-    let store = shared.store();
+    let mut store = shared.store();
+    throttle::stream(shared, target::stream_mut(&mut store.streams, &name)?, &name, "ListStreamConsumers")?;
     let stream = target::stream(&store.streams, &name)?;
     // A stream of that name from another time is another stream.
     if created_ms.is_some_and(|created_ms| created_ms != stream.created_ms) {
@@ -71,7 +72,13 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
 }
 
 /// The place that the token continues at, which must be in the same stream.
-fn continued(request: &Request, stream: &str, text: &str, now_ms: i64) -> Result<ConsumersToken, ServiceError> {
+fn continued(
+    shared: &Shared,
+    request: &Request,
+    stream: &str,
+    text: &str,
+    now_ms: i64,
+) -> Result<ConsumersToken, ServiceError> {
     if request.stream_creation_timestamp.is_some() {
         let message = "NextToken and StreamCreationTimestamp cannot be provided together.";
         return Err(ServiceError::invalid_argument(message));
@@ -79,7 +86,7 @@ fn continued(request: &Request, stream: &str, text: &str, now_ms: i64) -> Result
     let token: Option<ConsumersToken> = token::decode(text);
     let token = token.filter(|token| token.stream == stream);
     let token = token.ok_or_else(|| ServiceError::invalid_argument("Invalid NextToken."))?;
-    if token::is_expired(token.issued_ms, now_ms) {
+    if token::is_expired(token.issued_ms, now_ms) || shared.faults.take_expiry("ListStreamConsumers") {
         let message = format!("NextToken expired: it can be used for {LIFETIME_MS} milliseconds.");
         return Err(ServiceError::expired_next_token(message));
     }

@@ -35,10 +35,8 @@ mod update_stream_record_distribution_strategy;
 
 use std::sync::Arc;
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::emulator::Shared;
 use crate::subscription::Subscription;
@@ -57,11 +55,7 @@ pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &
         "DecreaseStreamRetentionPeriod" => decrease_stream_retention_period::call(shared, &request.parse()?).map(done),
         "DeleteStream" => delete_stream::call(shared, &request.parse()?).map(done),
         "DeregisterStreamConsumer" => deregister_stream_consumer::call(shared, &request.parse()?).map(done),
-        "DescribeLimits" => {
-            // It asks for nothing, but in an object.
-            request.parse::<BTreeMap<String, serde::de::IgnoredAny>>()?;
-            request.answer(&describe_limits::call(shared))
-        }
+        "DescribeLimits" => request.parse().and_then(|NoMembers {}| request.answer(&describe_limits::call(shared))),
         "DescribeStream" => request.answer(&describe_stream::call(shared, &request.parse()?)?),
         "DescribeStreamConsumer" => request.answer(&describe_stream_consumer::call(shared, &request.parse()?)?),
         "DescribeStreamSummary" => request.answer(&describe_stream_summary::call(shared, &request.parse()?)?),
@@ -99,6 +93,10 @@ pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &
 pub(crate) fn subscribe(shared: &Arc<Shared>, encoding: Encoding, body: &[u8]) -> Result<Subscription, ServiceError> {
     subscribe_to_shard::call(shared, encoding, &encoding.decode(body)?)
 }
+
+/// The request of an operation that has nothing to ask.
+#[derive(Deserialize)]
+struct NoMembers {}
 
 /// A request, not yet read. It knows how its reply is to be written.
 struct Request<'a> {

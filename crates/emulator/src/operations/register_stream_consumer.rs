@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::consumer_target::ConsumerText;
-use super::{ServiceError, target};
+use super::{ServiceError, target, throttle};
 use crate::emulator::{ACCOUNT, Shared};
 use crate::limits::Limit;
 use crate::stream::Stream;
@@ -45,7 +45,11 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
     let name = target::stream_name(shared, None, request.stream_arn.as_deref())?;
     let mut store = shared.store();
     let now_ms = shared.now_ms();
+    throttle::stream(shared, target::stream_mut(&mut store.streams, &name)?, &name, "RegisterStreamConsumer")?;
     let stream = target::stream(&store.streams, &name)?;
+    if stream.is_creating() || stream.is_deleting() {
+        return Err(target::not_active(stream, &name));
+    }
     if stream.consumers.get(&consumer, now_ms).is_some() {
         let message = format!("Consumer {consumer} of stream {name} under account {ACCOUNT} already exists.");
         return Err(ServiceError::resource_in_use(message));

@@ -28,6 +28,10 @@ pub(super) fn stream<'a>(streams: &'a Streams, name: &str) -> Result<&'a Stream,
     streams.get(name).ok_or_else(|| stream_not_found(name))
 }
 
+pub(super) fn stream_mut<'a>(streams: &'a mut Streams, name: &str) -> Result<&'a mut Stream, ServiceError> {
+    streams.get_mut(name).ok_or_else(|| stream_not_found(name))
+}
+
 /// The stream, if it has shards: while it is being created, nothing can be written or read.
 pub(super) fn usable<'a>(streams: &'a mut Streams, name: &str) -> Result<&'a mut Stream, ServiceError> {
     streams.get_mut(name).filter(|stream| !stream.is_creating()).ok_or_else(|| stream_not_found(name))

@@ -110,6 +110,10 @@ impl Stream {
         self.transition.as_ref().is_some_and(|transition| transition.change == Change::Create)
     }
 
+    pub(crate) fn is_deleting(&self) -> bool {
+        self.transition.as_ref().is_some_and(|transition| transition.change == Change::Delete)
+    }
+
     pub(crate) fn shard(&self, number: u32) -> Option<&Shard> {
         self.shards.get(usize::try_from(number).ok()?)
     }

@@ -15,6 +15,7 @@ use super::encoding::Encoding;
 use super::event_stream;
 use super::payload::Payload;
 use super::service_error::ServiceError;
+use super::signature;
 use crate::emulator::Shared;
 use crate::faults::{self, FaultKind};
 use crate::operations;
@@ -43,6 +44,9 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         Ok((operation, encoding)) => (operation.to_owned(), encoding),
         Err(error) => return failed(Encoding::Json, &error),
     };
+    if let Err(error) = signature::check(&parts.headers) {
+        return failed(encoding, &error);
+    }
     let Ok(body) = to_bytes(body, REQUEST_BYTES_MAX).await else {
         let message = format!("the request is not complete, or longer than {REQUEST_BYTES_MAX} bytes");
         return failed(encoding, &ServiceError::serialization(message));

@@ -76,6 +76,14 @@ impl ServiceError {
         Self::client("SerializationException", message)
     }
 
+    pub(crate) fn missing_authentication_token(message: impl Into<String>) -> Self {
+        Self::client("MissingAuthenticationTokenException", message)
+    }
+
+    pub(crate) fn incomplete_signature(message: impl Into<String>) -> Self {
+        Self::client("IncompleteSignatureException", message)
+    }
+
     pub(crate) fn unknown_operation(message: impl Into<String>) -> Self {
         Self::client("UnknownOperationException", message)
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use crate::client::{create, emulator, in_process, put_one, raw, start, trim_horizon};
+use crate::client::{AUTHORIZATION, create, emulator, in_process, put_one, raw, start, trim_horizon};
 
 const CBOR: &str = "application/x-amz-cbor-1.1";
 const SHARD: &str = "shardId-000000000000";
@@ -29,7 +29,8 @@ impl Answered {
 }
 
 async fn send(emulator: &Emulator, operation: &str, body: Vec<u8>) -> Answered {
-    let request = http::Request::post("/").header("content-type", CBOR);
+    let request = http::Request::post("/").header("content-type", CBOR).header("authorization", AUTHORIZATION);
+    let request = request.header("x-amz-date", "20260301T120000Z");
     let request = request.header("x-amz-target", format!("Kinesis_20131202.{operation}")).body(Body::from(body));
     let response = emulator.router().oneshot(request.unwrap()).await.unwrap();
     let header = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());

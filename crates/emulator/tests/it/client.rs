@@ -15,6 +15,10 @@ use tower::ServiceExt as _;
 
 pub(crate) const STREAM: &str = "orders";
 
+/// A signature that is whole, which is all that is asked of one.
+pub(crate) const AUTHORIZATION: &str =
+    "AWS4-HMAC-SHA256 Credential=test/20260301/us-east-1/kinesis/aws4_request, SignedHeaders=host, Signature=00";
+
 pub(crate) fn start() -> Timestamp {
     "2026-03-01T12:00:00.5Z".parse().unwrap()
 }
@@ -78,6 +82,8 @@ pub(crate) fn texts(reply: &GetRecordsOutput) -> Vec<String> {
 pub(crate) async fn raw(emulator: &Emulator, operation: &str, body: impl Into<Body>) -> (u16, serde_json::Value) {
     let request = http::Request::post("/")
         .header("content-type", "application/x-amz-json-1.1")
+        .header("authorization", AUTHORIZATION)
+        .header("x-amz-date", "20260301T120000Z")
         .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
         .body(body.into())
         .unwrap();

@@ -10,7 +10,7 @@ use kinesink_emulator::{Certificate, Emulator};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{STREAM, code, config, create, emulator, in_process, put_one};
+use crate::client::{AUTHORIZATION, STREAM, code, config, create, emulator, in_process, put_one};
 use crate::consumers::register;
 
 const SHARD: &str = "shardId-000000000000";
@@ -19,6 +19,8 @@ const SHARD: &str = "shardId-000000000000";
 async fn send(mut client: h2::client::SendRequest<Bytes>, operation: &str, body: String) -> (u16, h2::RecvStream) {
     let request = http::Request::post("http://localhost/")
         .header("content-type", "application/x-amz-json-1.1")
+        .header("authorization", AUTHORIZATION)
+        .header("x-amz-date", "20260301T120000Z")
         .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
         .body(())
         .unwrap();
