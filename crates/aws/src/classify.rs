@@ -58,6 +58,20 @@ where
     Failure { class, message: format!("cannot {attempt} {what}: {why}{remedy}"), retry_after: retry_after(error) }
 }
 
+/// The verdict on an event stream that ended with an error: transient, since opening it again shows whether that lasts.
+pub fn broken_stream<E, R>(attempt: &str, what: &str, error: &SdkError<E, R>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+    R: std::fmt::Debug,
+{
+    let why = match error {
+        SdkError::ServiceError(service) => of_metadata(service.err()),
+        other => Some(chain(other)),
+    };
+    let why = why.unwrap_or_else(|| "the service answered with an error".into());
+    Failure::transient(format!("cannot {attempt} {what}: {why}"))
+}
+
 /// The service's code of an error, such as `ExpiredIteratorException`.
 pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
     match error {
@@ -102,12 +116,16 @@ fn of_service(code: Option<&str>, status: u16) -> (Class, Option<&'static str>) 
 
 fn why<E: ProvideErrorMetadata + StdError + 'static>(error: &SdkError<E, HttpResponse>) -> String {
     match error {
-        SdkError::ServiceError(service) => match (service.err().code(), service.err().message()) {
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-            (Some(code), None) => code.to_owned(),
-            (None, _) => format!("the service answered with status {}", service.raw().status()),
-        },
+        SdkError::ServiceError(service) => of_metadata(service.err())
+            .unwrap_or_else(|| format!("the service answered with status {}", service.raw().status())),
         other => chain(other),
+    }
+}
+
+fn of_metadata(error: &impl ProvideErrorMetadata) -> Option<String> {
+    match (error.code()?, error.message()) {
+        (code, Some(message)) => Some(format!("{code}: {message}")),
+        (code, None) => Some(code.to_owned()),
     }
 }
 

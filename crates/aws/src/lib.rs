@@ -33,7 +33,7 @@ pub use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 pub use aws_smithy_runtime_api::client::result::SdkError;
 
 pub(crate) use classify::chain;
-pub use classify::{code, failure, is_throttle};
+pub use classify::{broken_stream, code, failure, is_throttle};
 pub use clients::{AwsOptions, Clients, StaticCredentials, connect};
 pub use error::Error;
 pub use get_records::get_records;

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::fetch::ReaderSettings;
+use crate::fetch::{ReaderSettings, Registration};
 use crate::lease::LeaseTable;
 use crate::metrics::Metrics;
 use crate::worker::Worker;
@@ -47,6 +47,21 @@ impl Start {
     }
 }
 
+/// How a shard's records are fetched. Either continues where the other stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Retrieval {
+    /// By GetRecords. All pollers of a shard share 2 MB/s and five calls a second.
+    #[default]
+    Polling,
+    /// By SubscribeToShard: 2 MB/s for this application alone, sent when they arrive, which AWS charges for.
+    FanOut {
+        /// Name of the registered consumer, or its ARN. A name that is not registered yet is registered, and stays so;
+        /// with an ARN nothing is looked up. `None`: the application's name.
+        consumer: Option<String>,
+    },
+}
+
 /// Settings of a [`Consumer`]; all are checked in [`build`](Self::build).
 #[derive(Debug, Clone)]
 pub struct ConsumerBuilder {
@@ -59,6 +74,7 @@ pub struct ConsumerBuilder {
     failover: Duration,
     shard_sync: Duration,
     idle: Duration,
+    retrieval: Retrieval,
     budget: Budget,
     clock: Arc<dyn Clock>,
     seed: u64,
@@ -84,6 +100,7 @@ impl Consumer {
             failover: FAILOVER,
             shard_sync: SHARD_SYNC,
             idle: IDLE,
+            retrieval: Retrieval::default(),
             budget: Budget::new(MEMORY_BYTES),
             clock: Arc::new(SystemClock),
             seed: 0,
@@ -157,6 +174,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// How records are fetched. Default: by polling.
+    #[must_use]
+    pub fn retrieval(mut self, retrieval: Retrieval) -> Self {
+        self.retrieval = retrieval;
+        self
+    }
+
     /// The memory that records may hold, shared with whoever else has the budget. Default 256 MiB.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
@@ -192,12 +216,14 @@ impl ConsumerBuilder {
         if self.worker_id.as_deref() == Some("") {
             return Err(Error::Setting("the worker id is empty".into()));
         }
+        let registration = self.registration()?;
         let table = self.table.unwrap_or_else(|| self.app.clone());
         let metrics = Metrics::register(registry);
         let reader = ReaderSettings {
             client: self.clients.kinesis.clone(),
             stream: self.stream,
             budget: self.budget,
+            registration,
             idle: self.idle,
             metrics: metrics.clone(),
             seed: self.seed,
@@ -214,5 +240,19 @@ impl ConsumerBuilder {
                 metrics,
             },
         })
+    }
+
+    /// Who subscribes, if anybody does.
+    fn registration(&self) -> Result<Option<Arc<Registration>>, Error> {
+        let Retrieval::FanOut { consumer } = &self.retrieval else { return Ok(None) };
+        let consumer = consumer.as_deref().unwrap_or(&self.app);
+        // Names of consumers are made as those of streams.
+        if !consumer.starts_with("arn:") && consumer.parse::<StreamName>().is_err() {
+            return Err(Error::Setting(format!(
+                "{consumer:?} cannot name a consumer: it needs 1 to 128 of a-z A-Z 0-9 _ . -"
+            )));
+        }
+        let client = self.clients.kinesis.clone();
+        Ok(Some(Arc::new(Registration::new(client, self.stream.clone(), consumer, self.seed))))
     }
 }

@@ -46,7 +46,7 @@
 //! # }
 //! ```
 //!
-//! Limits: one stream; polling; one worker that takes every lease it may have. It never steals a lease that is being
+//! Limits: one stream; one worker that takes every lease it may have. It never steals a lease that is being
 //! renewed, and a finished lease stays in the table.
 
 mod builder;
@@ -59,6 +59,6 @@ mod metrics;
 mod shard_sync;
 mod worker;
 
-pub use builder::{Consumer, ConsumerBuilder, Start};
+pub use builder::{Consumer, ConsumerBuilder, Retrieval, Start};
 pub use error::Error;
 pub use handler::{Finished, Prepared, Shard, ShardHandler};

@@ -25,6 +25,13 @@ pub(crate) struct Request {
     pub(crate) time: Option<Timestamp>,
 }
 
+impl Request {
+    /// The service refuses a time that its clock has not reached yet.
+    pub(crate) fn is_refused_until_later(&self, code: Option<&str>) -> bool {
+        self.time.is_some() && code == Some("InvalidArgumentException")
+    }
+}
+
 impl Cursor {
     /// After `checkpoint`; `start` is the time stored in the lease, `fresh` whether this process stored it just now.
     pub(crate) fn new(checkpoint: Checkpoint, start: Option<Timestamp>, fresh: bool) -> Self {
@@ -53,7 +60,7 @@ impl Cursor {
         }
     }
 
-    /// An iterator was had: LATEST is used up.
+    /// An iterator is being asked for: LATEST is used up, whether an answer comes or not.
     pub(crate) fn asked(&mut self) {
         self.fresh = false;
     }

@@ -1,14 +1,24 @@
 //! Records of one shard.
 //!
 //! - `cursor`: where to read next, and which iterator asks for it
+//! - `reader`: what a handler is given: fetches ahead, again and again until it succeeds
+//! - `polling`: a fetch by GetRecords
+//! - `fan_out`: a fetch by SubscribeToShard, for the consumer of `registration`
 //! - `reply`: a GetRecords reply as records, from `wire`, its JSON
-//! - `polling`: the reader over GetRecords
+//! - `event`: an event of a subscription as records
+//! - `stored`: a Kinesis record as user records
 
 mod cursor;
+mod event;
+mod fan_out;
 mod polling;
+mod reader;
+mod registration;
 mod reply;
+mod stored;
 mod wire;
 
 pub(crate) use cursor::Cursor;
-pub(crate) use polling::{PollingReader, ReaderSettings};
+pub(crate) use reader::{Reader, ReaderSettings};
+pub(crate) use registration::Registration;
 pub(crate) use reply::Child;

@@ -1,15 +1,12 @@
 //! A GetRecords reply as records.
 
-use std::sync::Arc;
-
 use base64_simd::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
-use kinesink_core::{Failure, Position, Record, SequenceNumber, ShardId};
-use kinesink_kpl::Unpacked;
-use tracing::warn;
+use kinesink_core::{Failure, Record, SequenceNumber, ShardId};
 
 use super::Cursor;
+use super::stored::Stored;
 use super::wire::{ChildShard, GetRecordsReply, StoredRecord};
 use crate::lease::HashRange;
 
@@ -50,7 +47,9 @@ pub(crate) fn read(text: &[u8], shard: &ShardId, cursor: &mut Cursor) -> Result<
     for (record, length) in reply.records.iter().zip(all.lengths) {
         let data = all.bytes.split_to(length);
         let sequence: SequenceNumber = record.sequence_number.parse().map_err(|error| garbled(format!("{error}")))?;
-        unpack(record, data, sequence, &own_id, &moved, &mut records);
+        let partition_key = record.partition_key.as_deref();
+        let stored = Stored { sequence, arrival: arrival(record), partition_key, data };
+        stored.unpack(&own_id, &moved, &mut records);
         moved.advance(sequence);
     }
     let children = reply.child_shards.unwrap_or_default();
@@ -82,37 +81,6 @@ fn decode(records: &[StoredRecord<'_>]) -> Result<Decoded, String> {
         lengths.push(bytes.len() - start);
     }
     Ok(Decoded { bytes: bytes.into(), lengths })
-}
-
-fn unpack(
-    stored: &StoredRecord<'_>,
-    data: Bytes,
-    sequence: SequenceNumber,
-    shard: &ShardId,
-    cursor: &Cursor,
-    records: &mut Vec<Record>,
-) {
-    let arrival = arrival(stored);
-    let mut add = |sub_sequence, partition_key, data| {
-        let position = Position { sequence, sub_sequence };
-        if cursor.wants(position) {
-            records.push(Record { shard: shard.clone(), position, arrival, partition_key, data });
-        }
-    };
-    let key = || stored.partition_key.as_deref().map(Arc::from);
-    match kinesink_kpl::unpack(&data) {
-        Unpacked::Plain => add(0, key(), data),
-        // Its digest is right and its contents are not: it goes on whole, so that nothing is lost.
-        Unpacked::Malformed(why) => {
-            warn!(%shard, %sequence, why, "an aggregated record cannot be unpacked and goes on as one record");
-            add(0, key(), data);
-        }
-        Unpacked::Aggregated(users) => {
-            for (sub_sequence, user) in (0..).zip(users) {
-                add(sub_sequence, Some(user.partition_key), user.data);
-            }
-        }
-    }
 }
 
 fn arrival(record: &StoredRecord<'_>) -> Timestamp {

@@ -93,6 +93,7 @@ impl Worker {
             let prepared = async {
                 // The stream first: without it no table should be made.
                 shard_sync::list(&self.reader.client, &self.reader.stream, None).await.map_err(Error::Start)?;
+                self.reader.prepare().await.map_err(Error::Start)?;
                 self.table.ensure().await.map_err(Error::Start)?;
                 self.sync_shards(LISTINGS_MAX).await
             };

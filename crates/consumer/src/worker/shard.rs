@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::checkpointer::LeaseCheckpointer;
-use crate::fetch::{Cursor, PollingReader, ReaderSettings};
+use crate::fetch::{Cursor, Reader, ReaderSettings};
 use crate::lease::HeldLease;
 use crate::metrics::Metrics;
 use crate::{Finished, Prepared, Shard, ShardHandler};
@@ -70,7 +70,7 @@ impl ShardRun {
         let children = Arc::default();
         let cursor = Cursor::new(row.checkpoint, row.start, std::mem::take(&mut self.fresh));
         let lease = Arc::clone(&self.lease);
-        let reader = PollingReader::new(self.reader.clone(), id.clone(), cursor, Arc::clone(&children));
+        let reader = Reader::new(self.reader.clone(), id.clone(), cursor, Arc::clone(&children));
         Shard {
             stream: self.reader.stream.clone(),
             id: id.clone(),

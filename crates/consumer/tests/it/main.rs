@@ -3,6 +3,7 @@
 //! - `world`: a stream, a lease table, clients, and a clock that all of them share
 //! - `dynamo`: the lease table's HTTP client, with faults and a log
 //! - `recorder`: a handler that notes what it was given
+//! - `retrieval`: what both ways to fetch promise
 //! - the rest are tests, a file a subject
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails as a test does")]
@@ -12,8 +13,8 @@ mod dynamo;
 mod faults;
 mod foreign_rows;
 mod leases;
-mod reader;
 mod recorder;
 mod resharding;
 mod restart;
+mod retrieval;
 mod world;

@@ -14,7 +14,7 @@ use kinesink_aws::kinesis::config::{BehaviorVersion, Config, Credentials, Region
 use kinesink_aws::kinesis::primitives::Blob;
 use kinesink_aws::kinesis::types::PutRecordsRequestEntry;
 use kinesink_consumer::{Consumer, ConsumerBuilder, Error, ShardHandler, Start};
-use kinesink_emulator::{Emulator, Limits};
+use kinesink_emulator::{Builder, Emulator, Limits};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -70,9 +70,14 @@ pub(crate) struct Running {
 impl World {
     /// With the stream, of so many shards.
     pub(crate) async fn new(shards: i32) -> Self {
+        Self::of(shards, |emulator| emulator).await
+    }
+
+    /// With the stream, of so many shards, by a Kinesis of other settings. None of its limits holds unless they say so.
+    pub(crate) async fn of(shards: i32, settings: impl FnOnce(Builder) -> Builder) -> Self {
         let clock = Arc::new(PausedClock { start: "2026-03-01T12:00:00Z".parse().unwrap(), origin: Instant::now() });
-        let emulator =
-            Emulator::builder().clock(Arc::<PausedClock>::clone(&clock)).limits(Limits::none()).build().unwrap();
+        let builder = Emulator::builder().clock(Arc::<PausedClock>::clone(&clock)).limits(Limits::none());
+        let emulator = settings(builder).build().unwrap();
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
@@ -135,8 +140,17 @@ fn credentials() -> Credentials {
 
 /// Runs the consumer until it is told otherwise.
 pub(crate) fn run<H: ShardHandler>(consumer: ConsumerBuilder, handler: &Arc<H>) -> Running {
+    run_counted(consumer, handler, &mut Registry::default())
+}
+
+/// As [`run`], with its metrics.
+pub(crate) fn run_counted<H: ShardHandler>(
+    consumer: ConsumerBuilder,
+    handler: &Arc<H>,
+    registry: &mut Registry,
+) -> Running {
     let handler = Arc::<H>::clone(handler);
-    let consumer = consumer.build(&mut Registry::default()).unwrap();
+    let consumer = consumer.build(registry).unwrap();
     let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
     let mut task = JoinSet::new();
     let (draining, aborting) = (drain.clone(), abort.clone());
@@ -169,4 +183,12 @@ pub(crate) async fn until<F: AsyncFnMut() -> bool>(what: &str, mut met: F) {
         }
     };
     timeout(NEVER, wait).await.unwrap_or_else(|_| panic!("it never came true that {what}"));
+}
+
+/// The value of a metric, by its name and labels as they are served.
+pub(crate) fn metric(registry: &Registry, name: &str) -> u64 {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
