@@ -188,6 +188,8 @@ async fn a_stream_on_demand_may_distribute_records_itself() {
     assert_eq!(distribute(&client, RecordDistributionStrategy::UserPartitionKey).await, "ok");
     assert_eq!(code(keyless().send().await), "ValidationException");
     let one = put_one(&client, "k", "x").await.shard_id;
+    let ordered = keyless().partition_key("k").sequence_number_for_ordering(&read.records[0].sequence_number);
+    assert_eq!(ordered.send().await.unwrap().shard_id, one);
     assert_eq!(put_one(&client, "k", "x").await.shard_id, one);
 }
 
