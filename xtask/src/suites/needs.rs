@@ -37,12 +37,35 @@ pub(super) fn python(venv: &Path, requirements: &Path) -> Result<(), String> {
     std::fs::write(&installed, wanted).map_err(|error| format!("cannot write {}: {error}", installed.display()))
 }
 
-/// Compiles the project, with the jars that it needs, into a folder; otherwise says how.
+/// Compiles the project, with the jars that it needs, into a folder, unless that was done; otherwise says how.
 pub(super) fn maven(build: &Path, project: &Path) -> Result<(), String> {
+    let mut wanted = String::new();
+    read_all(project, &mut wanted).map_err(|error| format!("cannot read {}: {error}", project.display()))?;
+    let built = build.join("built.txt");
+    if std::fs::read_to_string(&built).is_ok_and(|text| text == wanted) {
+        return Ok(());
+    }
     let pom = project.join("pom.xml").display().to_string();
     let into = format!("-Dbuild={}", build.display());
     let compile = ["mvn", "--batch-mode", "--quiet", "--file", &pom, &into, "compile"];
-    if succeeds(&compile) { Ok(()) } else { Err(format!("it needs a Maven repository; try {}", compile.join(" "))) }
+    if !succeeds(&compile) {
+        return Err(format!("it needs a Maven repository; try {}", compile.join(" ")));
+    }
+    std::fs::write(&built, wanted).map_err(|error| format!("cannot write {}: {error}", built.display()))
+}
+
+/// The names and texts of a folder's files, in order of their names.
+fn read_all(folder: &Path, texts: &mut String) -> std::io::Result<()> {
+    let mut paths = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            read_all(&path, texts)?;
+        } else {
+            texts.push_str(&format!("{}\n{}", path.display(), String::from_utf8_lossy(&std::fs::read(&path)?)));
+        }
+    }
+    Ok(())
 }
 
 /// Whether it can be started and exits with 0. Its output is dropped, its errors are shown.
@@ -94,5 +117,26 @@ mod tests {
         assert!(!folder.join("bin").exists());
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(python(&folder, &requirements).unwrap_err().contains("requirements.txt"));
+    }
+    #[test]
+    fn a_maven_project_that_is_compiled_is_left_alone_until_a_file_changes() {
+        let folder = std::env::temp_dir().join(format!("kinesink-xtask-maven-{}", std::process::id()));
+        let (build, source) = (folder.join("build"), folder.join("project/src"));
+        std::fs::create_dir_all(&build).unwrap();
+        std::fs::create_dir_all(&source).unwrap();
+        std::fs::write(source.join("A.java"), "class A {}").unwrap();
+        let project = folder.join("project");
+        let texts = || {
+            let mut texts = String::new();
+            read_all(&project, &mut texts).unwrap();
+            texts
+        };
+        let before = texts();
+        std::fs::write(build.join("built.txt"), &before).unwrap();
+        assert_eq!(maven(&build, &project), Ok(()));
+        std::fs::write(source.join("A.java"), "class A { int a; }").unwrap();
+        assert_ne!(texts(), before);
+        assert!(maven(&build, &folder.join("nothing")).unwrap_err().contains("nothing"));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
