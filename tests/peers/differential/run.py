@@ -26,7 +26,7 @@ from generate import generated
 from session import Session
 from targets import OURS, PEERS, prepare, started
 
-FAST_MS, SLOW_MS = 10, 3000
+FAST_MS, SLOW_MS = 10, 8000
 SHOWN_MAX = 200
 SEEDS_OF_CI = 50
 # What these answer depends on every stream.

@@ -11,11 +11,12 @@ import urllib.request
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, EventStreamError
+from botocore.parsers import ResponseParserError
 
 from normalise import Normaliser
 
 READ_SECONDS_MAX = 20
-WAIT_SECONDS_MAX = 30
+WAIT_SECONDS_MAX = 60
 READS_MAX = 60
 EVENTS_MAX = 20
 CONNECTIONS_MAX = 16
@@ -163,7 +164,7 @@ class Session:
             body = self.make_call(operation, request)
         except ClientError as error:
             return Answer(described(error.response), {})
-        except (BotoCoreError, KeyError, TypeError, ValueError) as error:
+        except (BotoCoreError, ResponseParserError, KeyError, TypeError, ValueError) as error:
             return Answer(f"no answer: {type(error).__name__}", {})
         body.pop("ResponseMetadata", None)
         return Answer(None, body)
