@@ -2,13 +2,8 @@ package kinesink.peers;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-import java.io.ByteArrayOutputStream;
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -20,7 +15,6 @@ import java.util.concurrent.ConcurrentSkipListSet;
 import org.junit.jupiter.api.Test;
 import software.amazon.awssdk.core.SdkBytes;
 import software.amazon.awssdk.core.client.config.ClientOverrideConfiguration;
-import software.amazon.awssdk.core.exception.SdkClientException;
 import software.amazon.awssdk.core.interceptor.Context;
 import software.amazon.awssdk.core.interceptor.ExecutionAttributes;
 import software.amazon.awssdk.core.interceptor.ExecutionInterceptor;
@@ -92,28 +86,6 @@ class DataTest {
         Duration age = Duration.between(summary.streamCreationTimestamp(), Instant.now()).abs();
         assertTrue(age.toMinutes() < 1, "created " + summary.streamCreationTimestamp());
         assertTrue(sync.listStreams().streamNames().contains("java-described"));
-    }
-
-    @Test
-    void theExampleRuns() {
-        // It builds its clients as anybody would, so it trusts no certificate of ours.
-        assumeTrue(Clients.trusted().isEmpty());
-        PrintStream console = System.out;
-        ByteArrayOutputStream printed = new ByteArrayOutputStream();
-        System.setOut(new PrintStream(printed, true, StandardCharsets.UTF_8));
-        try {
-            SdkExample.main(new String[0]);
-        } finally {
-            System.setOut(console);
-        }
-        assertEquals("k: hello\n", printed.toString(StandardCharsets.UTF_8));
-    }
-
-    @Test
-    void aCertificateThatIsNotTrustedIsRefused() {
-        assumeTrue(Clients.trusted().isPresent());
-        SdkClientException refused = assertThrows(SdkClientException.class, () -> KinesisClient.create().listStreams());
-        assertTrue(refused.getMessage().contains("certification path"), refused.getMessage());
     }
 
     @Test

@@ -16,11 +16,13 @@ public final class Tests {
     private Tests() {}
 
     public static void main(String[] args) {
+        boolean tls = Clients.trusted().isPresent();
         SummaryGeneratingListener results = new SummaryGeneratingListener();
         LauncherFactory.create().execute(
                 LauncherDiscoveryRequestBuilder.request()
                         .selectors(selectClass(DataTest.class), selectClass(ReshardingTest.class),
-                                selectClass(FanOutTest.class), selectClass(ErrorsTest.class))
+                                selectClass(FanOutTest.class), selectClass(ErrorsTest.class),
+                                selectClass(tls ? TlsTest.class : ExampleTest.class))
                         .build(),
                 results, new Names());
         TestExecutionSummary summary = results.getSummary();
