@@ -1,6 +1,7 @@
 //! The project's own tasks, as `cargo xtask TASK`.
 //!
 //! - `test`: every suite, in the order of `suites.toml`; `.ci/run` starts here
+//! - `soak`: one suite, for as long as it is let
 //! - `tidy`: the rules of `tidy.toml` and the crate arrows of `ARCHITECTURE.md`
 //! - `features`: each feature of each crate alone, and none
 #![expect(clippy::print_stdout, reason = "a tool for a terminal: its output is what it is for")]
@@ -25,6 +26,14 @@ enum Task {
         /// Only these suites of xtask/suites.toml
         suites: Vec<String>,
     },
+    /// Run a suite that can go on for as long as it is let; it begins where it ended the last time
+    Soak {
+        /// A suite of xtask/suites.toml that soaks
+        suite: String,
+        /// Minutes
+        #[arg(long = "for", default_value_t = 60)]
+        minutes: u64,
+    },
     /// Check the rules that clippy does not know
     Tidy,
     /// Lint each crate with each of its features alone, and with none
@@ -35,6 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
     let passed = match Task::parse() {
         Task::Test { suites } => suites::run(root, &suites, is_ci())?,
+        Task::Soak { suite, minutes } => suites::soak(root, &suite, minutes)?,
         Task::Tidy => tidy::run(root)?,
         Task::Features => features::run(root)?,
     };

@@ -8,7 +8,7 @@ The texts of errors are not compared: AWS documents none.
 
 A difference passes if a line of crates/emulator/DIFFERENCES.md names it. Any other one fails, as does an operation
 that never succeeded, or never failed. `--draft` prints lines for what is new, to be completed by hand. `--minutes` goes
-on with further seeds until then, and says where to go on another time.
+on with further seeds for so long; another time it goes on after the last that passed.
 """
 
 import argparse
@@ -24,11 +24,12 @@ import differences
 import scripts
 from generate import generated
 from session import Session
-from targets import OURS, PEERS, prepare, started
+from targets import CACHE, OURS, PEERS, prepare, started
 
 FAST_MS, SLOW_MS = 10, 8000
 SHOWN_MAX = 200
 SEEDS_OF_CI = 50
+SOAKED = CACHE / "differential-soaked-seeds"
 # What these answer depends on every stream.
 ACCOUNT_WIDE, EVERYWHERE = ("ListStreams", "DescribeLimits"), "every stream"
 
@@ -58,9 +59,12 @@ def main():
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     run_sets(sets(seeds, arguments.only), report)
     while time.monotonic() < ends and not report.failures:
-        seeds = range(seeds.stop, seeds.stop + SEEDS_OF_CI)
-        run_sets([Set([f"seed{seed}" for seed in seeds], FAST_MS)], report)
-        print(f"seeds up to {seeds.stop}; go on with --first {seeds.stop}", flush=True)
+        first = max(seeds.stop, int(SOAKED.read_text()) if SOAKED.exists() else 0)
+        more = range(first, first + SEEDS_OF_CI)
+        run_sets([Set([f"seed{seed}" for seed in more], FAST_MS)], report)
+        print(f"seeds {more.start} to {more.stop - 1}: {len(report.failures)} failures", flush=True)
+        if not report.failures:
+            SOAKED.write_text(str(more.stop))
     complete = not arguments.only and arguments.first == 0 and arguments.seeds >= SEEDS_OF_CI
     report.print(complete, arguments.draft)
     failed = len(report.failures)

@@ -33,7 +33,7 @@ pub(crate) fn run(root: &Path, only: &[String], is_ci: bool) -> anyhow::Result<b
     for suite in table.chosen(only)? {
         println!("== {}", suite.name);
         let started = now();
-        let outcome = places.run(suite)?;
+        let outcome = places.run(suite, &[])?;
         reports.push(Report { suite: suite.name.clone(), share: suite.share(), took: started.elapsed(), outcome });
     }
     for report in &reports {
@@ -44,13 +44,28 @@ pub(crate) fn run(root: &Path, only: &[String], is_ci: bool) -> anyhow::Result<b
     Ok(verdict.passed)
 }
 
+/// Runs the suite for so many minutes, and says how it ended; true when nothing has failed.
+pub(crate) fn soak(root: &Path, name: &str, minutes: u64) -> anyhow::Result<bool> {
+    let table = Table::ours()?;
+    let suites = table.chosen(&[name.to_owned()])?;
+    let suite =
+        suites.first().filter(|suite| suite.soaks).with_context(|| format!("suite \"{name}\" does not soak"))?;
+    let places = Places { root: root.to_owned(), target: Metadata::read(root)?.target_directory };
+    let outcome = places.run(suite, &["--minutes".to_owned(), minutes.to_string()])?;
+    let report =
+        Report { suite: name.to_owned(), share: Duration::from_secs(minutes * 60), took: Duration::ZERO, outcome };
+    let verdict = verdict::judge(&[report], &table.allowed_to_miss, true);
+    println!("{}", verdict.last_line);
+    Ok(verdict.passed)
+}
+
 struct Places {
     root: PathBuf,
     target: PathBuf,
 }
 
 impl Places {
-    fn run(&self, suite: &Suite) -> anyhow::Result<Outcome> {
+    fn run(&self, suite: &Suite, more: &[String]) -> anyhow::Result<Outcome> {
         for program in &suite.programs {
             if let Err(how) = needs::program(program) {
                 return Ok(Outcome::Missing { how });
@@ -70,7 +85,7 @@ impl Places {
         let command = suite.command(&folders);
         let (program, arguments) = command.split_first().context("a suite has no command")?;
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(&self.root).env("CARGO_INCREMENTAL", "0");
+        command.args(arguments).args(more).current_dir(&self.root).env("CARGO_INCREMENTAL", "0");
         count(command).with_context(|| format!("cannot run {program}"))
     }
 }

@@ -32,6 +32,9 @@ pub(super) struct Suite {
     pub(super) python: Option<String>,
     /// The folder of a Maven project that is compiled for the suite.
     pub(super) maven: Option<String>,
+    /// Whether it takes `--minutes N`: then it goes on for so long, from where it ended the last time.
+    #[serde(default)]
+    pub(super) soaks: bool,
     command: Vec<String>,
 }
 
