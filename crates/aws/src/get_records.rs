@@ -23,7 +23,7 @@ const BODY_MAX: Duration = Duration::from_secs(30);
 const EMPTY_REPLY: &str = r#"{"Records":[]}"#;
 
 /// One GetRecords call: the SDK's in all but one thing, which is that the JSON of a successful reply is handed over
-/// unparsed.
+/// unparsed, in `text`.
 ///
 /// # Errors
 /// As from the SDK's call; a body that does not arrive whole, within 30 seconds and 32 MiB, is a failed dispatch.
@@ -34,21 +34,23 @@ pub async fn get_records(
     client: &Client,
     iterator: &str,
     limit: i32,
+    mut text: Vec<u8>,
 ) -> Result<Vec<u8>, SdkError<GetRecordsError, HttpResponse>> {
     let taken = TakenBody::default();
     let request = client.get_records().shard_iterator(iterator).limit(limit);
     request.customize().interceptor(taken.clone()).send().await?;
-    let whole = tokio::time::timeout(BODY_MAX, collect(taken.take())).await;
+    let whole = tokio::time::timeout(BODY_MAX, collect(taken.take(), &mut text)).await;
     let broken = |error: BoxError| SdkError::dispatch_failure(ConnectorError::io(error));
     match whole {
-        Ok(text) => text.map_err(broken),
+        Ok(read) => read.map(|()| text).map_err(broken),
         Err(_) => Err(SdkError::timeout_error(format!("the reply's body took more than {} s", BODY_MAX.as_secs()))),
     }
 }
 
-async fn collect(body: SdkBody) -> Result<Vec<u8>, BoxError> {
+async fn collect(body: SdkBody, text: &mut Vec<u8>) -> Result<(), BoxError> {
     let expected = body.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    let mut text = Vec::with_capacity(expected.min(REPLY_BYTES_MAX));
+    text.clear();
+    text.reserve(expected.min(REPLY_BYTES_MAX));
     let mut body = Limited::new(body, REPLY_BYTES_MAX);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -62,7 +64,7 @@ async fn collect(body: SdkBody) -> Result<Vec<u8>, BoxError> {
             text.extend_from_slice(data);
         }
     }
-    Ok(text)
+    Ok(())
 }
 
 /// The body of the call's reply, once the service has answered.

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::fetch::{ReaderSettings, Registration};
+use crate::fetch::{ReaderSettings, Registration, Texts};
 use crate::lease::LeaseTable;
 use crate::metrics::Metrics;
 use crate::worker::Worker;
@@ -223,6 +223,7 @@ impl ConsumerBuilder {
             client: self.clients.kinesis.clone(),
             stream: self.stream,
             budget: self.budget,
+            texts: Texts::default(),
             registration,
             idle: self.idle,
             metrics: metrics.clone(),

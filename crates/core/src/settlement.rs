@@ -24,8 +24,9 @@ impl Durable {
 #[derive(Debug)]
 pub struct Settlement {
     through: Checkpoint,
-    /// For each sink, the indexes of the window's items that it has not settled, in order.
-    unsettled: Vec<Vec<usize>>,
+    items: usize,
+    /// For each sink, the indexes of the window's items that it has not settled, in order; none yet settled if absent.
+    unsettled: Vec<Option<Vec<usize>>>,
     dead_letters: usize,
 }
 
@@ -33,13 +34,18 @@ impl Settlement {
     /// A window of `items` items for `sinks` sinks, of which nothing is settled, and `dead_letters` records that
     /// were refused before they reached a sink.
     pub fn new(through: Checkpoint, sinks: usize, items: usize, dead_letters: usize) -> Self {
-        Self { through, unsettled: vec![(0..items).collect(); sinks], dead_letters }
+        Self { through, items, unsettled: vec![None; sinks], dead_letters }
     }
 
-    /// The items that `sink` has not settled, by index into the window.
-    #[must_use]
-    pub fn unsettled(&self, sink: usize) -> &[usize] {
-        self.unsettled.get(sink).map_or(&[], Vec::as_slice)
+    /// The items that `sink` has not settled, by index into the window, in order.
+    pub fn unsettled(&self, sink: usize) -> impl ExactSizeIterator<Item = usize> + '_ {
+        let some = self.unsettled.get(sink).map(Option::as_deref);
+        let count = match some {
+            None => 0,
+            Some(None) => self.items,
+            Some(Some(some)) => some.len(),
+        };
+        (0..count).map(move |place| some.flatten().and_then(|some| some.get(place).copied()).unwrap_or(place))
     }
 
     /// Notes the outcome of a batch that held exactly the unsettled items of `sink`, in order. Delivered items are
@@ -50,12 +56,12 @@ impl Settlement {
     /// [`Error::BeyondBatch`] if the outcome names an item that was not in the batch. Nothing is settled then: which
     /// item was meant is unknown, and to count it as delivered could lose it.
     pub fn emitted(&mut self, sink: usize, emitted: &Emitted) -> Result<Vec<(usize, Reject)>, Error> {
-        let Some(unsettled) = self.unsettled.get_mut(sink) else { return Ok(Vec::new()) };
         let mut rejected = Vec::new();
         let mut again = Vec::new();
         for (index, exception) in emitted.exceptions() {
-            let items = unsettled.len();
-            let Some(&item) = unsettled.get(*index) else { return Err(Error::BeyondBatch { index: *index, items }) };
+            let mut sent = self.unsettled(sink);
+            let items = sent.len();
+            let Some(item) = sent.nth(*index) else { return Err(Error::BeyondBatch { index: *index, items }) };
             match exception {
                 Exception::Retry(_) => again.push(item),
                 Exception::Rejected(why) => rejected.push((item, why.clone())),
@@ -69,7 +75,9 @@ impl Settlement {
         rejected.sort_by_key(|(item, _)| *item);
         rejected.dedup_by_key(|(item, _)| *item);
         self.dead_letters += rejected.len();
-        *unsettled = again;
+        if let Some(unsettled) = self.unsettled.get_mut(sink) {
+            *unsettled = Some(again);
+        }
         Ok(rejected)
     }
 
@@ -83,10 +91,7 @@ impl Settlement {
     /// # Errors
     /// The settlement itself, while something is.
     pub fn finish(self) -> Result<Durable, Self> {
-        if self.dead_letters == 0 && self.unsettled.iter().all(Vec::is_empty) {
-            Ok(Durable { through: self.through })
-        } else {
-            Err(self)
-        }
+        let delivered = (0..self.unsettled.len()).all(|sink| self.unsettled(sink).len() == 0);
+        if self.dead_letters == 0 && delivered { Ok(Durable { through: self.through }) } else { Err(self) }
     }
 }

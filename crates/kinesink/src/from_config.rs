@@ -14,6 +14,9 @@ use crate::config::{self, Config, ConfigError};
 use crate::consumer::Start;
 use crate::{Connector, Error};
 
+/// The part of the memory that the sinks' encoded copies of records may take.
+const ENCODED_SHARE: usize = 8;
+
 /// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
 /// file.
 #[derive(Debug)]
@@ -72,13 +75,20 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
     clients: Clients,
     registry: &mut Registry,
 ) -> Result<Connector, Error> {
+    let encoded_bytes = config.memory_bytes / ENCODED_SHARE;
+    let destinations = config.sinks.len() + usize::from(config.dead_letter.is_some());
+    let s3 = |location: &Location| {
+        let mut s3 = s3(location.clone(), &clients);
+        s3.encoded_bytes_max = encoded_bytes / destinations;
+        s3
+    };
     let mut sinks = config.sinks.iter().map(|sink| {
         let emitter = emitter(S3Config {
             region: sink.region.clone().or_else(|| Some(clients.region.clone())),
             endpoint: sink.endpoint.clone().or_else(|| clients.s3_endpoint.clone()),
             format: format(sink.format),
             compression: compression(sink.compression),
-            ..s3(sink.url.clone(), &clients)
+            ..s3(&sink.url)
         })?;
         Ok(Sink::new(sink.name.clone(), emitter))
     });
@@ -95,13 +105,13 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
         pipeline = pipeline.dead_letters(emitter(S3Config {
             region: dead_letter.region.clone().or_else(|| Some(clients.region.clone())),
             naming: Naming::Unique,
-            ..s3(dead_letter.url.clone(), &clients)
+            ..s3(&dead_letter.url)
         })?);
     }
     let lease = config.lease.clone();
     Connector::builder(&config.app, config.source.stream.clone(), clients, pipeline)
         .start(start(config.source.start))
-        .memory_bytes(config.memory_bytes)
+        .memory_bytes(config.memory_bytes - encoded_bytes)
         .grace(config.drain_grace)
         .consumer(|consumer| {
             let consumer = consumer.failover(lease.failover).lease_table(lease.table).idle(config.source.idle);

@@ -64,7 +64,7 @@ use bytes::Bytes;
 pub use aggregator::{AGGREGATE_BYTES_DEFAULT, AGGREGATE_BYTES_MAX, Aggregate, Aggregator};
 pub use error::Error;
 pub use hash_key::hash_key;
-pub use unpack::{Unpacked, unpack};
+pub use unpack::{Unpacked, has_magic, unpack};
 
 /// What every aggregate starts with.
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];

@@ -35,6 +35,12 @@ pub fn unpack(data: &Bytes) -> Unpacked {
     }
 }
 
+/// Whether `data` begins as every aggregate does. What does not is [`Unpacked::Plain`].
+#[must_use]
+pub fn has_magic(data: &[u8]) -> bool {
+    data.starts_with(&MAGIC)
+}
+
 fn checked_message(data: &[u8]) -> Option<&[u8]> {
     let (message, digest) = data.strip_prefix(&MAGIC)?.split_last_chunk::<DIGEST_BYTES>()?;
     let right = !message.is_empty() && Md5::digest(message).as_slice() == digest;

@@ -140,7 +140,8 @@ async fn deliver<U: Send + Sync + 'static>(
     let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(()) };
     let mut pause = Pause::new(shard, format!("sink {}", target.name));
     for attempt in 0.. {
-        let unsettled = lock(ledger).settlement.unsettled(target.index).to_vec();
+        let unsettled: Vec<&Item<U>> =
+            lock(ledger).settlement.unsettled(target.index).filter_map(|index| items.get(index)).collect();
         if unsettled.is_empty() {
             break;
         }
@@ -149,7 +150,7 @@ async fn deliver<U: Send + Sync + 'static>(
             shard: &shard.id,
             first: first.record.position,
             last: last.record.position,
-            items: unsettled.iter().filter_map(|&index| items.get(index)).collect(),
+            items: unsettled,
             attempt,
         };
         shard.metrics.emit_attempt(target.name);

@@ -1,13 +1,16 @@
 //! An event of a subscription as records.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
-use kinesink_aws::kinesis::types::{ChildShard, Record as EventRecord, SubscribeToShardEvent};
-use kinesink_core::{Failure, Record, SequenceNumber, ShardId};
+use kinesink_aws::kinesis::primitives::DateTime;
+use kinesink_aws::kinesis::types::{ChildShard, SubscribeToShardEvent};
+use kinesink_core::{Failure, Position, Record, SequenceNumber, ShardId};
 
 use super::Cursor;
 use super::reply::Child;
-use super::stored::Stored;
+use super::stored::user_records;
 use crate::lease::HashRange;
 
 /// What one event holds.
@@ -28,16 +31,19 @@ pub(super) fn read(event: SubscribeToShardEvent, shard: &ShardId, cursor: &mut C
     let garbled = |error| Failure::transient(format!("cannot read an event of shard {shard}: {error}"));
     // An id of this event's own, as a reply has one.
     let own_id: ShardId = shard.as_str().parse().map_err(garbled)?;
-    let mut moved = cursor.clone();
-    let mut records = Vec::with_capacity(event.records.len());
+    let (mut moved, mut stored) = (cursor.clone(), Vec::with_capacity(event.records.len()));
     for record in event.records {
         let sequence: SequenceNumber = record.sequence_number.parse().map_err(garbled)?;
-        let arrival = arrival(&record);
-        let data = Bytes::from(record.data.into_inner());
-        let stored = Stored { sequence, arrival, partition_key: record.partition_key.as_deref(), data };
-        stored.unpack(&own_id, &moved, &mut records);
+        stored.push(Record {
+            shard: own_id.clone(),
+            position: Position { sequence, sub_sequence: 0 },
+            arrival: arrival(record.approximate_arrival_timestamp.as_ref()),
+            partition_key: record.partition_key.map(Arc::from),
+            data: Bytes::from(record.data.into_inner()),
+        });
         moved.advance(sequence);
     }
+    let records = user_records(stored, cursor);
     // The SDK gives a number that was left out as an empty one.
     let is_end = event.continuation_sequence_number.is_empty();
     if !is_end {
@@ -49,8 +55,8 @@ pub(super) fn read(event: SubscribeToShardEvent, shard: &ShardId, cursor: &mut C
     Ok(Event { records, behind_latest_ms: u64::try_from(event.millis_behind_latest).unwrap_or(0), is_end, children })
 }
 
-fn arrival(record: &EventRecord) -> Timestamp {
-    let ms = record.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok());
+fn arrival(time: Option<&DateTime>) -> Timestamp {
+    let ms = time.and_then(|time| time.to_millis().ok());
     ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -65,7 +71,7 @@ fn child(child: &ChildShard) -> Result<Child, kinesink_core::Error> {
 #[cfg(test)]
 mod tests {
     use kinesink_aws::kinesis::primitives::{Blob, DateTime};
-    use kinesink_aws::kinesis::types::ShardIteratorType;
+    use kinesink_aws::kinesis::types::{Record as EventRecord, ShardIteratorType};
     use kinesink_core::Checkpoint;
 
     use super::*;

@@ -4,7 +4,7 @@
 //! - `reader`: what a handler is given: fetches ahead, again and again until it succeeds
 //! - `polling`: a fetch by GetRecords
 //! - `fan_out`: a fetch by SubscribeToShard, for the consumer of `registration`
-//! - `reply`: a GetRecords reply as records, from `wire`, its JSON
+//! - `reply`: a GetRecords reply as records, from `wire`, its JSON, in one of a few `texts`
 //! - `event`: an event of a subscription as records
 //! - `stored`: a Kinesis record as user records
 
@@ -16,9 +16,11 @@ mod reader;
 mod registration;
 mod reply;
 mod stored;
+mod texts;
 mod wire;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use reader::{Reader, ReaderSettings};
 pub(crate) use registration::Registration;
 pub(crate) use reply::Child;
+pub(crate) use texts::Texts;

@@ -114,14 +114,14 @@ impl Fetch for Polling {
             None => self.iterator().await?,
         };
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let text = match get_records(&self.settings.client, &iterator, limit).await {
+        let text = match get_records(&self.settings.client, &iterator, limit, self.settings.texts.take()).await {
             Ok(text) => text,
             Err(error) => return Err(self.refused(&error)),
         };
         let before = self.cursor.clone();
         let Reply { records, behind_latest_ms, next_iterator, children, stored } =
             reply::read(&text, &self.shard, &mut self.cursor)?;
-        drop(text);
+        self.settings.texts.give_back(text);
         let bytes: usize = records.iter().map(Record::memory_bytes).sum();
         if let Some(average) = bytes.checked_div(stored) {
             self.record_bytes = Some(average.max(1));

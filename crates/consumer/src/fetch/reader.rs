@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::Cursor;
 use super::fan_out::FanOut;
 use super::polling::Polling;
 use super::registration::Registration;
 use super::reply::Child;
+use super::{Cursor, Texts};
 use crate::metrics::Metrics;
 
 /// What every reader of a consumer shares.
@@ -25,6 +25,7 @@ pub(crate) struct ReaderSettings {
     pub(crate) client: Client,
     pub(crate) stream: StreamName,
     pub(crate) budget: Budget,
+    pub(crate) texts: Texts,
     /// Who subscribes. None: shards are polled.
     pub(crate) registration: Option<Arc<Registration>>,
     /// The pause after a reply that reached the newest record.

@@ -1,13 +1,15 @@
 //! A GetRecords reply as records.
 
+use std::sync::Arc;
+
 use base64_simd::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
-use kinesink_core::{Failure, Record, SequenceNumber, ShardId};
+use kinesink_core::{Failure, Position, Record, SequenceNumber, ShardId};
 
 use super::Cursor;
-use super::stored::Stored;
-use super::wire::{ChildShard, GetRecordsReply, StoredRecord};
+use super::stored::user_records;
+use super::wire::{self, ChildShard, StoredRecord};
 use crate::lease::HashRange;
 
 /// A shard that follows one that ended.
@@ -36,51 +38,49 @@ pub(crate) struct Reply {
 /// What is no reply has lost something on its way: a transient failure, and the cursor stays.
 pub(crate) fn read(text: &[u8], shard: &ShardId, cursor: &mut Cursor) -> Result<Reply, Failure> {
     let garbled = |why: String| Failure::transient(format!("cannot read a reply of shard {shard}: {why}"));
-    let reply: GetRecordsReply<'_> = serde_json::from_slice(text).map_err(|error| garbled(error.to_string()))?;
-    let stored = reply.records.len();
     // An id of this reply's own: shards of one id count their clones in one place, and the threads that read and
     // commit would pass it to and fro for every record.
     let own_id: ShardId = shard.as_str().parse().map_err(|error| garbled(format!("{error}")))?;
-    let mut all = decode(&reply.records).map_err(garbled)?;
-    let mut records = Vec::with_capacity(stored);
-    let mut moved = cursor.clone();
-    for (record, length) in reply.records.iter().zip(all.lengths) {
-        let data = all.bytes.split_to(length);
-        let sequence: SequenceNumber = record.sequence_number.parse().map_err(|error| garbled(format!("{error}")))?;
-        let partition_key = record.partition_key.as_deref();
-        let stored = Stored { sequence, arrival: arrival(record), partition_key, data };
-        stored.unpack(&own_id, &moved, &mut records);
-        moved.advance(sequence);
-    }
-    let children = reply.child_shards.unwrap_or_default();
-    let children: Result<_, _> = children.iter().map(child).collect();
+    // Guesses for records of a few hundred bytes; both grow where they are wrong.
+    let mut records = Vec::with_capacity(text.len() / 400 + 1);
+    let (mut ends, mut all) = (Vec::with_capacity(records.capacity()), Vec::with_capacity(text.len() / 2));
+    let tail = wire::read(text, |stored| {
+        let sequence: SequenceNumber = stored.sequence_number.parse().map_err(|error| format!("{error}"))?;
+        STANDARD
+            .decode_append(&stored.data.0, &mut all)
+            .map_err(|_| format!("the data of record {sequence} are not base64"))?;
+        ends.push(all.len());
+        records.push(Record {
+            shard: own_id.clone(),
+            position: Position { sequence, sub_sequence: 0 },
+            arrival: arrival(&stored),
+            partition_key: stored.partition_key.as_deref().map(Arc::from),
+            data: Bytes::new(),
+        });
+        Ok(())
+    });
+    let tail = tail.map_err(|error| garbled(error.to_string()))?;
+    let children: Result<_, _> = tail.child_shards.iter().flatten().map(child).collect();
     let children = children.map_err(|error: kinesink_core::Error| garbled(error.to_string()))?;
-    *cursor = moved;
+    all.shrink_to(all.len() + all.len() / 4);
+    let mut all = Bytes::from(all);
+    let mut start = 0;
+    for (record, end) in records.iter_mut().zip(ends) {
+        record.data = all.split_to(end - start);
+        start = end;
+    }
+    let (stored, last) = (records.len(), records.last().map(|record| record.position.sequence));
+    let records = user_records(records, cursor);
+    if let Some(last) = last {
+        cursor.advance(last);
+    }
     Ok(Reply {
         records,
-        behind_latest_ms: reply.millis_behind_latest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
-        next_iterator: reply.next_shard_iterator,
+        behind_latest_ms: tail.millis_behind_latest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
+        next_iterator: tail.next_shard_iterator,
         children,
         stored,
     })
-}
-
-/// The data of all records, one behind the other.
-struct Decoded {
-    bytes: Bytes,
-    lengths: Vec<usize>,
-}
-
-fn decode(records: &[StoredRecord<'_>]) -> Result<Decoded, String> {
-    let bytes_max = records.iter().map(|record| record.data.0.len() / 4 * 3).sum();
-    let (mut bytes, mut lengths) = (Vec::with_capacity(bytes_max), Vec::with_capacity(records.len()));
-    for record in records {
-        let start = bytes.len();
-        let decoded = STANDARD.decode_append(&record.data.0, &mut bytes);
-        decoded.map_err(|_| format!("the data of record {} are not base64", record.sequence_number))?;
-        lengths.push(bytes.len() - start);
-    }
-    Ok(Decoded { bytes: bytes.into(), lengths })
 }
 
 fn arrival(record: &StoredRecord<'_>) -> Timestamp {

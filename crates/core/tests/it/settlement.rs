@@ -112,7 +112,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Emit { sink, answers, reversed } => {
-                    let unsettled = settlement.unsettled(sink).to_vec();
+                    let unsettled = settlement.unsettled(sink).collect::<Vec<_>>();
                     let owed = (0..items).filter(|&item| fates[sink][item] == Fate::Owed).collect::<Vec<_>>();
                     prop_assert_eq!(&unsettled, &owed);
                     let mut beyond = answers.iter().skip(unsettled.len());
@@ -158,7 +158,7 @@ fn an_answer_about_an_item_that_was_not_sent_settles_nothing() {
     emitted.retry(2, Reject::new("meant as the second of two"));
     let error = settlement.emitted(0, &emitted).unwrap_err();
     assert_eq!(error.to_string(), "an outcome names item 2 of a batch of 2, counted from 0");
-    assert_eq!(settlement.unsettled(0), [0, 1]);
+    assert_eq!(settlement.unsettled(0).collect::<Vec<_>>(), [0, 1]);
     assert!(settlement.finish().is_err());
 }
 

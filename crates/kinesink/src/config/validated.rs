@@ -17,7 +17,7 @@ use super::{Compression, Format, structure, validate};
 pub struct Config {
     /// Name of the application.
     pub app: String,
-    /// Bytes of records that may be in memory at once.
+    /// Bytes of records that may be in memory at once, encoded copies included.
     pub memory_bytes: usize,
     /// The stream to read.
     pub source: Source,

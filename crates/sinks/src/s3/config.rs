@@ -12,6 +12,7 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use super::credentials::SdkCredentials;
 use crate::{Error, Location};
 
+const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A put of one window may take this long before it counts as failed.
 const REQUEST_MAX: Duration = Duration::from_secs(120);
 
@@ -64,6 +65,9 @@ pub struct S3Config {
     pub compression: Compression,
     /// How an object is named.
     pub naming: Naming,
+    /// Encoded copies of windows, over all shards, take at most so much memory at a time; a larger window is encoded
+    /// alone. Default 16 MiB.
+    pub encoded_bytes_max: usize,
     /// Who asks. A bucket needs it; fetched anew for each request, so the provider should cache.
     pub credentials: Option<SharedCredentialsProvider>,
 }
@@ -78,6 +82,7 @@ impl S3Config {
             endpoint: None,
             format: Format::default(),
             compression: Compression::default(),
+            encoded_bytes_max: ENCODED_BYTES_MAX,
             naming: Naming::default(),
             credentials: None,
         }

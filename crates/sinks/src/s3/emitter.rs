@@ -18,9 +18,6 @@ use super::key::object_key;
 use super::{directory, error};
 use crate::{Error, Location};
 
-/// Encoded copies of at most so much exist at a time, over all shards; a larger window is encoded alone.
-const ENCODED_KIB_MAX: u32 = 16 * 1024;
-
 /// What [`check`](Emitter::check) writes, reads and removes again. Query engines skip names that begin so.
 const PROBE: &str = "_kinesink_check";
 
@@ -31,6 +28,8 @@ pub struct S3Emitter {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     config: S3Config,
+    encoded_kib_max: u32,
+    /// A permit for each KiB of encoded copies.
     encoding: Semaphore,
 }
 
@@ -41,7 +40,8 @@ impl S3Emitter {
     /// [`Error::Setting`] where a bucket has no region or credentials, or the endpoint is no URL.
     pub fn open(config: S3Config) -> Result<Self, Error> {
         let (store, prefix) = config.open()?;
-        Ok(Self { store, prefix, config, encoding: Semaphore::new(ENCODED_KIB_MAX as usize) })
+        let encoded_kib_max = kib(config.encoded_bytes_max).max(1);
+        Ok(Self { store, prefix, config, encoded_kib_max, encoding: Semaphore::new(encoded_kib_max as usize) })
     }
 
     /// Bytes as they stand in the object.
@@ -104,11 +104,16 @@ impl S3Emitter {
     }
 }
 
+/// In KiB, as semaphores count to `u32` and memory does not.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
 #[async_trait]
 impl Emitter<Bytes> for S3Emitter {
     async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
         let value_bytes: usize = batch.items.iter().map(|item| item.value.len()).sum();
-        let kib = u32::try_from(value_bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(ENCODED_KIB_MAX);
+        let kib = kib(value_bytes).min(self.encoded_kib_max);
         // The semaphore is never closed, so there is always a permit.
         let _permit = self.encoding.acquire_many(kib).await.ok();
 
