@@ -72,6 +72,7 @@ pub struct ConsumerBuilder {
     worker_id: Option<String>,
     start: Start,
     failover: Duration,
+    leases_max: usize,
     shard_sync: Duration,
     idle: Duration,
     retrieval: Retrieval,
@@ -98,6 +99,7 @@ impl Consumer {
             worker_id: None,
             start: Start::Latest,
             failover: FAILOVER,
+            leases_max: usize::MAX,
             shard_sync: SHARD_SYNC,
             idle: IDLE,
             retrieval: Retrieval::default(),
@@ -160,6 +162,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// KCL's `maxLeasesForWorker`: how many leases this worker may hold. Default: any number.
+    #[must_use]
+    pub fn max_leases(mut self, leases: usize) -> Self {
+        self.leases_max = leases;
+        self
+    }
+
     /// How often the stream's shards are listed for ones without a lease. Default 60 s.
     #[must_use]
     pub fn shard_sync(mut self, interval: Duration) -> Self {
@@ -213,6 +222,9 @@ impl ConsumerBuilder {
         if self.failover < FAILOVER_MIN {
             return Err(Error::Setting(format!("failover {:?} is below {FAILOVER_MIN:?}", self.failover)));
         }
+        if self.leases_max == 0 {
+            return Err(Error::Setting("a worker that may hold no lease has nothing to do".into()));
+        }
         if self.worker_id.as_deref() == Some("") {
             return Err(Error::Setting("the worker id is empty".into()));
         }
@@ -236,6 +248,7 @@ impl ConsumerBuilder {
                 reader,
                 start: self.start,
                 failover: self.failover,
+                leases_max: self.leases_max,
                 shard_sync: self.shard_sync,
                 clock: self.clock,
                 metrics,

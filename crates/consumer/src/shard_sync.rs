@@ -8,6 +8,7 @@ use kinesink_aws::{code, failure};
 use kinesink_core::{Checkpoint, Failure, SequenceNumber, ShardId, StreamName};
 
 use crate::Start;
+use crate::fetch::Child;
 use crate::lease::{HashRange, LeaseRow};
 
 /// A shard as ListShards says it is.
@@ -116,6 +117,36 @@ pub(crate) fn for_known_application(
     }
     let planned = sync.planned.iter().filter_map(|(id, checkpoint)| Some((*listed.get(id)?, *checkpoint)));
     Some(in_creation_order(planned))
+}
+
+/// Whether the stream has forgotten a shard. A listing may be older than a new shard; once it shows a later one, or one
+/// that follows it, the shard has been there before.
+pub(crate) fn is_trimmed(listed: &[ShardInfo], shard: &ShardId) -> bool {
+    let later = |other: &ShardInfo| other.parents.contains(shard) || number(&other.id) > number(shard);
+    listed.iter().all(|other| other.id != *shard) && listed.iter().any(later)
+}
+
+/// Shards are numbered as they are created.
+fn number(shard: &ShardId) -> Option<u64> {
+    shard.as_str().rsplit('-').next()?.parse().ok()
+}
+
+/// Where reading goes on after a trimmed shard: at the oldest shards that are left of its range. Those with a listed
+/// parent get their leases from its end.
+pub(crate) fn after_trimmed(listed: &[ShardInfo], lease: &LeaseRow) -> Vec<Child> {
+    let is_listed = |id: &ShardId| listed.iter().any(|shard| shard.id == *id);
+    let follows = |shard: &&ShardInfo| {
+        let overlaps = |range: HashRange| range.first <= shard.hash_range.last && shard.hash_range.first <= range.last;
+        let below = number(&shard.id) > number(&lease.shard) && lease.hash_range.is_some_and(overlaps);
+        (below || shard.parents.contains(&lease.shard)) && !shard.parents.iter().any(is_listed)
+    };
+    let child = |shard: &ShardInfo| Child {
+        id: shard.id.clone(),
+        // The other parents are gone as well: nobody has to wait for them.
+        parents: vec![lease.shard.clone()],
+        hash_range: Some(shard.hash_range),
+    };
+    listed.iter().filter(follows).map(child).collect()
 }
 
 fn in_creation_order<'a>(shards: impl Iterator<Item = (&'a ShardInfo, Checkpoint)>) -> Vec<LeaseRow> {

@@ -1,112 +1,220 @@
-//! Which leases to take. KCL has no shared clock: an observer times how long a counter has not moved.
+//! Which leases to take, exactly as KCL 2.x chooses them, so that a fleet with Java workers balances. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use kinesink_core::{Checkpoint, ShardId};
+use fastrand::Rng;
+use kinesink_core::ShardId;
 use tokio::time::Instant;
 
 use super::row::LeaseRow;
+use super::view::View;
 
-/// When each lease's counter was last seen to move, on this worker's monotonic clock.
-#[derive(Debug, Default)]
-pub(crate) struct Observations(BTreeMap<ShardId, (u64, Instant)>);
+/// KCL's `maxLeasesToStealAtOneTime`.
+const STEALS_MAX: usize = 1;
 
-impl Observations {
-    /// Notes one scan of the table that finished at `now`. A lease seen for the first time counts as moved now, so a
-    /// new worker waits at least one failover before it takes from somebody who may be alive.
-    pub(crate) fn note(&mut self, leases: &[LeaseRow], now: Instant) {
-        let seen = leases.iter().map(|lease| {
-            let moved = match self.0.get(&lease.shard) {
-                Some((counter, since)) if *counter == lease.counter => *since,
-                _ => now,
-            };
-            (lease.shard.clone(), (lease.counter, moved))
-        });
-        self.0 = seen.collect();
-    }
-
-    fn still_for(&self, shard: &ShardId, now: Instant) -> Duration {
-        self.0.get(shard).map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(*since))
-    }
+/// What one round takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choice<'a> {
+    /// Leases that nobody renews.
+    pub(crate) free: Vec<&'a LeaseRow>,
+    /// Leases of the most loaded worker, which is alive.
+    pub(crate) stolen: Vec<&'a LeaseRow>,
 }
 
-/// The leases that this worker should take now, of a worker that owns every shard: unfinished ones whose parents are
-/// finished, and that nobody holds, that this worker held before a restart, or whose holder let them expire.
-pub(crate) fn to_take<'a>(
-    leases: &'a [LeaseRow],
+/// One round of a worker `me` that holds `held` and may hold `leases_max`.
+pub(crate) fn choose<'a>(
+    view: &'a View,
+    me: &str,
     held: &BTreeSet<ShardId>,
-    worker: &str,
-    observations: &Observations,
-    failover: Duration,
+    leases_max: usize,
     now: Instant,
+    rng: &mut Rng,
+) -> Choice<'a> {
+    let leases = view.leases();
+    let counts = owned(view, me, now);
+    let mine = counts.get(me).copied().unwrap_or(0);
+    let mut very_old: Vec<_> = leases.iter().filter(|lease| view.is_very_old(lease, now)).collect();
+    if !very_old.is_empty() {
+        rng.shuffle(&mut very_old);
+        very_old.truncate(leases_max.saturating_sub(mine));
+        very_old.retain(|lease| !held.contains(&lease.shard));
+        return Choice { free: very_old, stolen: Vec::new() };
+    }
+    let target = share(leases.len(), counts.len()).min(leases_max);
+    let needed = target.saturating_sub(mine);
+    let mut available: Vec<_> = leases.iter().filter(|lease| view.is_available(lease, now)).collect();
+    if needed == 0 || !available.is_empty() {
+        rng.shuffle(&mut available);
+        available.truncate(needed);
+        available.retain(|lease| !held.contains(&lease.shard));
+        return Choice { free: available, stolen: Vec::new() };
+    }
+    Choice { free: Vec::new(), stolen: steal(leases, &counts, target, needed, rng) }
+}
+
+/// Leases of each live owner, `me` among them.
+fn owned<'a>(view: &'a View, me: &'a str, now: Instant) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::from([(me, 0)]);
+    for owner in view.leases().iter().filter_map(|lease| view.live_owner(lease, now)) {
+        *counts.entry(owner).or_default() += 1;
+    }
+    counts
+}
+
+/// What each of so many workers should hold.
+pub(super) fn share(leases: usize, workers: usize) -> usize {
+    if workers >= leases { 1 } else { leases.div_ceil(workers) }
+}
+
+fn steal<'a>(
+    leases: &'a [LeaseRow],
+    counts: &BTreeMap<&str, usize>,
+    target: usize,
+    needed: usize,
+    rng: &mut Rng,
 ) -> Vec<&'a LeaseRow> {
-    let finished = |shard: &ShardId| {
-        // A parent without a lease has left the stream, or was cleaned up after it ended.
-        leases.iter().find(|lease| lease.shard == *shard).is_none_or(|lease| lease.checkpoint == Checkpoint::ShardEnd)
+    let Some((loaded, count)) = counts.iter().max_by_key(|(_, count)| **count) else { return Vec::new() };
+    let Some(surplus) = count.checked_sub(target) else { return Vec::new() };
+    let number = match needed.min(surplus) {
+        0 if needed > 1 => 1,
+        number => number,
     };
-    let available = |lease: &&LeaseRow| match lease.owner.as_deref() {
-        None => true,
-        Some(owner) if owner == worker => true,
-        Some(_) => observations.still_for(&lease.shard, now) > failover,
-    };
-    let wanted = leases.iter().filter(|lease| lease.checkpoint != Checkpoint::ShardEnd && !held.contains(&lease.shard));
-    wanted.filter(|lease| lease.parents.iter().all(finished)).filter(available).collect()
+    let mut victims: Vec<_> = leases.iter().filter(|lease| lease.owner.as_deref() == Some(loaded)).collect();
+    rng.shuffle(&mut victims);
+    victims.truncate(number.min(STEALS_MAX));
+    victims
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use fastrand::Rng;
+    use kinesink_core::Checkpoint;
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn lease(id: &str, owner: Option<&str>, counter: u64, checkpoint: Checkpoint, parents: &[&str]) -> LeaseRow {
-        let parents = parents.iter().map(|id| id.parse().unwrap()).collect();
-        let mut lease = LeaseRow::new(id.parse().unwrap(), checkpoint, parents, None);
-        lease.owner = owner.map(str::to_owned);
-        lease.counter = counter;
-        lease
+    const FAILOVER: Duration = Duration::from_secs(10);
+
+    /// A lease as a test makes it: its owner, and for how many seconds its counter has stood still.
+    #[derive(Debug, Clone)]
+    struct Made {
+        owner: Option<usize>,
+        still_s: u64,
+        finished: bool,
     }
 
-    fn taken(leases: &[LeaseRow], observations: &Observations, now: Instant) -> Vec<String> {
-        let failover = Duration::from_secs(10);
-        let leases = to_take(leases, &BTreeSet::new(), "me", observations, failover, now);
-        leases.into_iter().map(|lease| lease.shard.to_string()).collect()
+    fn id(index: usize) -> String {
+        format!("shardId-{index:012}")
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_strangers_lease_is_taken_only_after_its_counter_stood_still_for_longer_than_failover() {
-        let mut leases = [lease("a", Some("other"), 5, Checkpoint::TrimHorizon, &[])];
-        let start = Instant::now();
-        let mut observations = Observations::default();
-        observations.note(&leases, start);
-        assert!(taken(&leases, &observations, start + Duration::from_secs(10)).is_empty());
-        assert_eq!(taken(&leases, &observations, start + Duration::from_millis(10_001)), ["a"]);
-        leases[0].counter = 6;
-        observations.note(&leases, start + Duration::from_secs(9));
-        assert!(taken(&leases, &observations, start + Duration::from_secs(19)).is_empty());
+    fn worker(index: usize) -> String {
+        format!("worker{index}")
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn unowned_and_own_leases_are_taken_at_once_and_finished_ones_never() {
-        let leases = [
-            lease("unowned", None, 0, Checkpoint::TrimHorizon, &[]),
-            lease("mine", Some("me"), 3, Checkpoint::Latest, &[]),
-            lease("finished", None, 3, Checkpoint::ShardEnd, &[]),
-        ];
-        assert_eq!(taken(&leases, &Observations::default(), Instant::now()), ["unowned", "mine"]);
+    /// The view of a worker that has looked at everything from the moment that it last moved.
+    fn view(made: &[Made], now: Instant) -> View {
+        let mut view = View::new(FAILOVER);
+        let row = |counter: u64, (index, made): (usize, &Made)| {
+            let checkpoint = if made.finished { Checkpoint::ShardEnd } else { Checkpoint::TrimHorizon };
+            let mut lease = LeaseRow::new(id(index).parse().unwrap(), checkpoint, Vec::new(), None);
+            (lease.owner, lease.counter) = (made.owner.map(worker), counter);
+            lease
+        };
+        // First seen with another counter, so that nothing counts as never moved.
+        view.note(made.iter().enumerate().map(|made| row(0, made)).collect(), now - Duration::from_secs(100));
+        for still_s in (0..=60).rev() {
+            let moved = |(index, made): (usize, &Made)| row(u64::from(made.still_s >= still_s), (index, made));
+            view.note(made.iter().enumerate().map(moved).collect(), now - Duration::from_secs(still_s));
+        }
+        view
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_child_waits_until_every_parent_is_finished_or_gone() {
-        let mut leases = vec![
-            lease("left", None, 0, Checkpoint::ShardEnd, &[]),
-            lease("right", Some("other"), 0, Checkpoint::TrimHorizon, &[]),
-            lease("merged", None, 0, Checkpoint::TrimHorizon, &["left", "right"]),
-            lease("orphan", None, 0, Checkpoint::TrimHorizon, &["gone"]),
-        ];
-        let mut observations = Observations::default();
-        observations.note(&leases, Instant::now());
-        assert_eq!(taken(&leases, &observations, Instant::now()), ["orphan"]);
-        leases[1].checkpoint = Checkpoint::ShardEnd;
-        assert_eq!(taken(&leases, &observations, Instant::now()), ["merged", "orphan"]);
+    /// What the protocol's text says, in its own order: how many leases are taken, and out of which.
+    fn expected(made: &[Made], leases_max: usize) -> (usize, Vec<usize>) {
+        let available = |made: &Made| made.owner.is_none() || made.still_s > 10;
+        let count = |who: usize| made.iter().filter(|made| made.owner == Some(who) && !available(made)).count();
+        let mine = count(0);
+        let very_old: Vec<_> = (0..made.len()).filter(|index| made[*index].still_s > 30).collect();
+        if !very_old.is_empty() {
+            return (very_old.len().min(leases_max.saturating_sub(mine)), very_old);
+        }
+        let workers = (1..5).filter(|who| count(*who) > 0).count() + 1;
+        let mut target = made.len() / workers + usize::from(made.len() % workers > 0);
+        if workers >= made.len() {
+            target = 1;
+        }
+        target = target.min(leases_max);
+        if target <= mine {
+            return (0, Vec::new());
+        }
+        let needed = target - mine;
+        let free: Vec<_> = (0..made.len()).filter(|index| available(&made[*index])).collect();
+        if !free.is_empty() {
+            return (needed.min(free.len()), free);
+        }
+        let loaded = (1..5).map(count).max().unwrap();
+        let steals = match loaded as i64 - target as i64 {
+            ..0 => 0,
+            0 => usize::from(needed > 1),
+            _ => 1,
+        };
+        (steals, (0..made.len()).filter(|index| made[*index].owner.is_some_and(|who| count(who) == loaded)).collect())
+    }
+
+    fn leases() -> impl Strategy<Value = Vec<Made>> {
+        let owner = prop_oneof![1 => Just(None), 8 => (0_usize..5).prop_map(Some)];
+        // Mostly alive, so that every step of the algorithm is reached.
+        let still_s = prop_oneof![40 => 0_u64..10, 1 => 10_u64..12, 1 => 29_u64..32, 1 => 0_u64..60];
+        let made = (owner, still_s, any::<bool>());
+        prop::collection::vec(made.prop_map(|(owner, still_s, finished)| Made { owner, still_s, finished }), 0..14)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn as_many_are_taken_as_the_protocol_says_and_out_of_the_same(
+            made in leases(), leases_max in prop_oneof![Just(usize::MAX), 1_usize..6], seed: u64,
+        ) {
+            let now = Instant::now() + Duration::from_secs(1_000);
+            let view = view(&made, now);
+            let choice = choose(&view, "worker0", &BTreeSet::new(), leases_max, now, &mut Rng::with_seed(seed));
+            let (count, from) = expected(&made, leases_max);
+            let all: Vec<_> = choice.free.iter().chain(&choice.stolen).collect();
+            prop_assert_eq!(all.len(), count, "{:?}", choice);
+            let from: BTreeSet<_> = from.into_iter().map(id).collect();
+            let taken: BTreeSet<_> = all.iter().map(|lease| lease.shard.to_string()).collect();
+            prop_assert_eq!(taken.len(), count, "one was taken twice");
+            prop_assert!(taken.is_subset(&from), "{:?} of {:?}", taken, from);
+            prop_assert_eq!(&choice, &choose(&view, "worker0", &BTreeSet::new(), leases_max, now, &mut Rng::with_seed(seed)));
+        }
+    }
+
+    fn alive(owner: usize) -> Made {
+        Made { owner: Some(owner), still_s: 0, finished: false }
+    }
+
+    fn chosen(made: &[Made], held: &[usize], seed: u64) -> (Vec<String>, Vec<String>) {
+        let now = Instant::now() + Duration::from_secs(1_000);
+        let view = view(made, now);
+        let held = held.iter().map(|index| id(*index).parse().unwrap()).collect();
+        let choice = choose(&view, "worker0", &held, usize::MAX, now, &mut Rng::with_seed(seed));
+        let ids = |leases: Vec<&LeaseRow>| leases.iter().map(|lease| lease.shard.to_string()).collect();
+        (ids(choice.free), ids(choice.stolen))
+    }
+
+    #[test]
+    fn one_lease_a_round_is_stolen_from_the_most_loaded_and_another_each_time() {
+        let made = [alive(1), alive(2), alive(2), alive(2), alive(2)];
+        let stolen: BTreeSet<_> = (0..64).map(|seed| chosen(&made, &[], seed)).collect();
+        let one = |index| (Vec::new(), vec![id(index)]);
+        assert_eq!(stolen, BTreeSet::from([one(1), one(2), one(3), one(4)]));
+    }
+
+    #[test]
+    fn what_is_held_is_not_taken_again() {
+        let stale = Made { still_s: 11, ..alive(0) };
+        assert_eq!(chosen(&[stale.clone(), stale], &[0, 1], 1), (Vec::new(), Vec::new()));
     }
 }

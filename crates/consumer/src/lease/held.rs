@@ -12,12 +12,15 @@ use uuid::Uuid;
 
 use super::row::{
     self, CHECKPOINT, CHECKPOINT_OWNER, LeaseRow, OWNER, PENDING, PENDING_STATE, PENDING_SUB_SEQUENCE, START_MS,
-    SUB_SEQUENCE, SWITCHES,
+    SUB_SEQUENCE, SWITCHES, WISH,
 };
 use super::table::{Change, LeaseTable, Mark, WriteError};
 
 /// Unanswered writes that are remembered. A lease expires before there are more.
 const UNANSWERED_MAX: usize = 64;
+
+/// One that cannot be given expires.
+const GIVE_ATTEMPTS_MAX: u32 = 3;
 
 /// Why a write of a held lease did not happen.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -36,6 +39,7 @@ pub(crate) enum LeaseError {
 pub(crate) struct HeldLease {
     table: LeaseTable,
     shard: ShardId,
+    worker: String,
     failover: Duration,
     state: Mutex<State>,
     /// When the last successful write was sent: from then on others count. Beside the state, which a write locks for
@@ -67,7 +71,7 @@ impl HeldLease {
         start: Option<Timestamp>,
         failover: Duration,
     ) -> Result<Self, LeaseError> {
-        let mut change = Change { set: vec![(OWNER, row::text(worker))], remove: vec![CHECKPOINT_OWNER] };
+        let mut change = Change { set: vec![(OWNER, row::text(worker))], remove: vec![CHECKPOINT_OWNER, WISH] };
         if observed.owner.as_deref().is_some_and(|owner| owner != worker) {
             change.set.push((SWITCHES, row::number(observed.switches + 1)));
         }
@@ -81,6 +85,7 @@ impl HeldLease {
             Ok(row) => Ok(Self {
                 table: table.clone(),
                 shard: row.shard.clone(),
+                worker: worker.to_owned(),
                 failover,
                 state: Mutex::new(State { row, unanswered: Vec::new() }),
                 renewed: watch::Sender::new(sent),
@@ -178,12 +183,38 @@ impl HeldLease {
         .await
     }
 
-    /// Gives the lease back, so that others need not wait for it to expire.
-    pub(crate) async fn release(&self) -> Result<(), LeaseError> {
-        let released =
-            self.write(|_| Ok(Some(Change { set: Vec::new(), remove: vec![OWNER, CHECKPOINT_OWNER] }))).await;
+    /// Gives the lease to another worker, or back, so that others need not wait for it to expire. It is not held any
+    /// more then, whatever the answer.
+    pub(crate) async fn give(&self, to: Option<&str>) -> Result<(), LeaseError> {
+        let mut given = Ok(());
+        for _ in 0..GIVE_ATTEMPTS_MAX {
+            given = self.write(|row| Ok(Some(handed(row, to)))).await;
+            if !matches!(given, Err(LeaseError::Failed(_))) {
+                break;
+            }
+        }
         self.lost.cancel();
-        released
+        given
+    }
+
+    /// Deletes the row of a finished shard.
+    pub(crate) async fn delete(&self) -> Result<(), LeaseError> {
+        let state = self.state.lock().await;
+        if self.is_lost() || self.left().is_zero() {
+            return Err(self.lose());
+        }
+        match self.table.delete(&self.shard, state.row.counter).await {
+            Ok(true) => {
+                self.lost.cancel();
+                Ok(())
+            }
+            // With a write unanswered the counter may be another: the next renewal finds out.
+            Ok(false) if !state.unanswered.is_empty() => {
+                Err(LeaseError::Failed(Failure::transient(format!("lease {} was not deleted", self.shard))))
+            }
+            Ok(false) => Err(self.lose()),
+            Err(failure) => Err(LeaseError::Failed(failure)),
+        }
     }
 
     /// One counter write. Not cancel safe in its outcome, and safe to drop: the next write finds out.
@@ -198,7 +229,7 @@ impl HeldLease {
             }
             let Some(change) = change(&state.row)? else { return Ok(()) };
             let sent = Instant::now();
-            let owner = if change.remove.contains(&OWNER) { None } else { state.row.owner.clone() };
+            let owner = owner_after(&change, &self.worker);
             let mark = mark(state.row.counter, owner);
             if state.unanswered.len() == UNANSWERED_MAX {
                 state.unanswered.remove(0);
@@ -216,6 +247,10 @@ impl HeldLease {
                 Ok(Err(WriteError::Overtaken(Some(row)))) if state.sent(&row) => {
                     // A write before this one did happen. What it changed is in the row; ours goes on top.
                     *state = State { row: *row, unanswered: Vec::new() };
+                    if state.row.owner.as_ref() != Some(&self.worker) {
+                        // It was the write that gave the lease away.
+                        return Err(self.lose());
+                    }
                 }
                 Ok(Err(WriteError::Overtaken(_))) => return Err(self.lose()),
                 Ok(Err(WriteError::Failed(failure))) => return Err(LeaseError::Failed(failure)),
@@ -227,6 +262,26 @@ impl HeldLease {
             }
         }
     }
+}
+
+/// What gives a lease to another worker, or to nobody.
+fn handed(row: &LeaseRow, to: Option<&str>) -> Change {
+    match to {
+        Some(to) => Change {
+            set: vec![(OWNER, row::text(to)), (SWITCHES, row::number(row.switches + 1))],
+            remove: vec![CHECKPOINT_OWNER, WISH],
+        },
+        None => Change { set: Vec::new(), remove: vec![OWNER, CHECKPOINT_OWNER, WISH] },
+    }
+}
+
+/// Who holds the lease after a write of its present owner.
+fn owner_after(change: &Change, worker: &str) -> Option<String> {
+    if change.remove.contains(&OWNER) {
+        return None;
+    }
+    let given = change.set.iter().find(|(name, _)| *name == OWNER).and_then(|(_, owner)| owner.as_s().ok());
+    Some(given.map_or(worker, String::as_str).to_owned())
 }
 
 fn mark(counter: u64, owner: Option<String>) -> Mark {

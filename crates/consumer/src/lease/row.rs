@@ -1,4 +1,4 @@
-//! A lease as a row of the lease table: the attributes that Java KCL writes and reads, and two of our own.
+//! A lease as a row of the lease table: the attributes that Java KCL writes and reads, and four of our own.
 
 use std::collections::HashMap;
 
@@ -28,6 +28,12 @@ pub(crate) const TOKEN: &str = "kinesink_token";
 /// Foreign to Java, which keeps it: where a lease that began at LATEST or AT_TIMESTAMP resumes, in epoch milliseconds.
 pub(crate) const START_MS: &str = "kinesink_start_ms";
 
+/// Foreign to Java, which keeps it: who made the last counter write of ours. It marks the lease as held by one of us
+/// only while it equals the owner.
+pub(crate) const MARK: &str = "kinesink_owner";
+/// Foreign to Java, which keeps it: the worker of ours that asks the lease's owner for it.
+pub(crate) const WISH: &str = "kinesink_wanted_by";
+
 /// An item of the lease table.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -45,19 +51,44 @@ pub(crate) struct Pending {
     pub(crate) state: Option<Bytes>,
 }
 
+/// A worker's request to be given a lease: its id after a number that tells one request from the next, since the
+/// table has no clock and an observer times how long a wish has been the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) number: u64,
+    pub(crate) by: String,
+}
+
+impl Wish {
+    pub(crate) fn to_text(&self) -> String {
+        format!("{} {}", self.number, self.by)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let (number, by) = text.split_once(' ')?;
+        Some(Self { number: number.parse().ok()?, by: by.to_owned() })
+    }
+}
+
 /// One lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LeaseRow {
     pub(crate) shard: ShardId,
     pub(crate) owner: Option<String>,
+    /// The present owner while the owner is the next one: a handoff of KCL 3.x is under way.
+    pub(crate) checkpoint_owner: Option<String>,
     pub(crate) counter: u64,
     pub(crate) switches: u64,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) parents: Vec<ShardId>,
+    /// Known once the shard ended.
+    pub(crate) children: Vec<ShardId>,
     pub(crate) hash_range: Option<HashRange>,
     pub(crate) pending: Option<Pending>,
     pub(crate) token: Option<String>,
     pub(crate) start: Option<Timestamp>,
+    pub(crate) mark: Option<String>,
+    pub(crate) wish: Option<Wish>,
 }
 
 /// Which attribute of which row is not as it should be.
@@ -80,15 +111,29 @@ impl LeaseRow {
         Self {
             shard,
             owner: None,
+            checkpoint_owner: None,
             counter: 0,
             switches: 0,
             checkpoint,
             parents,
+            children: Vec::new(),
             hash_range,
             pending: None,
             token: None,
             start: None,
+            mark: None,
+            wish: None,
         }
+    }
+
+    /// Whether the shard is fully processed.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.checkpoint == Checkpoint::ShardEnd
+    }
+
+    /// Whether its owner is one of ours. Java's take keeps the mark and changes the owner.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.owner.is_some() && self.owner == self.mark
     }
 
     /// Reads an item; `None` for the rows of other kinds that KCL 3.x keeps in the same table.
@@ -106,10 +151,12 @@ impl LeaseRow {
         Ok(Some(Self {
             shard: row.parse().map_err(|error: kinesink_core::Error| reader.error(KEY, &error.to_string()))?,
             owner: reader.text(OWNER).filter(|owner| !owner.is_empty()).map(str::to_owned),
+            checkpoint_owner: reader.text(CHECKPOINT_OWNER).map(str::to_owned),
             counter: reader.number(COUNTER)?.ok_or_else(|| reader.error(COUNTER, "it is missing"))?,
             switches: reader.number(SWITCHES)?.ok_or_else(|| reader.error(SWITCHES, "it is missing"))?,
             checkpoint,
-            parents: reader.parents()?,
+            parents: reader.shards(PARENTS)?,
+            children: reader.shards(CHILDREN)?,
             hash_range: reader.hash_range()?,
             pending: pending.map(|checkpoint| Pending {
                 checkpoint,
@@ -117,6 +164,8 @@ impl LeaseRow {
             }),
             token: reader.text(TOKEN).map(str::to_owned),
             start: reader.start()?,
+            mark: reader.text(MARK).map(str::to_owned),
+            wish: reader.text(WISH).and_then(Wish::from_text),
         }))
     }
 
@@ -190,11 +239,11 @@ impl<'a> Reader<'a> {
         checkpoint.map(Some).map_err(|error| self.error(attribute, &error.to_string()))
     }
 
-    fn parents(&self) -> Result<Vec<ShardId>, RowError> {
-        let Some(value) = self.item.get(PARENTS) else { return Ok(Vec::new()) };
-        let ids = value.as_ss().map_err(|_| self.error(PARENTS, "it is not a set of strings"))?;
+    fn shards(&self, attribute: &'static str) -> Result<Vec<ShardId>, RowError> {
+        let Some(value) = self.item.get(attribute) else { return Ok(Vec::new()) };
+        let ids = value.as_ss().map_err(|_| self.error(attribute, "it is not a set of strings"))?;
         let ids: Result<_, _> = ids.iter().map(|id| id.parse::<ShardId>()).collect();
-        ids.map_err(|error: kinesink_core::Error| self.error(PARENTS, &error.to_string()))
+        ids.map_err(|error: kinesink_core::Error| self.error(attribute, &error.to_string()))
     }
 
     fn hash_range(&self) -> Result<Option<HashRange>, RowError> {

@@ -12,7 +12,7 @@ use kinesink_aws::{code, failure};
 use kinesink_core::{Failure, ShardId};
 use tokio::time::sleep;
 
-use super::row::{COUNTER, Item, KEY, LeaseRow, TOKEN, number, text};
+use super::row::{COUNTER, Item, KEY, LeaseRow, MARK, OWNER, TOKEN, WISH, Wish, number, text};
 use crate::Error;
 
 const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
@@ -36,7 +36,7 @@ pub(crate) struct LeaseTable {
     name: String,
 }
 
-/// What one counter write changes besides counter and token.
+/// What one counter write changes besides counter, token and mark.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Change {
     pub(crate) set: Vec<(&'static str, AttributeValue)>,
@@ -154,6 +154,10 @@ impl LeaseTable {
         let mut change = change.clone();
         change.set.push((COUNTER, number(mark.counter + 1)));
         change.set.push((TOKEN, text(mark.token.as_str())));
+        match &mark.owner {
+            Some(owner) => change.set.push((MARK, text(owner.as_str()))),
+            None => change.remove.push(MARK),
+        }
         let request = self.update(shard, &change).condition_expression("#leaseCounter = :counter");
         let request = request.expression_attribute_names("#leaseCounter", COUNTER);
         let request = request.expression_attribute_values(":counter", number(mark.counter));
@@ -185,6 +189,53 @@ impl LeaseTable {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
             Err(error) => Err(failure("write", &format!("lease {shard} in {}", self.what()), &error)),
+        }
+    }
+
+    /// Asks the owner for its lease, unless it has changed or somebody else has asked since. Whether it could be asked.
+    pub(crate) async fn wish(&self, observed: &LeaseRow, wish: &Wish) -> Result<bool, Failure> {
+        let change = Change { set: vec![(WISH, text(wish.to_text()))], remove: Vec::new() };
+        let owner = observed.owner.clone().unwrap_or_default();
+        let request = self.update(&observed.shard, &change);
+        let request = request.expression_attribute_names("#leaseOwner", OWNER);
+        let request = request.expression_attribute_values(":leaseOwner", text(owner));
+        let request = match &observed.wish {
+            None => {
+                request.condition_expression(format!("#leaseOwner = :leaseOwner AND attribute_not_exists(#{WISH})"))
+            }
+            Some(old) => request
+                .condition_expression(format!("#leaseOwner = :leaseOwner AND #{WISH} = :old"))
+                .expression_attribute_values(":old", text(old.to_text())),
+        };
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(false),
+            Err(error) => Err(failure("ask for", &format!("lease {} in {}", observed.shard, self.what()), &error)),
+        }
+    }
+
+    /// Takes a wish off a lease, if it is still the one that was observed.
+    pub(crate) async fn refuse(&self, observed: &LeaseRow) -> Result<(), Failure> {
+        let Some(wish) = &observed.wish else { return Ok(()) };
+        let request = self.client.update_item().table_name(&self.name).key(KEY, text(observed.shard.as_str()));
+        let request = request.update_expression("REMOVE #wish").condition_expression("#wish = :wish");
+        let request = request.expression_attribute_names("#wish", WISH);
+        match request.expression_attribute_values(":wish", text(wish.to_text())).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
+            Err(error) => Err(failure("write", &format!("lease {} in {}", observed.shard, self.what()), &error)),
+        }
+    }
+
+    /// Deletes a lease whose counter is as given. Whether it was.
+    pub(crate) async fn delete(&self, shard: &ShardId, counter: u64) -> Result<bool, Failure> {
+        let request = self.client.delete_item().table_name(&self.name).key(KEY, text(shard.as_str()));
+        let request = request.condition_expression("#leaseCounter = :counter");
+        let request = request.expression_attribute_names("#leaseCounter", COUNTER);
+        match request.expression_attribute_values(":counter", number(counter)).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(false),
+            Err(error) => Err(failure("delete", &format!("lease {shard} in {}", self.what()), &error)),
         }
     }
 

@@ -83,7 +83,11 @@ fn what_java_wrote_is_read_and_would_be_created_the_same() {
         let owner = item.get("leaseOwner").map(|owner| owner.as_s().unwrap());
         assert_eq!(lease.owner.as_ref(), owner, "{file}");
         assert_eq!(lease.pending.is_some(), item.contains_key("pendingCheckpoint"), "{file}");
-        assert_eq!((lease.token.as_ref(), lease.start), (None, None), "{file}: ours in a row of Java's");
+        assert_eq!(
+            (lease.token.as_ref(), lease.start, lease.mark.as_ref()),
+            (None, None, None),
+            "{file}: ours in a row of Java's"
+        );
         item.retain(|name, _| created.contains(&name.as_str()));
         assert_eq!(lease.to_item(), item, "{file}");
     }
@@ -249,7 +253,7 @@ async fn a_worker_that_was_overtaken_can_write_nothing() {
     let new = take(&table, &stored(&table).await, "new").await.unwrap();
     assert!(matches!(old.checkpoint(at(9)).await, Err(LeaseError::Lost)));
     assert!(old.is_lost());
-    assert!(matches!(old.release().await, Err(LeaseError::Lost)));
+    assert!(matches!(old.give(None).await, Err(LeaseError::Lost)));
     new.checkpoint(at(5)).await.unwrap();
     let row = stored(&table).await;
     assert_eq!((row.owner.as_deref(), row.checkpoint, row.switches), (Some("new"), at(5), 0));
@@ -368,7 +372,7 @@ async fn a_released_lease_has_no_owner_and_keeps_its_checkpoint() {
     let table = table(&Dynamo::new()).await;
     let held = take(&table, &lease(), "me").await.unwrap();
     held.checkpoint(at(9)).await.unwrap();
-    held.release().await.unwrap();
+    held.give(None).await.unwrap();
     let row = stored(&table).await;
     assert_eq!((row.owner, row.checkpoint, row.counter), (None, at(9), 3));
     assert!(matches!(held.checkpoint(at(10)).await, Err(LeaseError::Lost)));

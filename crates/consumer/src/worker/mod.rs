@@ -1,39 +1,41 @@
-//! The loop of a worker: sync, take, renew, run, release.
+//! One worker: sync, then take, renew, run, release.
 //!
-//! - `shard`: the run of one held shard
+//! - `drive`: the loop
+//! - `taking`: one look at the table, and what follows from it
+//! - `held`: the leases that are held, and their renewal
+//! - `shard`: the run of one held shard, from its parents' end to its own
+//! - `finished`: when the lease of a finished shard goes
+//! - `trimmed`: a shard that left the stream before it was read
 
+mod drive;
+mod finished;
+mod held;
 mod shard;
+mod taking;
+mod trimmed;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt as _};
-use jiff::{SignedDuration, Timestamp};
-use kinesink_core::{Backoff, Checkpoint, Class, Clock, Failure, ShardId};
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use kinesink_core::{Backoff, Class, Clock, Failure};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, error, info, info_span, warn};
+use tracing::{debug, info};
 
-use self::shard::ShardRun;
+use self::drive::Drive;
 use crate::fetch::ReaderSettings;
-use crate::lease::assignment::{Observations, to_take};
-use crate::lease::{HeldLease, LeaseError, LeaseRow, LeaseTable};
+use crate::lease::LeaseTable;
 use crate::metrics::Metrics;
-use crate::{Error, Finished, ShardHandler, Start, shard_sync};
+use crate::{Error, ShardHandler, Start, shard_sync};
 
 /// Attempts before the first record; afterwards everything transient is tried without end.
 const START_ATTEMPTS_MAX: u32 = 6;
 /// A stream that is being resharded shows a listing that does not fit together for a moment.
 const LISTINGS_MAX: u32 = 30;
 const LISTING_PAUSE: Duration = Duration::from_secs(1);
-/// KCL's maxLeaseRenewalThreads.
-const RENEWALS_AT_ONCE: usize = 20;
-/// A stored start time is so much earlier than our clock says, which may be ahead of the service's.
-const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
+/// KCL's `epsilonMillis`: clocks differ a little.
+const EPSILON: Duration = Duration::from_millis(25);
 
 /// One worker of an application.
 #[derive(Debug)]
@@ -43,27 +45,11 @@ pub(crate) struct Worker {
     pub(crate) reader: ReaderSettings,
     pub(crate) start: Start,
     pub(crate) failover: Duration,
+    pub(crate) leases_max: usize,
     pub(crate) shard_sync: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
 }
-
-/// The leases that are held now, shared with the renewer.
-#[derive(Debug, Clone, Default)]
-struct Held(Arc<Mutex<BTreeMap<ShardId, Arc<HeldLease>>>>);
-
-impl Held {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ShardId, Arc<HeldLease>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn all(&self) -> Vec<Arc<HeldLease>> {
-        self.lock().values().cloned().collect()
-    }
-}
-
-/// What ended: the shard's id, and how.
-type Ended = (ShardId, Result<Finished, Failure>);
 
 impl Worker {
     pub(crate) async fn run(
@@ -81,7 +67,7 @@ impl Worker {
         tokio::select! {
             biased;
             () = abort.cancelled() => Ok(()),
-            done = self.drive(handler, drain) => done,
+            done = Drive::new(self, handler, &drain).run() => done,
         }
     }
 
@@ -137,140 +123,9 @@ impl Worker {
         Err(Error::Start(Failure::transient(message)))
     }
 
-    async fn drive(&self, handler: Arc<dyn ShardHandler>, drain: CancellationToken) -> Result<(), Error> {
-        // A failure of one drains the others too.
-        let drain = drain.child_token();
-        let mut failed = None;
-        let held = Held::default();
-        // Dropped with this future, and with it the renewals.
-        let mut renewer = JoinSet::new();
-        renewer.spawn(renew_all(held.clone(), self.failover));
-        let mut shards: JoinSet<Ended> = JoinSet::new();
-        let mut observations = Observations::default();
-        let mut scans = interval((self.failover / 3).min(Duration::from_secs(5)));
-        scans.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut syncs = interval(self.shard_sync);
-        syncs.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        syncs.reset();
-        loop {
-            let draining = drain.is_cancelled();
-            if draining && shards.is_empty() {
-                return failed.map_or(Ok(()), |failure| Err(Error::Running(failure)));
-            }
-            let went_on = tokio::select! {
-                () = drain.cancelled(), if !draining => Ok(()),
-                Some(joined) = shards.join_next() => {
-                    // Its children, or the lease of a dead owner, may be free now.
-                    scans.reset_immediately();
-                    self.ended(joined, &held)
-                }
-                Some(Err(error)) = renewer.join_next() => {
-                    Err(Failure::fatal(format!("the task that renews the leases failed: {error}")))
-                }
-                _ = scans.tick(), if !draining => {
-                    // Dropped anywhere: a lease whose take was sent and not answered expires.
-                    let take = self.take(&handler, &drain, &held, &mut shards, &mut observations);
-                    drain.run_until_cancelled(take).await;
-                    Ok(())
-                }
-                _ = syncs.tick(), if !draining => {
-                    // One listing: the next sync comes soon enough. Dropped anywhere: the next one creates the rest.
-                    if let Some(Err(error)) = drain.run_until_cancelled(self.sync_shards(1)).await {
-                        warn!(%error, "shards not synchronized; trying again later");
-                    }
-                    Ok(())
-                }
-            };
-            if let Err(failure) = went_on {
-                error!(%failure, "the consumer ends; its shards are drained first");
-                drain.cancel();
-                failed.get_or_insert(failure);
-            }
-        }
-    }
-
-    /// Notes how a shard's task came to its end.
-    fn ended(&self, joined: Result<Ended, JoinError>, held: &Held) -> Result<(), Failure> {
-        let (shard, ended) = joined.map_err(|error| Failure::fatal(format!("the task of a shard failed: {error}")))?;
-        held.lock().remove(&shard);
-        self.metrics.holds(held.lock().len());
-        let finished = ended?;
-        if finished == Finished::LeaseLost {
-            self.metrics.lost();
-        }
-        info!(%shard, ?finished, "shard finished");
-        Ok(())
-    }
-
-    /// One look at the table, and the leases that are free.
-    async fn take(
-        &self,
-        handler: &Arc<dyn ShardHandler>,
-        drain: &CancellationToken,
-        held: &Held,
-        shards: &mut JoinSet<Ended>,
-        observations: &mut Observations,
-    ) {
-        let leases = match self.table.scan().await {
-            Ok(leases) => leases,
-            Err(error) => return error!(%error, "leases not read; trying again"),
-        };
-        observations.note(&leases, Instant::now());
-        let held_now: BTreeSet<ShardId> = held.lock().keys().cloned().collect();
-        for observed in to_take(&leases, &held_now, &self.id, observations, self.failover, Instant::now()) {
-            let start = self.start_time(observed);
-            match HeldLease::take(&self.table, observed, &self.id, start, self.failover).await {
-                Ok(lease) => {
-                    info!(shard = %observed.shard, checkpoint = %observed.checkpoint, "lease taken");
-                    let lease = Arc::new(lease);
-                    held.lock().insert(observed.shard.clone(), Arc::clone(&lease));
-                    let run = self.shard_run(handler, drain, lease, observed);
-                    let span = info_span!("lease", stream = %self.reader.stream, shard = %observed.shard, lease_owner = self.id);
-                    shards.spawn(run.run().instrument(span));
-                }
-                Err(LeaseError::Lost) => debug!(shard = %observed.shard, "another worker was faster"),
-                Err(LeaseError::Failed(failure)) => warn!(shard = %observed.shard, %failure, "lease not taken"),
-            }
-        }
-        self.metrics.holds(held.lock().len());
-    }
-
-    /// What a lease without a position stores as its start, unless one is stored. Its row decides, not our setting:
-    /// another program may have made it.
-    fn start_time(&self, observed: &LeaseRow) -> Option<Timestamp> {
-        match (observed.checkpoint, self.start) {
-            _ if observed.start.is_some() => None,
-            (Checkpoint::Latest, _) => {
-                Some(self.clock.now().checked_sub(CLOCK_SKEW_MAX).unwrap_or(Timestamp::UNIX_EPOCH))
-            }
-            (Checkpoint::AtTimestamp, Start::AtTimestamp(time)) => Some(time),
-            (Checkpoint::AtTimestamp, Start::Latest | Start::TrimHorizon) => {
-                warn!(shard = %observed.shard, "the lease starts at a time that is not set; reading from TRIM_HORIZON");
-                None
-            }
-            _ => None,
-        }
-    }
-
-    fn shard_run(
-        &self,
-        handler: &Arc<dyn ShardHandler>,
-        drain: &CancellationToken,
-        lease: Arc<HeldLease>,
-        observed: &LeaseRow,
-    ) -> ShardRun {
-        ShardRun {
-            lease,
-            // The time was stored just now, so LATEST is still what was asked for.
-            fresh: observed.start.is_none(),
-            handler: Arc::clone(handler),
-            drain: drain.clone(),
-            reader: ReaderSettings {
-                seed: mixed(self.reader.seed, &self.id, observed.shard.as_str()),
-                ..self.reader.clone()
-            },
-            metrics: self.metrics.clone(),
-        }
+    /// KCL's pace: three renewals before the lease expires.
+    fn renew_period(&self) -> Duration {
+        self.failover / 3 - EPSILON
     }
 }
 
@@ -281,28 +136,10 @@ fn mixed(seed: u64, worker: &str, shard: &str) -> u64 {
     hasher.finish()
 }
 
-/// Renews every held lease, three times per failover. Never ends by itself.
-async fn renew_all(held: Held, failover: Duration) -> Infallible {
-    let mut ticks = interval(failover / 3);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        stream::iter(held.all()).for_each_concurrent(RENEWALS_AT_ONCE, renew).await;
-    }
-}
-
-async fn renew(lease: Arc<HeldLease>) {
-    match lease.renew().await {
-        Ok(()) => {}
-        Err(LeaseError::Lost) => warn!(shard = %lease.shard(), "lease lost"),
-        Err(LeaseError::Failed(failure)) => {
-            warn!(shard = %lease.shard(), %failure, "lease not renewed; trying again");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinesink_core::{Backoff, Class, Failure, ShardId};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::finished::Leftover;
+use super::held::Holding;
+use super::trimmed::UntilTrimmed;
 use crate::checkpointer::LeaseCheckpointer;
 use crate::fetch::{Cursor, Reader, ReaderSettings};
-use crate::lease::HeldLease;
+use crate::lease::LeaseRow;
 use crate::metrics::Metrics;
 use crate::{Finished, Prepared, Shard, ShardHandler};
 
@@ -19,58 +23,106 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What a shard's task owns.
 pub(super) struct ShardRun {
-    pub(super) lease: Arc<HeldLease>,
+    pub(super) holding: Holding,
     pub(super) fresh: bool,
     pub(super) handler: Arc<dyn ShardHandler>,
-    pub(super) drain: CancellationToken,
     pub(super) reader: ReaderSettings,
+    pub(super) failover: Duration,
+    /// Told whenever a shard of this worker was read to its end.
+    pub(super) ended: watch::Sender<()>,
     pub(super) metrics: Metrics,
 }
 
 impl ShardRun {
     pub(super) async fn run(mut self) -> (ShardId, Result<Finished, Failure>) {
-        let id = self.lease.shard().clone();
-        let mut backoff = Backoff::new(PAUSE_BASE, PAUSE_MAX, self.reader.seed);
-        loop {
-            let held_up = CancellationToken::new();
-            let shard = self.shard(&id, held_up.clone()).await;
-            let drain = self.drain.clone();
-            let finished = tokio::select! {
-                biased;
-                // Drops the handler, and with it whatever it has in flight.
-                () = self.lease.gone() => Ok(Finished::LeaseLost),
-                finished = self.handler.run(shard) => finished,
-                // Its end stays uncommitted: what it waits for may be a shard that drains as well.
-                () = async { tokio::join!(drain.cancelled(), held_up.cancelled()); } => Ok(Finished::Drained),
-            };
-            match finished {
-                Ok(finished) => {
-                    self.give_back().await;
-                    return (id, Ok(finished));
+        let lease = Arc::clone(&self.holding.lease);
+        let id = lease.shard().clone();
+        let finished = tokio::select! {
+            biased;
+            // Drops the handler, and with it whatever it has in flight.
+            () = lease.gone() => Ok(Finished::LeaseLost),
+            finished = self.stages(&id) => finished,
+        };
+        if finished.is_ok() && !lease.is_lost() {
+            self.give_back().await;
+        }
+        (id, finished)
+    }
+
+    /// Waits for the parents, processes the shard, and keeps the lease of what is finished until it may go.
+    async fn stages(&mut self, id: &ShardId) -> Result<Finished, Failure> {
+        if !self.holding.lease.row().await.is_finished() {
+            let drain = self.holding.drain.clone();
+            if drain.run_until_cancelled(self.parents_finished()).await.is_none() {
+                return Ok(Finished::Drained);
+            }
+            match self.process(id).await? {
+                Finished::ShardEnd => {}
+                finished => return Ok(finished),
+            }
+            info!(shard = %id, "the shard is read to its end");
+            self.ended.send_replace(());
+        }
+        let leftover =
+            Leftover { lease: &self.holding.lease, client: &self.reader.client, stream: &self.reader.stream };
+        let deleted = self.holding.drain.run_until_cancelled(leftover.delete_when_due()).await;
+        Ok(if deleted.is_some() { Finished::ShardEnd } else { Finished::Drained })
+    }
+
+    /// A parent without a lease has left the stream, or was cleaned up after it ended.
+    async fn parents_finished(&self) {
+        let parents = self.holding.lease.row().await.parents;
+        let mut ended = self.ended.subscribe();
+        for parent in parents {
+            loop {
+                match self.holding.lease.table().get(&parent).await {
+                    Ok(row) if row.as_ref().is_none_or(LeaseRow::is_finished) => break,
+                    Ok(_) => debug!(%parent, "waiting for the end of the parent"),
+                    Err(failure) => debug!(%parent, %failure, "lease of the parent not read; trying again"),
                 }
-                Err(failure) if failure.class == Class::Fatal => return (id, Err(failure)),
-                Err(failure) => {
-                    let wait = backoff.next_wait(failure.retry_after);
-                    warn!(%failure, ?wait, "the shard starts again from its checkpoint");
-                    tokio::select! {
-                        () = sleep(wait) => {}
-                        () = self.lease.gone() => return (id, Ok(Finished::LeaseLost)),
-                        () = self.drain.cancelled() => {
-                            self.give_back().await;
-                            return (id, Ok(Finished::Drained));
-                        }
-                    }
+                tokio::select! {
+                    () = sleep(self.failover / 3) => {}
+                    Ok(()) = ended.changed() => {}
                 }
             }
         }
     }
 
+    async fn process(&mut self, id: &ShardId) -> Result<Finished, Failure> {
+        let mut backoff = Backoff::new(PAUSE_BASE, PAUSE_MAX, self.reader.seed);
+        let drain = self.holding.drain.clone();
+        loop {
+            let held_up = CancellationToken::new();
+            let shard = self.shard(id, held_up.clone()).await;
+            let finished = tokio::select! {
+                biased;
+                finished = self.handler.run(shard) => finished,
+                // Its end stays uncommitted: what it waits for may be a shard that drains as well.
+                () = async { tokio::join!(drain.cancelled(), held_up.cancelled()); } => Ok(Finished::Drained),
+            };
+            let failure = match finished {
+                Ok(Finished::ShardEnd) if !self.holding.lease.row().await.is_finished() => {
+                    Failure::transient(format!("the handler of shard {id} left without committing its end"))
+                }
+                Err(failure) if failure.class != Class::Fatal => failure,
+                done => return done,
+            };
+            let wait = backoff.next_wait(failure.retry_after);
+            warn!(%failure, ?wait, "the shard starts again from its checkpoint");
+            if drain.run_until_cancelled(sleep(wait)).await.is_none() {
+                return Ok(Finished::Drained);
+            }
+        }
+    }
+
     async fn shard(&mut self, id: &ShardId, held_up: CancellationToken) -> Shard {
-        let row = self.lease.row().await;
+        let row = self.holding.lease.row().await;
         let children = Arc::default();
         let cursor = Cursor::new(row.checkpoint, row.start, std::mem::take(&mut self.fresh));
-        let lease = Arc::clone(&self.lease);
+        let lease = Arc::clone(&self.holding.lease);
         let reader = Reader::new(self.reader.clone(), id.clone(), cursor, Arc::clone(&children));
+        let (settings, trimmed) = (self.reader.clone(), Arc::clone(&children));
+        let reader = UntilTrimmed { reader, settings, row: row.clone(), children: trimmed, ended: false };
         Shard {
             stream: self.reader.stream.clone(),
             id: id.clone(),
@@ -78,17 +130,16 @@ impl ShardRun {
             prepared: row.pending.map(|pending| Prepared { checkpoint: pending.checkpoint, plan: pending.state }),
             reader: Box::new(reader),
             checkpointer: Box::new(LeaseCheckpointer::new(lease, children, held_up, self.metrics.clone())),
-            drain: self.drain.clone(),
+            drain: self.holding.drain.clone(),
         }
     }
 
-    /// Others need not wait until the lease expires. One that cannot be given back expires.
+    /// Others need not wait until the lease expires. One that cannot be given away expires.
     async fn give_back(&self) {
-        if self.lease.is_lost() {
-            return;
-        }
-        if let Err(error) = self.lease.release().await {
-            debug!(%error, "lease not released");
+        let next_owner = self.holding.next_owner.get();
+        match self.holding.lease.give(next_owner.map(String::as_str)).await {
+            Ok(()) => debug!(next_owner, "lease given away"),
+            Err(error) => debug!(%error, "lease not released"),
         }
     }
 }

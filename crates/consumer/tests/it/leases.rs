@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kinesink_aws::dynamodb::types::AttributeValue;
@@ -11,18 +11,30 @@ use crate::world::{APP, FAILOVER, World, run, until};
 const SHARD: &str = "shardId-000000000000";
 
 #[tokio::test(start_paused = true)]
-async fn of_sixteen_workers_exactly_one_takes_each_shard() {
+async fn of_sixteen_workers_at_most_one_runs_a_shard_and_they_come_to_rest() {
     let world = World::new(8).await;
     let recorder = Recorder::new(Commit::Each);
     let workers: Vec<_> = (0..16).map(|id| run(world.consumer(&format!("worker{id}")), &recorder)).collect();
     until("all shards are started", async || recorder.starts().len() >= 8).await;
+    tokio::time::sleep(FAILOVER * 2).await;
+    let starts = recorder.starts().len();
     tokio::time::sleep(FAILOVER * 6).await;
-    let mut starts = BTreeMap::<_, u32>::new();
-    for (shard, _) in recorder.starts() {
-        *starts.entry(shard).or_default() += 1;
+    assert_eq!(recorder.starts().len(), starts, "leases move although nothing changes");
+    let mut running = BTreeMap::<_, i32>::new();
+    for event in recorder.events() {
+        match event {
+            Event::Started(shard, _) => {
+                let running = running.entry(shard).or_default();
+                *running += 1;
+                assert_eq!(*running, 1, "a shard had two owners");
+            }
+            Event::Stopped(shard, _) => *running.entry(shard).or_default() -= 1,
+            _ => {}
+        }
     }
-    assert_eq!(starts.len(), 8);
-    assert!(starts.values().all(|count| *count == 1), "a shard had two owners: {starts:?}");
+    assert_eq!(running.values().sum::<i32>(), 8);
+    let owners: BTreeSet<_> = world.texts("leaseOwner").await.into_values().collect();
+    assert_eq!(owners.len(), 8, "a worker has two leases while another has none");
     for worker in workers {
         worker.drained().await;
     }

@@ -11,6 +11,7 @@
 mod delivery;
 mod dynamo;
 mod faults;
+mod fleet;
 mod foreign_rows;
 mod leases;
 mod recorder;

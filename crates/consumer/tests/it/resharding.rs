@@ -12,9 +12,9 @@ use crate::recorder::{Commit, Event, Recorder};
 use crate::world::{STREAM, World, run, until};
 
 /// The middle of the first of two equal shards.
-const QUARTER: &str = "85070591730234615865843651857942052864";
+pub(crate) const QUARTER: &str = "85070591730234615865843651857942052864";
 
-async fn listed(world: &World) -> BTreeMap<String, Vec<String>> {
+pub(crate) async fn listed(world: &World) -> BTreeMap<String, Vec<String>> {
     let reply = world.kinesis.list_shards().stream_name(STREAM).send().await.unwrap();
     let shards = reply.shards.unwrap().into_iter().map(|shard| {
         let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
@@ -23,7 +23,7 @@ async fn listed(world: &World) -> BTreeMap<String, Vec<String>> {
     shards.collect()
 }
 
-async fn put_all(world: &World, round: &str, all: &mut Vec<String>) {
+pub(crate) async fn put_all(world: &World, round: &str, all: &mut Vec<String>) {
     for key in 0..12 {
         let texts: Vec<_> = (0..40).map(|number| format!("{round}-{key}-{number:03}")).collect();
         world.put(&format!("key{key}"), &texts).await;
@@ -32,7 +32,7 @@ async fn put_all(world: &World, round: &str, all: &mut Vec<String>) {
 }
 
 /// Invariant 4, and the order of writes at a shard's end.
-fn check(events: &[Event], writes: &[(String, Value)], parents: &BTreeMap<String, Vec<String>>) {
+pub(crate) fn check(events: &[Event], writes: &[(String, Value)], parents: &BTreeMap<String, Vec<String>>) {
     for (child, parents) in parents {
         let first =
             events.iter().position(|event| matches!(event, Event::Started(shard, _) if shard.as_str() == child));

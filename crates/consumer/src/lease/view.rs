@@ -1,0 +1,154 @@
+//! What one worker knows of the table. KCL has no shared clock: an observer times how long a counter has not moved.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kinesink_core::ShardId;
+use tokio::time::Instant;
+
+use super::row::{LeaseRow, Wish};
+
+/// The last scan, and since when each lease has been as it is. One worker's roles share it.
+#[derive(Debug)]
+pub(crate) struct View {
+    failover: Duration,
+    leases: Vec<LeaseRow>,
+    seen: BTreeMap<ShardId, Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    counter: u64,
+    /// When the counter was first seen at its value, on this worker's monotonic clock.
+    since: Instant,
+    /// Nobody's at first sight and unchanged since: KCL takes it as if it had stood still for ever.
+    never_moved: bool,
+    wish: Option<(Wish, Instant)>,
+}
+
+impl View {
+    pub(crate) fn new(failover: Duration) -> Self {
+        Self { failover, leases: Vec::new(), seen: BTreeMap::new() }
+    }
+
+    /// Replaces the view by a scan that finished at `now`. A lease with an owner that is seen for the first time counts
+    /// as moved now, so a new worker waits at least one failover before it takes from somebody who may be alive.
+    pub(crate) fn note(&mut self, leases: Vec<LeaseRow>, now: Instant) {
+        let mut before = std::mem::take(&mut self.seen);
+        for lease in &leases {
+            let old = before.remove(&lease.shard);
+            let (old_wish, old) = (old.as_ref().and_then(|old| old.wish.clone()), old);
+            let wish = lease.wish.clone().map(|wish| match old_wish {
+                Some((same, since)) if same == wish => (wish, since),
+                _ => (wish, now),
+            });
+            let (since, never_moved) = match old {
+                Some(old) if old.counter == lease.counter => (old.since, old.never_moved),
+                Some(_) => (now, false),
+                None => (now, lease.owner.is_none()),
+            };
+            self.seen.insert(lease.shard.clone(), Seen { counter: lease.counter, since, never_moved, wish });
+        }
+        self.leases = leases;
+    }
+
+    pub(crate) fn leases(&self) -> &[LeaseRow] {
+        &self.leases
+    }
+
+    /// How long the counter has stood still before these eyes.
+    pub(crate) fn still_for(&self, lease: &LeaseRow, now: Instant) -> Duration {
+        self.seen.get(&lease.shard).map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen.since))
+    }
+
+    /// Whether the lease may be taken: nobody has it, or its owner let it expire.
+    pub(crate) fn is_available(&self, lease: &LeaseRow, now: Instant) -> bool {
+        lease.owner.is_none() || self.still_for(lease, now) > self.failover
+    }
+
+    /// Whether the lease has gone without an owner so long that KCL takes it beyond the worker's share.
+    pub(crate) fn is_very_old(&self, lease: &LeaseRow, now: Instant) -> bool {
+        let never_moved = self.seen.get(&lease.shard).is_some_and(|seen| seen.never_moved);
+        never_moved || self.still_for(lease, now) > self.failover * 3
+    }
+
+    /// Who holds the lease and renews it.
+    pub(crate) fn live_owner<'a>(&self, lease: &'a LeaseRow, now: Instant) -> Option<&'a str> {
+        lease.owner.as_deref().filter(|_| !self.is_available(lease, now))
+    }
+
+    /// How long the lease's wish has been seen.
+    pub(crate) fn wished_for(&self, lease: &LeaseRow, now: Instant) -> Option<(&Wish, Duration)> {
+        let (wish, since) = self.seen.get(&lease.shard)?.wish.as_ref()?;
+        Some((wish, now.saturating_duration_since(*since)))
+    }
+
+    /// When the first of the others' leases expires unless its counter moves.
+    pub(crate) fn next_expiry(&self, me: &str, now: Instant) -> Option<Instant> {
+        let others = self.leases.iter().filter(|lease| self.live_owner(lease, now).is_some_and(|owner| owner != me));
+        let expiry = |lease: &LeaseRow| Some(self.seen.get(&lease.shard)?.since + self.failover);
+        others.filter_map(expiry).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesink_core::Checkpoint;
+
+    use super::*;
+
+    fn lease(owner: Option<&str>, counter: u64) -> LeaseRow {
+        let mut lease = LeaseRow::new("a".parse().unwrap(), Checkpoint::TrimHorizon, Vec::new(), None);
+        lease.owner = owner.map(str::to_owned);
+        lease.counter = counter;
+        lease
+    }
+
+    const FAILOVER: Duration = Duration::from_secs(10);
+    const MS: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_strangers_lease_is_available_after_its_counter_stood_still_for_longer_than_failover() {
+        let (mut view, start) = (View::new(FAILOVER), Instant::now());
+        view.note(vec![lease(Some("other"), 5)], start);
+        let seen = lease(Some("other"), 5);
+        assert!(!view.is_available(&seen, start + FAILOVER) && view.is_available(&seen, start + FAILOVER + MS));
+        assert_eq!(view.next_expiry("me", start), Some(start + FAILOVER));
+        assert_eq!(view.next_expiry("other", start), None);
+        view.note(vec![lease(Some("other"), 6)], start + FAILOVER);
+        let moved = lease(Some("other"), 6);
+        assert!(!view.is_available(&moved, start + FAILOVER * 2));
+        assert!(!view.is_very_old(&moved, start + FAILOVER * 4));
+        assert!(view.is_very_old(&moved, start + FAILOVER * 4 + MS));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobodys_lease_is_very_old_at_first_sight_and_one_given_back_is_not() {
+        let (mut view, start) = (View::new(FAILOVER), Instant::now());
+        view.note(vec![lease(None, 0)], start);
+        assert!(view.is_available(&lease(None, 0), start) && view.is_very_old(&lease(None, 0), start));
+        let mut view = View::new(FAILOVER);
+        view.note(vec![lease(Some("other"), 5)], start);
+        view.note(vec![lease(None, 6)], start + FAILOVER);
+        let released = lease(None, 6);
+        assert!(view.is_available(&released, start + FAILOVER));
+        assert!(!view.is_very_old(&released, start + FAILOVER * 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wish_ages_from_its_first_sight_until_it_is_made_again() {
+        let (mut view, start) = (View::new(FAILOVER), Instant::now());
+        let wished = |number| {
+            let mut lease = lease(Some("other"), 5);
+            lease.wish = Some(Wish { number, by: "me".into() });
+            lease
+        };
+        view.note(vec![wished(1)], start);
+        view.note(vec![wished(1)], start + FAILOVER);
+        assert_eq!(view.wished_for(&wished(1), start + FAILOVER).unwrap().1, FAILOVER);
+        view.note(vec![wished(2)], start + FAILOVER);
+        assert_eq!(view.wished_for(&wished(2), start + FAILOVER).unwrap().1, Duration::ZERO);
+        view.note(vec![lease(Some("other"), 5)], start + FAILOVER);
+        assert!(view.wished_for(&wished(2), start + FAILOVER).is_none());
+    }
+}

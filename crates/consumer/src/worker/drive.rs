@@ -1,0 +1,109 @@
+//! The loop of a worker.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+use kinesink_core::{Failure, ShardId};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::held::{Held, renew_all};
+use super::taking::Taker;
+use super::{Worker, mixed};
+use crate::{Error, Finished, ShardHandler};
+
+/// What ended: the shard's id, and how.
+pub(super) type Ended = (ShardId, Result<Finished, Failure>);
+
+/// A worker under way.
+pub(super) struct Drive<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) handler: Arc<dyn ShardHandler>,
+    /// A failure of one shard drains the others too.
+    pub(super) drain: CancellationToken,
+    pub(super) held: Held,
+    pub(super) shards: JoinSet<Ended>,
+    pub(super) taker: Taker,
+    /// Changes whenever a shard was read to its end.
+    pub(super) ended: watch::Sender<()>,
+}
+
+impl<'a> Drive<'a> {
+    pub(super) fn new(worker: &'a Worker, handler: Arc<dyn ShardHandler>, drain: &CancellationToken) -> Self {
+        Self {
+            worker,
+            handler,
+            drain: drain.child_token(),
+            held: Held::default(),
+            shards: JoinSet::new(),
+            taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.reader.seed, &worker.id, ""))),
+            ended: watch::Sender::new(()),
+        }
+    }
+
+    /// Until everything is drained. Dropped, it leaves its leases to expire.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let drain = self.drain.clone();
+        let mut failed = None;
+        // Dropped with this future, and with it the renewals.
+        let mut renewer = JoinSet::new();
+        renewer.spawn(renew_all(self.held.clone(), self.worker.renew_period()));
+        let mut ended = self.ended.subscribe();
+        let mut scan_at = Instant::now();
+        let mut syncs = interval(self.worker.shard_sync);
+        syncs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        syncs.reset();
+        loop {
+            let draining = drain.is_cancelled();
+            if draining && self.shards.is_empty() {
+                return failed.map_or(Ok(()), |failure| Err(Error::Running(failure)));
+            }
+            let went_on = tokio::select! {
+                () = drain.cancelled(), if !draining => Ok(()),
+                Some(joined) = self.shards.join_next() => self.left(joined),
+                Some(Err(error)) = renewer.join_next() => {
+                    Err(Failure::fatal(format!("the task that renews the leases failed: {error}")))
+                }
+                Ok(()) = ended.changed() => {
+                    // Its children's leases are free now.
+                    scan_at = self.taker.soonest(scan_at);
+                    Ok(())
+                }
+                () = sleep_until(scan_at), if !draining => {
+                    // Dropped anywhere: a lease whose take was sent and not answered expires.
+                    drain.run_until_cancelled(self.round()).await;
+                    scan_at = self.taker.next_scan(&self.worker.id);
+                    Ok(())
+                }
+                _ = syncs.tick(), if !draining => {
+                    // One listing: the next sync comes soon enough. Dropped anywhere: the next one creates the rest.
+                    if let Some(Err(error)) = drain.run_until_cancelled(self.worker.sync_shards(1)).await {
+                        warn!(%error, "shards not synchronized; trying again later");
+                    }
+                    Ok(())
+                }
+            };
+            if let Err(failure) = went_on {
+                error!(%failure, "the consumer ends; its shards are drained first");
+                drain.cancel();
+                failed.get_or_insert(failure);
+            }
+        }
+    }
+
+    /// Notes how a shard's task came to its end.
+    fn left(&self, joined: Result<Ended, JoinError>) -> Result<(), Failure> {
+        let (shard, ended) = joined.map_err(|error| Failure::fatal(format!("the task of a shard failed: {error}")))?;
+        self.held.lock().remove(&shard);
+        self.worker.metrics.holds(self.held.lock().len());
+        let finished = ended?;
+        if finished == Finished::LeaseLost {
+            self.worker.metrics.lost();
+        }
+        info!(%shard, ?finished, "shard finished");
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! One look at the table, and what follows from it: leases taken, asked for, given away.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use futures::stream::{self, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use kinesink_core::{Checkpoint, ShardId};
+use tokio::time::Instant;
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
+
+use super::drive::Drive;
+use super::held::Holding;
+use super::shard::ShardRun;
+use super::{EPSILON, Worker, mixed};
+use crate::Start;
+use crate::fetch::ReaderSettings;
+use crate::lease::fleet::{Moves, Round, is_ours};
+use crate::lease::{HeldLease, LeaseError, LeaseRow, View, Wish, assignment};
+
+/// Among ourselves the table is read this often at least, so that a dead worker's last renewal is timed closely.
+const SCAN_MAX: Duration = Duration::from_millis(1_500);
+const WRITES_AT_ONCE: usize = 20;
+/// A stored start time is so much earlier than our clock says, which may be ahead of the service's.
+const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
+
+/// What a worker remembers from one look to the next.
+#[derive(Debug)]
+pub(super) struct Taker {
+    failover: Duration,
+    view: View,
+    rng: Rng,
+    /// Leases that may have become this worker's without an answer to it: asked for, or taken by a write that was not
+    /// answered.
+    expected: BTreeSet<ShardId>,
+    began: bool,
+    ours: bool,
+    /// When KCL's taker has its next round.
+    share_at: Instant,
+}
+
+/// What to do after one look.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Leases that are this worker's already, without being held.
+    adopt: Vec<LeaseRow>,
+    take: Vec<LeaseRow>,
+    steal: Vec<LeaseRow>,
+    wish: Vec<LeaseRow>,
+    give: Vec<(ShardId, String)>,
+    refuse: Vec<LeaseRow>,
+}
+
+impl Taker {
+    pub(super) fn new(failover: Duration, rng: Rng) -> Self {
+        let view = View::new(failover);
+        let share_at = Instant::now();
+        Self { failover, view, rng, expected: BTreeSet::new(), began: false, ours: true, share_at }
+    }
+
+    /// How often workers of ours look.
+    fn scan_period(&self) -> Duration {
+        (self.failover / 3).min(SCAN_MAX)
+    }
+
+    /// How long a worker waits for a lease that it asked for.
+    fn patience(&self) -> Duration {
+        self.failover * 2
+    }
+
+    /// When to look again: soon among ourselves, and as soon as a lease expires; at KCL's pace beside others.
+    pub(super) fn next_scan(&self, me: &str) -> Instant {
+        let now = Instant::now();
+        let soon = now + self.scan_period();
+        if !self.ours && self.expected.is_empty() {
+            return self.share_at;
+        }
+        let expiry = self.view.next_expiry(me, now).map(|expiry| expiry + Duration::from_millis(1));
+        expiry.map_or(soon, |expiry| expiry.clamp(now, soon))
+    }
+
+    /// When to look after a shard's end, if the next look was due at `due`.
+    pub(super) fn soonest(&self, due: Instant) -> Instant {
+        if self.ours { Instant::now() } else { due }
+    }
+
+    fn plan(&mut self, worker: &Worker, held: &BTreeSet<ShardId>, giving: &BTreeSet<ShardId>) -> Plan {
+        let now = Instant::now();
+        let me = worker.id.as_str();
+        let mut plan = Plan { adopt: self.to_adopt(me, held), ..Plan::default() };
+        self.began = true;
+        let (view, leases_max) = (&self.view, worker.leases_max);
+        self.ours = is_ours(view, me, now);
+        let round = Round { view, me, held, giving, leases_max, patience: self.patience(), now };
+        if self.ours {
+            let Moves { take, wish, give, refuse } = round.moves(&mut self.rng);
+            plan.take = take.into_iter().cloned().collect();
+            plan.wish = wish.into_iter().cloned().collect();
+            plan.refuse = refuse.into_iter().cloned().collect();
+            plan.give = give.into_iter().map(|(lease, to)| (lease.shard.clone(), to.to_owned())).collect();
+        }
+        // Beside others, and for what was asked for in vain.
+        if now >= self.share_at && (!self.ours || round.was_refused()) {
+            self.share_at = now + (self.failover + EPSILON) * 2;
+            let choice = assignment::choose(view, me, held, leases_max, now, &mut self.rng);
+            if !self.ours {
+                plan.take = choice.free.into_iter().cloned().collect();
+            }
+            plan.steal = choice.stolen.into_iter().cloned().collect();
+        }
+        let adopted: BTreeSet<_> = plan.adopt.iter().map(|lease| lease.shard.clone()).collect();
+        plan.take.retain(|lease| !adopted.contains(&lease.shard));
+        plan
+    }
+
+    /// Leases in this worker's name. After the start only those that it expects: another process with the same id
+    /// would be robbed otherwise. One with a handoff of KCL 3.x under way belongs to its present owner.
+    fn to_adopt(&mut self, me: &str, held: &BTreeSet<ShardId>) -> Vec<LeaseRow> {
+        let mine = |lease: &LeaseRow| lease.owner.as_deref() == Some(me);
+        let asked = |lease: &LeaseRow| lease.wish.as_ref().is_some_and(|wish| wish.by == me);
+        let open = self.view.leases().iter().filter(|lease| mine(lease) || asked(lease));
+        let open: BTreeSet<_> = open.map(|lease| lease.shard.clone()).collect();
+        self.expected.retain(|shard| open.contains(shard) && !held.contains(shard));
+        let free = |lease: &&LeaseRow| mine(lease) && lease.checkpoint_owner.is_none() && !held.contains(&lease.shard);
+        let known = |lease: &&LeaseRow| !self.began || self.expected.contains(&lease.shard);
+        self.view.leases().iter().filter(free).filter(known).cloned().collect()
+    }
+}
+
+impl Drive<'_> {
+    /// One look. Dropped anywhere, it leaves nothing that the next one does not find.
+    pub(super) async fn round(&mut self) {
+        let began = Instant::now();
+        let leases = match self.worker.table.scan().await {
+            Ok(leases) => leases,
+            Err(error) => return error!(%error, "leases not read; trying again"),
+        };
+        self.taker.view.note(leases, Instant::now());
+        let slow = began.elapsed() > self.worker.renew_period() / 2;
+        let (held, giving) = (self.held.shards(), self.held.giving());
+        let mut plan = self.taker.plan(self.worker, &held, &giving);
+        for (shard, to) in &plan.give {
+            let holding = self.held.lock().get(shard).cloned();
+            if holding.is_some_and(|holding| holding.give(to)) {
+                info!(%shard, %to, "draining the shard to give its lease away");
+            }
+        }
+        for lease in &plan.refuse {
+            if let Err(failure) = self.worker.table.refuse(lease).await {
+                debug!(shard = %lease.shard, %failure, "wish not refused; trying again");
+            }
+        }
+        if slow {
+            plan.steal = self.read_again(plan.steal).await;
+        }
+        let taken = [plan.adopt, plan.take, plan.steal].concat();
+        self.take(taken).await;
+        self.wish(plan.wish).await;
+        self.worker.metrics.holds(self.held.lock().len());
+    }
+
+    /// After a slow scan the counters of live leases have moved on.
+    async fn read_again(&self, leases: Vec<LeaseRow>) -> Vec<LeaseRow> {
+        let mut fresh = Vec::new();
+        for lease in leases {
+            match self.worker.table.get(&lease.shard).await {
+                Ok(Some(now)) if now.owner == lease.owner => fresh.push(now),
+                Ok(_) => {}
+                Err(failure) => debug!(shard = %lease.shard, %failure, "lease not read"),
+            }
+        }
+        fresh
+    }
+
+    async fn take(&mut self, leases: Vec<LeaseRow>) {
+        let worker = self.worker;
+        let take = |observed: LeaseRow| async move {
+            let start = worker.start_time(&observed);
+            let taken = HeldLease::take(&worker.table, &observed, &worker.id, start, worker.failover).await;
+            (observed, taken)
+        };
+        let mut taking = stream::iter(leases).map(take).buffer_unordered(WRITES_AT_ONCE);
+        while let Some((observed, taken)) = taking.next().await {
+            match taken {
+                Ok(lease) => {
+                    info!(shard = %observed.shard, checkpoint = %observed.checkpoint, "lease taken");
+                    self.taker.expected.remove(&observed.shard);
+                    self.start(lease, &observed);
+                }
+                Err(LeaseError::Lost) => debug!(shard = %observed.shard, "another worker was faster"),
+                Err(LeaseError::Failed(failure)) => {
+                    warn!(shard = %observed.shard, %failure, "lease not taken");
+                    self.taker.expected.insert(observed.shard);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, lease: HeldLease, observed: &LeaseRow) {
+        let worker = self.worker;
+        let shard = &observed.shard;
+        let holding = Holding { lease: lease.into(), drain: self.drain.child_token(), next_owner: Arc::default() };
+        self.held.lock().insert(shard.clone(), holding.clone());
+        let run = ShardRun {
+            holding,
+            // The time was stored just now, so LATEST is still what was asked for.
+            fresh: observed.start.is_none(),
+            handler: Arc::clone(&self.handler),
+            reader: ReaderSettings {
+                seed: mixed(worker.reader.seed, &worker.id, shard.as_str()),
+                ..worker.reader.clone()
+            },
+            failover: worker.failover,
+            ended: self.ended.clone(),
+            metrics: worker.metrics.clone(),
+        };
+        let span = info_span!("lease", stream = %worker.reader.stream, %shard, lease_owner = worker.id);
+        self.shards.spawn(run.run().instrument(span));
+    }
+
+    async fn wish(&mut self, leases: Vec<LeaseRow>) {
+        let worker = self.worker;
+        // Expected even if the answer is lost.
+        self.taker.expected.extend(leases.iter().map(|lease| lease.shard.clone()));
+        let numbered: Vec<_> = leases.into_iter().map(|lease| (self.taker.rng.u64(..), lease)).collect();
+        let wish = |(number, lease): (u64, LeaseRow)| async move {
+            match worker.table.wish(&lease, &Wish { number, by: worker.id.clone() }).await {
+                Ok(true) => debug!(shard = %lease.shard, "asked for the lease"),
+                Ok(false) => debug!(shard = %lease.shard, "the lease has moved, or another worker asked for it"),
+                Err(failure) => debug!(shard = %lease.shard, %failure, "could not ask for the lease"),
+            }
+        };
+        stream::iter(numbered).for_each_concurrent(WRITES_AT_ONCE, wish).await;
+    }
+}
+
+impl Worker {
+    /// What a lease without a position stores as its start, unless one is stored. Its row decides, not our setting:
+    /// another program may have made it.
+    fn start_time(&self, observed: &LeaseRow) -> Option<Timestamp> {
+        match (observed.checkpoint, self.start) {
+            _ if observed.start.is_some() => None,
+            (Checkpoint::Latest, _) => {
+                Some(self.clock.now().checked_sub(CLOCK_SKEW_MAX).unwrap_or(Timestamp::UNIX_EPOCH))
+            }
+            (Checkpoint::AtTimestamp, Start::AtTimestamp(time)) => Some(time),
+            (Checkpoint::AtTimestamp, Start::Latest | Start::TrimHorizon) => {
+                warn!(shard = %observed.shard, "the lease starts at a time that is not set; reading from TRIM_HORIZON");
+                None
+            }
+            _ => None,
+        }
+    }
+}
