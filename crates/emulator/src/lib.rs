@@ -73,8 +73,12 @@
 //!
 //! # Limits
 //!
-//! - AWS JSON 1.1 and AWS CBOR 1.1, event streams in both, over HTTP/1.1 and HTTP/2 with prior knowledge. Signatures
-//!   are not checked, so it serves on loopback only.
+//! - AWS JSON 1.1 and AWS CBOR 1.1, event streams in both, over HTTP/1.1 and HTTP/2 with prior knowledge, or
+//!   in TLS (feature `tls`). A request must be signed by form, and no signature is verified, so it serves on loopback
+//!   only.
+//! - A consumer is `CREATING` and `DELETING` for as long as a stream would be. On-demand Advantage, with its 50 consumers
+//!   a stream, and `DryRun` are not emulated. A subscription to a shard that nothing happens to gets an event without
+//!   records every 5 seconds; the service does not say how often it sends one.
 //! - Operations: CreateStream, DeleteStream, DescribeLimits, DescribeStream, DescribeStreamSummary, ListStreams,
 //!   ListShards, PutRecord, PutRecords, GetShardIterator, GetRecords, SplitShard, MergeShards,
 //!   RegisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers, DeregisterStreamConsumer, SubscribeToShard,

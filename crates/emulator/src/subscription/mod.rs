@@ -144,8 +144,6 @@ impl Subscription {
 
     /// Sends something, ends, or waits for a reason to look again.
     async fn step(&mut self) {
-        // What comes after this look wakes the wait.
-        self.news.borrow_and_update();
         match self.look() {
             Ok(Next::Send(message)) => self.send_unless_faulty(message).await,
             Ok(Next::SendLast(message)) => {
