@@ -1,15 +1,30 @@
 //! What a consumer counts, registered into a registry that is handed in.
 
+use kinesink_core::ShardId;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabel {
+    shard: String,
+}
+
+impl ShardLabel {
+    fn new(shard: &ShardId) -> Self {
+        Self { shard: shard.to_string() }
+    }
+}
 
 /// | metric | unit | what |
 /// |---|---|---|
 /// | `fetched_records_total` | records | records that came, aggregates unpacked |
 /// | `fetched_bytes_total` | bytes | memory that they took |
-/// | `fetch_requests_total` | requests | GetRecords calls that were answered |
-/// | `fetch_failures_total` | requests | calls that failed and were sent again |
+/// | `shard_fetched_records_total` | records | the same, by `shard`, while the shard is read here |
+/// | `fetch_requests_total` | requests | GetRecords calls that were answered, and events of subscriptions |
+/// | `fetch_failures_total` | requests | calls and subscriptions that failed and were tried again |
 /// | `leases_held` | leases | leases that this worker holds now |
 /// | `leases_lost_total` | leases | leases that another worker took, or that were not renewed in time |
 /// | `checkpoints_total` | writes | checkpoints written |
@@ -17,6 +32,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub(crate) struct Metrics {
     records: Counter,
     bytes: Counter,
+    shard_records: Family<ShardLabel, Counter>,
     requests: Counter,
     failures: Counter,
     held: Gauge,
@@ -30,18 +46,27 @@ impl Metrics {
         registry.register("fetched_records", "Records that came, aggregates unpacked", metrics.records.clone());
         let bytes = metrics.bytes.clone();
         registry.register_with_unit("fetched", "Memory that fetched records took", Unit::Bytes, bytes);
-        registry.register("fetch_requests", "GetRecords calls that were answered", metrics.requests.clone());
-        registry.register("fetch_failures", "Calls that failed and were sent again", metrics.failures.clone());
+        let by_shard = metrics.shard_records.clone();
+        registry.register("shard_fetched_records", "Records that came, by shard, while it is read here", by_shard);
+        let requests = metrics.requests.clone();
+        registry.register("fetch_requests", "Calls that were answered, and events of subscriptions", requests);
+        registry.register("fetch_failures", "Calls and subscriptions that were tried again", metrics.failures.clone());
         registry.register("leases_held", "Leases that this worker holds now", metrics.held.clone());
         registry.register("leases_lost", "Leases taken by another worker or not renewed in time", metrics.lost.clone());
         registry.register("checkpoints", "Checkpoints written", metrics.checkpoints.clone());
         metrics
     }
 
-    pub(crate) fn fetched(&self, records: usize, bytes: usize) {
+    pub(crate) fn fetched(&self, shard: &ShardId, records: usize, bytes: usize) {
         self.requests.inc();
+        self.shard_records.get_or_create(&ShardLabel::new(shard)).inc_by(records as u64);
         self.records.inc_by(records as u64);
         self.bytes.inc_by(bytes as u64);
+    }
+
+    /// The shard is not read here any more.
+    pub(crate) fn left(&self, shard: &ShardId) {
+        self.shard_records.remove(&ShardLabel::new(shard));
     }
 
     pub(crate) fn fetch_failed(&self) {

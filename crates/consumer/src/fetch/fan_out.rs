@@ -8,6 +8,7 @@
 //!     the end of the five minutes, or an error?  the subscription is gone; the next attempt opens one
 //! ```
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +20,14 @@ use kinesink_aws::kinesis::primitives::event_stream::EventReceiver;
 use kinesink_aws::kinesis::types::error::SubscribeToShardEventStreamError;
 use kinesink_aws::kinesis::types::{StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream};
 use kinesink_aws::{HttpResponse, SdkError, broken_stream, code, failure};
-use kinesink_core::{Class, Failure, Record, Records, ShardId};
+use kinesink_core::{Class, Failure, Record, Records, Reservation, ShardId};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::Cursor;
 use super::cursor::Request;
 use super::event::{self, Event};
-use super::reader::{Fetch, Fetched, ReaderSettings, pay};
+use super::reader::{Fetch, Fetched, REST_AFTER, ReaderSettings, pay};
 use super::registration::Registration;
 
 type Events = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
@@ -148,6 +149,21 @@ impl FanOut {
         }
     }
 
+    /// Memory for the next event. A subscription that waits for it too long is given up: it would hold what the service
+    /// sends on the connection that all of them share.
+    async fn reserve(&mut self) -> Reservation {
+        let budget = self.settings.budget.clone();
+        // Twice as much: an event exists as text and as records for a moment.
+        let mut reserve = pin!(budget.reserve((self.event_bytes * 2).max(self.owed_bytes)));
+        match timeout(REST_AFTER, reserve.as_mut()).await {
+            Ok(reservation) => reservation,
+            Err(_) => {
+                self.rest();
+                reserve.await
+            }
+        }
+    }
+
     /// Follows the size of events: up at once, down step by step.
     fn expect(&mut self, bytes: usize) {
         self.event_bytes = bytes.max((self.event_bytes * 3 + bytes) / 4).max(EVENT_BYTES_MIN);
@@ -157,8 +173,7 @@ impl FanOut {
 #[async_trait]
 impl Fetch for FanOut {
     async fn once(&mut self) -> Result<Option<Fetched>, Failure> {
-        // Twice as much: an event exists as text and as records for a moment.
-        let mut reservation = self.settings.budget.reserve((self.event_bytes * 2).max(self.owed_bytes)).await;
+        let mut reservation = self.reserve().await;
         let Some(event) = self.event().await? else { return Ok(None) };
         let before = self.cursor.clone();
         let Event { records, behind_latest_ms, is_end, children } =
@@ -179,12 +194,15 @@ impl Fetch for FanOut {
         }
         self.owed_bytes = 0;
         self.expect(bytes);
-        self.settings.metrics.fetched(records.len(), bytes);
+        self.settings.metrics.fetched(&self.shard, records.len(), bytes);
         let records = Records { records, behind_latest_ms, reservation };
         if is_end {
             self.events = None;
             return Fetched::at_end(&self.shard, records, children).map(Some);
         }
         Ok(Some(Fetched::Records(records)))
+    }
+    fn rest(&mut self) {
+        self.events = None;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - `cursor`: where to read next, and which iterator asks for it
 //! - `reader`: what a handler is given: fetches ahead, again and again until it succeeds
-//! - `polling`: a fetch by GetRecords
+//! - `polling`: a fetch by GetRecords, at a `pace` that the shard takes
 //! - `fan_out`: a fetch by SubscribeToShard, for the consumer of `registration`
 //! - `reply`: a GetRecords reply as records, from `wire`, its JSON, in one of a few `texts`
 //! - `event`: an event of a subscription as records
@@ -11,6 +11,7 @@
 mod cursor;
 mod event;
 mod fan_out;
+mod pace;
 mod polling;
 mod reader;
 mod registration;

@@ -5,12 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kinesink_aws::kinesis::operation::get_records::GetRecordsError;
 use kinesink_aws::kinesis::primitives::DateTime;
-use kinesink_aws::{HttpResponse, SdkError, code, failure, get_records};
+use kinesink_aws::{HttpResponse, SdkError, code, failure, get_records, is_throttle};
 use kinesink_core::{Class, Failure, Record, Records, ShardId};
 use tokio::time::sleep;
 use tracing::debug;
 
 use super::Cursor;
+use super::pace::Pace;
 use super::reader::{Fetch, Fetched, ReaderSettings, pay};
 use super::reply::{self, Reply};
 
@@ -34,6 +35,7 @@ pub(super) struct Polling {
     iterator: Option<String>,
     /// How long to wait before the next request.
     pause: Duration,
+    pace: Pace,
     /// Bytes that a stored record took on average, overhead included.
     record_bytes: Option<usize>,
     /// What a reply that was given up would have needed.
@@ -46,7 +48,16 @@ impl Polling {
     pub(super) const USUAL_FAILURES: u32 = 1;
 
     pub(super) fn new(settings: ReaderSettings, shard: ShardId, cursor: Cursor) -> Self {
-        Self { settings, shard, cursor, iterator: None, pause: Duration::ZERO, record_bytes: None, owed_bytes: 0 }
+        Self {
+            settings,
+            shard,
+            cursor,
+            iterator: None,
+            pause: Duration::ZERO,
+            pace: Pace::default(),
+            record_bytes: None,
+            owed_bytes: 0,
+        }
     }
 
     /// How many records to ask for, and how many bytes to reserve for them.
@@ -71,6 +82,7 @@ impl Polling {
                 self.iterator = None;
                 failure.class = Class::Transient;
             }
+            _ if is_throttle(error) => self.pace.throttled(),
             _ if matches!(error, SdkError::ServiceError(_)) => {}
             // The reply was lost on its way; the same iterator gives it again.
             _ => debug!(shard = %self.shard, "no reply"),
@@ -107,6 +119,7 @@ impl Polling {
 impl Fetch for Polling {
     async fn once(&mut self) -> Result<Option<Fetched>, Failure> {
         sleep(std::mem::take(&mut self.pause)).await;
+        self.pace.wait().await;
         let (limit, reserve_bytes) = self.size();
         let mut reservation = self.settings.budget.reserve(reserve_bytes).await;
         let iterator = match self.iterator.clone() {
@@ -114,10 +127,12 @@ impl Fetch for Polling {
             None => self.iterator().await?,
         };
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        self.pace.called();
         let text = match get_records(&self.settings.client, &iterator, limit, self.settings.texts.take()).await {
             Ok(text) => text,
             Err(error) => return Err(self.refused(&error)),
         };
+        self.pace.answered();
         let before = self.cursor.clone();
         let Reply { records, behind_latest_ms, next_iterator, children, stored } =
             reply::read(&text, &self.shard, &mut self.cursor)?;
@@ -133,7 +148,7 @@ impl Fetch for Polling {
             return Ok(None);
         }
         self.owed_bytes = 0;
-        self.settings.metrics.fetched(records.len(), bytes);
+        self.settings.metrics.fetched(&self.shard, records.len(), bytes);
         self.pause = match (behind_latest_ms, records.is_empty()) {
             (0, _) => self.settings.idle,
             (_, true) => EMPTY_PAUSE,

@@ -8,6 +8,7 @@ use kinesink_aws::kinesis::Client;
 use kinesink_core::{
     Backoff, Budget, Checkpoint, Class, Failure, Read, Records, Reservation, ShardId, ShardReader, StreamName,
 };
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -18,6 +19,9 @@ use super::registration::Registration;
 use super::reply::Child;
 use super::{Cursor, Texts};
 use crate::metrics::Metrics;
+
+/// Who does not ask for so long does something else: waits for a sink, or for someone to mend one.
+pub(super) const REST_AFTER: Duration = Duration::from_secs(10);
 
 /// What every reader of a consumer shares.
 #[derive(Debug, Clone)]
@@ -56,6 +60,9 @@ pub(super) trait Fetch: Send {
     /// # Errors
     /// A transient failure is to be tried again after a pause.
     async fn once(&mut self) -> Result<Option<Fetched>, Failure>;
+
+    /// Nobody asks for more for now: what is held open at the service is given up.
+    fn rest(&mut self) {}
 }
 
 /// What an attempt gave.
@@ -110,13 +117,19 @@ pub(super) async fn pay(budget: &Budget, reservation: &mut Reservation, bytes: u
 pub(crate) struct Reader {
     settings: ReaderSettings,
     shard: ShardId,
-    /// Where the lease stood when this reader was made.
+    /// Where the lease stood when this reader was made, or where it was rewound to.
     start: Cursor,
-    /// While nothing is under way.
-    fetcher: Option<Fetcher>,
-    fetching: JoinSet<(Fetcher, Result<Fetched, Failure>)>,
+    /// None until the first record is asked for.
+    ahead: Option<Ahead>,
     children: Arc<Mutex<Vec<Child>>>,
     ended: bool,
+}
+
+/// What was fetched and not asked for yet, and the task that fetches the next.
+#[derive(Debug)]
+struct Ahead {
+    fetched: mpsc::Receiver<Result<Fetched, Failure>>,
+    _task: JoinSet<()>,
 }
 
 impl Reader {
@@ -124,17 +137,17 @@ impl Reader {
     pub(crate) fn new(
         settings: ReaderSettings,
         shard: ShardId,
-        cursor: Cursor,
+        start: Cursor,
         children: Arc<Mutex<Vec<Child>>>,
     ) -> Self {
-        let fetcher = Some(Fetcher::new(&settings, &shard, cursor.clone()));
-        Self { settings, shard, start: cursor, fetcher, fetching: JoinSet::new(), children, ended: false }
+        Self { settings, shard, start, ahead: None, children, ended: false }
     }
 
-    fn fetch_ahead(&mut self) {
-        if let Some(fetcher) = self.fetcher.take() {
-            self.fetching.spawn(fetcher.run());
-        }
+    fn fetch_from(&self, cursor: Cursor) -> Ahead {
+        let (sender, fetched) = mpsc::channel(1);
+        let mut task = JoinSet::new();
+        task.spawn(Fetcher::new(&self.settings, &self.shard, cursor).run(sender));
+        Ahead { fetched, _task: task }
     }
 }
 
@@ -144,34 +157,32 @@ impl ShardReader for Reader {
         if self.ended {
             return Ok(Read::ShardEnd);
         }
-        self.fetch_ahead();
-        // Cancel safe: a finished fetch stays in the set until it is taken here.
-        let Some(joined) = self.fetching.join_next().await else {
-            return Err(Failure::fatal(format!("the fetch of shard {} is gone", self.shard)));
-        };
-        let (fetcher, fetched) =
-            joined.map_err(|error| Failure::fatal(format!("the fetch of shard {} failed: {error}", self.shard)))?;
-        self.fetcher = Some(fetcher);
-        match fetched? {
-            Fetched::Records(records) => {
-                self.fetch_ahead();
-                Ok(Read::Records(records))
-            }
-            Fetched::End(records, children) => {
+        let ahead = self.ahead.take().unwrap_or_else(|| self.fetch_from(self.start.clone()));
+        // Cancel safe: what was fetched stays in the channel until it is taken here.
+        match self.ahead.insert(ahead).fetched.recv().await {
+            Some(Ok(Fetched::Records(records))) => Ok(Read::Records(records)),
+            Some(Ok(Fetched::End(records, children))) => {
                 *self.children.lock().unwrap_or_else(PoisonError::into_inner) = children;
                 self.ended = true;
                 Ok(if records.records.is_empty() { Read::ShardEnd } else { Read::Records(records) })
             }
+            Some(Err(failure)) => Err(failure),
+            None => Err(Failure::fatal(format!("the task that fetches shard {} is gone", self.shard))),
         }
     }
 
     fn rewind(&mut self, checkpoint: Checkpoint) {
         // What is under way is given up; its memory goes back when the task is dropped.
-        self.fetching = JoinSet::new();
-        let mut cursor = self.start.clone();
-        cursor.rewind(checkpoint);
-        self.fetcher = Some(Fetcher::new(&self.settings, &self.shard, cursor));
+        self.ahead = None;
+        self.start.rewind(checkpoint);
         self.ended = false;
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.ahead = None;
+        self.settings.metrics.left(&self.shard);
     }
 }
 
@@ -185,17 +196,10 @@ struct Fetcher {
     usual_failures: u32,
 }
 
-impl std::fmt::Debug for Fetcher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fetcher").field("shard", &self.shard).finish_non_exhaustive()
-    }
-}
-
 impl Fetcher {
     fn new(settings: &ReaderSettings, shard: &ShardId, cursor: Cursor) -> Self {
+        let (metrics, own, seed) = (settings.metrics.clone(), shard.clone(), settings.seed);
         let (settings, shard) = (settings.clone(), shard.clone());
-        let (metrics, seed) = (settings.metrics.clone(), settings.seed);
-        let own = shard.clone();
         let (fetch, backoff, usual_failures): (Box<dyn Fetch>, _, _) = match settings.registration.clone() {
             None => {
                 let backoff = Backoff::new(Polling::BACKOFF_BASE, Polling::BACKOFF_MAX, seed);
@@ -209,16 +213,37 @@ impl Fetcher {
         Self { shard: own, metrics, fetch, backoff, usual_failures }
     }
 
-    async fn run(mut self) -> (Self, Result<Fetched, Failure>) {
+    /// Fetches one ahead, to the shard's end or that of the receiver.
+    async fn run(mut self, sender: mpsc::Sender<Result<Fetched, Failure>>) {
+        loop {
+            // Room first: a fetch whose result nobody takes would hold its memory.
+            let room = match timeout(REST_AFTER, sender.reserve()).await {
+                Ok(room) => room,
+                Err(_) => {
+                    self.fetch.rest();
+                    sender.reserve().await
+                }
+            };
+            let Ok(room) = room else { return };
+            let fetched = self.fetch().await;
+            let is_end = matches!(fetched, Ok(Fetched::End(..)));
+            room.send(fetched);
+            if is_end {
+                return;
+            }
+        }
+    }
+
+    async fn fetch(&mut self) -> Result<Fetched, Failure> {
         loop {
             match self.fetch.once().await {
                 Ok(Some(fetched)) => {
                     self.backoff.reset();
-                    return (self, Ok(fetched));
+                    return Ok(fetched);
                 }
                 Ok(None) => {}
                 Err(failure) if failure.class == Class::Transient => self.pause(&failure).await,
-                Err(failure) => return (self, Err(failure)),
+                Err(failure) => return Err(failure),
             }
         }
     }

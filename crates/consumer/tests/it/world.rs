@@ -187,8 +187,14 @@ pub(crate) async fn until<F: AsyncFnMut() -> bool>(what: &str, mut met: F) {
 
 /// The value of a metric, by its name and labels as they are served.
 pub(crate) fn metric(registry: &Registry, name: &str) -> u64 {
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let text = exposed(registry);
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+/// All metrics, as they are served.
+pub(crate) fn exposed(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
 }

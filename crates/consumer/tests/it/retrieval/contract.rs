@@ -6,12 +6,13 @@ use kinesink_consumer::Start;
 use kinesink_core::Budget;
 use kinesink_emulator::{Fault, FaultKind};
 use kinesink_kpl::Aggregator;
+use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 
 use super::handlers::{Hoarder, Impatient, Rewinder};
 use super::{Way, error, numbered};
 use crate::recorder::{Commit, Recorder};
-use crate::world::{STREAM, World, run, until};
+use crate::world::{STREAM, World, exposed, metric, run, run_counted, until};
 
 /// Each test once with each way.
 macro_rules! contract {
@@ -46,17 +47,19 @@ const SHARD: &str = "shardId-000000000000";
 /// Longer than two subscriptions and than an iterator lives.
 async fn records_come_once_and_in_order_for_as_long_as_it_runs(way: Way) {
     let world = World::new(1).await;
-    let recorder = Recorder::new(Commit::Each);
-    let running = run(way.consumer(&world), &recorder);
+    let (recorder, mut registry) = (Recorder::new(Commit::Each), Registry::default());
+    let running = run_counted(way.consumer(&world), &recorder, &mut registry);
     let all = numbered(400);
     for part in all.chunks(4) {
         world.put("key", part).await;
         sleep(Duration::from_secs(7)).await;
     }
     until("all came", async || recorder.texts().len() >= all.len()).await;
+    assert_eq!(metric(&registry, &format!("shard_fetched_records_total{{shard=\"{SHARD}\"}}")), 400);
     running.drained().await;
     assert_eq!(recorder.records()[SHARD], all);
     assert_eq!(recorder.starts().len(), 1);
+    assert!(!exposed(&registry).contains(SHARD), "a shard that is not read any more is still counted");
 }
 
 /// Puts, reads under the faults, and wants every record exactly once and in order.

@@ -7,7 +7,7 @@ use kinesink_emulator::{Fault, FaultKind, Limit, Limits};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep};
 
-use super::handlers::Hoarder;
+use super::handlers::{Hoarder, Pausing};
 use super::{Way, error, numbered};
 use crate::recorder::{Commit, Recorder};
 use crate::world::{APP, FAILOVER, STREAM, World, metric, run, run_counted, until};
@@ -205,4 +205,49 @@ async fn idle_shards_leave_the_budget_to_the_busy_one() {
     drop(Arc::clone(&handler));
     handler.held.lock().unwrap().clear();
     assert_eq!(budget.free_bytes(), budget.total_bytes());
+}
+
+/// All subscriptions share connections, and what one does not read holds up the others.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_nobody_reads_keeps_no_subscription_open() {
+    let world = World::new(1).await;
+    let handler = Arc::new(Pausing::default());
+    let running = run(Way::FanOut.consumer(&world), &handler);
+    world.put("key", &numbered(3)).await;
+    until("they came", async || handler.texts.lock().unwrap().len() >= 3).await;
+    handler.paused.send_replace(true);
+    sleep(Duration::from_secs(30)).await;
+    // Only an open subscription takes it.
+    let cut = Fault::on("SubscribeToShard", FaultKind::CutSubscription);
+    world.emulator.faults().push(cut.clone());
+    world.put("key", &["more".to_owned()]).await;
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.emulator.faults().list(), [cut]);
+    handler.paused.send_replace(false);
+    until("more came", async || handler.texts.lock().unwrap().len() >= 4).await;
+    running.drained().await;
+    assert_eq!(*handler.texts.lock().unwrap(), [numbered(3), vec!["more".to_owned()]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_waits_for_memory_keeps_no_subscription_open() {
+    let world = World::new(1).await;
+    let budget = Budget::new(1024 * 1024);
+    let handler = Hoarder::new();
+    let running = run(Way::FanOut.consumer(&world).budget(budget.clone()), &handler);
+    world.put("key", &numbered(3)).await;
+    until("they came", async || !handler.held.lock().unwrap().is_empty()).await;
+    let all = budget.reserve(budget.total_bytes());
+    handler.held.lock().unwrap().clear();
+    let all = all.await;
+    sleep(Duration::from_secs(30)).await;
+    let cut = Fault::on("SubscribeToShard", FaultKind::CutSubscription);
+    world.emulator.faults().push(cut.clone());
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.emulator.faults().list(), [cut]);
+    drop(all);
+    world.put("key", &["more".to_owned()]).await;
+    let has_more = |held: &kinesink_core::Records| held.records.iter().any(|record| *record.data == *b"more");
+    until("more came", async || handler.held.lock().unwrap().iter().any(has_more)).await;
+    running.drained().await;
 }

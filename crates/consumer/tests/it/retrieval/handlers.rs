@@ -4,6 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kinesink_consumer::{Finished, Shard, ShardHandler};
 use kinesink_core::{Checkpoint, Failure, Read, Records};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 fn text(record: &kinesink_core::Record) -> String {
@@ -92,5 +93,33 @@ impl ShardHandler for Hoarder {
 impl Hoarder {
     pub(super) fn new() -> Arc<Self> {
         Arc::default()
+    }
+}
+
+/// Reads, but not while it is paused.
+#[derive(Default)]
+pub(super) struct Pausing {
+    pub(super) texts: Mutex<Vec<String>>,
+    pub(super) paused: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl ShardHandler for Pausing {
+    async fn run(&self, mut shard: Shard) -> Result<Finished, Failure> {
+        let mut paused = self.paused.subscribe();
+        loop {
+            let read = async {
+                paused.wait_for(|paused| !paused).await.unwrap();
+                shard.reader.next().await
+            };
+            let read = tokio::select! {
+                () = shard.drain.cancelled() => return Ok(Finished::Drained),
+                read = read => read?,
+            };
+            match read {
+                Read::Records(read) => self.texts.lock().unwrap().extend(read.records.iter().map(text)),
+                Read::ShardEnd => return Ok(Finished::Drained),
+            }
+        }
     }
 }

@@ -3,11 +3,13 @@
 //! - `handlers`: handlers that try its promises
 //! - `contract`: what both ways promise; each test runs with both
 //! - `fan_out`: what is promised of subscriptions
+//! - `polling`: what is promised of those who share a shard
 //! - `switching`: from one way to the other, at the same checkpoints
 
 mod contract;
 mod fan_out;
 mod handlers;
+mod polling;
 mod switching;
 
 use kinesink_consumer::{ConsumerBuilder, Retrieval};
