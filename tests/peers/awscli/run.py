@@ -1,8 +1,9 @@
 """Drives the local Kinesis with the `aws` command, as scripts do, over several pages where there is more than one.
 
-    kinesink local -- python tests/peers/awscli/run.py
+    kinesink local --transitions 0s -- python tests/peers/awscli/run.py
 
-Everything comes from the environment that `kinesink local` sets. Ends with `N passed, N failed`.
+Everything comes from the environment that `kinesink local` sets. A change is complete when it is answered, because each
+command takes half a second of its own. Ends with `N passed, N failed`.
 """
 
 import base64
@@ -39,7 +40,6 @@ class CommandLine(unittest.TestCase):
     def create(self, shards, name=None):
         name = name or self.stream
         self.aws("create-stream", "--stream-name", name, "--shard-count", str(shards))
-        self.aws("wait", "stream-exists", "--stream-name", name)
 
     def summary(self):
         reply = self.aws("describe-stream-summary", "--stream-name", self.stream)
@@ -57,7 +57,7 @@ class CommandLine(unittest.TestCase):
         self.assertEqual([base64.b64decode(record["Data"]) for record in found], [b"one", b"two", b"three"])
 
     def test_streams_are_listed_over_several_pages(self):
-        names = [f"{self.stream}-{number}" for number in range(5)]
+        names = [f"{self.stream}-{number}" for number in range(3)]
         for name in names:
             self.create(1, name)
         listed = self.aws("list-streams", "--page-size", "2")["StreamNames"]
@@ -88,11 +88,9 @@ class CommandLine(unittest.TestCase):
         split = ["--shard-to-split", "shardId-000000000000", "--new-starting-hash-key", str(2**127)]
         self.aws("split-shard", "--stream-name", self.stream, *split)
         self.aws("wait", "stream-exists", "--stream-name", self.stream)
-        self.assertEqual(self.summary()["OpenShardCount"], 2)
         count = ["--target-shard-count", "4", "--scaling-type", "UNIFORM_SCALING"]
         reply = self.aws("update-shard-count", "--stream-name", self.stream, *count)
         self.assertEqual((reply["CurrentShardCount"], reply["TargetShardCount"]), (2, 4))
-        self.aws("wait", "stream-exists", "--stream-name", self.stream)
         self.assertEqual(self.summary()["OpenShardCount"], 4)
 
     def test_tags_and_retention_are_kept(self):
