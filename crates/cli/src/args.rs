@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Check a pipeline file: unknown keys, wrong types, contradictions, with the line and a hint
     #[command(after_help = "Example:\n  kinesink check orders.toml")]
     Check(Check),
+    /// Show who reads which shard, and how far
+    #[command(after_help = "Example:\n  kinesink leases orders --json")]
+    Leases(Leases),
     /// Serve local Kinesis and DynamoDB on loopback for any AWS SDK or the aws command
     #[command(
         after_help = "Examples:\n  kinesink local ./state --env .env\n  kinesink local -- aws kinesis list-streams"
@@ -101,6 +104,19 @@ pub(crate) struct Run {
 pub(crate) struct Check {
     /// The pipeline file
     pub(crate) file: PathBuf,
+}
+
+/// `kinesink leases`
+#[derive(Debug, Args)]
+pub(crate) struct Leases {
+    /// The application: `app` in its pipeline file, the application name of a Java KCL
+    pub(crate) app: String,
+    /// The lease table, where it is not named as the application
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `kinesink local`

@@ -3,11 +3,11 @@
 //! ```text
 //! sync: a lease row for every shard that has to be read
 //! loop:
-//!     scan the leases; take those that are free, parents before children
+//!     scan the leases; take what is this worker's share, ask for it, give away what others lack
 //!     renew every held lease, three times per failover
-//!     for each held shard: handler.run(shard { reader, checkpointer })
+//!     for each held shard, once its parents are finished: handler.run(shard { reader, checkpointer })
 //!         the handler reads, and commits what is durable; at the end of a shard its children get their leases
-//!     a lost lease drops its handler; a drained one is released
+//!     a lost lease drops its handler; a drained one is released; one of a finished shard is deleted in the end
 //! ```
 //!
 //! ```no_run
@@ -46,8 +46,10 @@
 //! # }
 //! ```
 //!
-//! Limits: one stream; one worker that takes every lease it may have. It never steals a lease that is being
-//! renewed, and a finished lease stays in the table.
+//! Workers of one application divide the leases: as KCL 2.x does while others take part, and at once, by handing leases
+//! over, while all of them are ours.
+//!
+//! Limits: one stream; beside KCL 3.x in its own mode of assignment no lease should be held.
 
 mod builder;
 mod checkpointer;
@@ -55,6 +57,7 @@ mod error;
 mod fetch;
 mod handler;
 mod lease;
+mod leases;
 mod metrics;
 mod shard_sync;
 mod worker;
@@ -62,3 +65,4 @@ mod worker;
 pub use builder::{Consumer, ConsumerBuilder, Retrieval, Start};
 pub use error::Error;
 pub use handler::{Finished, Prepared, Shard, ShardHandler};
+pub use leases::{Lease, leases};

@@ -141,7 +141,7 @@ mod tests {
             return (very_old.len().min(leases_max.saturating_sub(mine)), very_old);
         }
         let workers = (1..5).filter(|who| count(*who) > 0).count() + 1;
-        let mut target = made.len() / workers + usize::from(made.len() % workers > 0);
+        let mut target = (1..).find(|target| target * workers >= made.len()).unwrap();
         if workers >= made.len() {
             target = 1;
         }

@@ -212,13 +212,13 @@ mod tests {
             }
             let before = self.rows.clone();
             let held: Vec<_> = (0..self.views.len()).map(|index| self.held(index)).collect();
-            for index in 0..self.views.len() {
+            for (index, held) in held.iter().enumerate() {
                 self.views[index].note(before.clone(), self.now);
                 let (me, giving) = (worker(index), BTreeSet::new());
                 let round = Round {
                     view: &self.views[index],
                     me: &me,
-                    held: &held[index],
+                    held,
                     giving: &giving,
                     leases_max: usize::MAX,
                     patience: FAILOVER * 2,

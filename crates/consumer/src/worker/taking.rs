@@ -89,7 +89,7 @@ impl Taker {
     fn plan(&mut self, worker: &Worker, held: &BTreeSet<ShardId>, giving: &BTreeSet<ShardId>) -> Plan {
         let now = Instant::now();
         let me = worker.id.as_str();
-        let mut plan = Plan { adopt: self.to_adopt(me, held), ..Plan::default() };
+        let mut plan = Plan { adopt: self.adoptable(me, held), ..Plan::default() };
         self.began = true;
         let (view, leases_max) = (&self.view, worker.leases_max);
         self.ours = is_ours(view, me, now);
@@ -117,7 +117,7 @@ impl Taker {
 
     /// Leases in this worker's name. After the start only those that it expects: another process with the same id
     /// would be robbed otherwise. One with a handoff of KCL 3.x under way belongs to its present owner.
-    fn to_adopt(&mut self, me: &str, held: &BTreeSet<ShardId>) -> Vec<LeaseRow> {
+    fn adoptable(&mut self, me: &str, held: &BTreeSet<ShardId>) -> Vec<LeaseRow> {
         let mine = |lease: &LeaseRow| lease.owner.as_deref() == Some(me);
         let asked = |lease: &LeaseRow| lease.wish.as_ref().is_some_and(|wish| wish.by == me);
         let open = self.view.leases().iter().filter(|lease| mine(lease) || asked(lease));

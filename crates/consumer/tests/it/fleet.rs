@@ -146,7 +146,7 @@ async fn renew_for_ever(world: Arc<World>, owner: &'static str) {
             let request = request.condition_expression("leaseOwner = :owner");
             let request = request.expression_attribute_values(":owner", AttributeValue::S(owner.into()));
             // Somebody else may have taken it since.
-            let _ = request.expression_attribute_values(":one", AttributeValue::N("1".into())).send().await;
+            let _overtaken = request.expression_attribute_values(":one", AttributeValue::N("1".into())).send().await;
         }
         tokio::time::sleep(FAILOVER / 3).await;
     }
@@ -239,7 +239,7 @@ async fn a_finished_lease_goes_once_its_children_have_begun() {
     let running = run(patient(&world), &recorder);
     until("reading has begun", async || !recorder.starts().is_empty()).await;
     let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
-    split.new_starting_hash_key(&u128::MAX.div_ceil(2).to_string()).send().await.unwrap();
+    split.new_starting_hash_key(u128::MAX.div_ceil(2).to_string()).send().await.unwrap();
     until("the children are read", async || recorder.starts().len() == 3).await;
     tokio::time::sleep(Duration::from_secs(1_000)).await;
     assert_eq!(world.texts("checkpoint").await["shardId-000000000000"], "SHARD_END", "children have not begun");
@@ -263,7 +263,7 @@ async fn a_shard_that_left_the_stream_ends_and_its_children_are_read() {
     until("reading has begun", async || !recorder.starts().is_empty()).await;
     running.drained().await;
     let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
-    split.new_starting_hash_key(&u128::MAX.div_ceil(2).to_string()).send().await.unwrap();
+    split.new_starting_hash_key(u128::MAX.div_ceil(2).to_string()).send().await.unwrap();
     tokio::time::sleep(Duration::from_secs(25 * 3600)).await;
     assert_eq!(listed(&world).await.len(), 2, "the parent is still there");
     let mut all = Vec::new();
