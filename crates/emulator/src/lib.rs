@@ -119,3 +119,8 @@ pub use faults::{Fault, FaultKind, Faults};
 pub use limits::{Limit, Limits, UnknownLimit};
 #[cfg(feature = "tls")]
 pub use serving::Certificate;
+
+/// The Rust on the page about the local Kinesis.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/local.md")]
+struct LocalPage;
