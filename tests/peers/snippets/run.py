@@ -72,6 +72,15 @@ class Snippets(unittest.TestCase):
         (folder / "main.go").write_text(to_run("go", "package main"))
         self.assertEqual(run("go", "run", ".", folder=folder), "hello\n")
 
+    def test_the_same_over_tls(self):
+        self.assertEqual(over_tls(sys.executable, "-c", to_run("python", "boto3")), "hello\n")
+        node, go = copied("node"), copied("go")
+        (node / "snippet.mjs").write_text(to_run("javascript", "Kinesis"))
+        trusting = "NODE_EXTRA_CA_CERTS=$AWS_CA_BUNDLE exec node snippet.mjs"
+        self.assertEqual(over_tls("sh", "-c", trusting, folder=node), "hello\n")
+        (go / "main.go").write_text(to_run("go", "package main"))
+        self.assertEqual(over_tls("go", "run", ".", folder=go), "hello\n")
+
     def test_faults(self):
         done = run("bash", "-euc", to_run("bash", "_kinesink"))
         # Three waited, twice; then none did.
@@ -112,6 +121,11 @@ def is_emulated(client, operation):
     except botocore.exceptions.ClientError as error:
         return "does not emulate" not in error.response["Error"]["Message"]
     return True
+
+
+def over_tls(*command, folder=None):
+    local = [KINESINK, "local", "--tls", "--transitions", "50ms", "--log-level", "warn", "--"]
+    return run(*local, *command, folder=folder)
 
 
 def copied(name):
