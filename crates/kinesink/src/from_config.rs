@@ -10,8 +10,8 @@ use kinesink_sinks::Location;
 use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
 
-use crate::config::{self, Config, ConfigError};
-use crate::consumer::Start;
+use crate::config::{self, Config, ConfigError, Fetch};
+use crate::consumer::{Retrieval, Start};
 use crate::{Connector, Error};
 
 /// The part of the memory that the sinks' encoded copies of records may take.
@@ -115,12 +115,20 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
         .grace(config.drain_grace)
         .consumer(|consumer| {
             let consumer = consumer.failover(lease.failover).lease_table(lease.table).idle(config.source.idle);
+            let consumer = consumer.retrieval(retrieval(&config.source.fetch));
             match lease.worker_id {
                 Some(id) => consumer.worker_id(id),
                 None => consumer,
             }
         })
         .build(registry)
+}
+
+fn retrieval(fetch: &Fetch) -> Retrieval {
+    match fetch {
+        Fetch::Polling => Retrieval::Polling,
+        Fetch::FanOut { consumer } => Retrieval::FanOut { consumer: Some(consumer.clone()) },
+    }
 }
 
 fn s3(location: Location, clients: &Clients) -> S3Config {

@@ -14,6 +14,7 @@ pub(super) const VERSION: i64 = 1;
 pub(super) const MEMORY: &str = "256MiB";
 pub(super) const START: &str = "trim-horizon";
 pub(super) const FETCH: &str = "polling";
+pub(super) const FAN_OUT: &str = "fan-out";
 pub(super) const IDLE: &str = "1s";
 pub(super) const FAILOVER: &str = "10s";
 pub(super) const RECORDS: u64 = 10_000;
@@ -85,11 +86,17 @@ pub(super) struct RawSource {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "`\"trim-horizon\"`, `\"latest\"` or a time", "default" = START))]
     pub(super) start: Option<Spanned<String>>,
-    /// How records are fetched. Only polling is built yet.
+    /// How records are fetched: by asking, or by enhanced fan-out, which sends them when they arrive and which AWS
+    /// charges for. Either continues where the other stopped.
     #[serde(default)]
-    #[schemars(with = "String", extend("x-type" = "`\"polling\"`", "default" = FETCH))]
+    #[schemars(with = "String", extend("x-type" = "`\"polling\"` or `\"fan-out\"`", "default" = FETCH))]
     pub(super) fetch: Option<Spanned<String>>,
-    /// Pause between two requests to a shard that had nothing new. At least `200ms`.
+    /// With `"fan-out"`: name of the registered consumer, or its ARN. Without it, the application's name. A name that
+    /// is not registered yet is registered at the start, and stays so.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) consumer: Option<Spanned<String>>,
+    /// With `"polling"`: pause between two requests to a shard that had nothing new. At least `200ms`.
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "duration", "default" = IDLE))]
     pub(super) idle: Option<Spanned<String>>,

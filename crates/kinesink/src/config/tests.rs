@@ -8,7 +8,7 @@ use kinesink_sinks::Location;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
-use super::{Compression, Config, ConfigError, EXAMPLE, Format, Start, reference};
+use super::{Compression, Config, ConfigError, EXAMPLE, Fetch, Format, Start, reference};
 
 const MINIMAL: &str = "\
 version = 1
@@ -126,7 +126,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 }
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 22] = [
+const MISTAKES: [(&str, &str, &str); 24] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -142,7 +142,9 @@ const MISTAKES: [(&str, &str, &str); 22] = [
     ("not a version", "version = 1", "version = \"one\""),
     ("word that is not allowed", "type = \"s3\"", "type = \"s3\"\ncompression = \"gzp\""),
     ("start", "[[sink]]", "start = \"TRIM_HORIZON\"\n[[sink]]"),
-    ("fan-out", "[[sink]]", "fetch = \"fan-out\"\n[[sink]]"),
+    ("fetch", "[[sink]]", "fetch = \"fanout\"\n[[sink]]"),
+    ("consumer of a poller", "[[sink]]", "consumer = \"orders\"\n[[sink]]"),
+    ("consumer's name", "[[sink]]", "fetch = \"fan-out\"\nconsumer = \"my orders\"\n[[sink]]"),
     ("relative directory", "file:///var/orders", "file://orders"),
     ("endpoint of a directory", "type = \"s3\"", "type = \"s3\"\nendpoint = \"http://127.0.0.1:9000\""),
     ("size of a wrong type", "[[sink]]", "[buffer]\nbytes = true\n[[sink]]"),
@@ -156,6 +158,22 @@ const MISTAKES: [(&str, &str, &str); 22] = [
          \"file:///var/orders\"\n[[sink]]",
     ),
 ];
+
+#[test]
+fn a_consumer_is_named_by_the_application_unless_the_file_says_otherwise() {
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/orders/consumer/mine:1770000000";
+    for (line, expected) in [("", "orders"), ("consumer = \"mine\"", "mine"), (&format!("consumer = {arn:?}"), arn)] {
+        let text = MINIMAL.replacen("[[sink]]", &format!("fetch = \"fan-out\"\n{line}\n[[sink]]"), 1);
+        let config = Config::parse(&text, "orders.toml").unwrap();
+        assert_eq!(config.source.fetch, Fetch::FanOut { consumer: expected.into() });
+    }
+    let long = "o".repeat(129);
+    let text = MINIMAL.replacen("app = \"orders\"", &format!("app = {long:?}"), 1);
+    assert_eq!(Config::parse(&text, "orders.toml").unwrap().source.fetch, Fetch::Polling);
+    let text = text.replacen("[[sink]]", "fetch = \"fan-out\"\n[[sink]]", 1);
+    let shown = rendered(&Config::parse(&text, "orders.toml").unwrap_err());
+    assert!(shown.contains("`app` is too long to name a consumer"), "{shown}");
+}
 
 #[test]
 fn a_mistake_shows_file_line_key_and_hint() {

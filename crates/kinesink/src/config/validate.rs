@@ -22,6 +22,7 @@ use super::values;
 const MEMORY_BYTES_MIN: usize = 1024 * 1024;
 /// KCL's lower bound; GetRecords takes five requests a second and shard.
 const IDLE_MIN: Duration = Duration::from_millis(200);
+const CONSUMER_CHARACTERS_MAX: usize = 128;
 const FAILOVER_MIN: Duration = Duration::from_secs(1);
 const AGE_MIN: Duration = Duration::from_millis(1);
 const GRACE_MIN: Duration = Duration::from_millis(1);
@@ -31,7 +32,7 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
     let mut checks = Checks::default();
     let app = checks.table_name("app", &raw.app);
     let memory_bytes = checks.size("memory", raw.memory.as_ref(), raw::MEMORY, MEMORY_BYTES_MIN);
-    let source = checks.source(&raw.source);
+    let source = checks.source(&raw.source, &raw.app);
     let patterns = raw.filter.map(|filter| checks.patterns(&filter.pattern)).unwrap_or_default();
     let jq = raw.transform.map(|transform| checks.not_empty("transform.jq", &transform.jq));
     let lease = checks.lease(&raw.lease, &app);
@@ -82,7 +83,7 @@ impl Checks {
         self.mistakes.push(Mistake::new(what, span, label).hint(hint));
     }
 
-    fn source(&mut self, raw: &RawSource) -> Option<Source> {
+    fn source(&mut self, raw: &RawSource, app: &Spanned<String>) -> Option<Source> {
         let stream = StreamName::from_str(raw.stream.get_ref()).ok();
         if stream.is_none() {
             let what = format!("`source.stream` cannot be {:?}", raw.stream.get_ref());
@@ -90,16 +91,43 @@ impl Checks {
         }
         let region = raw.region.as_ref().map(|region| self.not_empty("source.region", region));
         let start = raw.start.as_ref().map_or(Start::TrimHorizon, |start| self.start(start));
-        if let Some(fetch) = raw.fetch.as_ref().filter(|fetch| fetch.get_ref() != raw::FETCH) {
-            if fetch.get_ref() == "fan-out" {
-                let what = "`source.fetch` is \"fan-out\", which this version does not have yet";
-                self.refuse(what, fetch.span(), "not built yet", "write \"polling\", or leave it out");
-            } else {
-                self.mistakes.push(not_one_of("source.fetch", fetch.get_ref(), &[raw::FETCH], fetch.span()));
+        let fetch = self.fetch(raw, app);
+        let idle = self.duration("source.idle", raw.idle.as_ref(), raw::IDLE, IDLE_MIN);
+        Some(Source { stream: stream?, region, start, fetch, idle })
+    }
+
+    fn fetch(&mut self, raw: &RawSource, app: &Spanned<String>) -> Fetch {
+        let fetch = raw.fetch.as_ref().map_or(raw::FETCH, |fetch| fetch.get_ref());
+        match (fetch, &raw.consumer) {
+            (raw::FAN_OUT, consumer) => Fetch::FanOut { consumer: self.consumer(consumer.as_ref(), app) },
+            (raw::FETCH, None) => Fetch::Polling,
+            (raw::FETCH, Some(consumer)) => {
+                let what = "`source.consumer` means nothing for polling";
+                let hint = "leave it out, or write `fetch = \"fan-out\"`";
+                self.refuse(what, consumer.span(), "contradicts `fetch`", hint);
+                Fetch::Polling
+            }
+            (other, _) => {
+                let span = raw.fetch.as_ref().map(Spanned::span).unwrap_or_default();
+                self.mistakes.push(not_one_of("source.fetch", other, &[raw::FETCH, raw::FAN_OUT], span));
+                Fetch::Polling
             }
         }
-        let idle = self.duration("source.idle", raw.idle.as_ref(), raw::IDLE, IDLE_MIN);
-        Some(Source { stream: stream?, region, start, fetch: Fetch::Polling, idle })
+    }
+
+    /// A consumer's ARN or name, which is made as a stream's.
+    fn consumer(&mut self, consumer: Option<&Spanned<String>>, app: &Spanned<String>) -> String {
+        let named = consumer.unwrap_or(app);
+        let text = named.get_ref();
+        let is_one = text.starts_with("arn:") || StreamName::from_str(text).is_ok();
+        if consumer.is_some() && !is_one {
+            let what = format!("`source.consumer` cannot be {text:?}");
+            self.refuse(what, named.span(), "not a consumer's name", "1 to 128 of `a-z A-Z 0-9 _ . -`, or an ARN");
+        } else if text.len() > CONSUMER_CHARACTERS_MAX && !is_one {
+            let hint = "name one with `source.consumer`, in 1 to 128 characters";
+            self.refuse("`app` is too long to name a consumer", named.span(), "taken for `source.consumer`", hint);
+        }
+        text.clone()
     }
 
     fn start(&mut self, start: &Spanned<String>) -> Start {

@@ -69,11 +69,16 @@ pub enum Start {
 }
 
 /// How records are fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fetch {
     /// By asking again and again.
     Polling,
+    /// By enhanced fan-out: they are sent when they arrive.
+    FanOut {
+        /// Name or ARN of the registered consumer.
+        consumer: String,
+    },
 }
 
 /// How leases are held.
