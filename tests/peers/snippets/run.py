@@ -61,25 +61,16 @@ class Snippets(unittest.TestCase):
         self.assertEqual(run(sys.executable, "-c", to_run("python", "boto3")), "hello\n")
 
     def test_javascript(self):
-        folder = copied("node")
-        if not (folder / "node_modules" / "@aws-sdk" / "client-kinesis" / "package.json").exists():
-            run("npm", "install", "--silent", "--no-audit", "--no-fund", folder=folder)
-        (folder / "snippet.mjs").write_text(to_run("javascript", "Kinesis"))
-        self.assertEqual(run("node", "snippet.mjs", folder=folder), "hello\n")
+        self.assertEqual(run("node", "snippet.mjs", folder=javascript_folder()), "hello\n")
 
     def test_go(self):
-        folder = copied("go")
-        (folder / "main.go").write_text(to_run("go", "package main"))
-        self.assertEqual(run("go", "run", ".", folder=folder), "hello\n")
+        self.assertEqual(run("go", "run", ".", folder=go_folder()), "hello\n")
 
     def test_the_same_over_tls(self):
         self.assertEqual(over_tls(sys.executable, "-c", to_run("python", "boto3")), "hello\n")
-        node, go = copied("node"), copied("go")
-        (node / "snippet.mjs").write_text(to_run("javascript", "Kinesis"))
         trusting = "NODE_EXTRA_CA_CERTS=$AWS_CA_BUNDLE exec node snippet.mjs"
-        self.assertEqual(over_tls("sh", "-c", trusting, folder=node), "hello\n")
-        (go / "main.go").write_text(to_run("go", "package main"))
-        self.assertEqual(over_tls("go", "run", ".", folder=go), "hello\n")
+        self.assertEqual(over_tls("sh", "-c", trusting, folder=javascript_folder()), "hello\n")
+        self.assertEqual(over_tls("go", "run", ".", folder=go_folder()), "hello\n")
 
     def test_faults(self):
         done = run("bash", "-euc", to_run("bash", "_kinesink"))
@@ -126,6 +117,20 @@ def is_emulated(client, operation):
 def over_tls(*command, folder=None):
     local = [KINESINK, "local", "--tls", "--transitions", "50ms", "--log-level", "warn", "--"]
     return run(*local, *command, folder=folder)
+
+
+def javascript_folder():
+    folder = copied("node")
+    if not (folder / "node_modules" / "@aws-sdk" / "client-kinesis" / "package.json").exists():
+        run("npm", "install", "--silent", "--no-audit", "--no-fund", folder=folder)
+    (folder / "snippet.mjs").write_text(to_run("javascript", "Kinesis"))
+    return folder
+
+
+def go_folder():
+    folder = copied("go")
+    (folder / "main.go").write_text(to_run("go", "package main"))
+    return folder
 
 
 def copied(name):
