@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::harness::{kinesink, output, text};
 
-const COMMANDS: [&str; 8] = ["demo", "run", "check", "local", "put", "tail", "completions", "man"];
+const COMMANDS: [&str; 9] = ["demo", "run", "check", "leases", "local", "put", "tail", "completions", "man"];
 
 #[test]
 fn help_is_as_the_golden_files_say() {

@@ -3,6 +3,7 @@
 //! - `help`: every `--help` against its golden file
 //! - `demo`: the main job, and its verification of tampered objects
 //! - `fan_out`: enhanced fan-out, and back to polling
+//! - `fleet`: several workers of one application
 //! - `run`: drain, restart, resharding, signals, exit codes
 //! - `bad_input`: what a person mistypes or forgets
 //! - `faults`: throttles, expired iterators, cut connections, full and read-only disks
@@ -14,6 +15,7 @@ mod bad_input;
 mod demo;
 mod fan_out;
 mod faults;
+mod fleet;
 mod harness;
 mod help;
 mod kills;
