@@ -269,4 +269,35 @@ mod tests {
         assert_eq!(for_new_application(&shards, &Start::Latest), None);
         assert_eq!(for_new_application(&[], &Start::Latest), None);
     }
+
+    #[test]
+    fn a_shard_is_trimmed_once_the_listing_shows_what_came_after_it() {
+        let listed = [shard(3, &[2], false), shard(4, &[3], true)];
+        let id = |number: u32| format!("shardId-{number:012}").parse().unwrap();
+        assert!(is_trimmed(&listed, &id(2)) && is_trimmed(&listed, &id(1)));
+        assert!(!is_trimmed(&listed, &id(3)), "it is listed");
+        assert!(!is_trimmed(&listed, &id(5)), "the listing may be older than it");
+        assert!(!is_trimmed(&[], &id(0)));
+    }
+
+    #[test]
+    fn after_a_trimmed_shard_come_the_oldest_that_are_left_of_its_range() {
+        let ranged = |number, parents: &[u32], first, last| {
+            let mut shard = shard(number, parents, true);
+            shard.hash_range = HashRange { first, last };
+            shard
+        };
+        // 0 split into 1 and 2, of which 1 is trimmed too; 3 is a child of 1, 4 of 2; 5 has nothing to do with them.
+        let listed =
+            [ranged(2, &[0], 50, 99), ranged(3, &[1], 0, 49), ranged(4, &[2], 50, 99), ranged(5, &[], 100, 199)];
+        let id = || "shardId-000000000000".parse().unwrap();
+        let range = HashRange { first: 0, last: 99 };
+        let lease = LeaseRow::new(id(), Checkpoint::TrimHorizon, Vec::new(), Some(range));
+        let follow = after_trimmed(&listed, &lease);
+        let ids: Vec<_> = follow.iter().map(|child| child.id.as_str()).collect();
+        assert_eq!(ids, ["shardId-000000000002", "shardId-000000000003"]);
+        assert!(follow.iter().all(|child| child.parents == [id()]));
+        let unranged = LeaseRow::new(id(), Checkpoint::TrimHorizon, Vec::new(), None);
+        assert_eq!(after_trimmed(&listed, &unranged).len(), 1, "only what names it as its parent");
+    }
 }

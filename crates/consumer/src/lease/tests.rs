@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::dynamo::{Dynamo, Fault};
-use super::row::{HashRange, Item, LeaseRow, Pending, number, text};
+use super::row::{HashRange, Item, LeaseRow, Pending, Wish, number, text};
 use super::table::Mark;
 use super::{HeldLease, LeaseError, LeaseTable};
 
@@ -395,4 +395,66 @@ async fn a_start_that_is_stored_stays() {
     HeldLease::take(&table, &lease(), "one", Some(noon), FAILOVER).await.unwrap();
     take(&table, &stored(&table).await, "two").await.unwrap();
     assert_eq!(stored(&table).await.start, Some(noon));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_given_away_is_its_new_owners_at_once() {
+    let table = table(&Dynamo::new()).await;
+    let held = take(&table, &lease(), "one").await.unwrap();
+    held.checkpoint(at(9)).await.unwrap();
+    assert!(table.wish(&stored(&table).await, &Wish { number: 1, by: "two".into() }).await.unwrap());
+    held.renew().await.unwrap();
+    assert_eq!(held.row().await.wish, Some(Wish { number: 1, by: "two".into() }), "a renewal shows the wish");
+    held.give(Some("two")).await.unwrap();
+    let row = stored(&table).await;
+    assert_eq!((row.owner.as_deref(), row.switches, row.checkpoint), (Some("two"), 1, at(9)));
+    assert!(row.is_marked() && row.wish.is_none());
+    assert!(matches!(held.renew().await, Err(LeaseError::Lost)));
+    take(&table, &row, "two").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gift_whose_answer_is_lost_is_made_once_and_not_taken_back() {
+    for to in [Some("two"), None] {
+        let dynamo = Dynamo::new();
+        let table = table(&dynamo).await;
+        let held = take(&table, &lease(), "one").await.unwrap();
+        dynamo.fail("UpdateItem", Fault::LoseAnswer);
+        assert!(matches!(held.give(to).await, Err(LeaseError::Lost)), "it was made by the write before");
+        let row = stored(&table).await;
+        assert_eq!((row.owner.as_deref(), row.counter), (to, 2));
+        assert_eq!(row.is_marked(), to.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_needs_the_owner_and_the_wish_that_were_observed() {
+    let table = table(&Dynamo::new()).await;
+    take(&table, &lease(), "one").await.unwrap();
+    let observed = stored(&table).await;
+    let wish = |by: &str| Wish { number: 7, by: by.into() };
+    assert!(table.wish(&observed, &wish("two")).await.unwrap());
+    assert!(!table.wish(&observed, &wish("three")).await.unwrap(), "another worker was faster");
+    let wished = stored(&table).await;
+    assert_eq!((wished.counter, wished.wish.clone()), (observed.counter, Some(wish("two"))));
+    table.refuse(&observed).await.unwrap();
+    assert_eq!(stored(&table).await, wished, "nothing was observed to refuse");
+    assert!(table.wish(&wished, &wish("three")).await.unwrap(), "one that is stale is replaced");
+    table.refuse(&wished).await.unwrap();
+    assert_eq!(stored(&table).await.wish, Some(wish("three")), "another wish was refused");
+    table.refuse(&stored(&table).await).await.unwrap();
+    assert_eq!(stored(&table).await.wish, None);
+    take(&table, &stored(&table).await, "four").await.unwrap();
+    assert!(!table.wish(&wished, &wish("two")).await.unwrap(), "the owner has changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_deleted_by_its_holder_alone() {
+    let table = table(&Dynamo::new()).await;
+    let old = take(&table, &lease(), "old").await.unwrap();
+    let new = take(&table, &stored(&table).await, "new").await.unwrap();
+    assert!(matches!(old.delete().await, Err(LeaseError::Lost)));
+    stored(&table).await;
+    new.delete().await.unwrap();
+    assert!(table.get(&lease().shard).await.unwrap().is_none() && new.is_lost());
 }

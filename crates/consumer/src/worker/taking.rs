@@ -254,3 +254,47 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(id: &str, owner: &str) -> LeaseRow {
+        let mut lease = LeaseRow::new(id.parse().unwrap(), Checkpoint::TrimHorizon, Vec::new(), None);
+        lease.owner = Some(owner.to_owned());
+        lease
+    }
+
+    fn adopted(taker: &mut Taker, leases: Vec<LeaseRow>) -> Vec<String> {
+        taker.view.note(leases, Instant::now());
+        let adopted = taker.adoptable("me", &BTreeSet::from(["held".parse().unwrap()]));
+        adopted.into_iter().map(|lease| lease.shard.to_string()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn own_leases_are_adopted_at_the_start_and_later_only_expected_ones() {
+        let mut taker = Taker::new(Duration::from_secs(10), Rng::with_seed(1));
+        let handed = LeaseRow { checkpoint_owner: Some("java".into()), ..lease("handed", "me") };
+        let leases = || vec![lease("mine", "me"), lease("held", "me"), lease("theirs", "other"), handed.clone()];
+        assert_eq!(adopted(&mut taker, leases()), ["mine"]);
+        taker.began = true;
+        assert!(adopted(&mut taker, leases()).is_empty(), "another process with this id would be robbed");
+        taker.expected.extend(["mine".parse().unwrap(), "handed".parse().unwrap(), "theirs".parse().unwrap()]);
+        assert_eq!(adopted(&mut taker, leases()), ["mine"]);
+        assert!(!taker.expected.contains(&"theirs".parse::<ShardId>().unwrap()), "nobody asked for it any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_look_is_soon_among_ourselves_and_at_kcls_pace_beside_others() {
+        let (start, failover) = (Instant::now(), Duration::from_secs(10));
+        let mut taker = Taker::new(failover, Rng::with_seed(1));
+        taker.view.note(vec![lease("a", "other")], start);
+        assert_eq!(taker.next_scan("me"), start + SCAN_MAX);
+        tokio::time::advance(failover - Duration::from_secs(1)).await;
+        let expired = start + failover + Duration::from_millis(1);
+        assert_eq!(taker.next_scan("me"), expired, "as soon as the lease expires");
+        taker.ours = false;
+        taker.share_at = start + Duration::from_millis(20_050);
+        assert_eq!(taker.next_scan("me"), taker.share_at);
+    }
+}

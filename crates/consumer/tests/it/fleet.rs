@@ -227,6 +227,9 @@ async fn a_worker_holds_no_more_leases_than_it_may() {
     b.drained().await;
 }
 
+/// How often the leases of finished shards are looked at.
+const CLEANUP_PERIOD: Duration = Duration::from_secs(300);
+
 /// For tests of minutes.
 fn patient(world: &World) -> ConsumerBuilder {
     world.consumer("a").idle(Duration::from_secs(20)).failover(FAILOVER * 6)
@@ -241,14 +244,15 @@ async fn a_finished_lease_goes_once_its_children_have_begun() {
     let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
     split.new_starting_hash_key(u128::MAX.div_ceil(2).to_string()).send().await.unwrap();
     until("the children are read", async || recorder.starts().len() == 3).await;
-    tokio::time::sleep(Duration::from_secs(1_000)).await;
+    tokio::time::sleep(CLEANUP_PERIOD * 3).await;
     assert_eq!(world.texts("checkpoint").await["shardId-000000000000"], "SHARD_END", "children have not begun");
     let mut all = Vec::new();
     put_all(&world, "a", &mut all).await;
+    tokio::time::sleep(CLEANUP_PERIOD).await;
     until("the lease is gone", async || !world.rows().await.contains_key("shardId-000000000000")).await;
     assert_eq!(world.rows().await.len(), 2);
     // The shard is still listed: its lease must not come back.
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(CLEANUP_PERIOD * 2).await;
     assert_eq!(world.rows().await.len(), 2);
     running.drained().await;
     all.sort();
@@ -271,6 +275,7 @@ async fn a_shard_that_left_the_stream_ends_and_its_children_are_read() {
     let running = run(patient(&world), &recorder);
     until("everything is delivered", async || recorder.texts().len() >= all.len()).await;
     assert_eq!(world.texts("checkpoint").await["shardId-000000000000"], "SHARD_END");
+    tokio::time::sleep(CLEANUP_PERIOD).await;
     until("the lease is gone", async || !world.rows().await.contains_key("shardId-000000000000")).await;
     running.drained().await;
     all.sort();
