@@ -44,7 +44,7 @@ pub enum Limit {
     ShardCountSteps,
     /// 20 registered consumers a stream.
     Consumers,
-    /// 5 `SubscribeToShard` calls a second, consumer and shard.
+    /// One `SubscribeToShard` call a second, consumer and shard.
     SubscribeCalls,
     /// 2 MiB a second, consumer and shard.
     SubscriptionBytes,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{Bucket, Limit, Limits};
 
-const CALLS_PER_S: u32 = 5;
+const CALLS_PER_S: u32 = 1;
 /// A subscription cannot be taken over before it is this old, even if its connection is gone.
 const SAFE_MS: i64 = 5000;
 
