@@ -116,6 +116,10 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
         .consumer(|consumer| {
             let consumer = consumer.failover(lease.failover).lease_table(lease.table).idle(config.source.idle);
             let consumer = consumer.retrieval(retrieval(&config.source.fetch));
+            let consumer = match lease.max {
+                Some(leases) => consumer.max_leases(leases),
+                None => consumer,
+            };
             match lease.worker_id {
                 Some(id) => consumer.worker_id(id),
                 None => consumer,

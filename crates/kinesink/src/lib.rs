@@ -4,7 +4,7 @@
 //! ```text
 //! connector = Connector::builder().app(..).stream(..).clients(..).pipeline(..).build()
 //! connector.run(stop):
-//!     consumer: one worker takes the leases of the stream's shards      (kinesink-consumer)
+//!     consumer: this worker takes its share of the shards' leases       (kinesink-consumer)
 //!     for each shard: pipeline: transform, filter, buffer, emit, commit (kinesink-pipeline)
 //!     until stop.drain, then flush, checkpoint, release; or stop.abort
 //! ```
@@ -47,7 +47,7 @@
 //! | `pattern` (default) | Lambda-style event patterns as a filter |
 //! | `local` | the local Kinesis and DynamoDB |
 //!
-//! Limits: one stream a connector; one worker that owns every shard of its stream.
+//! Limits: one stream a connector.
 
 pub mod config;
 mod connector;

@@ -133,6 +133,10 @@ pub(super) struct RawLease {
     #[serde(default)]
     #[schemars(with = "String")]
     pub(super) table: Option<Spanned<String>>,
+    /// How many leases this worker may hold, at least 1. Without it, any number.
+    #[serde(default)]
+    #[schemars(with = "u64")]
+    pub(super) max: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

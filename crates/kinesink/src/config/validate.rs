@@ -152,7 +152,11 @@ impl Checks {
         let failover = self.duration("lease.failover", raw.failover.as_ref(), raw::FAILOVER, FAILOVER_MIN);
         let worker_id = raw.worker_id.as_ref().map(|id| self.not_empty("lease.worker_id", id));
         let table = raw.table.as_ref().map_or_else(|| app.into(), |table| self.table_name("lease.table", table));
-        Lease { failover, worker_id, table }
+        if let Some(given) = raw.max.as_ref().filter(|given| *given.get_ref() == 0) {
+            self.refuse("`lease.max` is 0", given.span(), "such a worker reads nothing", "write at least 1");
+        }
+        let max = raw.max.as_ref().map(|max| usize::try_from(*max.get_ref()).unwrap_or(usize::MAX));
+        Lease { failover, worker_id, table, max }
     }
 
     fn buffer(&mut self, raw: &RawBuffer, memory_bytes: usize) -> Buffer {

@@ -91,6 +91,8 @@ pub struct Lease {
     pub worker_id: Option<String>,
     /// The lease table's name.
     pub table: String,
+    /// How many leases this worker may hold; any number without it.
+    pub max: Option<usize>,
 }
 
 /// When a window is closed: at the first of these limits.
