@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
@@ -27,6 +28,8 @@ pub(crate) enum Fault {
     Hang,
     /// Its caller's task panics.
     Panic,
+    /// It has its effect at once, and its answer comes this much later.
+    Slow(Duration),
 }
 
 /// A DynamoDB in memory. Clones share it.
@@ -80,8 +83,8 @@ impl Dynamo {
         self.shared.lock().unwrap().log.clone()
     }
 
-    /// None for a call without an end.
-    fn exchange(&self, request: &HttpRequest) -> Option<Result<HttpResponse, ConnectorError>> {
+    /// None for a call without an end; otherwise when the answer comes, and which.
+    fn exchange(&self, request: &HttpRequest) -> Option<(Duration, Result<HttpResponse, ConnectorError>)> {
         let operation = request.headers().get("x-amz-target").unwrap().rsplit('.').next().unwrap().to_owned();
         let body = request.body().bytes().unwrap();
         let fault = {
@@ -89,15 +92,16 @@ impl Dynamo {
             let index = shared.faults.iter().position(|(on, _)| *on == operation);
             index.and_then(|index| shared.faults.remove(index)).map(|(_, fault)| fault)
         };
+        let at_once = |answer| Some((Duration::ZERO, answer));
         let broken = || Err(ConnectorError::io("the connection was cut".into()));
         match fault {
-            Some(Fault::Cut) => return Some(broken()),
+            Some(Fault::Cut) => return at_once(broken()),
             Some(Fault::Hang) => return None,
             Some(Fault::Panic) => panic!("made up"),
             Some(Fault::Throttle) => {
-                return Some(Ok(answer(400, r#"{"__type":"x#ThrottlingException","message":"slow down"}"#)));
+                return at_once(Ok(answer(400, r#"{"__type":"x#ThrottlingException","message":"slow down"}"#)));
             }
-            Some(Fault::LoseAnswer) | None => {}
+            Some(Fault::LoseAnswer | Fault::Slow(_)) | None => {}
         }
         let response = match self.call(&operation, body) {
             Ok(json) => {
@@ -109,7 +113,11 @@ impl Dynamo {
             }
             Err(error) => answer(error.status_code(), &error.to_json()),
         };
-        Some(if fault == Some(Fault::LoseAnswer) { broken() } else { Ok(response) })
+        match fault {
+            Some(Fault::LoseAnswer) => at_once(broken()),
+            Some(Fault::Slow(wait)) => Some((wait, Ok(response))),
+            _ => at_once(Ok(response)),
+        }
     }
 
     fn call(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
@@ -143,7 +151,11 @@ struct Connector(Dynamo);
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         match self.0.exchange(&request) {
-            Some(answer) => HttpConnectorFuture::ready(answer),
+            Some((Duration::ZERO, answer)) => HttpConnectorFuture::ready(answer),
+            Some((wait, answer)) => HttpConnectorFuture::new(async move {
+                tokio::time::sleep(wait).await;
+                answer
+            }),
             None => HttpConnectorFuture::new(std::future::pending()),
         }
     }

@@ -11,6 +11,7 @@ use kinesink_core::Failure;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::dynamo::Fault;
 use crate::recorder::{Commit, Event, Recorder};
 use crate::resharding::{QUARTER, check, listed, put_all};
 use crate::world::{APP, FAILOVER, STREAM, World, run, until};
@@ -152,12 +153,12 @@ async fn renew_for_ever(world: Arc<World>, owner: &'static str) {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn beside_a_java_worker_one_lease_a_round_is_stolen_at_kcls_pace() {
-    let world = Arc::new(World::new(6).await);
+/// A world whose leases a Java worker has, and renews as long as the set lives.
+async fn of_java(shards: i32) -> (Arc<World>, JoinSet<()>) {
+    let world = Arc::new(World::new(shards).await);
     let recorder = Recorder::new(Commit::Each);
     let first = run(world.consumer("java"), &recorder);
-    balanced(&world, &[("java", 6)]).await;
+    balanced(&world, &[("java", usize::try_from(shards).unwrap())]).await;
     first.killed().await;
     // As Java takes them: the mark of another worker stays.
     for key in world.rows().await.into_keys() {
@@ -169,6 +170,27 @@ async fn beside_a_java_worker_one_lease_a_round_is_stolen_at_kcls_pace() {
     let mut java = JoinSet::new();
     java.spawn(renew_for_ever(Arc::clone(&world), "java"));
     tokio::time::sleep(Duration::from_secs(1)).await;
+    (world, java)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_to_steal_is_read_again_after_a_slow_scan() {
+    let (world, mut java) = of_java(4).await;
+    // One scan to sync the shards, one to take; the owner renews during each.
+    for _ in 0..2 {
+        world.dynamo.fail("Scan", Fault::Slow(FAILOVER / 2));
+    }
+    let us = run(world.consumer("us"), &Recorder::new(Commit::Each));
+    tokio::time::sleep(FAILOVER + Duration::from_secs(1)).await;
+    assert_eq!(loads(&world).await.get("us"), Some(&1));
+    java.shutdown().await;
+    us.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_a_java_worker_one_lease_a_round_is_stolen_at_kcls_pace() {
+    let (world, mut java) = of_java(6).await;
+    let recorder = Recorder::new(Commit::Each);
     let us = run(world.consumer("us"), &recorder);
     let round = (FAILOVER + Duration::from_millis(25)) * 2;
     tokio::time::sleep(Duration::from_secs(1)).await;
