@@ -35,6 +35,7 @@ contract!(
     a_rewound_reader_continues_after_the_checkpoint_and_gives_back_what_it_read_ahead,
     records_are_paid_for_while_they_are_held_and_reading_stops_when_nothing_is_left,
     a_budget_smaller_than_a_record_delivers_it,
+    what_unpacks_to_more_than_is_free_is_read_when_there_is_room,
     data_come_as_they_are_up_to_a_mebibyte,
     a_shard_without_records_is_waited_on,
     latest_that_breaks_before_anything_came_skips_nothing,
@@ -179,6 +180,34 @@ async fn a_budget_smaller_than_a_record_delivers_it(way: Way) {
     running.drained().await;
     assert!(recorder.texts() == all, "something was lost or doubled");
     assert_eq!(budget.free_bytes(), budget.total_bytes());
+}
+
+/// User records of a few bytes take much more memory than their aggregates, which nobody knows before they are read.
+async fn what_unpacks_to_more_than_is_free_is_read_when_there_is_room(way: Way) {
+    let world = World::new(1).await;
+    for aggregate in 0..12 {
+        let mut aggregator = Aggregator::default();
+        for number in 0..1_000 {
+            aggregator.push("key", None, format!("{aggregate:02}-{number:03}").as_bytes()).unwrap();
+        }
+        let envelope = aggregator.finish().unwrap();
+        let put = world.kinesis.put_record().stream_name(STREAM).partition_key(&envelope.partition_key);
+        put.data(Blob::new(envelope.data.clone())).send().await.unwrap();
+    }
+    let budget = Budget::new(4 * 1024 * 1024);
+    let elsewhere = budget.reserve(budget.total_bytes() / 2).await;
+    let handler = Hoarder::new();
+    let running = run(way.consumer(&world).budget(budget.clone()), &handler);
+    sleep(Duration::from_secs(60)).await;
+    let count = || handler.held.lock().unwrap().iter().map(|held| held.records.len()).sum::<usize>();
+    assert_eq!(count(), 0, "more is held than was free");
+    drop(elsewhere);
+    until("all came", async || count() >= 12_000).await;
+    running.drained().await;
+    let held = handler.held.lock().unwrap();
+    let records = || held.iter().flat_map(|held| &held.records);
+    assert!(records().map(|record| record.position).is_sorted_by(|one, next| one < next));
+    assert_eq!(records().count(), 12_000);
 }
 
 async fn data_come_as_they_are_up_to_a_mebibyte(way: Way) {
