@@ -63,7 +63,7 @@ impl<'a> Round<'a> {
         }
         let take = self.to_take(&counts, rng);
         *counts.entry(self.me).or_default() += take.iter().filter(|lease| !lease.is_finished()).count();
-        let (give, refuse) = self.to_give(&counts);
+        let (give, refuse) = self.to_give();
         Moves { take, wish: self.to_wish(counts, rng), give, refuse }
     }
 
@@ -134,28 +134,30 @@ impl<'a> Round<'a> {
         wish
     }
 
-    /// Grants the wishes that lessen a difference, and refuses the others: two workers that ask at once have each
-    /// counted without the other.
-    fn to_give(&self, counts: &BTreeMap<&'a str, usize>) -> (Vec<(&'a LeaseRow, &'a str)>, Vec<&'a LeaseRow>) {
-        let mut counts = counts.clone();
-        let (going, mine): (Vec<_>, Vec<_>) = self
-            .active()
-            .filter(|lease| self.held.contains(&lease.shard))
-            .partition(|lease| self.giving.contains(&lease.shard));
-        for worker in going.into_iter().filter_map(|lease| self.wanted_by(lease)) {
-            *counts.entry(worker).or_default() += 1;
+    /// Grants the wishes that lessen a difference, and refuses the others: workers that ask at once have each counted
+    /// without the other. Every owner goes through all wishes in the same order, so that together they grant no more
+    /// than one of them would.
+    fn to_give(&self) -> (Vec<(&'a LeaseRow, &'a str)>, Vec<&'a LeaseRow>) {
+        let going = |lease: &LeaseRow| self.giving.contains(&lease.shard);
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut wanted = Vec::new();
+        for lease in self.active() {
+            let Some(owner) = self.view.live_owner(lease, self.now) else { continue };
+            let wanted_by = self.wanted_by(lease);
+            *counts.entry(wanted_by.filter(|_| going(lease)).unwrap_or(owner)).or_default() += 1;
+            wanted.extend(wanted_by.filter(|_| !going(lease)).map(|worker| (lease, owner, worker)));
         }
-        let mut left = mine.len();
+        wanted.sort_unstable_by_key(|(lease, ..)| &lease.shard);
         let (mut give, mut refuse) = (Vec::new(), Vec::new());
-        for lease in mine {
-            let Some(worker) = self.wanted_by(lease) else { continue };
-            let theirs = counts.entry(worker).or_default();
-            if left > *theirs + 1 {
-                *theirs += 1;
-                left -= 1;
-                give.push((lease, worker));
-            } else {
-                refuse.push(lease);
+        for (lease, owner, worker) in wanted {
+            let (has, gets) = (counts.get(owner).copied(), counts.get(worker).copied().unwrap_or(0));
+            let granted = has.is_some_and(|has| has > gets + 1);
+            if granted {
+                counts.entry(owner).and_modify(|has| *has -= 1);
+                counts.insert(worker, gets + 1);
+            }
+            if self.held.contains(&lease.shard) {
+                if granted { give.push((lease, worker)) } else { refuse.push(lease) }
             }
         }
         (give, refuse)
@@ -299,6 +301,18 @@ mod tests {
         }
         assert_eq!(fleet.loads(), [80; 5]);
         assert_eq!(fleet.moved, 80);
+    }
+
+    #[test]
+    fn workers_that_join_at_once_move_hardly_more_than_they_must() {
+        for seed in 0..20 {
+            let owners: Vec<_> = (0..400).map(|lease| Some(lease % 4)).collect();
+            let mut fleet = Fleet::new(&owners, 6, seed);
+            while !fleet.is_balanced() {
+                fleet.round();
+            }
+            assert!(fleet.moved <= 134 * 11 / 10, "{} leases moved", fleet.moved);
+        }
     }
 
     #[test]

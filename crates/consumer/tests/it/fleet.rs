@@ -135,18 +135,16 @@ async fn a_split_and_a_merge_under_load_keep_parents_before_children_across_work
     check(&recorder.events(), &world.dynamo.writes(), &listed(&world).await);
 }
 
-/// Renews what `owner` has, as Java does.
-async fn renew_for_ever(world: Arc<World>, owner: &'static str) {
+/// Renews what `owner` has of `leases`, as Java does.
+async fn renew_for_ever(world: Arc<World>, leases: Vec<String>, owner: &'static str) {
     loop {
-        for (key, row) in world.rows().await {
-            if row.get("leaseOwner").is_none_or(|name| name.as_s().unwrap() != owner) {
-                continue;
-            }
-            let request = world.dynamo.client().update_item().table_name(APP).key("leaseKey", AttributeValue::S(key));
+        for key in &leases {
+            let key = AttributeValue::S(key.clone());
+            let request = world.dynamo.client().update_item().table_name(APP).key("leaseKey", key);
             let request = request.update_expression("SET leaseCounter = leaseCounter + :one");
             let request = request.condition_expression("leaseOwner = :owner");
             let request = request.expression_attribute_values(":owner", AttributeValue::S(owner.into()));
-            // Somebody else may have taken it since.
+            // Somebody else may have taken it.
             let _overtaken = request.expression_attribute_values(":one", AttributeValue::N("1".into())).send().await;
         }
         tokio::time::sleep(FAILOVER / 3).await;
@@ -161,14 +159,15 @@ async fn of_java(shards: i32) -> (Arc<World>, JoinSet<()>) {
     balanced(&world, &[("java", usize::try_from(shards).unwrap())]).await;
     first.killed().await;
     // As Java takes them: the mark of another worker stays.
-    for key in world.rows().await.into_keys() {
+    let leases: Vec<_> = world.rows().await.into_keys().collect();
+    for key in leases.clone() {
         let request = world.dynamo.client().update_item().table_name(APP).key("leaseKey", AttributeValue::S(key));
         let request = request.update_expression("SET kinesink_owner = :other, leaseCounter = leaseCounter + :one");
         let request = request.expression_attribute_values(":one", AttributeValue::N("1".into()));
         request.expression_attribute_values(":other", AttributeValue::S("us".into())).send().await.unwrap();
     }
     let mut java = JoinSet::new();
-    java.spawn(renew_for_ever(Arc::clone(&world), "java"));
+    java.spawn(renew_for_ever(Arc::clone(&world), leases, "java"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     (world, java)
 }
