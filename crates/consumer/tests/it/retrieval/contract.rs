@@ -185,7 +185,7 @@ async fn a_budget_smaller_than_a_record_delivers_it(way: Way) {
 /// User records of a few bytes take much more memory than their aggregates, which nobody knows before they are read.
 async fn what_unpacks_to_more_than_is_free_is_read_when_there_is_room(way: Way) {
     let world = World::new(1).await;
-    for aggregate in 0..12 {
+    for aggregate in 0..6 {
         let mut aggregator = Aggregator::default();
         for number in 0..1_000 {
             aggregator.push("key", None, format!("{aggregate:02}-{number:03}").as_bytes()).unwrap();
@@ -202,12 +202,12 @@ async fn what_unpacks_to_more_than_is_free_is_read_when_there_is_room(way: Way) 
     let count = || handler.held.lock().unwrap().iter().map(|held| held.records.len()).sum::<usize>();
     assert_eq!(count(), 0, "more is held than was free");
     drop(elsewhere);
-    until("all came", async || count() >= 12_000).await;
+    until("all came", async || count() >= 6_000).await;
     running.drained().await;
     let held = handler.held.lock().unwrap();
     let records = || held.iter().flat_map(|held| &held.records);
     assert!(records().map(|record| record.position).is_sorted_by(|one, next| one < next));
-    assert_eq!(records().count(), 12_000);
+    assert_eq!(records().count(), 6_000);
 }
 
 async fn data_come_as_they_are_up_to_a_mebibyte(way: Way) {
