@@ -10,6 +10,7 @@ mod stdout;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -17,6 +18,11 @@ use crate::args::{Cli, Command};
 use crate::exit::{Exit, Problem};
 
 // Replies of megabytes come and go; this allocator gives the memory back to the system.
+/// Threads that write files and compress. An allocator keeps memory for each thread: few threads, and none for long,
+/// keep little.
+const BLOCKING_THREADS_MAX: usize = 16;
+const BLOCKING_IDLE_MAX: Duration = Duration::from_millis(200);
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -36,6 +42,8 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
     logs::install(cli.log, &cli.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_IDLE_MAX)
         .build()
         .map_err(|error| Problem::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
     let exit = runtime.block_on(async {

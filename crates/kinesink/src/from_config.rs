@@ -14,8 +14,8 @@ use crate::config::{self, Config, ConfigError, Fetch};
 use crate::consumer::{Retrieval, Start};
 use crate::{Connector, Error};
 
-/// The part of the memory that the sinks' encoded copies of records may take, and as much is left to what is on its way
-/// in: the texts of replies, and the buffers of connections.
+/// The part of the memory that the sinks' encoded copies of records may take, and twice as much is left to what is on
+/// its way in, the texts of replies and the buffers of connections, and to what the allocator keeps.
 const ENCODED_SHARE: usize = 8;
 
 /// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
@@ -112,7 +112,7 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
     let lease = config.lease.clone();
     Connector::builder(&config.app, config.source.stream.clone(), clients, pipeline)
         .start(start(config.source.start))
-        .memory_bytes(config.memory_bytes - 2 * encoded_bytes)
+        .memory_bytes(config.memory_bytes - 3 * encoded_bytes)
         .grace(config.drain_grace)
         .consumer(|consumer| {
             let consumer = consumer.failover(lease.failover).lease_table(lease.table).idle(config.source.idle);

@@ -33,7 +33,7 @@ pub(super) struct RawConfig {
     /// Name of the application, and of its lease table in DynamoDB, as in the KCL: 3 to 255 of `a-z A-Z 0-9 _ . -`.
     #[schemars(with = "String")]
     pub(super) app: Spanned<String>,
-    /// Bytes of records that may be in memory at once, over all shards; a quarter of it is for their replies and encoded copies.
+    /// Bytes of records that may be in memory at once, over all shards; three eighths of it are for replies and encoded copies.
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "size", "default" = MEMORY))]
     pub(super) memory: Option<Spanned<Size>>,
