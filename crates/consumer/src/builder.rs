@@ -225,6 +225,9 @@ impl ConsumerBuilder {
         if self.leases_max == 0 {
             return Err(Error::Setting("a worker that may hold no lease has nothing to do".into()));
         }
+        if self.shard_sync.is_zero() {
+            return Err(Error::Setting("the shard sync interval is zero".into()));
+        }
         if self.worker_id.as_deref() == Some("") {
             return Err(Error::Setting("the worker id is empty".into()));
         }

@@ -1,6 +1,6 @@
 //! Which leases a stream's shards need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::types::{Shard as ListedShard, ShardFilter, ShardFilterType};
@@ -99,18 +99,15 @@ pub(crate) fn for_new_application(shards: &[ShardInfo], start: &Start) -> Option
 ///
 /// # Errors
 /// `None` where the listing contradicts itself (a parent still open beside its child); list again.
-pub(crate) fn for_known_application(
-    shards: &[ShardInfo],
-    leased: &BTreeSet<ShardId>,
-    start: &Start,
-) -> Option<Vec<LeaseRow>> {
+pub(crate) fn for_known_application(shards: &[ShardInfo], leases: &[LeaseRow], start: &Start) -> Option<Vec<LeaseRow>> {
+    let leased: BTreeMap<_, _> = leases.iter().map(|lease| (&lease.shard, lease.checkpoint)).collect();
     let listed: BTreeMap<_, _> = shards.iter().map(|shard| (&shard.id, shard)).collect();
     let parent_is_open = |shard: &ShardInfo| shard.parents.iter().any(|id| listed.get(id).is_some_and(|p| p.open));
     if shards.iter().any(parent_is_open) {
         return None;
     }
-    let mut sync = Sync { listed: &listed, leased, start, covered: BTreeMap::new(), planned: BTreeMap::new() };
-    for shard in shards.iter().filter(|shard| shard.open && !leased.contains(&shard.id)) {
+    let mut sync = Sync { listed: &listed, leased: &leased, start, covered: BTreeMap::new(), planned: BTreeMap::new() };
+    for shard in shards.iter().filter(|shard| shard.open && !leased.contains_key(&shard.id)) {
         if !sync.is_covered(&shard.id).0 {
             sync.planned.insert(shard.id.clone(), start.checkpoint());
         }
@@ -162,7 +159,7 @@ fn in_creation_order<'a>(shards: impl Iterator<Item = (&'a ShardInfo, Checkpoint
 /// whether reading has to start at it (marked).
 struct Sync<'a> {
     listed: &'a BTreeMap<&'a ShardId, &'a ShardInfo>,
-    leased: &'a BTreeSet<ShardId>,
+    leased: &'a BTreeMap<&'a ShardId, Checkpoint>,
     start: &'a Start,
     covered: BTreeMap<ShardId, (bool, bool)>,
     planned: BTreeMap<ShardId, Checkpoint>,
@@ -174,7 +171,18 @@ impl Sync<'_> {
             return *known;
         }
         let Some(shard) = self.listed.get(id).copied() else { return (false, false) };
-        if self.leased.contains(id) {
+        if self.leased.contains_key(id) {
+            self.covered.insert(id.clone(), (true, false));
+            return (true, false);
+        }
+        let gone = shard.parents.iter().filter(|parent| !self.listed.contains_key(parent));
+        let gone: Vec<_> = gone.filter_map(|parent| self.leased.get(parent)).collect();
+        if !gone.is_empty() {
+            // The stream has forgotten a parent that we were reading: its end leads here. Once it is marked as ended
+            // that has happened, or never will.
+            if gone.iter().all(|checkpoint| **checkpoint == Checkpoint::ShardEnd) {
+                self.planned.insert(id.clone(), Checkpoint::TrimHorizon);
+            }
             self.covered.insert(id.clone(), (true, false));
             return (true, false);
         }
@@ -183,7 +191,7 @@ impl Sync<'_> {
         let covered = above.iter().any(|(_, (covered, marked))| *covered || *marked);
         if covered {
             for (parent, (parent_covered, marked)) in &above {
-                if !self.leased.contains(*parent) {
+                if !self.leased.contains_key(*parent) {
                     self.plan_parent(parent, *parent_covered || *marked, *marked);
                 }
             }
@@ -232,9 +240,13 @@ mod tests {
         shards
     }
 
+    fn lease(number: u32, checkpoint: Checkpoint) -> LeaseRow {
+        LeaseRow::new(format!("shardId-{number:012}").parse().unwrap(), checkpoint, Vec::new(), None)
+    }
+
     fn planned(shards: &[ShardInfo], leased: &[u32], start: &Start) -> Vec<u32> {
-        let leased = leased.iter().map(|number| format!("shardId-{number:012}").parse().unwrap()).collect();
-        let leases = for_known_application(shards, &leased, start).unwrap();
+        let leases: Vec<_> = leased.iter().map(|number| lease(*number, Checkpoint::TrimHorizon)).collect();
+        let leases = for_known_application(shards, &leases, start).unwrap();
         leases.iter().map(|lease| lease.shard.as_str().trim_start_matches("shardId-").parse().unwrap()).collect()
     }
 
@@ -254,9 +266,19 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_leased_shard_that_the_stream_has_forgotten_never_starts_at_latest() {
+        let shards = [shard(1, &[0], false), shard(2, &[1], true)];
+        let unread = lease(0, Checkpoint::TrimHorizon);
+        assert_eq!(for_known_application(&shards, &[unread], &Start::Latest), Some(Vec::new()));
+        let ended = for_known_application(&shards, &[lease(0, Checkpoint::ShardEnd)], &Start::Latest).unwrap();
+        let first: Vec<_> = ended.iter().map(|lease| (lease.shard.as_str(), lease.checkpoint)).collect();
+        assert_eq!(first, [("shardId-000000000001", Checkpoint::TrimHorizon)]);
+    }
+
+    #[test]
     fn a_listing_with_an_open_parent_beside_its_child_is_not_trusted() {
         let shards = [shard(0, &[], true), shard(1, &[0], true)];
-        assert_eq!(for_known_application(&shards, &BTreeSet::new(), &Start::Latest), None);
+        assert_eq!(for_known_application(&shards, &[], &Start::Latest), None);
     }
 
     #[test]

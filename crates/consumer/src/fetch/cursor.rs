@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use kinesink_aws::kinesis::types::ShardIteratorType;
 use kinesink_core::{Checkpoint, Position, SequenceNumber};
+use tokio::time::Instant;
 
 /// Where to read next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +14,8 @@ pub(crate) struct Cursor {
     read: Option<SequenceNumber>,
     /// Where a lease that has no position yet resumes.
     start: Option<Timestamp>,
-    /// The lease was taken just now, so that LATEST still means what it says.
-    fresh: bool,
+    /// Until when LATEST still means what it says: the lease was taken just now.
+    fresh_until: Option<Instant>,
 }
 
 /// What to ask GetShardIterator for.
@@ -33,15 +34,17 @@ impl Request {
 }
 
 impl Cursor {
-    /// After `checkpoint`; `start` is the time stored in the lease, `fresh` whether this process stored it just now.
-    pub(crate) fn new(checkpoint: Checkpoint, start: Option<Timestamp>, fresh: bool) -> Self {
-        Self { floor: checkpoint, read: None, start, fresh }
+    /// After `checkpoint`; `start` is the time stored in the lease, `fresh_until` until when it may
+    /// be read as "now", if this process stored it.
+    pub(crate) fn new(checkpoint: Checkpoint, start: Option<Timestamp>, fresh_until: Option<Instant>) -> Self {
+        Self { floor: checkpoint, read: None, start, fresh_until }
     }
 
     /// The iterator that continues here.
     ///
     /// A numeric checkpoint is asked for AT, not AFTER, until something was read: an aggregate may be half processed.
-    /// LATEST is asked for once; later it would skip what arrived meanwhile, so the stored time stands in for it.
+    /// LATEST is asked for once, and at once; later, as after a wait for memory or for a parent, it would skip what
+    /// arrived meanwhile, so the stored time stands in for it.
     pub(crate) fn request(&self) -> Request {
         let by = |kind, sequence, time| Request { kind, sequence, time };
         if let Some(sequence) = self.read {
@@ -49,7 +52,9 @@ impl Cursor {
         }
         match self.floor {
             Checkpoint::At(position) => by(ShardIteratorType::AtSequenceNumber, Some(position.sequence), None),
-            Checkpoint::Latest if self.fresh => by(ShardIteratorType::Latest, None, None),
+            Checkpoint::Latest if self.fresh_until.is_some_and(|until| Instant::now() < until) => {
+                by(ShardIteratorType::Latest, None, None)
+            }
             Checkpoint::Latest | Checkpoint::AtTimestamp if self.start.is_some() => {
                 by(ShardIteratorType::AtTimestamp, None, self.start)
             }
@@ -62,7 +67,7 @@ impl Cursor {
 
     /// An iterator is being asked for: LATEST is used up, whether an answer comes or not.
     pub(crate) fn asked(&mut self) {
-        self.fresh = false;
+        self.fresh_until = None;
     }
 
     /// Everything up to and including this Kinesis record was read.
@@ -79,12 +84,14 @@ impl Cursor {
     pub(crate) fn rewind(&mut self, checkpoint: Checkpoint) {
         self.floor = checkpoint;
         self.read = None;
-        self.fresh = false;
+        self.fresh_until = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(sequence: &str, sub_sequence: u64) -> Position {
@@ -93,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_half_processed_aggregate_is_read_at_and_its_first_part_dropped() {
-        let cursor = Cursor::new(Checkpoint::At(at("7", 2)), None, false);
+        let cursor = Cursor::new(Checkpoint::At(at("7", 2)), None, None);
         assert_eq!(cursor.request().kind, ShardIteratorType::AtSequenceNumber);
         assert!(!cursor.wants(at("7", 2)));
         assert!(cursor.wants(at("7", 3)) && cursor.wants(at("8", 0)));
@@ -101,20 +108,30 @@ mod tests {
 
     #[test]
     fn an_iterator_made_again_before_anything_was_read_is_still_at_the_checkpoint() {
-        let mut cursor = Cursor::new(Checkpoint::At(at("7", 2)), None, false);
+        let mut cursor = Cursor::new(Checkpoint::At(at("7", 2)), None, None);
         cursor.asked();
         assert_eq!(cursor.request().kind, ShardIteratorType::AtSequenceNumber);
         cursor.advance("9".parse().unwrap());
         assert_eq!(cursor.request().kind, ShardIteratorType::AfterSequenceNumber);
     }
 
-    #[test]
-    fn latest_asked_a_second_time_is_the_stored_time() {
+    #[tokio::test(start_paused = true)]
+    async fn latest_asked_late_is_the_stored_time() {
         let start = Some(Timestamp::UNIX_EPOCH);
-        let mut cursor = Cursor::new(Checkpoint::Latest, start, true);
+        let cursor = Cursor::new(Checkpoint::Latest, start, Some(Instant::now() + Duration::from_secs(1)));
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert_eq!(cursor.request().kind, ShardIteratorType::Latest);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!((cursor.request().kind, cursor.request().time), (ShardIteratorType::AtTimestamp, start));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn latest_asked_a_second_time_is_the_stored_time() {
+        let start = Some(Timestamp::UNIX_EPOCH);
+        let mut cursor = Cursor::new(Checkpoint::Latest, start, Some(Instant::now() + Duration::from_secs(1)));
         assert_eq!(cursor.request().kind, ShardIteratorType::Latest);
         cursor.asked();
         assert_eq!((cursor.request().kind, cursor.request().time), (ShardIteratorType::AtTimestamp, start));
-        assert_eq!(Cursor::new(Checkpoint::Latest, start, false).request().kind, ShardIteratorType::AtTimestamp);
+        assert_eq!(Cursor::new(Checkpoint::Latest, start, None).request().kind, ShardIteratorType::AtTimestamp);
     }
 }

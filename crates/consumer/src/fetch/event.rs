@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn an_event_continues_at_its_continuation_and_not_at_its_last_record() {
-        let mut cursor = Cursor::new(Checkpoint::TrimHorizon, None, false);
+        let mut cursor = Cursor::new(Checkpoint::TrimHorizon, None, None);
         let read = read(event(&["3", "5"], "9"), &shard(), &mut cursor).unwrap();
         assert_eq!((read.records.len(), read.behind_latest_ms, read.is_end), (2, 7, false));
         assert_eq!(read.records[1].arrival.as_millisecond(), 1_234);
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_event_without_a_continuation_is_an_end_that_its_last_record_stands_for() {
-        let mut cursor = Cursor::new(Checkpoint::TrimHorizon, None, false);
+        let mut cursor = Cursor::new(Checkpoint::TrimHorizon, None, None);
         assert!(read(event(&["3"], ""), &shard(), &mut cursor).unwrap().is_end);
         assert_eq!((cursor.request().kind, cursor.request().sequence), after("3"));
     }
@@ -110,9 +110,9 @@ mod tests {
     #[test]
     fn an_event_with_one_bad_number_moves_nothing() {
         for (records, continuation) in [(&["3", "-5"][..], "9"), (&["3"], "x")] {
-            let mut cursor = Cursor::new(Checkpoint::TrimHorizon, None, false);
+            let mut cursor = Cursor::new(Checkpoint::TrimHorizon, None, None);
             assert!(read(event(records, continuation), &shard(), &mut cursor).is_err());
-            assert_eq!(cursor, Cursor::new(Checkpoint::TrimHorizon, None, false));
+            assert_eq!(cursor, Cursor::new(Checkpoint::TrimHorizon, None, None));
         }
     }
 

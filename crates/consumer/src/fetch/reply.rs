@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn start() -> Cursor {
-        Cursor::new(Checkpoint::TrimHorizon, None, false)
+        Cursor::new(Checkpoint::TrimHorizon, None, None)
     }
 
     fn shard() -> ShardId {

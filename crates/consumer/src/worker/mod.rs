@@ -108,8 +108,7 @@ impl Worker {
                 shard_sync::for_new_application(&shards, &self.start)
             } else {
                 let shards = shard_sync::list(client, stream, None).await.map_err(Error::Start)?;
-                let leased = leases.iter().map(|lease| lease.shard.clone()).collect();
-                shard_sync::for_known_application(&shards, &leased, &self.start)
+                shard_sync::for_known_application(&shards, &leases, &self.start)
             };
             if let Some(missing) = missing {
                 for lease in &missing {

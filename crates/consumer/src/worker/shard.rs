@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kinesink_core::{Backoff, Class, Failure, ShardId};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -24,7 +24,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What a shard's task owns.
 pub(super) struct ShardRun {
     pub(super) holding: Holding,
-    pub(super) fresh: bool,
+    /// Until when LATEST is still what was asked for.
+    pub(super) fresh_until: Option<Instant>,
     pub(super) handler: Arc<dyn ShardHandler>,
     pub(super) reader: ReaderSettings,
     pub(super) failover: Duration,
@@ -118,7 +119,7 @@ impl ShardRun {
     async fn shard(&mut self, id: &ShardId, held_up: CancellationToken) -> Shard {
         let row = self.holding.lease.row().await;
         let children = Arc::default();
-        let cursor = Cursor::new(row.checkpoint, row.start, std::mem::take(&mut self.fresh));
+        let cursor = Cursor::new(row.checkpoint, row.start, self.fresh_until.take());
         let lease = Arc::clone(&self.holding.lease);
         let reader = Reader::new(self.reader.clone(), id.clone(), cursor, Arc::clone(&children));
         let (settings, trimmed) = (self.reader.clone(), Arc::clone(&children));

@@ -23,6 +23,8 @@ use crate::lease::{HeldLease, LeaseError, LeaseRow, View, Wish, assignment};
 /// Among ourselves the table is read this often at least, so that a dead worker's last renewal is timed closely.
 const SCAN_MAX: Duration = Duration::from_millis(1_500);
 const WRITES_AT_ONCE: usize = 20;
+/// So long after a lease was taken LATEST may still be asked for.
+const FRESH_MAX: Duration = Duration::from_secs(1);
 /// A stored start time is so much earlier than our clock says, which may be ahead of the service's.
 const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
 
@@ -75,7 +77,8 @@ impl Taker {
         let now = Instant::now();
         let soon = now + self.scan_period();
         if !self.ours && self.expected.is_empty() {
-            return self.share_at;
+            // A scan that failed has not moved it.
+            return if self.share_at > now { self.share_at } else { soon };
         }
         let expiry = self.view.next_expiry(me, now).map(|expiry| expiry + Duration::from_millis(1));
         expiry.map_or(soon, |expiry| expiry.clamp(now, soon))
@@ -205,8 +208,8 @@ impl Drive<'_> {
         self.held.lock().insert(shard.clone(), holding.clone());
         let run = ShardRun {
             holding,
-            // The time was stored just now, so LATEST is still what was asked for.
-            fresh: observed.start.is_none(),
+            // The time was stored just now.
+            fresh_until: observed.start.is_none().then(|| Instant::now() + FRESH_MAX),
             handler: Arc::clone(&self.handler),
             reader: ReaderSettings {
                 seed: mixed(worker.reader.seed, &worker.id, shard.as_str()),
