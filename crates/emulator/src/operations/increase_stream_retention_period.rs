@@ -50,6 +50,6 @@ pub(super) fn set_retention(
              retention period ({now} hours)."
         )));
     }
-    store.commit(Event::SetRetention { stream, hours })?;
+    store.commit(Event::SetRetention { stream, hours, at_ms: shared.now_ms() })?;
     Ok(())
 }

@@ -43,6 +43,9 @@ pub(crate) enum Event {
     SetRetention {
         stream: String,
         hours: u32,
+        /// What the retention before it had removed by then stays away. Absent in logs of earlier versions.
+        #[serde(default)]
+        at_ms: i64,
     },
     /// A change begins. Its own event follows at the given time.
     Begin {

@@ -175,6 +175,12 @@ impl Stream {
         }
     }
 
+    fn set_retention(&mut self, hours: u32, at_ms: i64) {
+        let horizon_ms = self.horizon_ms(at_ms);
+        self.shards.iter_mut().for_each(|shard| shard.trim(horizon_ms));
+        self.retention_hours = hours;
+    }
+
     fn next_number(&self) -> Result<u32, Inconsistent> {
         u32::try_from(self.shards.len()).map_err(|_| Inconsistent("more shards than a shard number can count"))
     }
@@ -338,7 +344,7 @@ impl Streams {
             Event::UpdateShardCount { stream, splits, merges, at_ms } => {
                 self.changed(&stream)?.update_shard_count(&splits, &merges, at_ms)?;
             }
-            Event::SetRetention { stream, hours } => self.existing(&stream)?.retention_hours = hours,
+            Event::SetRetention { stream, hours, at_ms } => self.existing(&stream)?.set_retention(hours, at_ms),
             Event::Set { stream, setting } => self.existing(&stream)?.set(&setting),
             Event::Tag { stream, consumer, tags, removed } => {
                 let stream = self.existing(&stream)?;

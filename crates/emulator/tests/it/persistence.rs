@@ -56,6 +56,23 @@ async fn everything_acknowledged_is_there_after_a_restart() {
     assert!(shard.records[0].sequence_number < shard.records[1].sequence_number);
 }
 
+#[tokio::test]
+async fn a_longer_retention_brings_nothing_back_also_after_a_restart() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let emulator = open(directory.path(), &clock).unwrap();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    put_one(&client, "k", "expired").await;
+    clock.advance(Duration::from_secs(25 * 3600));
+    put_one(&client, "k", "kept").await;
+    let longer = client.increase_stream_retention_period().stream_name(STREAM).retention_period_hours(48);
+    longer.send().await.unwrap();
+    assert_eq!(read(&client, SHARD).await, ["kept"]);
+    drop((client, emulator));
+    let emulator = open(directory.path(), &clock).unwrap();
+    assert_eq!(read(&in_process(&emulator), SHARD).await, ["kept"]);
+}
+
 /// A killed process leaves the file cut at any byte. Whatever was whole is there, what was not is gone, and the next
 /// record does not follow rubbish.
 #[tokio::test]
