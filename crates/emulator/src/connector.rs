@@ -18,15 +18,18 @@ use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
+use crate::emulator::Emulator;
 use crate::wire::event_stream;
 
 #[derive(Debug, Clone)]
 struct RouterConnector(Router);
 
-/// A client whose every connection is this router.
-pub(crate) fn http_client(router: Router) -> SharedHttpClient {
-    let connector = SharedHttpConnector::new(RouterConnector(router));
-    http_client_fn(move |_settings, _components| connector.clone())
+impl Emulator {
+    /// An HTTP client for an AWS SDK configuration, whose every request is answered by this emulator, without a socket.
+    pub fn http_client(&self) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(RouterConnector(self.router()));
+        http_client_fn(move |_settings, _components| connector.clone())
+    }
 }
 
 impl HttpConnector for RouterConnector {

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
-
 use crate::clock::{Clock, JumpingClock, SystemClock};
 use crate::error::Error;
 use crate::faults::Faults;
@@ -14,7 +12,6 @@ use crate::log::Log;
 use crate::stream::Streams;
 use crate::stream::event::Event;
 use crate::stream::transition::Change;
-use crate::wire;
 use crate::wire::service_error::ServiceError;
 
 const LOG_FILE: &str = "kinesis.log";
@@ -23,7 +20,7 @@ pub(crate) const ACCOUNT: &str = "000000000000";
 
 /// A local Kinesis. Clones are handles on the same streams.
 #[derive(Debug, Clone)]
-pub struct Emulator(Arc<Shared>);
+pub struct Emulator(pub(crate) Arc<Shared>);
 
 /// Settings of an [`Emulator`].
 #[derive(Debug)]
@@ -96,7 +93,7 @@ impl Shared {
     pub(crate) fn begin(&self, store: &mut Store, stream: String, change: Change) -> Result<(), ServiceError> {
         let now_ms = self.now_ms();
         match self.transitions_ms {
-            0 => store.commit(change.done(stream, now_ms)),
+            0 => store.commit(Event::done(change, stream, now_ms)),
             ms => store.commit(Event::Begin { stream, change, done_at_ms: now_ms.saturating_add(ms) }),
         }
     }
@@ -184,16 +181,5 @@ impl Emulator {
     /// The faults that wait for their calls.
     pub fn faults(&self) -> &Faults {
         &self.0.faults
-    }
-
-    /// The service as a router, for a server or a test of the caller's own.
-    pub fn router(&self) -> Router {
-        wire::http::router(Arc::clone(&self.0))
-    }
-
-    /// An HTTP client for an AWS SDK configuration, whose every request is answered by this emulator, without a socket.
-    #[cfg(feature = "connector")]
-    pub fn http_client(&self) -> aws_smithy_runtime_api::client::http::SharedHttpClient {
-        crate::connector::http_client(self.router())
     }
 }

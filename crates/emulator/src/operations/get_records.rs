@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::reading::{self, ChildShard, Read, ReadLimit};
 use super::{Reply, ServiceError, target, throttle};
 use crate::emulator::Shared;
-use crate::stream::shard::shard_id;
+use crate::stream::reading::{self, ChildShard, Read, ReadLimit};
+use crate::stream::shard::{Record, shard_id};
 use crate::wire::encoding::Encoding;
-use crate::wire::records::{self, SentRecord};
+use crate::wire::records;
 use crate::wire::token::{self, LIFETIME_MS, ShardIterator};
 use crate::wire::validation::Validation;
 
@@ -27,7 +27,7 @@ pub(super) struct Request {
 /// The stored records, and what the reply says after them.
 #[derive(Debug)]
 pub(super) struct Answer {
-    records: Vec<SentRecord>,
+    records: Vec<Record>,
     tail: Tail,
 }
 

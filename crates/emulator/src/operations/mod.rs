@@ -20,7 +20,6 @@ mod merge_shards;
 mod position;
 mod put_record;
 mod put_records;
-pub(crate) mod reading;
 mod register_stream_consumer;
 mod shard_count;
 mod split_shard;

@@ -1,22 +1,30 @@
-//! Serving on a port: HTTP/1.1 and HTTP/2 by what the client begins with, plain or in TLS.
+//! From HTTP to operations and back, and serving it on a port: HTTP/1.1 and HTTP/2 by what the client begins with, plain
+//! or in TLS.
 
+mod http;
 #[cfg(feature = "tls")]
 mod tls;
 
 use std::future::Future;
+use std::sync::Arc;
 
-use axum::Extension;
 use axum::serve::{Listener, ListenerExt as _};
+use axum::{Extension, Router};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use self::http::Stopping;
 #[cfg(feature = "tls")]
 pub use self::tls::Certificate;
 use crate::emulator::Emulator;
 use crate::error::Error;
-use crate::wire::http::Stopping;
 
 impl Emulator {
+    /// The service as a router, for a server or a test of the caller's own.
+    pub fn router(&self) -> Router {
+        http::router(Arc::clone(&self.0))
+    }
+
     /// Serves on the listener until `shutdown` is ready, then ends the subscriptions and finishes the requests that have
     /// begun. A connection speaks HTTP/1.1 or, with prior knowledge, HTTP/2.
     ///

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::subscription::Claims;
+use super::claims::Claims;
 
 /// A registered consumer.
 #[derive(Debug)]

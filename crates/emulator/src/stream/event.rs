@@ -95,6 +95,20 @@ pub(crate) enum Event {
     },
 }
 
+impl Event {
+    /// The event that makes the change true.
+    pub(crate) fn done(change: Change, stream: String, at_ms: i64) -> Self {
+        match change {
+            Change::Create => Self::Activate { stream },
+            Change::Delete => Self::DeleteStream { stream },
+            Change::SplitShard { shard, new_start } => Self::SplitShard { stream, shard, new_start, at_ms },
+            Change::MergeShards { shard, adjacent } => Self::MergeShards { stream, shard, adjacent, at_ms },
+            Change::UpdateShardCount { splits, merges } => Self::UpdateShardCount { stream, splits, merges, at_ms },
+            Change::SetMode { mode } => Self::SetMode { stream, mode },
+        }
+    }
+}
+
 /// What can be set without a transition, besides the retention.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Setting {

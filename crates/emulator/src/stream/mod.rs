@@ -3,9 +3,11 @@
 //! Every change is an [`Event`]. An operation checks its request, makes the event, and hands it to
 //! [`Streams::apply`]; a restart applies the same events again, so that what was and what is restored cannot differ.
 
+pub(crate) mod claims;
 pub(crate) mod consumer;
 pub(crate) mod event;
 pub(crate) mod hash_key;
+pub(crate) mod reading;
 pub(crate) mod sequence_number;
 pub(crate) mod shard;
 pub(crate) mod transition;
@@ -312,7 +314,7 @@ impl Streams {
     pub(crate) fn due(&self, now_ms: i64) -> Option<Event> {
         let (at_ms, Deadline::Stream(name)) = self.deadlines.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
         let transition = self.by_name.get(name)?.transition.clone()?;
-        Some(transition.change.done(name.clone(), *at_ms))
+        Some(Event::done(transition.change, name.clone(), *at_ms))
     }
 
     /// Streams in the state `CREATING`.

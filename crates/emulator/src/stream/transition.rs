@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::StreamMode;
-use super::event::Event;
 
 /// What a stream is in the middle of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,18 +38,6 @@ impl Change {
             | Self::MergeShards { .. }
             | Self::UpdateShardCount { .. }
             | Self::SetMode { .. } => "UPDATING",
-        }
-    }
-
-    /// The event that makes the change true.
-    pub(crate) fn done(self, stream: String, at_ms: i64) -> Event {
-        match self {
-            Self::Create => Event::Activate { stream },
-            Self::Delete => Event::DeleteStream { stream },
-            Self::SplitShard { shard, new_start } => Event::SplitShard { stream, shard, new_start, at_ms },
-            Self::MergeShards { shard, adjacent } => Event::MergeShards { stream, shard, adjacent, at_ms },
-            Self::UpdateShardCount { splits, merges } => Event::UpdateShardCount { stream, splits, merges, at_ms },
-            Self::SetMode { mode } => Event::SetMode { stream, mode },
         }
     }
 }

@@ -11,14 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::encoding::Encoding;
 use super::payload::{CHUNK_BYTES, Payload};
 use super::service_error::ServiceError;
-
-/// A record on its way out.
-#[derive(Debug, Clone)]
-pub(crate) struct SentRecord {
-    pub(crate) arrival_ms: i64,
-    /// The JSON that it is stored as.
-    pub(crate) json: Bytes,
-}
+use crate::stream::shard::Record;
 
 /// What is read from the stored JSON to write the CBOR.
 #[derive(Deserialize)]
@@ -31,11 +24,7 @@ struct Stored<'a> {
 }
 
 /// An object of the records and the members of the tail, which has at least one and less than 24.
-pub(crate) fn encode(
-    encoding: Encoding,
-    records: &[SentRecord],
-    tail: &impl Serialize,
-) -> Result<Payload, ServiceError> {
+pub(crate) fn encode(encoding: Encoding, records: &[Record], tail: &impl Serialize) -> Result<Payload, ServiceError> {
     // The tail is an object, which goes on here: its first byte, a brace or a count of members, is left out.
     let tail = Bytes::from(encoding.encode(tail)?).slice(1..);
     match encoding {
@@ -45,7 +34,7 @@ pub(crate) fn encode(
     }
 }
 
-fn json(records: &[SentRecord], tail: Bytes) -> Payload {
+fn json(records: &[Record], tail: Bytes) -> Payload {
     let mut body = Payload::with_capacity(2 * records.len() + 2);
     body.push(Bytes::from_static(br#"{"Records":["#));
     for (position, record) in records.iter().enumerate() {
@@ -73,7 +62,7 @@ enum Major {
     Map = 0xa0,
 }
 
-fn cbor(records: &[SentRecord], tail: &[u8]) -> serde_json::Result<Payload> {
+fn cbor(records: &[Record], tail: &[u8]) -> serde_json::Result<Payload> {
     let mut body = Payload::with_capacity(2);
     let mut chunk = vec![MAP_OPEN];
     text(&mut chunk, "Records");
@@ -90,7 +79,7 @@ fn cbor(records: &[SentRecord], tail: &[u8]) -> serde_json::Result<Payload> {
     Ok(body)
 }
 
-fn cbor_record(out: &mut Vec<u8>, record: &SentRecord) -> serde_json::Result<()> {
+fn cbor_record(out: &mut Vec<u8>, record: &Record) -> serde_json::Result<()> {
     let stored: Stored<'_> = serde_json::from_slice(&record.json)?;
     head(out, Major::Map, if stored.partition_key.is_some() { 4 } else { 3 });
     text(out, "SequenceNumber");

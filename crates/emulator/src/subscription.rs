@@ -13,8 +13,6 @@
 //! Nobody drives it but the connection that reads it: a client that does not read stops it, and a connection that is
 //! dropped ends it.
 
-mod claims;
-
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -28,12 +26,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::claims::{Claims, Refused};
 use crate::emulator::{ACCOUNT, Shared};
 use crate::faults::{FaultKind, SubscriptionFault};
 use crate::limits::{Bucket, Limit};
-use crate::operations::reading::{self, ChildShard, Read, ReadLimit};
 use crate::stream::consumer::ConsumerStatus;
+use crate::stream::reading::{self, ChildShard, Read, ReadLimit};
 use crate::stream::sequence_number::SequenceNumber;
 use crate::wire::encoding::Encoding;
 use crate::wire::event_stream;

@@ -11,15 +11,14 @@ use futures::{StreamExt as _, future, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
-use super::encoding::Encoding;
-use super::event_stream;
-use super::payload::Payload;
-use super::service_error::ServiceError;
-use super::signature;
 use crate::emulator::Shared;
 use crate::faults::{self, FaultKind};
 use crate::operations;
 use crate::subscription::Subscription;
+use crate::wire::encoding::Encoding;
+use crate::wire::payload::Payload;
+use crate::wire::service_error::ServiceError;
+use crate::wire::{event_stream, signature};
 
 /// A request of 10 MiB of records is less than 14 MiB of base64, and its keys and names fit in the rest.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -3,11 +3,10 @@
 
 use serde::Serialize;
 
-use crate::stream::Stream;
-use crate::stream::hash_key::HashKeyRangeText;
-use crate::stream::sequence_number::SequenceNumber;
-use crate::stream::shard::{Shard, shard_id};
-use crate::wire::records::SentRecord;
+use super::Stream;
+use super::hash_key::HashKeyRangeText;
+use super::sequence_number::SequenceNumber;
+use super::shard::{Record, Shard, shard_id};
 
 /// How much one read takes at most. It always takes one record.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +18,7 @@ pub(crate) struct ReadLimit {
 /// Records that follow each other, and where they leave the reader.
 #[derive(Debug)]
 pub(crate) struct Read {
-    pub(crate) records: Vec<SentRecord>,
+    pub(crate) records: Vec<Record>,
     /// Bytes of data and partition keys.
     pub(crate) bytes: u64,
     /// The next record was left out because of its bytes.
@@ -63,7 +62,7 @@ pub(crate) fn read(shard: &Shard, index: u64, limit: ReadLimit, now_ms: i64) -> 
         read.bytes += size_bytes;
         read.next_index = record.index + 1;
         read.last = Some(shard.sequence_number(record.index, record.arrival_ms));
-        read.records.push(SentRecord { arrival_ms: record.arrival_ms, json: record.json.clone() });
+        read.records.push((*record).clone());
         stored.next();
     }
     read.is_end = shard.closed.is_some();
