@@ -43,8 +43,6 @@ const LIFETIME_MS: i64 = 300_000;
 const IDLE_EVENT_MS: i64 = 5000;
 const RATE_BYTES_PER_S: u32 = 2 * 1024 * 1024;
 const EVENT_LIMIT: ReadLimit = ReadLimit { records: 10_000, bytes: 1024 * 1024 };
-/// The name by which a fault is meant for an event instead of a call.
-const FAULT_NAME: &str = "SubscribeToShardEvent";
 
 /// What a subscription is to, and where it begins.
 #[derive(Debug)]
@@ -183,7 +181,7 @@ impl Subscription {
 
     /// A test may have asked for a fault in place of the next event.
     async fn send_unless_faulty(&mut self, mut message: Payload) {
-        match self.shared.faults.take(FAULT_NAME) {
+        match self.shared.faults.take_event() {
             Some(FaultKind::ClockJumpMs(ms)) => {
                 self.shared.faults.jump_clock(ms);
                 self.send(message);

@@ -13,6 +13,9 @@ use self::seeded::Plan;
 
 /// Faults that can be waiting at once.
 const FAULTS_WAITING_MAX: usize = 1000;
+const SUBSCRIBE: &str = "SubscribeToShard";
+/// The name by which a fault is meant for an event instead of a call.
+const EVENT: &str = "SubscribeToShardEvent";
 
 /// What happens to a call instead of, or after, its effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +47,7 @@ pub enum FaultKind {
     /// The emulator's clock jumps by that many milliseconds, which may be negative; then the call goes on.
     ClockJumpMs(i64),
     /// What the call brings is expired: the iterator of `GetRecords`, the token of a list. A call that brings neither
-    /// does not take the fault. With `SubscribeToShard`, a subscription ends as if its 5 minutes were over.
+    /// does not take the fault. Meant for `SubscribeToShard` by name, a subscription ends as if its 5 minutes were over.
     Expire,
     /// `ListShards` or `DescribeStream` answers with the shards of that many milliseconds ago.
     StaleShardsMs(u64),
@@ -72,7 +75,8 @@ pub(crate) enum SubscriptionFault {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The operation's name, e.g. `GetRecords`; every operation if absent.
+    /// The operation's name, e.g. `GetRecords`; every operation if absent. `SubscribeToShardEvent` is an event of a
+    /// subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     operation: Option<String>,
     /// How many calls are left.
@@ -101,6 +105,15 @@ impl Fault {
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
+    }
+
+    /// Whether it is meant for calls of this operation, perhaps among others.
+    fn is_for(&self, operation: &str) -> bool {
+        self.operation.is_none() || self.names(operation)
+    }
+
+    fn names(&self, operation: &str) -> bool {
+        self.operation.as_deref() == Some(operation)
     }
 }
 
@@ -170,34 +183,47 @@ impl Faults {
     /// The fault for this call, if there is one. Not one that the operation has to ask for.
     pub(crate) fn take(&self, operation: &str) -> Option<FaultKind> {
         let mut state = self.state();
-        state.scripted(operation, |kind| !kind.is_asked_for()).or_else(|| state.plan.as_mut()?.call(operation))
+        let scripted = state.scripted(|fault| fault.is_for(operation) && !fault.kind.is_asked_for());
+        scripted.or_else(|| state.plan.as_mut()?.call(operation))
+    }
+
+    /// The fault for this event of a subscription, if there is one that names events. What is meant for the next call is
+    /// not for an event, of which nobody knows when it comes.
+    pub(crate) fn take_event(&self) -> Option<FaultKind> {
+        self.state().scripted(|fault| fault.names(EVENT) && !fault.kind.is_asked_for())
     }
 
     /// Whether the iterator or token that a call brings is to be treated as expired.
     pub(crate) fn take_expiry(&self, operation: &str) -> bool {
         let mut state = self.state();
-        state.scripted(operation, |kind| *kind == FaultKind::Expire).is_some()
+        state.scripted(|fault| fault.is_for(operation) && fault.kind == FaultKind::Expire).is_some()
             || state.plan.as_mut().is_some_and(Plan::expires)
     }
 
     /// How old, in milliseconds, the list of shards is that a call answers.
     pub(crate) fn take_stale_ms(&self, operation: &str) -> Option<u64> {
         let mut state = self.state();
-        match state.scripted(operation, |kind| matches!(kind, FaultKind::StaleShardsMs(_))) {
+        let is_stale = |fault: &Fault| matches!(fault.kind, FaultKind::StaleShardsMs(_));
+        match state.scripted(|fault| fault.is_for(operation) && is_stale(fault)) {
             Some(FaultKind::StaleShardsMs(ms)) => Some(ms),
             _ => state.plan.as_mut()?.stale_ms(),
         }
     }
 
-    /// Waits for a fault that ends a subscription which is open, and takes it.
+    /// Waits for a fault that ends a subscription which is open, and takes it: a cut, or an expiry that names the
+    /// operation, as any other is meant for an iterator or a token.
     ///
     /// # Cancel safety
     /// A fault is taken only when the future is ready.
     pub(crate) async fn subscription_fault(&self) -> SubscriptionFault {
         let mut added = self.added.subscribe();
-        let ends = |kind: &FaultKind| matches!(kind, FaultKind::Expire | FaultKind::CutSubscription);
+        let ends = |fault: &Fault| match fault.kind {
+            FaultKind::Expire => fault.names(SUBSCRIBE),
+            FaultKind::CutSubscription => fault.is_for(SUBSCRIBE),
+            _ => false,
+        };
         loop {
-            let kind = self.state().scripted("SubscribeToShard", ends);
+            let kind = self.state().scripted(ends);
             match kind {
                 Some(FaultKind::Expire) => return SubscriptionFault::Expired,
                 Some(_) => return SubscriptionFault::Cut,
@@ -213,11 +239,10 @@ impl Faults {
 }
 
 impl State {
-    /// Takes the first fault that waits for the operation, of those kinds.
-    fn scripted(&mut self, operation: &str, fits: impl Fn(&FaultKind) -> bool) -> Option<FaultKind> {
+    /// Takes the first fault that fits.
+    fn scripted(&mut self, fits: impl Fn(&Fault) -> bool) -> Option<FaultKind> {
         self.waiting.retain(|fault| fault.times > 0);
-        let is_meant = |fault: &Fault| fault.operation.as_deref().is_none_or(|named| named == operation);
-        let position = self.waiting.iter().position(|fault| is_meant(fault) && fits(&fault.kind))?;
+        let position = self.waiting.iter().position(fits)?;
         let fault = self.waiting.get_mut(position)?;
         fault.times -= 1;
         let kind = fault.kind.clone();

@@ -14,7 +14,7 @@ use kinesink_emulator::{Emulator, Fault, FaultKind, Limit, Limits, ManualClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{STREAM, create, emulator, in_process, over_socket, put_one, start};
+use crate::client::{STREAM, code, create, emulator, in_process, over_socket, put_one, start, trim_horizon};
 use crate::consumers::register;
 
 const SHARD: &str = "shardId-000000000000";
@@ -77,8 +77,13 @@ fn texts(event: &SubscribeToShardEvent) -> Vec<String> {
 
 /// An emulator with a stream of one shard and a consumer, whose ARN is given.
 async fn subscribable() -> (Emulator, Arc<ManualClock>, Client, String) {
+    subscribable_without(&[Limit::ControlPlaneCalls]).await
+}
+
+/// The same, where all limits hold but these.
+async fn subscribable_without(off: &[Limit]) -> (Emulator, Arc<ManualClock>, Client, String) {
     let clock = Arc::new(ManualClock::new(start()));
-    let limits = Limits::default().without(Limit::ControlPlaneCalls);
+    let limits = off.iter().copied().fold(Limits::default(), Limits::without);
     let emulator = Emulator::builder().clock(Arc::<ManualClock>::clone(&clock)).limits(limits).build().unwrap();
     let client = in_process(&emulator);
     create(&client, 1).await;
@@ -217,14 +222,9 @@ async fn a_second_subscription_is_refused_for_5_s_and_then_takes_over() {
     // Another consumer is not in the way, and nobody is without the limit.
     let other = register(&client, "other").await.consumer_arn;
     subscribe(&client, &other, oldest()).await.next().await;
-    let unlimited = Emulator::builder()
-        .limits(Limits::default().without(Limit::SubscriptionTakeOver).without(Limit::SubscribeCalls))
-        .build()
-        .unwrap();
-    let client = in_process(&unlimited);
-    create(&client, 1).await;
-    let arn = register(&client, "app").await.consumer_arn;
+    let (_emulator, clock, client, arn) = subscribable_without(&[Limit::SubscriptionTakeOver]).await;
     let _first = subscribe(&client, &arn, oldest()).await;
+    clock.advance(Duration::from_secs(1));
     subscribe(&client, &arn, oldest()).await.next().await;
 }
 
@@ -239,6 +239,12 @@ async fn calls_are_limited_to_one_a_second() {
     assert!(refused.is_resource_in_use_exception(), "{refused:?}");
     clock.advance(Duration::from_secs(4));
     subscribe(&client, &arn, oldest()).await.next().await;
+
+    // Without the limit, what refuses the second is that there is a first.
+    let (_emulator, _, client, arn) = subscribable_without(&[Limit::SubscribeCalls]).await;
+    let _first = subscribe(&client, &arn, oldest()).await;
+    let refused = try_subscribe(&client, &arn, oldest()).await.err().unwrap().into_service_error();
+    assert!(refused.is_resource_in_use_exception(), "{refused:?}");
 }
 
 #[tokio::test]
@@ -295,6 +301,16 @@ async fn two_mib_a_second_and_the_lag_that_it_makes() {
     assert!(subscribed.is_quiet().await);
     clock.advance(Duration::from_secs(1));
     assert_eq!(subscribed.next().await.millis_behind_latest, 0);
+
+    let (_emulator, clock, client, arn) = subscribable_without(&[Limit::SubscriptionBytes]).await;
+    for _ in 0..5 {
+        put_one(&client, "k", vec![7; 1024 * 1024 - 1]).await;
+        clock.advance(Duration::from_secs(1));
+    }
+    let mut subscribed = subscribe(&client, &arn, oldest()).await;
+    for _ in 0..5 {
+        assert_eq!(subscribed.next().await.records.len(), 1);
+    }
 }
 
 #[tokio::test]
@@ -362,4 +378,35 @@ async fn a_server_that_stops_ends_its_subscriptions() {
         drop(client);
     });
     served.unwrap();
+}
+
+#[tokio::test]
+async fn an_open_subscription_leaves_faults_to_the_calls_that_they_are_meant_for() {
+    let (emulator, clock, client, arn) = subscribable().await;
+    let mut subscribed = subscribe(&client, &arn, oldest()).await;
+    subscribed.next().await;
+    let error = FaultKind::Error { code: "InternalFailure".to_owned(), message: String::new() };
+    for kind in [error, FaultKind::Cut, FaultKind::Expire] {
+        emulator.faults().push(Fault::on_any(kind));
+    }
+    // While they wait, the subscription goes on.
+    clock.advance(Duration::from_secs(5));
+    assert!(subscribed.next().await.records.is_empty());
+    assert!(subscribed.is_quiet().await);
+    assert_eq!(emulator.faults().list().len(), 3);
+    for _ in 0..2 {
+        client.list_streams().send().await.unwrap_err();
+    }
+    let iterator = trim_horizon(&client, SHARD).await;
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
+    assert!(emulator.faults().list().is_empty());
+
+    // Nor has it any of those by chance, whose calls would otherwise be others at each run.
+    emulator.faults().seed(1, 1.0);
+    clock.advance(Duration::from_secs(5));
+    assert!(subscribed.next().await.records.is_empty());
+    assert!(subscribed.is_quiet().await);
+    emulator.faults().clear();
+    emulator.faults().push(Fault::on("SubscribeToShard", FaultKind::Expire));
+    assert!(subscribed.result().await.unwrap().is_none());
 }
