@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::consumer_target::ConsumerText;
-use super::{ServiceError, target, throttle};
+use super::{ServiceError, tags, target, throttle};
 use crate::emulator::{ACCOUNT, Shared};
 use crate::limits::Limit;
 use crate::stream::Stream;
@@ -16,7 +16,6 @@ use crate::wire::validation::Validation;
 /// The service allows 50 with an account setting, On-demand Advantage, which is not emulated.
 const CONSUMERS_PER_STREAM_MAX: usize = 20;
 const CONSUMERS_IN_CREATION_MAX: usize = 5;
-const TAGS_MAX: usize = 50;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -34,15 +33,19 @@ pub(super) struct Answer {
 }
 
 pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceError> {
-    Validation::default()
+    let new_tags = request.tags.unwrap_or_default();
+    let mut validation = Validation::default();
+    validation
         .required("streamARN", request.stream_arn.as_ref())
         .stream_arn("streamARN", request.stream_arn.as_deref())
         .required("consumerName", request.consumer_name.as_ref())
         .name("consumerName", request.consumer_name.as_deref())
-        .length("tags", request.tags.as_ref().map_or(0, BTreeMap::len), 0..=TAGS_MAX)
-        .finish()?;
-    let (consumer, tags) = (request.consumer_name.unwrap_or_default(), request.tags.unwrap_or_default());
+        .length("tags", new_tags.len(), 0..=tags::TAGS_MAX);
+    tags::validate_each(&new_tags, &mut validation);
+    validation.finish()?;
+    let consumer = request.consumer_name.unwrap_or_default();
     let name = target::stream_name(shared, None, request.stream_arn.as_deref())?;
+    tags::check_new(&name, &new_tags)?;
     let mut store = shared.store();
     let now_ms = shared.now_ms();
     throttle::stream(shared, target::stream_mut(&mut store.streams, &name)?, &name, "RegisterStreamConsumer")?;
@@ -60,7 +63,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
     let event = Event::RegisterConsumer {
         stream: name.clone(),
         consumer: consumer.clone(),
-        tags,
+        tags: new_tags,
         at_ms: now_ms,
         active_at_ms: now_ms.saturating_add(shared.transitions_ms),
     };

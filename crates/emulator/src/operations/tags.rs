@@ -12,7 +12,7 @@ use crate::stream::Streams;
 use crate::stream::event::Event;
 use crate::wire::validation::Validation;
 
-const TAGS_MAX: usize = 50;
+pub(super) const TAGS_MAX: usize = 50;
 /// Tags that one request can name at all.
 const TAGS_PER_REQUEST_MAX: usize = 200;
 const SYMBOLS: &str = "_./=+-%@:";
@@ -128,6 +128,11 @@ impl Tagged {
 pub(super) fn validate(tags: Option<&Tags>, validation: &mut Validation) {
     let Some(tags) = tags else { return };
     validation.length("tags", tags.len(), 1..=TAGS_PER_REQUEST_MAX);
+    validate_each(tags, validation);
+}
+
+/// Checks each tag by itself.
+pub(super) fn validate_each(tags: &Tags, validation: &mut Validation) {
     for (key, value) in tags {
         validation.length("tags.key", key.chars().count(), 1..=KEY_CHARS_MAX).length(
             "tags.value",

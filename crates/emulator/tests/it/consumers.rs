@@ -6,7 +6,7 @@ use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Consumer, ConsumerDescription, ConsumerStatus};
 use kinesink_emulator::{Emulator, Limit, Limits, ManualClock};
 
-use crate::client::{STREAM, code, create, emulator, in_process, start};
+use crate::client::{STREAM, code, create, emulator, emulator_with, in_process, start};
 
 const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/orders";
 
@@ -82,11 +82,12 @@ async fn a_stream_has_20_consumers_and_five_of_them_in_creation() {
     let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
     assert_eq!(summary.stream_description_summary.unwrap().consumer_count, Some(20));
 
-    let unlimited = Emulator::builder().limits(Limits::none()).build().unwrap();
-    let client = in_process(&unlimited);
+    let (emulator, clock) = emulator_with(|builder| builder.limits(Limits::default().without(Limit::Consumers)));
+    let client = in_process(&emulator);
     create(&client, 1).await;
     for number in 0..21 {
         register(&client, &format!("app-{number:02}")).await;
+        clock.advance(Duration::from_millis(200));
     }
 }
 
@@ -166,4 +167,29 @@ async fn a_consumer_that_is_not_named_right_is_refused() {
     let other = format!("{STREAM_ARN}/consumer/other:1");
     let both = describe.stream_arn(STREAM_ARN).consumer_name("app").consumer_arn(other);
     assert_eq!(code(both.send().await), "InvalidArgumentException");
+}
+
+#[tokio::test]
+async fn tags_of_a_new_consumer_are_checked_as_those_of_any() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let register = |tags: &[(&str, &str)]| {
+        let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        client.register_stream_consumer().stream_arn(STREAM_ARN).consumer_name("app").set_tags(Some(tags)).send()
+    };
+    let (long_key, long_value) = ("k".repeat(129), "v".repeat(257));
+    for (tags, expected) in [
+        (&[("", "v")][..], "ValidationException"),
+        (&[(&long_key, "v")], "ValidationException"),
+        (&[("k", &long_value)], "ValidationException"),
+        (&[("aws:mine", "v")], "InvalidArgumentException"),
+        (&[("a*b", "v")], "InvalidArgumentException"),
+        (&[("k", "v"), ("k2", "<v>")], "InvalidArgumentException"),
+    ] {
+        assert_eq!(code(register(tags).await), expected, "{tags:?}");
+    }
+    let arn = register(&[("team", "data")]).await.unwrap().consumer.unwrap().consumer_arn;
+    let tags = client.list_tags_for_resource().resource_arn(arn).send().await.unwrap().tags.unwrap();
+    assert_eq!((tags.len(), tags[0].key(), tags[0].value()), (1, "team", Some("data")));
 }
