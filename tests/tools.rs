@@ -27,6 +27,24 @@ fn local_prints_shell_lines_and_nothing_else_once_every_port_answers() {
 }
 
 #[test]
+fn what_local_prints_is_safe_to_evaluate_whatever_its_directory_is_called() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("it's $(touch expanded) `touch expanded`;touch expanded&\"*");
+    let lines = directory.path().join("local.env");
+    let mut child = kinesink().args(["local", "--tls", "--env"]).arg(&lines).arg(&state).spawn().unwrap();
+    eventually("the file is written", || lines.metadata().is_ok_and(|file| file.len() > 0).then_some(()));
+    let script = r#"set -eu; . "$1"; cd "$2"; printf %s "$AWS_CA_BUNDLE"; test -f "$AWS_CA_BUNDLE"; ls"#;
+    let shell = ["-c", script, "sh"].map(std::ffi::OsString::from);
+    let mut sh = std::process::Command::new("sh");
+    let seen = output(sh.args(shell).arg(&lines).arg(directory.path()).current_dir(directory.path()));
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let printed = text(&seen.stdout);
+    assert!(seen.status.success() && printed.starts_with(state.to_str().unwrap()), "{printed} {}", text(&seen.stderr));
+    assert!(!directory.path().join("expanded").exists(), "{printed}");
+}
+
+#[test]
 fn a_port_in_use_and_a_directory_in_use_are_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -69,8 +69,18 @@ async fn run_command(mut command: Command, stop: &Stop) -> std::io::Result<Optio
 }
 
 fn shell_lines(services: &Services) -> String {
-    let lines = services.environment().into_iter().map(|(name, value)| format!("export {name}={value}"));
+    let lines = services.environment().into_iter().map(|(name, value)| format!("export {name}={}", quoted(&value)));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The text as one word of a POSIX shell, in which nothing is expanded.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// Ends this process as the command ended: with its code, or 128 + the signal, as a shell says it.
