@@ -77,7 +77,7 @@
 //!   in TLS (feature `tls`). A request must be signed by form, and no signature is verified, so it serves on loopback
 //!   only.
 //! - A consumer is `CREATING` and `DELETING` for as long as a stream would be. On-demand Advantage, with its 50 consumers
-//!   a stream, and `DryRun` are not emulated. A subscription to a shard that nothing happens to gets an event without
+//!   a stream and its warm throughput, is not emulated. A subscription to a shard that nothing happens to gets an event without
 //!   records every 5 seconds; the service does not say how often it sends one.
 //! - Operations: CreateStream, DeleteStream, DescribeLimits, DescribeStream, DescribeStreamSummary, ListStreams,
 //!   ListShards, PutRecord, PutRecords, GetShardIterator, GetRecords, SplitShard, MergeShards,

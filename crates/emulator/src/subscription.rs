@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::emulator::{ACCOUNT, Shared};
 use crate::faults::{FaultKind, SubscriptionFault};
 use crate::limits::{Bucket, Limit};
+use crate::stream::StreamId;
 use crate::stream::consumer::ConsumerStatus;
 use crate::stream::reading::{self, ChildShard, Read, ReadLimit};
 use crate::stream::sequence_number::SequenceNumber;
@@ -48,9 +49,9 @@ const EVENT_LIMIT: ReadLimit = ReadLimit { records: 10_000, bytes: 1024 * 1024 }
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) stream: String,
-    /// Tells the stream and the consumer from later ones of the same names.
-    pub(crate) stream_created_ms: i64,
+    pub(crate) stream_id: StreamId,
     pub(crate) consumer: String,
+    /// Tells the consumer from a later one of the same name.
     pub(crate) consumer_created_ms: i64,
     pub(crate) shard: u32,
     pub(crate) index: u64,
@@ -220,7 +221,7 @@ impl Subscription {
         let now_ms = shared.now_ms();
         let place = &self.place;
         let stream = store.streams.get_mut(&place.stream);
-        let stream = stream.filter(|stream| stream.created_ms == place.stream_created_ms);
+        let stream = stream.filter(|stream| stream.id() == place.stream_id);
         let stream = stream.ok_or_else(|| self.stream_not_found())?;
         let consumer = stream.consumers.get(&place.consumer, now_ms);
         let consumer = consumer.filter(|consumer| {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Bucket, Limit, Limits};
 
+const DRY_RUNS_PER_S: u32 = 1;
+
 /// Whose calls count together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -45,7 +47,7 @@ fn rate(operation: &str) -> Option<(&'static str, u32, Scope)> {
     rates.into_iter().find(|(name, ..)| *name == operation)
 }
 
-/// The calls of the last second, of the account or of one stream.
+/// The calls of the last second, of the account or of one stream: by operation, and dry runs together.
 #[derive(Debug, Default)]
 pub(crate) struct Calls(BTreeMap<&'static str, Bucket>);
 
@@ -58,5 +60,10 @@ impl Calls {
             }
             _ => true,
         }
+    }
+
+    /// Whether a call that changes nothing may be made now, of whatever operation. If so, it counts.
+    pub(crate) fn try_dry_run(&mut self, limits: Limits, now_ms: i64) -> bool {
+        !limits.has(Limit::DryRunCalls) || self.0.entry("DryRun").or_default().try_take(1, DRY_RUNS_PER_S, now_ms)
     }
 }

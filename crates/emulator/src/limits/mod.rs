@@ -50,6 +50,8 @@ pub enum Limit {
     SubscriptionBytes,
     /// No second subscription of a consumer to a shard within 5 seconds of the first.
     SubscriptionTakeOver,
+    /// One call with `DryRun` a second and stream, of all operations that have it together.
+    DryRunCalls,
 }
 
 /// Which limits hold. All of them by default.
@@ -68,7 +70,7 @@ pub struct UnknownLimit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::GetRecordsCalls,
         Self::ReadBytes,
         Self::ReadPause,
@@ -85,6 +87,7 @@ impl Limit {
         Self::SubscribeCalls,
         Self::SubscriptionBytes,
         Self::SubscriptionTakeOver,
+        Self::DryRunCalls,
     ];
 
     /// The limit's name, as options and documents write it.
@@ -106,6 +109,7 @@ impl Limit {
             Self::SubscribeCalls => "subscribe-calls",
             Self::SubscriptionBytes => "subscription-bytes",
             Self::SubscriptionTakeOver => "subscription-take-over",
+            Self::DryRunCalls => "dry-run-calls",
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Request {
     #[serde(rename = "MaxRecordSizeInKiB")]
     max_record_size_in_kib: Option<i64>,
     record_distribution_strategy: Option<String>,
+    #[serde(rename = "WarmThroughputMiBps")]
+    warm_throughput_mibps: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +56,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
         .one_of("recordDistributionStrategy", strategy, &STRATEGIES);
     tags::validate(request.tags.as_ref(), &mut validation);
     validation.finish()?;
+    refuse_warm_throughput(request.warm_throughput_mibps)?;
     let (mode, shard_count) = mode_and_shards(given_mode == Some("ON_DEMAND"), request.shard_count)?;
     let distribution = match (strategy, mode) {
         (Some("AUTO"), StreamMode::OnDemand) => Some(Distribution::Auto),
@@ -75,7 +78,8 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
         let message = format!("At most {IN_CREATION_MAX} streams under account {ACCOUNT} can be in state CREATING.");
         return Err(ServiceError::limit_exceeded(message));
     }
-    store.commit(Event::CreateStream { stream: stream.clone(), mode, shard_count, at_ms: shared.now_ms() })?;
+    let (at_ms, number) = (shared.now_ms(), store.streams.next_number());
+    store.commit(Event::CreateStream { stream: stream.clone(), mode, shard_count, at_ms, number })?;
     let kib = request.max_record_size_in_kib.and_then(|kib| u32::try_from(kib).ok());
     let settings = [
         kib.map(|kib| Setting::MaxRecordSize { kib }),
@@ -96,6 +100,14 @@ fn mode_and_shards(on_demand: bool, count: Option<i64>) -> Result<(StreamMode, u
         (true, None) => Ok((StreamMode::OnDemand, ON_DEMAND_SHARDS)),
         (false, None) => Err(ServiceError::invalid_argument("ShardCount is required for a provisioned stream.")),
         (true, Some(_)) => Err(ServiceError::invalid_argument("ShardCount cannot be given for an on-demand stream.")),
+    }
+}
+
+/// Only accounts that have committed to a minimum of throughput may set it, and none has here.
+pub(super) fn refuse_warm_throughput(mibps: Option<i64>) -> Result<(), ServiceError> {
+    match mibps {
+        Some(_) => Err(ServiceError::invalid_argument("kinesink local does not emulate WarmThroughputMiBps")),
+        None => Ok(()),
     }
 }
 

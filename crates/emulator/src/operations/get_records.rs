@@ -6,6 +6,7 @@ use super::{Reply, ServiceError, target, throttle};
 use crate::emulator::Shared;
 use crate::stream::reading::{self, ChildShard, Read, ReadLimit};
 use crate::stream::shard::{Record, shard_id};
+use crate::stream::{Stream, Streams};
 use crate::wire::encoding::Encoding;
 use crate::wire::records;
 use crate::wire::token::{self, LIFETIME_MS, ShardIterator};
@@ -22,6 +23,7 @@ pub(super) struct Request {
     limit: Option<i64>,
     #[serde(rename = "StreamARN")]
     stream_arn: Option<String>,
+    dry_run: Option<bool>,
 }
 
 /// The stored records, and what the reply says after them.
@@ -70,18 +72,33 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
              further in the future than the tolerated delay of {LIFETIME_MS} milliseconds."
         )));
     }
+    if request.dry_run == Some(true) {
+        let mut store = shared.store();
+        let stream = readable(shared, &mut store.streams, &iterator)?;
+        return Err(throttle::dry_run(shared, stream, &iterator.stream));
+    }
     read(shared, iterator, limit, now_ms)
+}
+
+/// The iterator's stream, if that still has its shard.
+fn readable<'a>(
+    shared: &Shared,
+    streams: &'a mut Streams,
+    iterator: &ShardIterator,
+) -> Result<&'a mut Stream, ServiceError> {
+    let name = &iterator.stream;
+    let stream = streams.get_mut(name).filter(|stream| stream.id() == iterator.stream_id);
+    let stream = stream.ok_or_else(|| target::stream_not_found(name))?;
+    target::shard(shared, stream, name, &shard_id(iterator.shard))?;
+    Ok(stream)
 }
 
 /// Reads records while the streams are locked, without copying any.
 fn read(shared: &Shared, iterator: ShardIterator, limit: usize, now_ms: i64) -> Result<Answer, ServiceError> {
     let mut store = shared.store();
-    let name = iterator.stream.clone();
-    let stream = store.streams.get_mut(&name).filter(|stream| stream.created_ms == iterator.stream_created_ms);
-    let stream = stream.ok_or_else(|| target::stream_not_found(&name))?;
+    let stream = readable(shared, &mut store.streams, &iterator)?;
     stream.trim_shards(&[iterator.shard], now_ms);
-    let id = shard_id(iterator.shard);
-    target::shard(shared, stream, &name, &id)?;
+    let (name, id) = (iterator.stream.clone(), shard_id(iterator.shard));
     let shard = stream.shard_mut(iterator.shard).ok_or_else(|| target::shard_not_found(&name, &id))?;
     if !shard.rates.try_read(shared.limits, now_ms) {
         return Err(ServiceError::throughput_exceeded(throttle::shard_exceeded(&name, &id)));

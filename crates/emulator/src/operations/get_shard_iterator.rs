@@ -22,6 +22,7 @@ pub(super) struct Request {
     shard_iterator_type: Option<String>,
     starting_sequence_number: Option<String>,
     timestamp: Option<Timestamp>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,10 +53,11 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let mut store = shared.store();
     let now_ms = shared.now_ms();
     let stream = target::usable(&mut store.streams, &name)?;
-    let stream_created_ms = stream.created_ms;
+    let stream_id = stream.id();
     let number = target::shard(shared, stream, &name, shard_id)?.number;
+    let is_dry_run = request.dry_run == Some(true);
     let shard = stream.shard_mut(number).ok_or_else(|| target::shard_not_found(&name, shard_id))?;
-    if !shard.rates.try_iterator(shared.limits, now_ms) {
+    if !is_dry_run && !shard.rates.try_iterator(shared.limits, now_ms) {
         return Err(ServiceError::throughput_exceeded(throttle::shard_exceeded(&name, shard_id)));
     }
     let position = Position {
@@ -65,6 +67,9 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         operation: "GetShardIterator",
     };
     let index = position.index(shard, now_ms)?;
-    let iterator = ShardIterator { stream: name, stream_created_ms, shard: shard.number, index, issued_ms: now_ms };
+    if is_dry_run {
+        return Err(throttle::dry_run(shared, stream, &name));
+    }
+    let iterator = ShardIterator { stream: name, stream_id, shard: number, index, issued_ms: now_ms };
     Ok(Answer { shard_iterator: token::encode(&iterator) })
 }

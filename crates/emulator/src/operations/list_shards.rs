@@ -118,14 +118,16 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     match request.next_token.as_deref() {
         Some(text) => {
             let token = continued(shared, request, text, now_ms)?;
-            page(shared, &token.stream, Some(token.stream_created_ms), Some(token.after_shard), token.filter, limit)
+            let is_meant = |stream: &Stream| token.stream_id == stream.id();
+            page(shared, &token.stream, is_meant, Some(token.after_shard), token.filter, limit)
         }
         None => {
             let filter = Filter::from_request(request)?;
             let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
-            let created_ms = request.stream_creation_timestamp.map(|Timestamp(at_ms)| at_ms);
+            let created = request.stream_creation_timestamp;
+            let is_meant = |stream: &Stream| created.is_none_or(|created| created == Timestamp(stream.created_ms));
             let after = request.exclusive_start_shard_id.as_deref().and_then(shard_number);
-            page(shared, &name, created_ms, after, filter, limit)
+            page(shared, &name, is_meant, after, filter, limit)
         }
     }
 }
@@ -153,7 +155,7 @@ fn continued(shared: &Shared, request: &Request, text: &str, now_ms: i64) -> Res
 fn page(
     shared: &Shared,
     name: &str,
-    created_ms: Option<i64>,
+    is_meant: impl Fn(&Stream) -> bool,
     after: Option<u32>,
     filter: Filter,
     limit: usize,
@@ -167,7 +169,7 @@ fn page(
     }
     let stream = &*stream;
     // A stream of that name from another time is another stream.
-    if created_ms.is_some_and(|created_ms| created_ms != stream.created_ms) {
+    if !is_meant(stream) {
         return Err(target::stream_not_found(name));
     }
     let horizon_ms = stream.horizon_ms(now_ms);
@@ -180,7 +182,7 @@ fn page(
     let next_token = last.map(|last| {
         token::encode(&ShardsToken {
             stream: name.to_owned(),
-            stream_created_ms: stream.created_ms,
+            stream_id: stream.id(),
             after_shard: last.number,
             filter,
             issued_ms: now_ms,

@@ -42,27 +42,24 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let limit = request.max_results.unwrap_or(CONSUMERS_DEFAULT).min(CONSUMERS_PER_PAGE_MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let now_ms = shared.now_ms();
-    let (created_ms, after) = match request.next_token.as_deref() {
-        Some(text) => {
-            let token = continued(shared, request, &name, text, now_ms)?;
-            (Some(token.stream_created_ms), Some(token.after_consumer))
-        }
-        None => (request.stream_creation_timestamp.map(|Timestamp(at_ms)| at_ms), None),
-    };
+    let token = request.next_token.as_deref();
+    let token = token.map(|text| continued(shared, request, &name, text, now_ms)).transpose()?;
     let mut store = shared.store();
     throttle::stream(shared, target::stream_mut(&mut store.streams, &name)?, &name, "ListStreamConsumers")?;
     let stream = target::stream(&store.streams, &name)?;
     // A stream of that name from another time is another stream.
-    if created_ms.is_some_and(|created_ms| created_ms != stream.created_ms) {
+    let is_other = token.as_ref().is_some_and(|token| token.stream_id != stream.id())
+        || request.stream_creation_timestamp.is_some_and(|created| created != Timestamp(stream.created_ms));
+    if is_other {
         return Err(target::stream_not_found(&name));
     }
-    let mut chosen = stream.consumers.after(after.as_deref(), now_ms);
+    let mut chosen = stream.consumers.after(token.as_ref().map(|token| &*token.after_consumer), now_ms);
     let page: Vec<_> = chosen.by_ref().take(limit).collect();
     let last = page.last().filter(|_| chosen.next().is_some());
     let next_token = last.map(|(after_consumer, _)| {
         token::encode(&ConsumersToken {
             stream: name.clone(),
-            stream_created_ms: stream.created_ms,
+            stream_id: stream.id(),
             after_consumer: (*after_consumer).clone(),
             issued_ms: now_ms,
         })

@@ -6,7 +6,7 @@ use super::describe_stream_summary::ModeDetails;
 use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::wire::timestamp::Timestamp;
-use crate::wire::token::{self, StreamsToken};
+use crate::wire::token::{self, LIFETIME_MS, StreamsToken};
 use crate::wire::validation::Validation;
 
 const STREAMS_DEFAULT: i64 = 100;
@@ -46,11 +46,9 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         .number("limit", request.limit, 1..=STREAMS_MAX)
         .name("exclusiveStartStreamName", request.exclusive_start_stream_name.as_deref())
         .finish()?;
+    let now_ms = shared.now_ms();
     let after = match &request.next_token {
-        Some(text) => {
-            let token: Option<StreamsToken> = token::decode(text);
-            Some(token.ok_or_else(|| ServiceError::invalid_argument("Invalid NextToken."))?.after_stream)
-        }
+        Some(text) => Some(continued(shared, text, now_ms)?),
         None => request.exclusive_start_stream_name.clone(),
     };
     let limit = usize::try_from(request.limit.unwrap_or(STREAMS_DEFAULT)).unwrap_or(usize::MAX);
@@ -67,6 +65,17 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let has_more_streams = streams.next().is_some();
     let stream_names: Vec<_> = stream_summaries.iter().map(|summary| summary.stream_name.clone()).collect();
     let last = stream_names.last().filter(|_| has_more_streams).cloned();
-    let next_token = last.map(|after_stream| token::encode(&StreamsToken { after_stream }));
+    let next_token = last.map(|after_stream| token::encode(&StreamsToken { after_stream, issued_ms: now_ms }));
     Ok(Answer { stream_names, stream_summaries, has_more_streams, next_token })
+}
+
+/// The name that the token continues after.
+fn continued(shared: &Shared, text: &str, now_ms: i64) -> Result<String, ServiceError> {
+    let token: Option<StreamsToken> = token::decode(text);
+    let token = token.ok_or_else(|| ServiceError::invalid_argument("Invalid NextToken."))?;
+    if token::is_expired(token.issued_ms, now_ms) || shared.faults.take_expiry("ListStreams") {
+        let message = format!("NextToken expired: it can be used for {LIFETIME_MS} milliseconds.");
+        return Err(ServiceError::expired_next_token(message));
+    }
+    Ok(token.after_stream)
 }

@@ -19,6 +19,7 @@ pub(super) struct Request {
     partition_key: Option<String>,
     explicit_hash_key: Option<String>,
     sequence_number_for_ordering: Option<String>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,7 +55,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
         return Err(ServiceError::invalid_argument(message));
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
-    let placed = put(shared, &stream, &[entry])?.into_iter().next();
+    let placed = put(shared, &stream, &[entry], request.dry_run == Some(true))?.into_iter().next();
     match placed {
         Some(Placed::Stored { shard_id, sequence_number }) => {
             Ok(Answer { shard_id, sequence_number, encryption_type: "NONE" })

@@ -29,6 +29,7 @@ pub(super) struct Request {
     #[serde(rename = "StreamARN")]
     stream_arn: Option<String>,
     records: Option<Vec<Entry>>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,17 +139,26 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
         return Err(ServiceError::invalid_argument("Records size exceeds 10 MB limit"));
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
-    let records = put(shared, &stream, &entries)?;
+    let records = put(shared, &stream, &entries, request.dry_run == Some(true))?;
     let refused = records.iter().filter(|placed| matches!(placed, Placed::Refused { .. }));
     Ok(Answer { failed_record_count: refused.count(), records, encryption_type: "NONE" })
 }
 
-/// Stores the records that their shards have throughput for, all or none of these, and says where.
-pub(super) fn put(shared: &Shared, name: &str, entries: &[Entry]) -> Result<Vec<Placed>, ServiceError> {
+/// Stores the records that their shards have throughput for, all or none of these, and says where. A dry run ends with
+/// the error that it ends with.
+pub(super) fn put(
+    shared: &Shared,
+    name: &str,
+    entries: &[Entry],
+    is_dry_run: bool,
+) -> Result<Vec<Placed>, ServiceError> {
     let hash_keys = entries.iter().map(Entry::hash_key).collect::<Result<Vec<_>, _>>()?;
     let mut store = shared.store();
     let now_ms = shared.now_ms();
     let stream = target::usable(&mut store.streams, name)?;
+    if is_dry_run {
+        return Err(throttle::dry_run(shared, stream, name));
+    }
     let mut batch = Batch::for_entries(entries);
     for (entry, hash_key) in entries.iter().zip(hash_keys) {
         let hash_key = match stream.distribution {

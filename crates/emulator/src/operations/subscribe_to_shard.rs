@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::consumer_target::{self, ConsumerName};
 use super::position::{self, Position};
-use super::{ServiceError, target};
+use super::{ServiceError, target, throttle};
 use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::claims::Refused;
 use crate::stream::consumer::ConsumerStatus;
@@ -22,6 +22,7 @@ pub(super) struct Request {
     consumer_arn: Option<String>,
     shard_id: Option<String>,
     starting_position: Option<StartingPosition>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,7 +78,7 @@ pub(super) fn call(shared: &Arc<Shared>, encoding: Encoding, request: &Request) 
     let index = position.index(shard, now_ms);
     let place = index.map(|index| Place {
         stream: name.stream.clone(),
-        stream_created_ms: stream.created_ms,
+        stream_id: stream.id(),
         consumer: name.consumer.clone(),
         consumer_created_ms,
         shard: shard.number,
@@ -89,6 +90,11 @@ pub(super) fn call(shared: &Arc<Shared>, encoding: Encoding, request: &Request) 
     let gone = || ServiceError::internal_failure("the consumer or the shard is gone");
     let claims = stream.consumers.claims(&name.consumer).ok_or_else(gone)?;
     let refused = |reason| refusal(reason, &name, shard_id);
+    if request.dry_run == Some(true) {
+        place?;
+        claims.check(number, shared.limits, now_ms).map_err(refused)?;
+        return Err(throttle::dry_run(shared, stream, &name.stream));
+    }
     claims.try_call(number, shared.limits, now_ms).map_err(refused)?;
     let place = place?;
     let claim = claims.take(number, shared.limits, now_ms).map_err(refused)?;

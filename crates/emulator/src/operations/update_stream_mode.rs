@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::create_stream::{MODES, StreamModeDetails};
+use super::create_stream::{MODES, StreamModeDetails, refuse_warm_throughput};
 use super::{ServiceError, shard_count, target};
 use crate::emulator::Shared;
 use crate::stream::StreamMode;
@@ -15,6 +15,8 @@ pub(super) struct Request {
     #[serde(rename = "StreamARN")]
     stream_arn: Option<String>,
     stream_mode_details: Option<StreamModeDetails>,
+    #[serde(rename = "WarmThroughputMiBps")]
+    warm_throughput_mibps: Option<i64>,
 }
 
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceError> {
@@ -26,6 +28,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<(), ServiceErro
         .required("streamModeDetails.streamMode", given.as_ref())
         .one_of("streamModeDetails.streamMode", given, &MODES)
         .finish()?;
+    refuse_warm_throughput(request.warm_throughput_mibps)?;
     let name = target::stream_name(shared, None, request.stream_arn.as_deref())?;
     let mode = if given == Some("ON_DEMAND") { StreamMode::OnDemand } else { StreamMode::Provisioned };
     let mut store = shared.store();

@@ -41,19 +41,21 @@ impl Claims {
         if allowed { Ok(()) } else { Err(Refused::TooManyCalls) }
     }
 
+    /// Whether the shard can be claimed now.
+    pub(crate) fn check(&self, shard: u32, limits: Limits, now_ms: i64) -> Result<(), Refused> {
+        let newest = self.0.get(&shard).and_then(|claim| claim.newest.as_ref());
+        // One that lies in the future was made before the clock went back.
+        let is_safe = newest.is_some_and(|newest| (0..SAFE_MS).contains(&now_ms.saturating_sub(newest.since_ms)));
+        if is_safe && limits.has(Limit::SubscriptionTakeOver) { Err(Refused::InUse) } else { Ok(()) }
+    }
+
     /// Claims the shard, and ends the subscription that had it. The answer is cancelled when that happens to this one.
     pub(crate) fn take(&mut self, shard: u32, limits: Limits, now_ms: i64) -> Result<CancellationToken, Refused> {
-        let claim = self.0.entry(shard).or_default();
-        if let Some(newest) = &claim.newest {
-            // One that lies in the future was made before the clock went back.
-            let is_safe = (0..SAFE_MS).contains(&now_ms.saturating_sub(newest.since_ms));
-            if is_safe && limits.has(Limit::SubscriptionTakeOver) {
-                return Err(Refused::InUse);
-            }
-            newest.end.cancel();
-        }
+        self.check(shard, limits, now_ms)?;
         let end = CancellationToken::new();
-        claim.newest = Some(Newest { since_ms: now_ms, end: end.clone() });
+        let newest = Newest { since_ms: now_ms, end: end.clone() };
+        let before = self.0.entry(shard).or_default().newest.replace(newest);
+        before.iter().for_each(|before| before.end.cancel());
         Ok(end)
     }
 

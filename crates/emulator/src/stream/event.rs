@@ -16,6 +16,9 @@ pub(crate) enum Event {
         mode: StreamMode,
         shard_count: u32,
         at_ms: i64,
+        /// How many streams there have been, with this one. Absent in logs of earlier versions.
+        #[serde(default)]
+        number: u64,
     },
     DeleteStream {
         stream: String,

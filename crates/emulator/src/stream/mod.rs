@@ -8,6 +8,7 @@ pub(crate) mod consumer;
 pub(crate) mod event;
 pub(crate) mod hash_key;
 pub(crate) mod reading;
+mod resharding;
 pub(crate) mod sequence_number;
 pub(crate) mod shard;
 pub(crate) mod transition;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::consumer::Consumers;
 use self::event::{Distribution, Event, PutRecord, Setting};
 use self::hash_key::HashKeyRange;
-use self::shard::{Record, Shard, seconds};
+use self::shard::{Record, Shard};
 use self::transition::{Change, Deadline, Transition};
 use crate::limits::Calls;
 
@@ -38,11 +39,20 @@ pub(crate) enum StreamMode {
     OnDemand,
 }
 
+/// Tells a stream from those of the same name before and after it, also where all were made in one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StreamId {
+    created_ms: i64,
+    number: u64,
+}
+
 /// A stream and its shards, also those that were closed.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) mode: StreamMode,
     pub(crate) created_ms: i64,
+    /// See [`StreamId`].
+    number: u64,
     pub(crate) retention_hours: u32,
     pub(crate) record_kib_max: u32,
     pub(crate) distribution: Distribution,
@@ -66,6 +76,8 @@ pub(crate) struct Stream {
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     by_name: BTreeMap<String, Stream>,
+    /// The number of the stream that was made last.
+    last_number: u64,
     /// When which transition is done.
     deadlines: BTreeSet<(i64, Deadline)>,
 }
@@ -76,10 +88,11 @@ pub(crate) struct Streams {
 pub(crate) struct Inconsistent(&'static str);
 
 impl Stream {
-    fn new(mode: StreamMode, shard_count: u32, created_ms: i64) -> Self {
+    fn new(mode: StreamMode, shard_count: u32, created_ms: i64, number: u64) -> Self {
         let mut stream = Self {
             mode,
             created_ms,
+            number,
             retention_hours: RETENTION_HOURS_DEFAULT,
             record_kib_max: RECORD_KIB_DEFAULT,
             distribution: Distribution::default(),
@@ -96,6 +109,10 @@ impl Stream {
             stream.open_shard(Shard::new(number, range, created_ms));
         }
         stream
+    }
+
+    pub(crate) fn id(&self) -> StreamId {
+        StreamId { created_ms: self.created_ms, number: self.number }
     }
 
     fn open_shard(&mut self, shard: Shard) {
@@ -187,73 +204,6 @@ impl Stream {
         u32::try_from(self.shards.len()).map_err(|_| Inconsistent("more shards than a shard number can count"))
     }
 
-    fn split(&mut self, number: u32, new_start: u128, at_ms: i64) -> Result<(), Inconsistent> {
-        let left = self.next_number()?;
-        let parent = self.open_mut(number)?;
-        let HashKeyRange { start, end } = parent.range;
-        if new_start <= start || new_start > end {
-            return Err(Inconsistent("a split outside of the shard's range"));
-        }
-        let at_ms = parent.close(at_ms, vec![left, left + 1]);
-        let epoch_s = seconds(at_ms).max(parent.epoch_s + 1);
-        self.open.remove(&start);
-        for (number_of_child, range) in
-            [(left, HashKeyRange { start, end: new_start - 1 }), (left + 1, HashKeyRange { start: new_start, end })]
-        {
-            let mut child = Shard::new(number_of_child, range, at_ms);
-            (child.epoch_s, child.parent) = (epoch_s, Some(number));
-            self.open_shard(child);
-        }
-        Ok(())
-    }
-
-    fn merge(&mut self, number: u32, adjacent: u32, mut at_ms: i64) -> Result<(), Inconsistent> {
-        let child = self.next_number()?;
-        if number == adjacent {
-            return Err(Inconsistent("a merge of a shard with itself"));
-        }
-        let (first, second) = (self.open_mut(number)?.range, self.open_mut(adjacent)?.range);
-        let range = HashKeyRange { start: first.start.min(second.start), end: first.end.max(second.end) };
-        if first.start.checked_sub(1) != Some(second.end) && second.start.checked_sub(1) != Some(first.end) {
-            return Err(Inconsistent("a merge of shards that do not touch"));
-        }
-        let mut epoch_s = 0;
-        for parent in [number, adjacent] {
-            let parent = self.open_mut(parent)?;
-            at_ms = parent.close(at_ms, vec![child]);
-            epoch_s = epoch_s.max(parent.epoch_s + 1).max(seconds(at_ms));
-        }
-        self.open.remove(&first.start);
-        self.open.remove(&second.start);
-        let mut child = Shard::new(child, range, at_ms);
-        (child.epoch_s, child.parent, child.adjacent_parent) = (epoch_s, Some(number), Some(adjacent));
-        self.open_shard(child);
-        Ok(())
-    }
-
-    /// Splits at the first hash keys, then merges at the others. What is split off and merged again lives for a moment.
-    fn update_shard_count(&mut self, splits: &[u128], merges: &[u128], at_ms: i64) -> Result<(), Inconsistent> {
-        let nowhere = || Inconsistent("a hash key without a shard");
-        for new_start in splits {
-            let shard = self.shard_for(*new_start).ok_or_else(nowhere)?.number;
-            self.split(shard, *new_start, at_ms)?;
-        }
-        for start in merges {
-            let below = start.checked_sub(1).and_then(|end| self.shard_for(end)).ok_or_else(nowhere)?.number;
-            let above = self.shard_for(*start).ok_or_else(nowhere)?.number;
-            self.merge(below, above, at_ms)?;
-        }
-        Ok(())
-    }
-
-    /// Where an update to so many even shards must split, and where it must then merge.
-    pub(crate) fn steps_to(&self, target_count: u32) -> (Vec<u128>, Vec<u128>) {
-        let starts: BTreeSet<u128> = HashKeyRange::even(target_count).into_iter().map(|range| range.start).collect();
-        let splits = starts.iter().filter(|start| !self.open.contains_key(start)).copied().collect();
-        let merges = self.open.keys().filter(|start| !starts.contains(start)).copied().collect();
-        (splits, merges)
-    }
-
     fn open_mut(&mut self, number: u32) -> Result<&mut Shard, Inconsistent> {
         let shard = self.shard_mut(number).ok_or(Inconsistent("a shard that does not exist"))?;
         if shard.closed.is_some() { Err(Inconsistent("a shard that is closed")) } else { Ok(shard) }
@@ -298,6 +248,11 @@ impl Streams {
         self.by_name.range::<str, _>((from, Bound::Unbounded))
     }
 
+    /// The number of the stream that will be made next.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.last_number.saturating_add(1)
+    }
+
     pub(crate) fn open_shard_count(&self) -> usize {
         self.by_name.values().map(Stream::open_shard_count).sum()
     }
@@ -326,11 +281,12 @@ impl Streams {
     /// Makes the event true. The only way in which streams change, apart from trimming.
     pub(crate) fn apply(&mut self, event: Event) -> Result<(), Inconsistent> {
         match event {
-            Event::CreateStream { stream, mode, shard_count, at_ms } => {
+            Event::CreateStream { stream, mode, shard_count, at_ms, number } => {
                 if self.by_name.contains_key(&stream) {
                     return Err(Inconsistent("a stream that exists"));
                 }
-                self.by_name.insert(stream, Stream::new(mode, shard_count, at_ms));
+                self.last_number = self.last_number.max(number);
+                self.by_name.insert(stream, Stream::new(mode, shard_count, at_ms, number));
             }
             Event::DeleteStream { stream } => {
                 self.changed(&stream)?;

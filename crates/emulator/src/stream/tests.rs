@@ -90,7 +90,7 @@ fn assert_lineage(stream: &Stream) {
 fn a_shard_knows_the_numbers_it_gave_out_and_no_others() {
     let mut streams = Streams::default();
     let (name, mode) = (NAME.to_owned(), StreamMode::Provisioned);
-    streams.apply(Event::CreateStream { stream: name, mode, shard_count: 1, at_ms: 5000 }).unwrap();
+    streams.apply(Event::CreateStream { stream: name, mode, shard_count: 1, at_ms: 5000, number: 1 }).unwrap();
     for step in [Step::Put { hash_key: 0 }, Step::Split { nth_open: 0, at: 7 }] {
         let stream = streams.get(NAME).unwrap();
         let shard = stream.shard(0).unwrap();
@@ -107,7 +107,7 @@ fn a_shard_knows_the_numbers_it_gave_out_and_no_others() {
 
 #[test]
 fn shards_that_nobody_uses_are_trimmed_in_their_turn() {
-    let mut stream = Stream::new(StreamMode::Provisioned, 5, 0);
+    let mut stream = Stream::new(StreamMode::Provisioned, 5, 0, 1);
     for number in 0..5 {
         let put = PutRecord { shard: number, index: 1, arrival_ms: 0, size_bytes: 1, json_bytes: 2 };
         stream.put(&[put], &"{}".into()).unwrap();
@@ -129,7 +129,7 @@ proptest! {
         let mut now_ms = 1_700_000_000_000;
         let mut streams = Streams::default();
         let mode = StreamMode::Provisioned;
-        streams.apply(Event::CreateStream { stream: NAME.to_owned(), mode, shard_count, at_ms: now_ms }).unwrap();
+        streams.apply(Event::CreateStream { stream: NAME.to_owned(), mode, shard_count, at_ms: now_ms, number: 1 }).unwrap();
         for step in &steps {
             if let Step::Clock { by_ms } = step {
                 now_ms += by_ms;
@@ -144,7 +144,7 @@ proptest! {
 
     #[test]
     fn the_shard_for_a_key_is_the_one_whose_range_holds_it(keys in prop::collection::vec(any::<u128>(), 1..20)) {
-        let mut stream = Stream::new(StreamMode::Provisioned, 3, 0);
+        let mut stream = Stream::new(StreamMode::Provisioned, 3, 0, 1);
         stream.split(1, u128::MAX / 2, 0).unwrap();
         stream.merge(0, 3, 0).unwrap();
         for key in keys {

@@ -76,6 +76,14 @@ impl ServiceError {
         Self::client("SerializationException", message)
     }
 
+    pub(crate) fn dry_run(message: impl Into<String>) -> Self {
+        Self::client("DryRunOperationException", message)
+    }
+
+    pub(crate) fn throttling(message: impl Into<String>) -> Self {
+        Self::client("ThrottlingException", message)
+    }
+
     pub(crate) fn missing_authentication_token(message: impl Into<String>) -> Self {
         Self::client("MissingAuthenticationTokenException", message)
     }

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::stream::StreamId;
+
 /// How long a shard iterator or a page token can be used.
 pub(crate) const LIFETIME_MS: i64 = 300_000;
 
@@ -12,8 +14,7 @@ pub(crate) const LIFETIME_MS: i64 = 300_000;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ShardIterator {
     pub(crate) stream: String,
-    /// Tells a stream from a later one of the same name.
-    pub(crate) stream_created_ms: i64,
+    pub(crate) stream_id: StreamId,
     pub(crate) shard: u32,
     pub(crate) index: u64,
     pub(crate) issued_ms: i64,
@@ -23,7 +24,7 @@ pub(crate) struct ShardIterator {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ShardsToken<F> {
     pub(crate) stream: String,
-    pub(crate) stream_created_ms: i64,
+    pub(crate) stream_id: StreamId,
     pub(crate) after_shard: u32,
     pub(crate) filter: F,
     pub(crate) issued_ms: i64,
@@ -33,13 +34,14 @@ pub(crate) struct ShardsToken<F> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StreamsToken {
     pub(crate) after_stream: String,
+    pub(crate) issued_ms: i64,
 }
 
 /// A place in the list of a stream's consumers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ConsumersToken {
     pub(crate) stream: String,
-    pub(crate) stream_created_ms: i64,
+    pub(crate) stream_id: StreamId,
     pub(crate) after_consumer: String,
     pub(crate) issued_ms: i64,
 }

@@ -9,6 +9,8 @@ mod cbor;
 mod client;
 /// Registered consumers.
 mod consumers;
+/// Calls that ask whether they would succeed.
+mod dry_run;
 /// Faults, by value and over HTTP.
 mod faults;
 /// HTTP/2 and TLS.

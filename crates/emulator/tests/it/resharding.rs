@@ -262,3 +262,21 @@ async fn what_was_scaled_set_and_tagged_is_there_after_a_restart() {
     assert_eq!(describe(&client).await, before);
     assert_eq!(read_down(&client).await, ["x"]);
 }
+
+#[tokio::test]
+async fn warm_throughput_is_refused_instead_of_ignored() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    let mode = || StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build().unwrap();
+    let warm = client.create_stream().stream_name(STREAM).stream_mode_details(mode()).warm_throughput_mibps(100);
+    let refused = warm.send().await.unwrap_err().into_service_error();
+    assert!(refused.is_invalid_argument_exception(), "{refused:?}");
+    assert_eq!(refused.meta().message(), Some("kinesink local does not emulate WarmThroughputMiBps"));
+    create(&client, 1).await;
+    let arn = format!("arn:aws:kinesis:us-east-1:000000000000:stream/{STREAM}");
+    let warm = client.update_stream_mode().stream_arn(&arn).stream_mode_details(mode()).warm_throughput_mibps(100);
+    assert_eq!(code(warm.send().await), "InvalidArgumentException");
+    let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
+    let mode = summary.stream_description_summary.unwrap().stream_mode_details.unwrap();
+    assert_eq!(mode.stream_mode, StreamMode::Provisioned);
+}

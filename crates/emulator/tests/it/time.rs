@@ -4,7 +4,10 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::ShardIteratorType;
 
+use kinesink_emulator::{Fault, FaultKind};
+
 use crate::client::{STREAM, code, create, emulator, get, in_process, put_one, shard_ids, start, texts, trim_horizon};
+use crate::consumers::register;
 
 const SHARD: &str = "shardId-000000000000";
 
@@ -166,4 +169,47 @@ async fn a_closed_shard_is_listed_as_long_as_its_last_moment_is_retained() {
     let gone = client.get_shard_iterator().stream_name(STREAM).shard_id(SHARD);
     let gone = gone.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await;
     assert_eq!(code(gone), "ResourceNotFoundException");
+}
+
+#[tokio::test]
+async fn a_stream_made_again_on_a_still_clock_is_another_stream() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 2).await;
+    let arn = register(&client, "a").await.consumer_arn;
+    register(&client, "b").await;
+    put_one(&client, "k", "of the first").await;
+    let iterator = trim_horizon(&client, SHARD).await;
+    let shards = client.list_shards().stream_name(STREAM).max_results(1).send().await.unwrap().next_token.unwrap();
+    let stream_arn = arn.split_once("/consumer/").unwrap().0;
+    let consumers = client.list_stream_consumers().stream_arn(stream_arn);
+    let more = consumers.clone().max_results(1).send().await.unwrap().next_token.unwrap();
+
+    client.delete_stream().stream_name(STREAM).enforce_consumer_deletion(true).send().await.unwrap();
+    create(&client, 2).await;
+    put_one(&client, "k", "of the second").await;
+    let not_found = "ResourceNotFoundException";
+    assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), not_found);
+    assert_eq!(code(client.list_shards().next_token(shards).send().await), not_found);
+    assert_eq!(code(consumers.next_token(more).send().await), not_found);
+    get(&client, &trim_horizon(&client, SHARD).await).await;
+}
+
+#[tokio::test]
+async fn a_token_of_list_streams_lives_for_five_minutes() {
+    let (emulator, clock) = emulator();
+    let client = in_process(&emulator);
+    for name in ["a", "b"] {
+        client.create_stream().stream_name(name).shard_count(1).send().await.unwrap();
+    }
+    let token = client.list_streams().limit(1).send().await.unwrap().next_token.unwrap();
+    let next = client.list_streams().next_token(token);
+    clock.advance(Duration::from_secs(300));
+    assert_eq!(next.clone().send().await.unwrap().stream_names, ["b"]);
+    emulator.faults().push(Fault::on("ListStreams", FaultKind::Expire));
+    for _ in 0..2 {
+        let expired = next.clone().send().await.unwrap_err().into_service_error();
+        assert!(expired.is_expired_next_token_exception(), "{expired:?}");
+        clock.advance(Duration::from_millis(1));
+    }
 }
