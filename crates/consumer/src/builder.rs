@@ -10,11 +10,12 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::coordination::Coordinator;
 use crate::fetch::{ReaderSettings, Registration, Texts};
 use crate::lease::LeaseTable;
 use crate::metrics::Metrics;
 use crate::worker::Worker;
-use crate::{Error, ShardHandler};
+use crate::{Coordination, Error, ShardHandler};
 
 /// KCL's `failoverTimeMillis`.
 const FAILOVER: Duration = Duration::from_secs(10);
@@ -73,6 +74,7 @@ pub struct ConsumerBuilder {
     start: Start,
     failover: Duration,
     leases_max: usize,
+    coordination: Coordination,
     shard_sync: Duration,
     idle: Duration,
     retrieval: Retrieval,
@@ -100,6 +102,7 @@ impl Consumer {
             start: Start::Latest,
             failover: FAILOVER,
             leases_max: usize::MAX,
+            coordination: Coordination::default(),
             shard_sync: SHARD_SYNC,
             idle: IDLE,
             retrieval: Retrieval::default(),
@@ -169,6 +172,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Who decides which worker holds which lease. Default: as the application's rows say.
+    #[must_use]
+    pub fn coordination(mut self, coordination: Coordination) -> Self {
+        self.coordination = coordination;
+        self
+    }
+
     /// How often the stream's shards are listed for ones without a lease. Default 60 s.
     #[must_use]
     pub fn shard_sync(mut self, interval: Duration) -> Self {
@@ -232,7 +242,17 @@ impl ConsumerBuilder {
             return Err(Error::Setting("the worker id is empty".into()));
         }
         let registration = self.registration()?;
-        let table = self.table.unwrap_or_else(|| self.app.clone());
+        let id = self.worker_id.unwrap_or_else(|| Uuid::now_v7().to_string());
+        let dynamodb = self.clients.dynamodb;
+        let table = LeaseTable::new(dynamodb.clone(), self.table.unwrap_or_else(|| self.app.clone()));
+        let table = if self.coordination == Coordination::Kcl3 { table.of_kcl3() } else { table };
+        let coordinator = Coordinator::new(
+            (self.app, dynamodb),
+            table.clone(),
+            self.coordination,
+            (id.clone(), self.failover),
+            Arc::clone(&self.clock),
+        );
         let metrics = Metrics::register(registry);
         let reader = ReaderSettings {
             client: self.clients.kinesis.clone(),
@@ -246,8 +266,9 @@ impl ConsumerBuilder {
         };
         Ok(Consumer {
             worker: Worker {
-                id: self.worker_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
-                table: LeaseTable::new(self.clients.dynamodb, table),
+                id,
+                table,
+                coordinator,
                 reader,
                 start: self.start,
                 failover: self.failover,

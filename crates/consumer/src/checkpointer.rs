@@ -47,7 +47,7 @@ impl LeaseCheckpointer {
             self.lease.table().create(&lease).await?;
         }
         let ids: Vec<_> = children.into_iter().map(|child| child.id).collect();
-        let change = Change { set: vec![child_ids(&ids)], remove: Vec::new() };
+        let change = Change { set: vec![child_ids(&ids)], ..Change::default() };
         self.lease.table().annotate(self.lease.shard(), &change).await
     }
 
@@ -75,7 +75,7 @@ impl Checkpointer for LeaseCheckpointer {
     async fn commit(&mut self, durable: Durable) -> Result<(), CheckpointError> {
         if durable.through() == Checkpoint::ShardEnd {
             // Only who holds the lease decides that the shard is done.
-            self.lease.renew().await?;
+            self.lease.renew(None).await?;
             self.create_children().await?;
         }
         self.lease.checkpoint(durable.through()).await?;

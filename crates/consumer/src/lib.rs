@@ -47,12 +47,14 @@
 //! ```
 //!
 //! Workers of one application divide the leases: as KCL 2.x does while others take part, and at once, by handing leases
-//! over, while all of them are ours.
+//! over, while all of them are ours. In an application of KCL 3.x they take part as its rows say: a leader assigns, which
+//! may be one of them.
 //!
-//! Limits: one stream; beside KCL 3.x in its own mode of assignment no lease should be held.
+//! Limits: one stream; a leader of ours balances by the number of leases, not by their throughput.
 
 mod builder;
 mod checkpointer;
+mod coordination;
 mod error;
 mod fetch;
 mod handler;
@@ -63,6 +65,7 @@ mod shard_sync;
 mod worker;
 
 pub use builder::{Consumer, ConsumerBuilder, Retrieval, Start};
+pub use coordination::Coordination;
 pub use error::Error;
 pub use handler::{Finished, Prepared, Shard, ShardHandler};
 pub use leases::{Lease, leases};

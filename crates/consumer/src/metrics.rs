@@ -1,6 +1,6 @@
 //! What a consumer counts, registered into a registry that is handed in.
 
-use kinesink_core::ShardId;
+use kinesink_core::{Record, ShardId};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -23,6 +23,7 @@ impl ShardLabel {
 /// | `fetched_records_total` | records | records that came, aggregates unpacked |
 /// | `fetched_bytes_total` | bytes | memory that they took |
 /// | `shard_fetched_records_total` | records | the same, by `shard`, while the shard is read here |
+/// | `shard_fetched_bytes_total` | bytes | data of these records |
 /// | `fetch_requests_total` | requests | GetRecords calls that were answered, and events of subscriptions |
 /// | `fetch_failures_total` | requests | calls and subscriptions that failed and were tried again |
 /// | `leases_held` | leases | leases that this worker holds now |
@@ -33,6 +34,7 @@ pub(crate) struct Metrics {
     records: Counter,
     bytes: Counter,
     shard_records: Family<ShardLabel, Counter>,
+    shard_bytes: Family<ShardLabel, Counter>,
     requests: Counter,
     failures: Counter,
     held: Gauge,
@@ -48,6 +50,9 @@ impl Metrics {
         registry.register_with_unit("fetched", "Memory that fetched records took", Unit::Bytes, bytes);
         let by_shard = metrics.shard_records.clone();
         registry.register("shard_fetched_records", "Records that came, by shard, while it is read here", by_shard);
+        let by_shard = metrics.shard_bytes.clone();
+        let help = "Data of the records that came, by shard, while it is read here";
+        registry.register_with_unit("shard_fetched", help, Unit::Bytes, by_shard);
         let requests = metrics.requests.clone();
         registry.register("fetch_requests", "Calls that were answered, and events of subscriptions", requests);
         registry.register("fetch_failures", "Calls and subscriptions that were tried again", metrics.failures.clone());
@@ -57,16 +62,26 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn fetched(&self, shard: &ShardId, records: usize, bytes: usize) {
+    /// Records came, which take so many bytes of memory.
+    pub(crate) fn fetched(&self, shard: &ShardId, records: &[Record], bytes: usize) {
         self.requests.inc();
-        self.shard_records.get_or_create(&ShardLabel::new(shard)).inc_by(records as u64);
-        self.records.inc_by(records as u64);
+        let label = ShardLabel::new(shard);
+        self.shard_records.get_or_create(&label).inc_by(records.len() as u64);
+        let data: usize = records.iter().map(|record| record.data.len()).sum();
+        self.shard_bytes.get_or_create(&label).inc_by(data as u64);
+        self.records.inc_by(records.len() as u64);
         self.bytes.inc_by(bytes as u64);
+    }
+
+    /// How much data of the shard has come since its reader was made.
+    pub(crate) fn shard_bytes(&self, shard: &ShardId) -> u64 {
+        self.shard_bytes.get(&ShardLabel::new(shard)).map_or(0, |bytes| bytes.get())
     }
 
     /// The shard is not read here any more.
     pub(crate) fn left(&self, shard: &ShardId) {
         self.shard_records.remove(&ShardLabel::new(shard));
+        self.shard_bytes.remove(&ShardLabel::new(shard));
     }
 
     pub(crate) fn fetch_failed(&self) {

@@ -194,7 +194,7 @@ impl Fetch for FanOut {
         }
         self.owed_bytes = 0;
         self.expect(bytes);
-        self.settings.metrics.fetched(&self.shard, records.len(), bytes);
+        self.settings.metrics.fetched(&self.shard, &records, bytes);
         let records = Records { records, behind_latest_ms, reservation };
         if is_end {
             self.events = None;

@@ -148,7 +148,7 @@ impl Fetch for Polling {
             return Ok(None);
         }
         self.owed_bytes = 0;
-        self.settings.metrics.fetched(&self.shard, records.len(), bytes);
+        self.settings.metrics.fetched(&self.shard, &records, bytes);
         self.pause = match (behind_latest_ms, records.is_empty()) {
             (0, _) => self.settings.idle,
             (_, true) => EMPTY_PAUSE,

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::row::{
-    self, CHECKPOINT, CHECKPOINT_OWNER, LeaseRow, OWNER, PENDING, PENDING_STATE, PENDING_SUB_SEQUENCE, START_MS,
-    SUB_SEQUENCE, SWITCHES, WISH,
+    self, CHECKPOINT, CHECKPOINT_OWNER, LeaseRow, MARK, OWNER, Owners, PENDING, PENDING_STATE, PENDING_SUB_SEQUENCE,
+    START_MS, SUB_SEQUENCE, SWITCHES, THROUGHPUT, WISH,
 };
 use super::table::{Change, LeaseTable, Mark, WriteError};
 
@@ -45,6 +45,8 @@ pub(crate) struct HeldLease {
     /// When the last successful write was sent: from then on others count. Beside the state, which a write locks for
     /// as long as it takes.
     renewed: watch::Sender<Instant>,
+    /// Who is to get the lease by a handoff of KCL 3.x, once that is known.
+    asked_for: watch::Sender<Option<String>>,
     lost: CancellationToken,
 }
 
@@ -71,7 +73,11 @@ impl HeldLease {
         start: Option<Timestamp>,
         failover: Duration,
     ) -> Result<Self, LeaseError> {
-        let mut change = Change { set: vec![(OWNER, row::text(worker))], remove: vec![CHECKPOINT_OWNER, WISH] };
+        let mut change = Change {
+            set: vec![(OWNER, row::text(worker))],
+            remove: vec![CHECKPOINT_OWNER, WISH],
+            if_owners: Some(observed.owners()),
+        };
         if observed.owner.as_deref().is_some_and(|owner| owner != worker) {
             change.set.push((SWITCHES, row::number(observed.switches + 1)));
         }
@@ -89,6 +95,7 @@ impl HeldLease {
                 failover,
                 state: Mutex::new(State { row, unanswered: Vec::new() }),
                 renewed: watch::Sender::new(sent),
+                asked_for: watch::Sender::new(None),
                 lost: CancellationToken::new(),
             }),
             Err(WriteError::Overtaken(_)) => Err(LeaseError::Lost),
@@ -138,9 +145,34 @@ impl HeldLease {
         self.state.lock().await.row.clone()
     }
 
-    /// Keeps the lease for another failover.
-    pub(crate) async fn renew(&self) -> Result<(), LeaseError> {
-        self.write(|_| Ok(Some(Change::default()))).await
+    /// Until a handoff of KCL 3.x is under way: who is to get the lease. Cancel safe.
+    pub(crate) async fn asked_for(&self) -> String {
+        let mut asked_for = self.asked_for.subscribe();
+        match asked_for.wait_for(Option::is_some).await.map(|next| next.clone()) {
+            Ok(Some(next)) => next,
+            // The sender is in `self`.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Keeps the lease for another failover. `throughput` is stored with it, in KB/s: KCL 3.x balances by it.
+    pub(crate) async fn renew(&self, throughput: Option<f64>) -> Result<(), LeaseError> {
+        let set: Vec<_> = throughput.map(|kbps| (THROUGHPUT, row::decimal(kbps))).into_iter().collect();
+        // A handoff does not move the counter: one that is not known yet fails this condition, and is known then.
+        let renewal = |row: &LeaseRow| {
+            let if_owners = Some(self.expected_owners(row));
+            Ok(Some(Change { set: set.clone(), remove: Vec::new(), if_owners }))
+        };
+        self.write(renewal).await
+    }
+
+    /// Owner and checkpoint owner of a row that is this worker's: it alone, or with the next one.
+    fn expected_owners(&self, row: &LeaseRow) -> Owners {
+        let me = Some(self.worker.clone());
+        match row.asked_for(&self.worker) {
+            Some(next) => Owners { owner: Some(next.to_owned()), checkpoint_owner: me },
+            None => Owners { owner: me, checkpoint_owner: None },
+        }
     }
 
     /// Moves the checkpoint and clears what was prepared. To where it is already: nothing is written.
@@ -155,7 +187,8 @@ impl HeldLease {
                 (SUB_SEQUENCE, row::number(to.sub_sequence())),
                 (SWITCHES, row::number(0)),
             ];
-            Ok(Some(Change { set, remove: vec![PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE] }))
+            let remove = vec![PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE];
+            Ok(Some(Change { set, remove, if_owners: None }))
         })
         .await
     }
@@ -171,7 +204,7 @@ impl HeldLease {
                     (PENDING, row::text(to.sequence_text())),
                     (PENDING_SUB_SEQUENCE, row::number(to.sub_sequence())),
                 ],
-                remove: Vec::new(),
+                ..Change::default()
             };
             if state.is_empty() {
                 change.remove.push(PENDING_STATE);
@@ -183,18 +216,34 @@ impl HeldLease {
         .await
     }
 
-    /// Gives the lease to another worker, or back, so that others need not wait for it to expire. It is not held any
-    /// more then, whatever the answer.
+    /// Gives the lease to another worker, or back, so that others need not wait for it to expire; during a handoff of
+    /// KCL 3.x to whom the leader chose. It is not held any more then, whatever the answer.
     pub(crate) async fn give(&self, to: Option<&str>) -> Result<(), LeaseError> {
         let mut given = Ok(());
         for _ in 0..GIVE_ATTEMPTS_MAX {
-            given = self.write(|row| Ok(Some(handed(row, to)))).await;
+            given = self.write(|row| Ok(Some(self.handed(row, to)))).await;
             if !matches!(given, Err(LeaseError::Failed(_))) {
                 break;
             }
         }
         self.lost.cancel();
         given
+    }
+
+    /// What gives the lease to another worker, or to nobody.
+    fn handed(&self, row: &LeaseRow, to: Option<&str>) -> Change {
+        let asked_for = row.asked_for(&self.worker);
+        let if_owners = Some(self.expected_owners(row));
+        match asked_for.or(to) {
+            Some(next) => {
+                let set = vec![(OWNER, row::text(next)), (SWITCHES, row::number(row.switches + 1))];
+                // Whom the leader chose may be anybody: whether it is one of ours, only it knows.
+                let mark = asked_for.map(|_| MARK);
+                let remove = [CHECKPOINT_OWNER, WISH].into_iter().chain(mark).collect();
+                Change { set, remove, if_owners }
+            }
+            None => Change { set: Vec::new(), remove: vec![OWNER, CHECKPOINT_OWNER, WISH], if_owners },
+        }
     }
 
     /// Deletes the row of a finished shard.
@@ -215,6 +264,18 @@ impl HeldLease {
             Ok(false) => Err(self.lose()),
             Err(failure) => Err(LeaseError::Failed(failure)),
         }
+    }
+
+    fn note_handoff(&self, row: &LeaseRow) {
+        if let Some(next) = row.asked_for(&self.worker) {
+            self.asked_for.send_if_modified(|asked_for| asked_for.replace(next.to_owned()).is_none());
+        }
+    }
+
+    /// Whether all that is new is that a leader of KCL 3.x asks this worker for the lease.
+    fn began_handoff(&self, before: &LeaseRow, now: &LeaseRow) -> bool {
+        let is_asked = |row: &LeaseRow| row.asked_for(&self.worker).is_some();
+        now.counter == before.counter && is_asked(now) && !is_asked(before)
     }
 
     /// One counter write. Not cancel safe in its outcome, and safe to drop: the next write finds out.
@@ -241,13 +302,20 @@ impl HeldLease {
             match written {
                 Ok(Ok(row)) => {
                     *state = State { row, unanswered: Vec::new() };
+                    self.note_handoff(&state.row);
                     self.renewed.send_replace(sent);
                     return Ok(());
+                }
+                Ok(Err(WriteError::Overtaken(Some(row)))) if self.began_handoff(&state.row, &row) => {
+                    // A leader asks for the lease; ours goes on top. What was not answered may still happen.
+                    state.row = *row;
+                    self.note_handoff(&state.row);
                 }
                 Ok(Err(WriteError::Overtaken(Some(row)))) if state.sent(&row) => {
                     // A write before this one did happen. What it changed is in the row; ours goes on top.
                     *state = State { row: *row, unanswered: Vec::new() };
-                    if state.row.owner.as_ref() != Some(&self.worker) {
+                    self.note_handoff(&state.row);
+                    if state.row.holder() != Some(self.worker.as_str()) {
                         // It was the write that gave the lease away.
                         return Err(self.lose());
                     }
@@ -261,17 +329,6 @@ impl HeldLease {
                 }
             }
         }
-    }
-}
-
-/// What gives a lease to another worker, or to nobody.
-fn handed(row: &LeaseRow, to: Option<&str>) -> Change {
-    match to {
-        Some(to) => Change {
-            set: vec![(OWNER, row::text(to)), (SWITCHES, row::number(row.switches + 1))],
-            remove: vec![CHECKPOINT_OWNER, WISH],
-        },
-        None => Change { set: Vec::new(), remove: vec![OWNER, CHECKPOINT_OWNER, WISH] },
     }
 }
 

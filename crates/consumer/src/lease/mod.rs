@@ -2,11 +2,13 @@
 //!
 //! - `row`: what a row says
 //! - `table`: reads and conditional writes
+//! - `assigned`: what a leader of KCL 3.x writes, and how its workers find it
 //! - `view`: what one worker has seen of the table, and for how long
 //! - `assignment`: which leases to take beside Java workers, a pure function of the view
 //! - `fleet`: the same among workers of ours
 //! - `held`: a lease that this worker holds; the one owner of its renewals and checkpoints
 
+mod assigned;
 pub(crate) mod assignment;
 pub(crate) mod fleet;
 mod held;
@@ -17,6 +19,6 @@ mod tests;
 mod view;
 
 pub(crate) use held::{HeldLease, LeaseError};
-pub(crate) use row::{HashRange, LeaseRow, Wish, child_ids};
+pub(crate) use row::{HashRange, Item, LeaseRow, Wish, child_ids, number, text};
 pub(crate) use table::{Change, LeaseTable};
 pub(crate) use view::View;

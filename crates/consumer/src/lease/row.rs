@@ -22,6 +22,7 @@ pub(crate) const CHECKPOINT_OWNER: &str = "checkpointOwner";
 pub(crate) const PENDING: &str = "pendingCheckpoint";
 pub(crate) const PENDING_SUB_SEQUENCE: &str = "pendingCheckpointSubSequenceNumber";
 pub(crate) const PENDING_STATE: &str = "pendingCheckpointState";
+pub(crate) const THROUGHPUT: &str = "throughputKBps";
 const ENTITY_TYPE: &str = "entityType";
 /// Foreign to Java, which keeps it: set by each of our counter writes, so that a write whose answer was lost is known.
 pub(crate) const TOKEN: &str = "kinesink_token";
@@ -42,6 +43,13 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 pub(crate) struct HashRange {
     pub(crate) first: u128,
     pub(crate) last: u128,
+}
+
+/// What a change of ownership is conditional on, besides or instead of the counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owners {
+    pub(crate) owner: Option<String>,
+    pub(crate) checkpoint_owner: Option<String>,
 }
 
 /// A checkpoint that was announced and not committed.
@@ -131,6 +139,22 @@ impl LeaseRow {
         self.checkpoint == Checkpoint::ShardEnd
     }
 
+    /// Who renews it: while a handoff of KCL 3.x is under way, the row's owner is the next one.
+    pub(crate) fn holder(&self) -> Option<&str> {
+        self.checkpoint_owner.as_deref().or(self.owner.as_deref())
+    }
+
+    /// Who is to get the lease from `me`, its holder. `None` also for a row that names `me` twice: nobody writes that.
+    pub(crate) fn asked_for(&self, me: &str) -> Option<&str> {
+        let next = self.owner.as_deref()?;
+        (self.checkpoint_owner.as_deref() == Some(me) && next != me).then_some(next)
+    }
+
+    /// Owner and checkpoint owner.
+    pub(crate) fn owners(&self) -> Owners {
+        Owners { owner: self.owner.clone(), checkpoint_owner: self.checkpoint_owner.clone() }
+    }
+
     /// Whether its owner is one of ours. Java's take keeps the mark and changes the owner.
     pub(crate) fn is_marked(&self) -> bool {
         self.owner.is_some() && self.owner == self.mark
@@ -169,6 +193,13 @@ impl LeaseRow {
         }))
     }
 
+    /// The item that creates this lease in an application of KCL 3.x, where rows say what they are.
+    pub(crate) fn to_typed_item(&self) -> Item {
+        let mut item = self.to_item();
+        item.insert(ENTITY_TYPE.into(), text("LEASE"));
+        item
+    }
+
     /// The item that creates this lease: what every Java version needs, and no more.
     pub(crate) fn to_item(&self) -> Item {
         let mut item = Item::from([
@@ -196,6 +227,11 @@ pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
 
 pub(crate) fn number(value: u64) -> AttributeValue {
     AttributeValue::N(value.to_string())
+}
+
+/// A number with the six digits after the point that KCL writes.
+pub(crate) fn decimal(value: f64) -> AttributeValue {
+    AttributeValue::N(format!("{value:.6}"))
 }
 
 pub(crate) fn binary(value: Bytes) -> AttributeValue {

@@ -12,10 +12,13 @@ use kinesink_aws::{code, failure};
 use kinesink_core::{Failure, ShardId};
 use tokio::time::sleep;
 
-use super::row::{COUNTER, Item, KEY, LeaseRow, MARK, OWNER, TOKEN, WISH, Wish, number, text};
+use super::assigned::owner_index;
+use super::row::{
+    CHECKPOINT_OWNER, COUNTER, Item, KEY, LeaseRow, MARK, OWNER, Owners, TOKEN, WISH, Wish, number, text,
+};
 use crate::Error;
 
-const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
+pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 /// Ten minutes, as KCL waits for a new table.
 const ACTIVE_POLLS_MAX: u32 = 2_400;
 const ACTIVE_POLL: Duration = Duration::from_millis(250);
@@ -32,8 +35,10 @@ pub(crate) enum WriteError {
 /// The lease table of one application. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseTable {
-    client: Client,
-    name: String,
+    pub(super) client: Client,
+    pub(super) name: String,
+    /// Whether a new application is one of KCL 3.x: its table has the index, and its rows say what they are.
+    of_kcl3: bool,
 }
 
 /// What one counter write changes besides counter, token and mark.
@@ -41,6 +46,8 @@ pub(crate) struct LeaseTable {
 pub(crate) struct Change {
     pub(crate) set: Vec<(&'static str, AttributeValue)>,
     pub(crate) remove: Vec<&'static str>,
+    /// What it is conditional on besides the counter, if on anything: a handoff of KCL 3.x leaves the counter alone.
+    pub(crate) if_owners: Option<Owners>,
 }
 
 /// How a row is known as one write left it: others may keep the token and move the counter on.
@@ -55,16 +62,26 @@ pub(crate) struct Mark {
 
 impl Mark {
     pub(crate) fn is_on(&self, row: &LeaseRow) -> bool {
-        row.counter == self.counter + 1 && row.token.as_ref() == Some(&self.token) && row.owner == self.owner
+        let holder = row.holder() == self.owner.as_deref();
+        row.counter == self.counter + 1 && row.token.as_ref() == Some(&self.token) && holder
     }
 }
 
 impl LeaseTable {
     pub(crate) fn new(client: Client, name: impl Into<String>) -> Self {
-        Self { client, name: name.into() }
+        Self { client, name: name.into(), of_kcl3: false }
     }
 
-    fn what(&self) -> String {
+    /// Makes what is created here of the kind that KCL 3.x makes.
+    pub(crate) fn of_kcl3(self) -> Self {
+        Self { of_kcl3: true, ..self }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn what(&self) -> String {
         format!("lease table {}", self.name)
     }
 
@@ -89,14 +106,19 @@ impl LeaseTable {
     async fn create_table(&self) -> Result<(), Failure> {
         let broken = |error: kinesink_aws::dynamodb::error::BuildError| Failure::fatal(error.to_string());
         let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash).build().map_err(broken)?;
-        let attribute = AttributeDefinition::builder().attribute_name(KEY).attribute_type(ScalarAttributeType::S);
-        let request = self
+        let attribute =
+            |name| AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
+        let mut request = self
             .client
             .create_table()
             .table_name(&self.name)
             .key_schema(key)
-            .attribute_definitions(attribute.build().map_err(broken)?)
+            .attribute_definitions(attribute(KEY).map_err(broken)?)
             .billing_mode(BillingMode::PayPerRequest);
+        if self.of_kcl3 {
+            request = request.attribute_definitions(attribute(OWNER).map_err(broken)?);
+            request = request.global_secondary_indexes(owner_index().map_err(broken)?);
+        }
         match request.send().await {
             Ok(_) => Ok(()),
             // Another worker was faster.
@@ -107,18 +129,26 @@ impl LeaseTable {
 
     /// Every lease. Rows of other kinds are skipped.
     pub(crate) async fn scan(&self) -> Result<Vec<LeaseRow>, Error> {
-        let mut leases = Vec::new();
+        self.leases(&self.rows().await?)
+    }
+
+    /// The leases among rows.
+    pub(crate) fn leases(&self, rows: &[Item]) -> Result<Vec<LeaseRow>, Error> {
+        rows.iter().filter_map(|row| self.read(row).transpose()).collect()
+    }
+
+    /// Every row, of whatever kind.
+    pub(crate) async fn rows(&self) -> Result<Vec<Item>, Error> {
+        let mut rows = Vec::new();
         let mut from: Option<Item> = None;
         loop {
             let request = self.client.scan().table_name(&self.name).set_exclusive_start_key(from.take());
             let reply = request.consistent_read(true).send().await;
             let reply = reply.map_err(|error| Error::Start(failure("scan", &self.what(), &error)))?;
-            for item in reply.items() {
-                leases.extend(self.read(item)?);
-            }
+            rows.extend(reply.items.unwrap_or_default());
             from = reply.last_evaluated_key;
             if from.is_none() {
-                return Ok(leases);
+                return Ok(rows);
             }
         }
     }
@@ -140,7 +170,8 @@ impl LeaseTable {
 
     /// Creates a lease. One that is there already is fine.
     pub(crate) async fn create(&self, lease: &LeaseRow) -> Result<(), Failure> {
-        let request = self.client.put_item().table_name(&self.name).set_item(Some(lease.to_item()));
+        let item = if self.of_kcl3 { lease.to_typed_item() } else { lease.to_item() };
+        let request = self.client.put_item().table_name(&self.name).set_item(Some(item));
         match request.condition_expression("attribute_not_exists(leaseKey)").send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
@@ -155,10 +186,17 @@ impl LeaseTable {
         change.set.push((COUNTER, number(mark.counter + 1)));
         change.set.push((TOKEN, text(mark.token.as_str())));
         match &mark.owner {
+            // Given to one who is not of ours.
+            _ if change.remove.contains(&MARK) => {}
             Some(owner) => change.set.push((MARK, text(owner.as_str()))),
             None => change.remove.push(MARK),
         }
-        let request = self.update(shard, &change).condition_expression("#leaseCounter = :counter");
+        let request = self.update(shard, &change);
+        let (request, owned) = match &change.if_owners {
+            Some(owners) => as_owned(request, owners),
+            None => (request, String::new()),
+        };
+        let request = request.condition_expression(format!("#leaseCounter = :counter{owned}"));
         let request = request.expression_attribute_names("#leaseCounter", COUNTER);
         let request = request.expression_attribute_values(":counter", number(mark.counter));
         match request.return_values(ReturnValue::AllNew).send().await {
@@ -194,7 +232,7 @@ impl LeaseTable {
 
     /// Asks the owner for its lease, unless it has changed or somebody else has asked since. Whether it could be asked.
     pub(crate) async fn wish(&self, observed: &LeaseRow, wish: &Wish) -> Result<bool, Failure> {
-        let change = Change { set: vec![(WISH, text(wish.to_text()))], remove: Vec::new() };
+        let change = Change { set: vec![(WISH, text(wish.to_text()))], ..Change::default() };
         let owner = observed.owner.clone().unwrap_or_default();
         let request = self.update(&observed.shard, &change);
         let request = request.expression_attribute_names("#leaseOwner", OWNER);
@@ -239,7 +277,7 @@ impl LeaseTable {
         }
     }
 
-    fn update(&self, shard: &ShardId, change: &Change) -> UpdateItemFluentBuilder {
+    pub(super) fn update(&self, shard: &ShardId, change: &Change) -> UpdateItemFluentBuilder {
         let mut request = self.client.update_item().table_name(&self.name).key(KEY, text(shard.as_str()));
         let mut sets = Vec::new();
         for (name, value) in &change.set {
@@ -258,4 +296,22 @@ impl LeaseTable {
         }
         request.update_expression(expression)
     }
+}
+
+/// Adds to a request that owner and checkpoint owner are as they were observed: `AND …`.
+pub(super) fn as_owned(request: UpdateItemFluentBuilder, owners: &Owners) -> (UpdateItemFluentBuilder, String) {
+    let mut request = request;
+    let mut condition = String::new();
+    let pair = [("owner", OWNER, &owners.owner), ("holder", CHECKPOINT_OWNER, &owners.checkpoint_owner)];
+    for (alias, attribute, value) in pair {
+        request = request.expression_attribute_names(format!("#is_{alias}"), attribute);
+        match value {
+            Some(value) => {
+                request = request.expression_attribute_values(format!(":is_{alias}"), text(value.as_str()));
+                condition.push_str(&format!(" AND #is_{alias} = :is_{alias}"));
+            }
+            None => condition.push_str(&format!(" AND attribute_not_exists(#is_{alias})")),
+        }
+    }
+    (request, condition)
 }

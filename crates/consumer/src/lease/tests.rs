@@ -223,7 +223,7 @@ async fn every_counter_value_is_used_once() {
     let held = Arc::new(take(&table, &lease(), "me").await.unwrap());
     let writes = (1..=40).map(|n| {
         let held = Arc::clone(&held);
-        async move { if n % 2 == 0 { held.renew().await } else { held.checkpoint(at(100)).await } }
+        async move { if n % 2 == 0 { held.renew(None).await } else { held.checkpoint(at(100)).await } }
     });
     assert!(join_all(writes).await.iter().all(Result::is_ok));
     // One take, twenty renewals, one checkpoint: the others found it made.
@@ -265,7 +265,7 @@ async fn the_same_worker_id_in_another_process_is_another_worker() {
     let old = take(&table, &lease(), "me").await.unwrap();
     // Owner and counter are as an own renewal would have left them; the token is not.
     let _new = take(&table, &stored(&table).await, "me").await.unwrap();
-    assert!(matches!(old.renew().await, Err(LeaseError::Lost)));
+    assert!(matches!(old.renew(None).await, Err(LeaseError::Lost)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,10 +278,10 @@ async fn a_write_whose_answer_was_lost_is_recognized_by_its_token() {
     assert_eq!(stored(&table).await.checkpoint, at(9), "the write had its effect");
     for fault in [Fault::Cut, Fault::Throttle, Fault::Cut] {
         dynamo.fail("UpdateItem", fault);
-        assert!(matches!(held.renew().await, Err(LeaseError::Failed(_))));
+        assert!(matches!(held.renew(None).await, Err(LeaseError::Failed(_))));
     }
     assert_eq!(dynamo.faults_left(), 0);
-    held.renew().await.unwrap();
+    held.renew(None).await.unwrap();
     held.checkpoint(at(10)).await.unwrap();
     assert_eq!(stored(&table).await.checkpoint, at(10));
 }
@@ -300,7 +300,7 @@ async fn our_token_under_another_owner_is_not_our_write() {
     let table = table(&dynamo).await;
     let held = take(&table, &lease(), "me").await.unwrap();
     dynamo.fail("UpdateItem", Fault::LoseAnswer);
-    assert!(matches!(held.renew().await, Err(LeaseError::Failed(_))));
+    assert!(matches!(held.renew(None).await, Err(LeaseError::Failed(_))));
     stolen_by_java(&dynamo, stored(&table).await.counter + 1).await;
     assert!(matches!(held.checkpoint(at(9)).await, Err(LeaseError::Lost)));
     let row = stored(&table).await;
@@ -329,10 +329,10 @@ async fn a_lease_expires_by_the_own_clock_failover_after_the_last_write_that_was
     tokio::time::advance(FAILOVER - Duration::from_millis(1)).await;
     held.checkpoint(at(9)).await.unwrap();
     tokio::time::advance(FAILOVER - Duration::from_millis(1)).await;
-    held.renew().await.unwrap();
+    held.renew(None).await.unwrap();
     tokio::time::advance(FAILOVER).await;
     assert!(matches!(held.checkpoint(at(10)).await, Err(LeaseError::Lost)));
-    assert!(matches!(held.renew().await, Err(LeaseError::Lost)), "an expired lease was revived");
+    assert!(matches!(held.renew(None).await, Err(LeaseError::Lost)), "an expired lease was revived");
     assert_eq!(stored(&table).await.checkpoint, at(9));
 }
 
@@ -342,14 +342,14 @@ async fn a_lease_is_gone_at_the_moment_it_expires_even_while_a_renewal_hangs() {
     let table = table(&dynamo).await;
     let held = take(&table, &lease(), "me").await.unwrap();
     tokio::time::advance(FAILOVER / 2).await;
-    held.renew().await.unwrap();
+    held.renew(None).await.unwrap();
     let renewed = Instant::now();
     tokio::time::advance(FAILOVER - Duration::from_secs(1)).await;
     dynamo.fail("UpdateItem", Fault::Hang);
     tokio::select! {
         biased;
         () = held.gone() => {}
-        _ = held.renew() => panic!("it took the renewal to notice"),
+        _ = held.renew(None) => panic!("it took the renewal to notice"),
     }
     assert_eq!((renewed.elapsed(), held.is_lost()), (FAILOVER, true));
 }
@@ -361,9 +361,9 @@ async fn a_renewal_that_hangs_leaves_time_for_the_next() {
     let held = take(&table, &lease(), "me").await.unwrap();
     for _ in 0..2 {
         dynamo.fail("UpdateItem", Fault::Hang);
-        assert!(matches!(held.renew().await, Err(LeaseError::Failed(_))));
+        assert!(matches!(held.renew(None).await, Err(LeaseError::Failed(_))));
     }
-    held.renew().await.unwrap();
+    held.renew(None).await.unwrap();
     held.checkpoint(at(9)).await.unwrap();
 }
 
@@ -403,13 +403,13 @@ async fn a_lease_given_away_is_its_new_owners_at_once() {
     let held = take(&table, &lease(), "one").await.unwrap();
     held.checkpoint(at(9)).await.unwrap();
     assert!(table.wish(&stored(&table).await, &Wish { number: 1, by: "two".into() }).await.unwrap());
-    held.renew().await.unwrap();
+    held.renew(None).await.unwrap();
     assert_eq!(held.row().await.wish, Some(Wish { number: 1, by: "two".into() }), "a renewal shows the wish");
     held.give(Some("two")).await.unwrap();
     let row = stored(&table).await;
     assert_eq!((row.owner.as_deref(), row.switches, row.checkpoint), (Some("two"), 1, at(9)));
     assert!(row.is_marked() && row.wish.is_none());
-    assert!(matches!(held.renew().await, Err(LeaseError::Lost)));
+    assert!(matches!(held.renew(None).await, Err(LeaseError::Lost)));
     take(&table, &row, "two").await.unwrap();
 }
 

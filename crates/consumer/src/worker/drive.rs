@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::held::{Held, renew_all};
 use super::taking::Taker;
 use super::{Worker, mixed};
+use crate::coordination::{Keeper, Leading, Standing};
 use crate::{Error, Finished, ShardHandler};
 
 /// What ended: the shard's id, and how.
@@ -27,12 +28,20 @@ pub(super) struct Drive<'a> {
     pub(super) held: Held,
     pub(super) shards: JoinSet<Ended>,
     pub(super) taker: Taker,
+    /// What this worker remembers while it leads.
+    pub(super) leading: Leading,
+    standing: Standing,
     /// Changes whenever a shard was read to its end.
     pub(super) ended: watch::Sender<()>,
 }
 
 impl<'a> Drive<'a> {
-    pub(super) fn new(worker: &'a Worker, handler: Arc<dyn ShardHandler>, drain: &CancellationToken) -> Self {
+    pub(super) fn new(
+        worker: &'a Worker,
+        handler: Arc<dyn ShardHandler>,
+        drain: &CancellationToken,
+        standing: Standing,
+    ) -> Self {
         Self {
             worker,
             handler,
@@ -40,6 +49,8 @@ impl<'a> Drive<'a> {
             held: Held::default(),
             shards: JoinSet::new(),
             taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.reader.seed, &worker.id, ""))),
+            leading: Leading::default(),
+            standing,
             ended: watch::Sender::new(()),
         }
     }
@@ -50,7 +61,12 @@ impl<'a> Drive<'a> {
         let mut failed = None;
         // Dropped with this future, and with it the renewals.
         let mut renewer = JoinSet::new();
-        renewer.spawn(renew_all(self.held.clone(), self.worker.renew_period()));
+        let (keeper, mut standing) = Keeper::new(self.worker.coordinator.clone(), self.standing);
+        let (held, metrics) = (self.held.clone(), self.worker.metrics.clone());
+        renewer.spawn(renew_all(held, self.worker.renew_period(), standing.clone(), metrics));
+        // Ends with the drain, once nobody counts on this worker any more.
+        let mut keepers = JoinSet::new();
+        keepers.spawn(keeper.run(drain.clone()));
         let mut ended = self.ended.subscribe();
         let mut scan_at = Instant::now();
         let mut syncs = interval(self.worker.shard_sync);
@@ -58,7 +74,7 @@ impl<'a> Drive<'a> {
         syncs.reset();
         loop {
             let draining = drain.is_cancelled();
-            if draining && self.shards.is_empty() {
+            if draining && self.shards.is_empty() && keepers.is_empty() {
                 return failed.map_or(Ok(()), |failure| Err(Error::Running(failure)));
             }
             let went_on = tokio::select! {
@@ -67,15 +83,28 @@ impl<'a> Drive<'a> {
                 Some(Err(error)) = renewer.join_next() => {
                     Err(Failure::fatal(format!("the task that renews the leases failed: {error}")))
                 }
+                Some(joined) = keepers.join_next() => {
+                    joined.map_err(|error| Failure::fatal(format!("the task that coordinates failed: {error}")))
+                }
+                Ok(()) = standing.changed() => {
+                    self.standing = *standing.borrow_and_update();
+                    scan_at = Instant::now();
+                    Ok(())
+                }
                 Ok(()) = ended.changed() => {
                     // Its children's leases are free now.
-                    scan_at = self.taker.soonest(scan_at);
+                    scan_at = if self.standing.assigns() { Instant::now() } else { self.taker.soonest(scan_at) };
                     Ok(())
                 }
                 () = sleep_until(scan_at), if !draining => {
                     // Dropped anywhere: a lease whose take was sent and not answered expires.
-                    drain.run_until_cancelled(self.round()).await;
-                    scan_at = self.taker.next_scan(&self.worker.id);
+                    if self.standing.assigns() {
+                        drain.run_until_cancelled(self.assigned_round(self.standing)).await;
+                        scan_at = Instant::now() + self.taker.scan_period();
+                    } else {
+                        drain.run_until_cancelled(self.round()).await;
+                        scan_at = self.taker.next_scan(&self.worker.id);
+                    }
                     Ok(())
                 }
                 _ = syncs.tick(), if !draining => {

@@ -2,11 +2,13 @@
 //!
 //! - `drive`: the loop
 //! - `taking`: one look at the table, and what follows from it
+//! - `assigned`: the same where a leader of KCL 3.x assigns
 //! - `held`: the leases that are held, and their renewal
 //! - `shard`: the run of one held shard, from its parents' end to its own
 //! - `finished`: when the lease of a finished shard goes
 //! - `trimmed`: a shard that left the stream before it was read
 
+mod assigned;
 mod drive;
 mod finished;
 mod held;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use self::drive::Drive;
+use crate::coordination::{Coordinator, Standing};
 use crate::fetch::ReaderSettings;
 use crate::lease::LeaseTable;
 use crate::metrics::Metrics;
@@ -42,6 +45,7 @@ const EPSILON: Duration = Duration::from_millis(25);
 pub(crate) struct Worker {
     pub(crate) id: String,
     pub(crate) table: LeaseTable,
+    pub(crate) coordinator: Coordinator,
     pub(crate) reader: ReaderSettings,
     pub(crate) start: Start,
     pub(crate) failover: Duration,
@@ -58,21 +62,21 @@ impl Worker {
         drain: CancellationToken,
         abort: CancellationToken,
     ) -> Result<(), Error> {
-        tokio::select! {
+        let standing = tokio::select! {
             biased;
             () = abort.cancelled() => return Ok(()),
             () = drain.cancelled() => return Ok(()),
             prepared = self.prepare() => prepared?,
-        }
+        };
         tokio::select! {
             biased;
             () = abort.cancelled() => Ok(()),
-            done = Drive::new(self, handler, &drain).run() => done,
+            done = Drive::new(self, handler, &drain, standing).run() => done,
         }
     }
 
     /// Table, stream and leases are there, or it is known why not.
-    async fn prepare(&self) -> Result<(), Error> {
+    async fn prepare(&self) -> Result<Standing, Error> {
         let mut backoff =
             Backoff::new(Duration::from_millis(200), Duration::from_secs(2), mixed(self.reader.seed, &self.id, ""));
         loop {
@@ -81,7 +85,9 @@ impl Worker {
                 shard_sync::list(&self.reader.client, &self.reader.stream, None).await.map_err(Error::Start)?;
                 self.reader.prepare().await.map_err(Error::Start)?;
                 self.table.ensure().await.map_err(Error::Start)?;
-                self.sync_shards(LISTINGS_MAX).await
+                let standing = self.coordinator.prepare().await.map_err(Error::Start)?;
+                self.sync_shards(LISTINGS_MAX).await?;
+                Ok(standing)
             };
             match prepared.await {
                 Err(Error::Start(failure))

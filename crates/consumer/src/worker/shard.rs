@@ -13,6 +13,7 @@ use super::finished::Leftover;
 use super::held::Holding;
 use super::trimmed::UntilTrimmed;
 use crate::checkpointer::LeaseCheckpointer;
+use crate::coordination::HANDOFF_TIMEOUT;
 use crate::fetch::{Cursor, Reader, ReaderSettings};
 use crate::lease::LeaseRow;
 use crate::metrics::Metrics;
@@ -38,11 +39,14 @@ impl ShardRun {
     pub(super) async fn run(mut self) -> (ShardId, Result<Finished, Failure>) {
         let lease = Arc::clone(&self.holding.lease);
         let id = lease.shard().clone();
+        let holding = self.holding.clone();
         let finished = tokio::select! {
             biased;
             // Drops the handler, and with it whatever it has in flight.
             () = lease.gone() => Ok(Finished::LeaseLost),
             finished = self.stages(&id) => finished,
+            // The handler did not come to an end in time. It is dropped as if the lease were lost.
+            () = given_up(&holding) => Ok(Finished::LeaseLost),
         };
         if finished.is_ok() && !lease.is_lost() {
             self.give_back().await;
@@ -143,4 +147,12 @@ impl ShardRun {
             Err(error) => debug!(%error, "lease not released"),
         }
     }
+}
+
+/// Until a handoff of KCL 3.x has taken too long: the shard drains as soon as the leader asks for its lease.
+async fn given_up(holding: &Holding) {
+    let next_owner = holding.lease.asked_for().await;
+    info!(shard = %holding.lease.shard(), to = %next_owner, "draining the shard to hand its lease over");
+    holding.give(&next_owner);
+    sleep(HANDOFF_TIMEOUT).await;
 }

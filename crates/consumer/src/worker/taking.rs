@@ -32,7 +32,7 @@ const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Taker {
     failover: Duration,
-    view: View,
+    pub(super) view: View,
     rng: Rng,
     /// Leases that may have become this worker's without an answer to it: asked for, or taken by a write that was not
     /// answered.
@@ -63,7 +63,7 @@ impl Taker {
     }
 
     /// How often workers of ours look.
-    fn scan_period(&self) -> Duration {
+    pub(super) fn scan_period(&self) -> Duration {
         (self.failover / 3).min(SCAN_MAX)
     }
 
@@ -89,11 +89,16 @@ impl Taker {
         if self.ours { Instant::now() } else { due }
     }
 
+    /// From now on a lease in this worker's name may be another process's.
+    pub(super) fn begin(&mut self) {
+        self.began = true;
+    }
+
     fn plan(&mut self, worker: &Worker, held: &BTreeSet<ShardId>, giving: &BTreeSet<ShardId>) -> Plan {
         let now = Instant::now();
         let me = worker.id.as_str();
         let mut plan = Plan { adopt: self.adoptable(me, held), ..Plan::default() };
-        self.began = true;
+        self.begin();
         let (view, leases_max) = (&self.view, worker.leases_max);
         self.ours = is_ours(view, me, now);
         let round = Round { view, me, held, giving, leases_max, patience: self.patience(), now };
@@ -177,7 +182,7 @@ impl Drive<'_> {
         fresh
     }
 
-    async fn take(&mut self, leases: Vec<LeaseRow>) {
+    pub(super) async fn take(&mut self, leases: Vec<LeaseRow>) {
         let worker = self.worker;
         let take = |observed: LeaseRow| async move {
             let start = worker.start_time(&observed);

@@ -105,7 +105,7 @@ impl Dynamo {
         }
         let response = match self.call(&operation, body) {
             Ok(json) => {
-                if operation != "GetItem" && operation != "Scan" && operation != "DescribeTable" {
+                if !["DescribeTable", "GetItem", "Query", "Scan"].contains(&operation.as_str()) {
                     let request = serde_json::from_slice(body).unwrap();
                     self.shared.lock().unwrap().log.push((operation, request));
                 }
@@ -134,6 +134,7 @@ impl Dynamo {
             "GetItem" => call!(get_item),
             "UpdateItem" => call!(update_item),
             "DeleteItem" => call!(delete_item),
+            "Query" => call!(query),
             "Scan" => call!(scan),
             other => panic!("the lease table has no use for {other}"),
         };

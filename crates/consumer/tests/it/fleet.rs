@@ -25,14 +25,14 @@ async fn loads(world: &World) -> BTreeMap<String, usize> {
     loads
 }
 
-async fn balanced(world: &World, workers: &[(&str, usize)]) {
+pub(crate) async fn balanced(world: &World, workers: &[(&str, usize)]) {
     until("there is a table", async || !world.dynamo.writes().is_empty()).await;
     let wanted = workers.iter().map(|(worker, leases)| ((*worker).to_owned(), *leases)).collect();
     until("the leases are balanced", async || loads(world).await == wanted).await;
 }
 
 /// At no time has a shard two runs. What runs at the end.
-fn one_run_each(events: &[Event]) -> usize {
+pub(crate) fn one_run_each(events: &[Event]) -> usize {
     let mut runs = BTreeMap::<_, i32>::new();
     for event in events {
         match event {
@@ -46,7 +46,7 @@ fn one_run_each(events: &[Event]) -> usize {
 }
 
 /// A checkpoint never moves back.
-fn forwards(events: &[Event]) {
+pub(crate) fn forwards(events: &[Event]) {
     let mut committed = BTreeMap::new();
     for event in events {
         if let Event::Committed(shard, to) = event {
@@ -209,7 +209,7 @@ async fn beside_a_java_worker_one_lease_a_round_is_stolen_at_kcls_pace() {
 }
 
 /// Never drains.
-struct Stubborn(Arc<Recorder>);
+pub(crate) struct Stubborn(pub(crate) Arc<Recorder>);
 
 #[async_trait]
 impl ShardHandler for Stubborn {

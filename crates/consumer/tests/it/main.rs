@@ -13,6 +13,7 @@ mod dynamo;
 mod faults;
 mod fleet;
 mod foreign_rows;
+mod kcl3;
 mod leases;
 mod recorder;
 mod resharding;

@@ -1,0 +1,255 @@
+//! Keeps this worker's part in KCL 3.x up to date: which algorithm holds, its report, the leader's lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinesink_aws::dynamodb::Client;
+use kinesink_core::{Clock, Failure};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Coordination;
+use super::leader_lock::{LeaderLock, Role};
+use super::report::{self, REPORT_PERIOD, Report};
+use super::tables::{Condition, Found, Home, Layout, Tables};
+use super::version::{self, MIGRATION, Version};
+use crate::lease::{Item, LeaseTable};
+
+/// KCL's monitors read `Migration3.0` so often.
+const POLL_PERIOD: Duration = Duration::from_secs(60);
+/// A call without an answer must not keep the others waiting, nor a worker that wants to leave.
+const CALL_MAX: Duration = Duration::from_secs(5);
+
+/// What holds for this worker now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    version: Option<Version>,
+    pub(crate) layout: Layout,
+    /// Whether a worker's leases can be asked for by its id.
+    pub(crate) has_index: bool,
+    pub(crate) role: Role,
+}
+
+impl Standing {
+    /// Whether leases are assigned by a leader, and taken by nobody.
+    pub(crate) fn assigns(&self) -> bool {
+        self.version.is_some_and(Version::assigns)
+    }
+
+    fn reports(&self) -> bool {
+        self.version.is_some_and(Version::reports)
+    }
+}
+
+/// One worker's part in KCL 3.x. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Coordinator {
+    tables: Tables,
+    leases: LeaseTable,
+    setting: Coordination,
+    me: String,
+    failover: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl Coordinator {
+    /// Of worker `me` of the application `app`.
+    pub(crate) fn new(
+        (app, client): (String, Client),
+        leases: LeaseTable,
+        setting: Coordination,
+        (me, failover): (String, Duration),
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let tables = Tables::new(client, app, leases.name().to_owned());
+        Self { tables, leases, setting, me, failover, clock }
+    }
+
+    /// What holds at the start. Makes a new application one of KCL 3.x, if that is the setting; needs the lease table.
+    ///
+    /// # Errors
+    /// Also a row `Migration3.0` of a version that is not known here: who divides the leases is not known then.
+    pub(crate) async fn prepare(&self) -> Result<Standing, Failure> {
+        let standing = self.read().await?;
+        if standing.version.is_some() || self.setting == Coordination::Auto {
+            return Ok(standing);
+        }
+        let home = standing.layout.lock();
+        let now_ms = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
+        if self.tables.put(home, version::first_row(home, &self.me, now_ms), &Condition::Absent).await? {
+            info!("the application is now one of KCL 3.x: a leader assigns its leases");
+        }
+        self.read().await
+    }
+
+    async fn read(&self) -> Result<Standing, Failure> {
+        let layout = self.tables.layout().await?;
+        let mut version = None;
+        for home in layout.versions() {
+            if let Found::Row(row) = self.tables.get(*home, MIGRATION).await? {
+                version = Some(Version::of(&row).map_err(|said| {
+                    let does = "it says how leases are divided, and this program is too old to know it";
+                    Failure::configuration(format!("row {MIGRATION} has version {said:?}: {does}; use a newer one"))
+                })?);
+                break;
+            }
+        }
+        let has_index = version.is_some_and(Version::assigns) && self.leases.has_index().await?;
+        Ok(Standing { version, layout, has_index, role: Role::Follower })
+    }
+
+    /// What every worker reported last. `rows` are those of the lease table.
+    pub(crate) async fn reports(&self, layout: Layout, rows: &[Item]) -> Result<Vec<Report>, Failure> {
+        let (beside_leases, apart) = layout.reported();
+        let mut reports = Vec::new();
+        if beside_leases {
+            reports.extend(rows.iter().filter_map(|row| Report::of(Home::Leases, row)));
+        }
+        if apart {
+            let rows = self.tables.scan(Home::WorkerMetrics).await?;
+            reports.extend(rows.iter().filter_map(|row| Report::of(Home::WorkerMetrics, row)));
+        }
+        // While an application moves, a worker may have reported in both places.
+        reports.sort_by(|a, b| a.worker.cmp(&b.worker).then_with(|| b.updated_s.cmp(&a.updated_s)));
+        reports.dedup_by(|later, earlier| later.worker == earlier.worker);
+        Ok(reports)
+    }
+
+    /// Deletes the report of a worker of which nothing was heard for a day.
+    pub(crate) async fn forget(&self, layout: Layout, report: &Report) -> Result<(), Failure> {
+        self.tables.delete(layout.reports(), &report.worker, &Condition::Has(&report.as_seen())).await
+    }
+
+    /// Epoch seconds.
+    pub(crate) fn now_s(&self) -> u64 {
+        u64::try_from(self.clock.now().as_second()).unwrap_or(0)
+    }
+
+    async fn report(&self, layout: Layout) -> Result<(), Failure> {
+        let home = layout.reports();
+        self.tables.set(home, &self.me, report::attributes(home, self.now_s()), None).await?;
+        Ok(())
+    }
+}
+
+/// The task that keeps a worker's standing until the worker drains.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    coordinator: Coordinator,
+    standing: watch::Sender<Standing>,
+    lock: LeaderLock,
+}
+
+impl Keeper {
+    /// With what it says from then on, which is `standing` to begin with.
+    pub(crate) fn new(coordinator: Coordinator, standing: Standing) -> (Self, watch::Receiver<Standing>) {
+        let lock = lock(&coordinator, standing.layout.lock());
+        let (standing, said) = watch::channel(standing);
+        (Self { coordinator, standing, lock }, said)
+    }
+
+    /// Until `drain` is cancelled; then nobody assigns leases to this worker any more, and another may lead at once.
+    pub(crate) async fn run(mut self, drain: CancellationToken) {
+        let every = |period| {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        // A call that hangs must not keep the next ones waiting.
+        let call_max = self.coordinator.failover / 2;
+        let (mut reports, mut beats, mut polls) = (every(REPORT_PERIOD), every(call_max), every(POLL_PERIOD));
+        polls.reset();
+        loop {
+            let standing = *self.standing.borrow();
+            // In this order: who is not known to be alive should not lead.
+            let step = tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                _ = reports.tick(), if standing.reports() => Step::Report,
+                _ = beats.tick(), if standing.assigns() => Step::Beat,
+                _ = polls.tick() => Step::Poll,
+            };
+            let _drained = drain.run_until_cancelled(timeout(call_max, self.step(step, standing))).await;
+            self.publish(|standing, leads| {
+                if !leads && standing.role == Role::Leader {
+                    standing.role = Role::Follower;
+                }
+            });
+        }
+        let standing = *self.standing.borrow();
+        let _left = timeout(CALL_MAX, self.leave(standing)).await;
+    }
+
+    async fn step(&mut self, step: Step, standing: Standing) {
+        let done = match step {
+            Step::Report => self.coordinator.report(standing.layout).await,
+            Step::Beat => self.lock.beat().await.map(|role| self.publish(|standing, _| standing.role = role)),
+            Step::Poll => self.poll(standing).await,
+        };
+        if let Err(failure) = done {
+            warn!(%failure, ?step, "coordination not kept up; trying again");
+        }
+    }
+
+    async fn poll(&mut self, before: Standing) -> Result<(), Failure> {
+        let read = self.coordinator.read().await?;
+        let now = Standing { role: before.role, ..read };
+        if now == before {
+            return Ok(());
+        }
+        info!(?before, ?now, "the leases are divided in another way now");
+        let lock_home = now.layout.lock();
+        if !now.assigns() || lock_home != self.lock.home() {
+            self.publish(|standing, _| standing.role = Role::Follower);
+            self.lock.release().await?;
+            self.lock = lock(&self.coordinator, lock_home);
+        }
+        if before.reports() && !now.reports() {
+            self.withdraw(before).await?;
+        }
+        self.publish(|standing, leads| {
+            *standing = Standing { role: if leads { Role::Leader } else { Role::Follower }, ..now }
+        });
+        Ok(())
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Standing, bool)) {
+        let leads = self.lock.is_mine();
+        self.standing.send_if_modified(|standing| {
+            let before = *standing;
+            change(standing, leads);
+            *standing != before
+        });
+    }
+
+    /// Takes this worker's report back.
+    async fn withdraw(&self, standing: Standing) -> Result<(), Failure> {
+        let coordinator = &self.coordinator;
+        coordinator.tables.delete(standing.layout.reports(), &coordinator.me, &Condition::Has(&[])).await
+    }
+
+    async fn leave(&mut self, standing: Standing) {
+        if standing.reports()
+            && let Err(failure) = self.withdraw(standing).await
+        {
+            warn!(%failure, "the report stays for a minute");
+        }
+        if let Err(failure) = self.lock.release().await {
+            warn!(%failure, "the leader's lock stays until it is over");
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Report,
+    Beat,
+    Poll,
+}
+
+/// Shorter than KCL's two minutes. That is legal: whoever waits for a lock to be over goes by what its row says.
+fn lock(coordinator: &Coordinator, home: Home) -> LeaderLock {
+    LeaderLock::new(coordinator.tables.clone(), home, coordinator.me.clone(), coordinator.failover * 2)
+}

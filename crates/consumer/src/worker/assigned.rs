@@ -1,0 +1,118 @@
+//! One look where a leader of KCL 3.x assigns: leases are found, not taken, and this worker's turn as a leader.
+
+use futures::stream::{self, StreamExt as _};
+use kinesink_core::Failure;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use super::drive::Drive;
+use crate::Error;
+use crate::coordination::{Leading, Moves, Role, Round, Standing};
+use crate::lease::{Item, LeaseRow};
+
+const WRITES_AT_ONCE: usize = 20;
+
+impl Drive<'_> {
+    /// One look. Dropped anywhere, it leaves nothing that the next one does not find.
+    pub(super) async fn assigned_round(&mut self, standing: Standing) {
+        // Another process that runs under this worker's id is not told apart: KCL 3.x has no way to.
+        self.taker.begin();
+        if standing.role == Role::Follower {
+            self.leading = Leading::default();
+        }
+        let done = if standing.has_index && standing.role == Role::Follower {
+            self.find_by_index().await
+        } else {
+            self.find_by_scan(standing).await
+        };
+        if let Err(failure) = done {
+            error!(%failure, "leases not read; trying again");
+        }
+        self.worker.metrics.holds(self.held.lock().len());
+    }
+
+    async fn find_by_index(&mut self) -> Result<(), Failure> {
+        let table = &self.worker.table;
+        let held = self.held.shards();
+        let mut found = Vec::new();
+        for shard in table.owned_by(&self.worker.id).await? {
+            if !held.contains(&shard) {
+                found.extend(table.get(&shard).await?.filter(|lease| self.is_assigned(lease)));
+            }
+        }
+        self.take(found).await;
+        Ok(())
+    }
+
+    /// Whether the lease is this worker's to begin with. While a handoff is under way it is still another's.
+    fn is_assigned(&self, lease: &LeaseRow) -> bool {
+        lease.owner.as_ref() == Some(&self.worker.id) && lease.checkpoint_owner.is_none()
+    }
+
+    async fn find_by_scan(&mut self, standing: Standing) -> Result<(), Failure> {
+        let rows = self.worker.table.rows().await.map_err(as_failure)?;
+        let leases = self.worker.table.leases(&rows).map_err(as_failure)?;
+        self.taker.view.note(leases, Instant::now());
+        let held = self.held.shards();
+        let leases = self.taker.view.leases().iter();
+        let found = leases.filter(|lease| self.is_assigned(lease) && !held.contains(&lease.shard)).cloned().collect();
+        self.take(found).await;
+        if standing.role == Role::Follower {
+            return Ok(());
+        }
+        self.lead(standing, &rows).await
+    }
+
+    /// Assigns what has no live owner, and moves what is divided unevenly.
+    async fn lead(&mut self, standing: Standing, rows: &[Item]) -> Result<(), Failure> {
+        let (worker, now_s) = (self.worker, self.worker.coordinator.now_s());
+        let reports = worker.coordinator.reports(standing.layout, rows).await?;
+        let held = self.held.shards();
+        let round = Round {
+            view: &self.taker.view,
+            reports: &reports,
+            me: &worker.id,
+            held: &held,
+            leases_max: worker.leases_max,
+            failover: worker.failover,
+            now: Instant::now(),
+            now_s,
+        };
+        let leads = standing.role == Role::Leader;
+        let Moves { assign, force, hand_over } = self.leading.moves(&round, leads);
+        // Its own need not be found first.
+        let (own, others): (Vec<_>, Vec<_>) = assign.into_iter().partition(|(_, to)| *to == worker.id);
+        self.take(own.into_iter().map(|(lease, _)| lease).collect()).await;
+        stream::iter(others).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.assign(lease, to, true)).await;
+        stream::iter(force).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.assign(lease, to, false)).await;
+        stream::iter(hand_over).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.hand_over(lease, to)).await;
+        let gone = reports.iter().filter(|report| leads && report.is_stale(now_s));
+        for report in gone {
+            worker.coordinator.forget(standing.layout, report).await?;
+        }
+        Ok(())
+    }
+
+    async fn assign(&self, lease: LeaseRow, to: String, if_still: bool) {
+        match self.worker.table.assign(&lease, &to, if_still).await {
+            Ok(true) => info!(shard = %lease.shard, from = lease.holder(), %to, "lease assigned"),
+            Ok(false) => debug!(shard = %lease.shard, "the lease has moved"),
+            Err(failure) => warn!(shard = %lease.shard, %failure, "lease not assigned; trying again"),
+        }
+    }
+
+    async fn hand_over(&self, lease: LeaseRow, to: String) {
+        match self.worker.table.hand_over(&lease, &to).await {
+            Ok(true) => info!(shard = %lease.shard, from = lease.owner, %to, "lease to be handed over"),
+            Ok(false) => debug!(shard = %lease.shard, "the lease has moved"),
+            Err(failure) => warn!(shard = %lease.shard, %failure, "lease not handed over; trying again"),
+        }
+    }
+}
+
+fn as_failure(error: Error) -> Failure {
+    match error {
+        Error::Start(failure) | Error::Running(failure) => failure,
+        other => Failure::configuration(other.to_string()),
+    }
+}
