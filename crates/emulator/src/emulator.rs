@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
+
 use crate::clock::{Clock, JumpingClock, SystemClock};
 use crate::error::Error;
 use crate::faults::Faults;
@@ -14,7 +17,12 @@ use crate::stream::event::Event;
 use crate::stream::transition::Change;
 use crate::wire::service_error::ServiceError;
 
-const LOG_FILE: &str = "kinesis.log";
+/// How long things may stay, by the clock, that retention no longer keeps and nobody asks for.
+const SWEEP_MS: i64 = 60_000;
+/// By how much the log may grow before it is looked at.
+const SWEEP_BYTES: u64 = 16 * 1024 * 1024;
+/// Calls that wait for the log's file at once; others wait for their turn.
+const FILE_CALLS_MAX: u32 = 8;
 /// The account in ARNs and messages.
 pub(crate) const ACCOUNT: &str = "000000000000";
 
@@ -46,6 +54,8 @@ pub(crate) struct Shared {
     /// Calls of the account in the last second.
     pub(crate) calls: Mutex<Calls>,
     store: Mutex<Store>,
+    /// Turns of those who wait for the log's file; none without one.
+    file_calls: Option<Arc<Semaphore>>,
 }
 
 /// The streams, and the log that outlives them.
@@ -53,6 +63,8 @@ pub(crate) struct Shared {
 pub(crate) struct Store {
     pub(crate) streams: Streams,
     log: Option<Log>,
+    swept_at_ms: i64,
+    swept_at_bytes: u64,
 }
 
 impl Store {
@@ -72,11 +84,27 @@ impl Store {
     /// Does what was begun and is due. A log that cannot be written leaves it for the next access.
     fn settle(&mut self, now_ms: i64) {
         while let Some(event) = self.streams.due(now_ms) {
-            if let Err(error) = self.commit(event) {
-                tracing::warn!(error = error.message, "a change that is due waits");
-                return;
+            if self.commit(event).is_err() {
+                break;
             }
         }
+        let log_bytes = self.log.as_ref().map_or(0, Log::len_bytes);
+        let is_swept = (0..SWEEP_MS).contains(&now_ms.saturating_sub(self.swept_at_ms));
+        if is_swept && log_bytes < self.swept_at_bytes.saturating_add(SWEEP_BYTES) {
+            return;
+        }
+        if let Err(error) = self.sweep(now_ms) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the log keeps what retention has removed");
+        }
+    }
+
+    /// Forgets all that retention no longer keeps, in memory and in the log.
+    fn sweep(&mut self, now_ms: i64) -> Result<(), Error> {
+        self.streams.trim(now_ms);
+        let shortened = self.log.as_mut().map_or(Ok(()), |log| log.shorten(&self.streams));
+        self.swept_at_ms = now_ms;
+        self.swept_at_bytes = self.log.as_ref().map_or(0, Log::len_bytes);
+        shortened
     }
 }
 
@@ -89,6 +117,38 @@ impl Shared {
         store
     }
 
+    /// Does the work. If it may wait for the log's file, it has a thread for that, and no worker of the runtime waits.
+    ///
+    /// # Cancel safety
+    /// Work that has begun is done, although nobody hears of it.
+    pub(crate) async fn run<T, W>(self: &Arc<Self>, work: W) -> T
+    where
+        T: Send + 'static,
+        W: FnOnce(&Arc<Self>) -> T + Send + 'static,
+    {
+        let Some(turns) = &self.file_calls else { return work(self) };
+        let turn = Arc::clone(turns).acquire_owned().await;
+        let shared = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&shared);
+            drop((shared, turn));
+            done
+        });
+        match done.await.map_err(JoinError::try_into_panic) {
+            Ok(done) => done,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends, and this with it.
+            Err(Err(_cancelled)) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until nothing uses the log's file, also not for a request that nobody waits for any longer.
+    pub(crate) async fn at_rest(&self) {
+        if let Some(turns) = &self.file_calls {
+            drop(turns.acquire_many(FILE_CALLS_MAX).await);
+        }
+    }
+
     /// Begins the change of a stream; does it at once if changes take no time.
     pub(crate) fn begin(&self, store: &mut Store, stream: String, change: Change) -> Result<(), ServiceError> {
         let now_ms = self.now_ms();
@@ -96,6 +156,12 @@ impl Shared {
             0 => store.commit(Event::done(change, stream, now_ms)),
             ms => store.commit(Event::Begin { stream, change, done_at_ms: now_ms.saturating_add(ms) }),
         }
+    }
+
+    /// From now on nothing can be written to the log.
+    #[cfg(test)]
+    pub(crate) fn fill_the_disk(&self, directory: &std::path::Path) {
+        self.store().log = Some(Log::unwritable(directory));
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -148,11 +214,13 @@ impl Builder {
     pub fn build(self) -> Result<Emulator, Error> {
         let mut streams = Streams::default();
         let log = match self.directory {
-            Some(directory) => Some(Log::open(&directory, LOG_FILE, &mut streams)?),
+            Some(directory) => Some(Log::open(&directory, &mut streams)?),
             None => None,
         };
         let clock = JumpingClock::new(self.clock, self.faults.ahead_ms());
-        streams.trim(clock.now().as_millisecond());
+        let file_calls = log.is_some().then(|| Arc::new(Semaphore::new(FILE_CALLS_MAX as usize)));
+        let mut store = Store { streams, log, swept_at_ms: 0, swept_at_bytes: 0 };
+        store.sweep(clock.now().as_millisecond())?;
         Ok(Emulator(Arc::new(Shared {
             clock: Arc::new(clock),
             faults: self.faults,
@@ -160,7 +228,8 @@ impl Builder {
             region: self.region,
             transitions_ms: i64::try_from(self.transitions.as_millis()).unwrap_or(i64::MAX),
             calls: Mutex::default(),
-            store: Mutex::new(Store { streams, log }),
+            store: Mutex::new(store),
+            file_calls,
         })))
     }
 }

@@ -32,10 +32,23 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// A part of the state was changed after it was written, and what follows it is not to be lost silently.
+    #[error(
+        "cannot restore the local Kinesis state from {path}: its entry at byte {at_byte} was changed after it was written; \
+         restore the file from a copy, use another directory, or give up that entry and all later ones with: \
+         truncate --size {at_byte} {path}",
+        path = path.display()
+    )]
+    DamagedEntry {
+        /// The file.
+        path: PathBuf,
+        /// Where the entry begins; everything before it is whole.
+        at_byte: u64,
+    },
     /// Another process has the directory open.
     #[error("cannot open the local Kinesis state in {}: another process uses it", path.display())]
     InUse {
-        /// The file.
+        /// The directory.
         path: PathBuf,
     },
     /// The file system refused.

@@ -11,7 +11,7 @@
 //!     name = the operation in X-Amz-Target
 //!     a fault waiting for name?  answer with the fault
 //!     request = parse and validate the body         (operations/NAME)
-//!     lock the streams
+//!     lock the streams, do what is due, forget what retention no longer keeps
 //!     reading:   collect the stored records, unlock, join their bytes
 //!     subscribing:  push records as they come       (subscription)
 //!     changing:  event = what will be true          (stream::event)
@@ -93,10 +93,13 @@
 //!   is due is done at the first request after its time. An on-demand stream keeps the shards that it has: it does not
 //!   scale by itself.
 //! - Rates start anew with a restart; all else is kept.
-//! - All records within the retention are in memory, in base64. With a directory they are also in one file, which only
-//!   grows: what retention removed leaves the memory and not the file.
+//! - All records within the retention are in memory, in base64. With a directory they are also in one file, which a start
+//!   reads as a whole. What retention removed leaves the memory within a minute of the clock, at the next call; the file
+//!   is written anew, while calls wait, when more than half of it and 16 MiB are of what is gone.
 //! - A change is in the file before it is acknowledged, which survives a killed process. The file is not synced per
-//!   change, so a machine that loses power may lose the last moments.
+//!   change, so a machine that loses power may lose the last moments. An entry that was not finished is cut off at the
+//!   next start; one that was changed is an error that says where, and nothing is cut off.
+//! - With a directory a call has a thread of its own, of tokio's for blocking work, as it may wait for the file.
 
 mod clock;
 #[cfg(feature = "connector")]

@@ -128,7 +128,7 @@ impl Subscription {
     pub(crate) fn into_stream(self) -> impl Events<Item = io::Result<Bytes>> + Send {
         stream::unfold(self, |mut subscription| async move {
             while subscription.unsent.is_empty() && !subscription.is_over {
-                subscription.step().await;
+                subscription = subscription.step().await;
             }
             subscription.unsent.pop_front().map(|chunk| (chunk, subscription))
         })
@@ -139,17 +139,25 @@ impl Subscription {
     }
 
     /// Sends something, ends, or waits for a reason to look again.
-    async fn step(&mut self) {
-        match self.look() {
-            Ok(Next::Send(message)) => self.send_unless_faulty(message).await,
+    async fn step(self) -> Self {
+        let shared = Arc::clone(&self.shared);
+        let look = move |_: &Arc<Shared>| {
+            let mut subscription = self;
+            let next = subscription.look();
+            (subscription, next)
+        };
+        let (mut subscription, next) = shared.run(look).await;
+        match next {
+            Ok(Next::Send(message)) => subscription.send_unless_faulty(message).await,
             Ok(Next::SendLast(message)) => {
-                self.is_over = true;
-                self.send_unless_faulty(message).await;
+                subscription.is_over = true;
+                subscription.send_unless_faulty(message).await;
             }
-            Ok(Next::End) => self.is_over = true,
-            Ok(Next::WaitUntil(at_ms)) => self.wait_until(at_ms).await,
-            Err(error) => self.fail(&error),
+            Ok(Next::End) => subscription.is_over = true,
+            Ok(Next::WaitUntil(at_ms)) => subscription.wait_until(at_ms).await,
+            Err(error) => subscription.fail(&error),
         }
+        subscription
     }
 
     async fn wait_until(&mut self, at_ms: i64) {
@@ -163,11 +171,7 @@ impl Subscription {
                     self.unsent.push_back(Err(broken()));
                 }
             }
-            news = self.news.changed() => {
-                if news.is_err() {
-                    self.fail(&self.stream_not_found());
-                }
-            }
+            _ = self.news.changed() => {}
             () = self.shared.clock.wait_until(moment) => {}
         }
     }
@@ -239,13 +243,19 @@ impl Subscription {
         if now_ms >= self.expires_at_ms {
             return Ok(Next::End);
         }
+        // There is no more news of a stream that was deleted, also if there is another of its name.
+        if self.news.has_changed().is_err() {
+            return Err(self.stream_not_found());
+        }
         let is_limited = shared.limits.has(Limit::SubscriptionBytes);
         if is_limited && !self.bytes.has(1, RATE_BYTES_PER_S, now_ms) {
             let ready_at_ms = self.bytes.ready_at_ms(1, RATE_BYTES_PER_S, now_ms);
             return Ok(Next::WaitUntil(ready_at_ms.min(self.expires_at_ms)));
         }
         stream.trim_shards(&[place.shard], now_ms);
-        let done_at_ms = stream.transition.as_ref().map_or(i64::MAX, |transition| transition.done_at_ms);
+        // A change that is overdue waits for room in the log: there is no moment to look again at.
+        let done_at_ms = stream.transition.as_ref().map(|transition| transition.done_at_ms);
+        let done_at_ms = done_at_ms.filter(|at_ms| *at_ms > now_ms).unwrap_or(i64::MAX);
         let shard = stream.shard(place.shard).ok_or_else(|| ServiceError::internal_failure("the shard is gone"))?;
         let read = reading::read(shard, place.index, EVENT_LIMIT, now_ms);
         if read.records.is_empty() && read.is_end {

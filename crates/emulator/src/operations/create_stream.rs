@@ -10,7 +10,6 @@ use crate::emulator::{ACCOUNT, Shared};
 use crate::limits::Limit;
 use crate::stream::StreamMode;
 use crate::stream::event::{Distribution, Event, Setting};
-use crate::stream::transition::Change;
 use crate::wire::validation::Validation;
 
 /// Streams in the state CREATING.
@@ -78,20 +77,20 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
         let message = format!("At most {IN_CREATION_MAX} streams under account {ACCOUNT} can be in state CREATING.");
         return Err(ServiceError::limit_exceeded(message));
     }
-    let (at_ms, number) = (shared.now_ms(), store.streams.next_number());
-    store.commit(Event::CreateStream { stream: stream.clone(), mode, shard_count, at_ms, number })?;
     let kib = request.max_record_size_in_kib.and_then(|kib| u32::try_from(kib).ok());
-    let settings = [
-        kib.map(|kib| Setting::MaxRecordSize { kib }),
-        distribution.map(|strategy| Setting::Distribution { strategy }),
-    ];
-    for setting in settings.into_iter().flatten() {
-        store.commit(Event::Set { stream: stream.clone(), setting })?;
-    }
-    if let Some(tags) = request.tags {
-        store.commit(Event::Tag { stream: stream.clone(), consumer: None, tags, removed: Vec::new() })?;
-    }
-    shared.begin(&mut store, stream, Change::Create)
+    let size = kib.map(|kib| Setting::MaxRecordSize { kib });
+    let distribution = distribution.map(|strategy| Setting::Distribution { strategy });
+    let (at_ms, ms, number) = (shared.now_ms(), shared.transitions_ms, store.streams.next_number());
+    store.commit(Event::CreateStream {
+        stream,
+        mode,
+        shard_count,
+        at_ms,
+        number,
+        settings: size.into_iter().chain(distribution).collect(),
+        tags: request.tags.unwrap_or_default(),
+        active_at_ms: (ms > 0).then(|| at_ms.saturating_add(ms)),
+    })
 }
 
 fn mode_and_shards(on_demand: bool, count: Option<i64>) -> Result<(StreamMode, u32), ServiceError> {

@@ -28,7 +28,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new().merge(faults::admin::router(shared.faults.clone())).fallback(serve).with_state(shared)
 }
 
-/// Ends the subscriptions of a server that stops; a request has it among its extensions.
+/// Ends the subscriptions and the delays of a server that stops; a request has it among its extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct Stopping(pub(crate) CancellationToken);
 
@@ -50,41 +50,54 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         let message = format!("the request is not complete, or longer than {REQUEST_BYTES_MAX} bytes");
         return failed(encoding, &ServiceError::serialization(message));
     };
-    let call = || match operation.as_str() {
-        "SubscribeToShard" => {
-            operations::subscribe(&shared, encoding, &body).map(|subscription| Reply::Events(Box::new(subscription)))
-        }
-        operation => operations::call(&shared, operation, encoding, &body).map(Reply::Whole),
-    };
+    let stopping = parts.extensions.get::<Stopping>().cloned();
     let fault = shared.faults.take(&operation);
     if let Some(FaultKind::DelayMs(ms)) = fault {
-        tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+        let delay = tokio::time::sleep(std::time::Duration::from_millis(ms));
+        tokio::select! {
+            () = delay => {}
+            () = stopped(stopping.clone()) => {
+                let message = "kinesink local stopped before the delay of an injected fault was over";
+                return failed(encoding, &ServiceError::of_type("ServiceUnavailable", message));
+            }
+        }
     }
     if let Some(FaultKind::ClockJumpMs(ms)) = fault {
         shared.faults.jump_clock(ms);
     }
     let reply = match &fault {
         Some(FaultKind::Error { code, message }) => Err(ServiceError::of_type(code, message)),
-        // An error of the call's own comes first: then there is no effect to hide.
-        Some(FaultKind::ErrorAfter { code, message }) => call().and_then(|_| Err(ServiceError::of_type(code, message))),
-        _ => call(),
+        _ => shared.run(move |shared| call(shared, &operation, encoding, &body)).await,
     };
     match (reply, fault) {
+        // An error of the call's own comes first: then there is no effect to hide.
+        (Ok(_), Some(FaultKind::ErrorAfter { code, message })) => {
+            failed(encoding, &ServiceError::of_type(&code, message))
+        }
         (Err(error), _) => failed(encoding, &error),
         (Ok(reply), Some(FaultKind::Cut)) => cut(encoding, reply, CutAfter::Headers),
         (Ok(reply), Some(FaultKind::Truncate)) => cut(encoding, reply, CutAfter::HalfOfTheBody),
         (Ok(Reply::Whole(body)), _) => whole(head(encoding.content_type()), body),
         (Ok(Reply::Events(subscription)), _) => {
-            let stopping = parts.extensions.get::<Stopping>().cloned();
-            let stopped = async move {
-                match stopping {
-                    Some(Stopping(token)) => token.cancelled_owned().await,
-                    None => future::pending().await,
-                }
-            };
-            let events = subscription.into_stream().take_until(Box::pin(stopped));
+            let events = subscription.into_stream().take_until(Box::pin(stopped(stopping)));
             head(event_stream::CONTENT_TYPE).map(|()| Body::from_stream(events))
         }
+    }
+}
+
+fn call(shared: &Arc<Shared>, operation: &str, encoding: Encoding, body: &[u8]) -> Result<Reply, ServiceError> {
+    if operation == "SubscribeToShard" {
+        let subscription = operations::subscribe(shared, encoding, body)?;
+        return Ok(Reply::Events(Box::new(subscription)));
+    }
+    operations::call(shared, operation, encoding, body).map(Reply::Whole)
+}
+
+/// Is ready when the server stops, if there is one.
+async fn stopped(stopping: Option<Stopping>) {
+    match stopping {
+        Some(Stopping(token)) => token.cancelled_owned().await,
+        None => future::pending().await,
     }
 }
 

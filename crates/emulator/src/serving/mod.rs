@@ -2,6 +2,8 @@
 //! or in TLS.
 
 mod http;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "tls")]
 mod tls;
 

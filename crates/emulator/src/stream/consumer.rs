@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::claims::Claims;
 
 /// A registered consumer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Consumer {
     pub(crate) created_ms: i64,
     /// From when on it can subscribe.
@@ -13,6 +15,7 @@ pub(crate) struct Consumer {
     /// From when on it does not exist, once that is decided.
     gone_at_ms: Option<i64>,
     pub(crate) tags: BTreeMap<String, String>,
+    #[serde(skip)]
     claims: Claims,
 }
 
@@ -25,7 +28,7 @@ pub(crate) enum ConsumerStatus {
 }
 
 /// The consumers of one stream, by name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Consumers(BTreeMap<String, Consumer>);
 
 impl Consumer {

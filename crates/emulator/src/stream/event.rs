@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::StreamMode;
+use super::shard::Record;
 use super::transition::Change;
+use super::{Inconsistent, Stream, StreamMode};
 
 /// One change. It carries every decision, so that applying it again gives the same state.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,6 +20,14 @@ pub(crate) enum Event {
         /// How many streams there have been, with this one. Absent in logs of earlier versions.
         #[serde(default)]
         number: u64,
+        /// These are absent in logs of format 1, which have events of their own for them.
+        #[serde(default)]
+        settings: Vec<Setting>,
+        #[serde(default)]
+        tags: BTreeMap<String, String>,
+        /// Until when it is being created, if that takes time.
+        #[serde(default)]
+        active_at_ms: Option<i64>,
     },
     DeleteStream {
         stream: String,
@@ -96,9 +105,40 @@ pub(crate) enum Event {
         consumer: String,
         gone_at_ms: i64,
     },
+    /// How many streams there had been when the log was written anew.
+    RestoreCount {
+        last_number: u64,
+    },
+    /// A stream as it was when the log was written anew, without its records.
+    RestoreStream {
+        stream: String,
+        state: Box<Stream>,
+    },
+    /// Records of a stream that was restored.
+    RestoreRecords {
+        stream: String,
+        records: Vec<PutRecord>,
+        #[serde(skip)]
+        json: Bytes,
+    },
 }
 
 impl Event {
+    /// The records' JSON, which is no part of the event's own.
+    pub(crate) fn json(&self) -> &[u8] {
+        match self {
+            Self::PutRecords { json, .. } | Self::RestoreRecords { json, .. } => json,
+            _ => &[],
+        }
+    }
+
+    /// Gives an event that was read its records' JSON, if it is one that has any.
+    pub(crate) fn set_json(&mut self, stored: Bytes) {
+        if let Self::PutRecords { json, .. } | Self::RestoreRecords { json, .. } = self {
+            *json = stored;
+        }
+    }
+
     /// The event that makes the change true.
     pub(crate) fn done(change: Change, stream: String, at_ms: i64) -> Self {
         match change {
@@ -141,4 +181,27 @@ pub(crate) struct PutRecord {
     pub(crate) size_bytes: u32,
     #[serde(rename = "j")]
     pub(crate) json_bytes: u32,
+}
+
+impl PutRecord {
+    /// A record that is in that shard.
+    pub(super) fn of(shard: u32, record: &Record) -> Self {
+        Self {
+            shard,
+            index: record.index,
+            arrival_ms: record.arrival_ms,
+            size_bytes: record.size_bytes,
+            json_bytes: u32::try_from(record.json.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The record, with its JSON, which is cut off the front of what is left.
+    pub(super) fn record(&self, left: &mut Bytes) -> Result<Record, Inconsistent> {
+        let json_bytes = self.json_bytes as usize;
+        if json_bytes > left.len() {
+            return Err(Inconsistent("records longer than what was stored"));
+        }
+        let json = left.split_to(json_bytes);
+        Ok(Record { index: self.index, arrival_ms: self.arrival_ms, size_bytes: self.size_bytes, json })
+    }
 }

@@ -4,7 +4,7 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 /// The hash keys of one shard, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HashKeyRange {
     pub(crate) start: u128,
     pub(crate) end: u128,

@@ -11,16 +11,19 @@ pub(crate) mod reading;
 mod resharding;
 pub(crate) mod sequence_number;
 pub(crate) mod shard;
+pub(crate) mod snapshot;
 pub(crate) mod transition;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::consumer::Consumers;
 use self::event::{Distribution, Event, PutRecord, Setting};
 use self::hash_key::HashKeyRange;
-use self::shard::{Record, Shard};
+use self::shard::Shard;
 use self::transition::{Change, Deadline, Transition};
 use crate::limits::Calls;
 
@@ -46,8 +49,8 @@ pub(crate) struct StreamId {
     number: u64,
 }
 
-/// A stream and its shards, also those that were closed.
-#[derive(Debug)]
+/// A stream and its shards, also those that were closed and still have something inside the retention.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Stream {
     pub(crate) mode: StreamMode,
     pub(crate) created_ms: i64,
@@ -57,18 +60,19 @@ pub(crate) struct Stream {
     pub(crate) record_kib_max: u32,
     pub(crate) distribution: Distribution,
     pub(crate) tags: BTreeMap<String, String>,
-    /// The shard that was trimmed last without being used.
-    last_trimmed: u32,
     /// Where the last record without a key of its own went.
     last_hash_key: u128,
     /// What the stream is in the middle of, unless it is `ACTIVE`.
     pub(crate) transition: Option<Transition>,
-    /// Calls about this stream in the last second. Not part of what is stored.
+    /// Calls about this stream in the last second.
+    #[serde(skip)]
     pub(crate) calls: Calls,
     pub(crate) consumers: Consumers,
-    /// Where a shard's number is its place.
-    shards: Vec<Shard>,
+    shards: BTreeMap<u32, Shard>,
+    /// The next shard's number. None is used twice.
+    next_number: u32,
     /// Open shards by the first hash key of their range. The ranges tile the whole space.
+    #[serde(skip)]
     open: BTreeMap<u128, u32>,
 }
 
@@ -97,12 +101,12 @@ impl Stream {
             record_kib_max: RECORD_KIB_DEFAULT,
             distribution: Distribution::default(),
             tags: BTreeMap::new(),
-            last_trimmed: 0,
             last_hash_key: 0,
             transition: None,
             calls: Calls::default(),
             consumers: Consumers::default(),
-            shards: Vec::new(),
+            shards: BTreeMap::new(),
+            next_number: 0,
             open: BTreeMap::new(),
         };
         for (number, range) in (0..).zip(HashKeyRange::even(shard_count)) {
@@ -117,7 +121,8 @@ impl Stream {
 
     fn open_shard(&mut self, shard: Shard) {
         self.open.insert(shard.range.start, shard.number);
-        self.shards.push(shard);
+        self.next_number = shard.number + 1;
+        self.shards.insert(shard.number, shard);
     }
 
     /// The stream's status, as the service names it.
@@ -134,11 +139,11 @@ impl Stream {
     }
 
     pub(crate) fn shard(&self, number: u32) -> Option<&Shard> {
-        self.shards.get(usize::try_from(number).ok()?)
+        self.shards.get(&number)
     }
 
     pub(crate) fn shard_mut(&mut self, number: u32) -> Option<&mut Shard> {
-        self.shards.get_mut(usize::try_from(number).ok()?)
+        self.shards.get_mut(&number)
     }
 
     /// The open shard that owns the hash key.
@@ -177,31 +182,39 @@ impl Stream {
     /// Shards with something inside the retention, in the order of their ids, behind one of them if given.
     pub(crate) fn live_shards(&self, after: Option<u32>, now_ms: i64) -> impl Iterator<Item = &Shard> {
         let horizon_ms = self.horizon_ms(now_ms);
-        let skipped = after.map_or(0, |after| (after as usize).saturating_add(1));
-        let shards = if self.is_creating() { &[] } else { self.shards.get(skipped..).unwrap_or_default() };
-        shards.iter().filter(move |shard| !shard.is_expired(horizon_ms))
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let shards = (!self.is_creating()).then(|| self.shards.range((from, Bound::Unbounded)));
+        shards.into_iter().flatten().map(|(_, shard)| shard).filter(move |shard| !shard.is_expired(horizon_ms))
     }
 
-    /// Forgets what retention no longer keeps in these shards, and in one more, so that in the end all have their turn,
-    /// also those that nobody uses any longer.
+    /// Forgets records of these shards that retention no longer keeps.
     pub(crate) fn trim_shards(&mut self, numbers: &[u32], now_ms: i64) {
         let horizon_ms = self.horizon_ms(now_ms);
-        self.last_trimmed = self.last_trimmed.checked_add(1).filter(|next| self.shard(*next).is_some()).unwrap_or(0);
-        for number in numbers.iter().copied().chain([self.last_trimmed]) {
-            if let Some(shard) = self.shard_mut(number) {
+        for number in numbers {
+            if let Some(shard) = self.shard_mut(*number) {
                 shard.trim(horizon_ms);
             }
         }
     }
 
+    /// Forgets all that retention no longer keeps: records, and closed shards as a whole.
+    fn trim(&mut self, now_ms: i64) {
+        let horizon_ms = self.horizon_ms(now_ms);
+        self.shards.retain(|_, shard| {
+            shard.trim(horizon_ms);
+            !shard.is_expired(horizon_ms)
+        });
+    }
+
     fn set_retention(&mut self, hours: u32, at_ms: i64) {
-        let horizon_ms = self.horizon_ms(at_ms);
-        self.shards.iter_mut().for_each(|shard| shard.trim(horizon_ms));
+        self.trim(at_ms);
         self.retention_hours = hours;
     }
 
+    /// The next shard's number, behind which there is one more.
     fn next_number(&self) -> Result<u32, Inconsistent> {
-        u32::try_from(self.shards.len()).map_err(|_| Inconsistent("more shards than a shard number can count"))
+        let number = Some(self.next_number).filter(|number| *number < u32::MAX - 1);
+        number.ok_or(Inconsistent("more shards than a shard number can count"))
     }
 
     fn open_mut(&mut self, number: u32) -> Result<&mut Shard, Inconsistent> {
@@ -209,24 +222,14 @@ impl Stream {
         if shard.closed.is_some() { Err(Inconsistent("a shard that is closed")) } else { Ok(shard) }
     }
 
-    fn put(&mut self, records: &[PutRecord], json: &bytes::Bytes) -> Result<(), Inconsistent> {
-        let mut start = 0_usize;
-        for record in records {
-            let end = start.saturating_add(record.json_bytes as usize);
-            if end > json.len() {
-                return Err(Inconsistent("records longer than what was stored"));
-            }
-            let shard = self.open_mut(record.shard)?;
+    fn put(&mut self, records: &[PutRecord], mut json: Bytes) -> Result<(), Inconsistent> {
+        for put in records {
+            let record = put.record(&mut json)?;
+            let shard = self.open_mut(put.shard)?;
             if record.index < shard.latest_index() {
                 return Err(Inconsistent("a record before its predecessor"));
             }
-            shard.push(Record {
-                index: record.index,
-                arrival_ms: record.arrival_ms,
-                size_bytes: record.size_bytes,
-                json: json.slice(start..end),
-            });
-            start = end;
+            shard.push(record);
         }
         Ok(())
     }
@@ -243,7 +246,6 @@ impl Streams {
 
     /// Streams in the order of their names, after `name` if one is given.
     pub(crate) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&String, &Stream)> {
-        use std::ops::Bound;
         let from = name.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_name.range::<str, _>((from, Bound::Unbounded))
     }
@@ -259,10 +261,7 @@ impl Streams {
 
     /// Forgets what retention no longer keeps, in every stream.
     pub(crate) fn trim(&mut self, now_ms: i64) {
-        for stream in self.by_name.values_mut() {
-            let horizon_ms = stream.horizon_ms(now_ms);
-            stream.shards.iter_mut().for_each(|shard| shard.trim(horizon_ms));
-        }
+        self.by_name.values_mut().for_each(|stream| stream.trim(now_ms));
     }
 
     /// The event that is due: the earliest whose deadline has come. To be committed, which takes it off the list.
@@ -281,18 +280,21 @@ impl Streams {
     /// Makes the event true. The only way in which streams change, apart from trimming.
     pub(crate) fn apply(&mut self, event: Event) -> Result<(), Inconsistent> {
         match event {
-            Event::CreateStream { stream, mode, shard_count, at_ms, number } => {
-                if self.by_name.contains_key(&stream) {
-                    return Err(Inconsistent("a stream that exists"));
-                }
-                self.last_number = self.last_number.max(number);
-                self.by_name.insert(stream, Stream::new(mode, shard_count, at_ms, number));
+            Event::CreateStream { stream: name, mode, shard_count, at_ms, number, settings, tags, active_at_ms } => {
+                let mut stream = Stream::new(mode, shard_count, at_ms, number);
+                settings.iter().for_each(|setting| stream.set(setting));
+                stream.tags = tags;
+                stream.transition = active_at_ms.map(|done_at_ms| Transition { change: Change::Create, done_at_ms });
+                self.insert(name, stream)?;
             }
+            Event::RestoreCount { last_number } => self.last_number = last_number,
+            Event::RestoreStream { stream, state } => self.insert(stream, state.restored())?,
+            Event::RestoreRecords { stream, records, json } => self.existing(&stream)?.restore(&records, json)?,
             Event::DeleteStream { stream } => {
                 self.changed(&stream)?;
                 self.by_name.remove(&stream);
             }
-            Event::PutRecords { stream, records, json } => self.existing(&stream)?.put(&records, &json)?,
+            Event::PutRecords { stream, records, json } => self.existing(&stream)?.put(&records, json)?,
             Event::SplitShard { stream, shard, new_start, at_ms } => {
                 self.changed(&stream)?.split(shard, new_start, at_ms)?;
             }
@@ -333,6 +335,18 @@ impl Streams {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn insert(&mut self, name: String, stream: Stream) -> Result<(), Inconsistent> {
+        if self.by_name.contains_key(&name) {
+            return Err(Inconsistent("a stream that exists"));
+        }
+        if let Some(transition) = &stream.transition {
+            self.deadlines.insert((transition.done_at_ms, Deadline::Stream(name.clone())));
+        }
+        self.last_number = self.last_number.max(stream.number);
+        self.by_name.insert(name, stream);
         Ok(())
     }
 

@@ -3,12 +3,16 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::hash_key::{HashKeyRange, HashKeyRangeText};
 use super::sequence_number::SequenceNumber;
 use crate::limits::ShardRates;
+
+/// What a shard takes in a file besides its records, and a record besides its JSON, roughly.
+const SHARD_BYTES: u64 = 400;
+const RECORD_BYTES: u64 = 60;
 
 /// A stored record. What it says is kept only as the bytes that a reply will contain.
 #[derive(Debug, Clone)]
@@ -23,15 +27,15 @@ pub(crate) struct Record {
 }
 
 /// What a shard has after it was split or merged.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Closed {
     pub(crate) at_ms: i64,
     pub(crate) ending_index: u64,
     pub(crate) children: Vec<u32>,
 }
 
-/// A shard, open or closed.
-#[derive(Debug)]
+/// A shard, open or closed. Its records are stored beside it.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Shard {
     /// Number of the shard in its stream, from 0, never used again.
     pub(crate) number: u32,
@@ -44,10 +48,16 @@ pub(crate) struct Shard {
     pub(crate) closed: Option<Closed>,
     next_index: u64,
     last_arrival_ms: i64,
+    #[serde(skip)]
     records: VecDeque<Record>,
-    /// What clients did in the last second. Not part of what is stored.
+    /// Bytes of the records' JSON.
+    #[serde(skip)]
+    json_bytes: u64,
+    /// What clients did in the last second.
+    #[serde(skip)]
     pub(crate) rates: ShardRates,
     /// Tells who waits for them of new records and of the close. Made for the first who waits.
+    #[serde(skip)]
     news: Option<watch::Sender<u64>>,
 }
 
@@ -97,6 +107,7 @@ impl Shard {
             next_index: 1,
             last_arrival_ms: created_ms,
             records: VecDeque::new(),
+            json_bytes: 0,
             rates: ShardRates::default(),
             news: None,
         }
@@ -119,8 +130,14 @@ impl Shard {
     pub(crate) fn push(&mut self, record: Record) {
         self.next_index = record.index + 1;
         self.last_arrival_ms = record.arrival_ms;
-        self.records.push_back(record);
+        self.restore(record);
         self.tell();
+    }
+
+    /// Appends a record that the shard had before.
+    pub(crate) fn restore(&mut self, record: Record) {
+        self.json_bytes += record.json.len() as u64;
+        self.records.push_back(record);
     }
 
     /// Closes the shard and answers when that was: at the given time, or at its last arrival if that is later.
@@ -147,9 +164,14 @@ impl Shard {
 
     /// Forgets records that arrived before the horizon.
     pub(crate) fn trim(&mut self, horizon_ms: i64) {
-        while self.records.front().is_some_and(|record| record.arrival_ms < horizon_ms) {
-            self.records.pop_front();
+        while let Some(record) = self.records.pop_front_if(|record| record.arrival_ms < horizon_ms) {
+            self.json_bytes -= record.json.len() as u64;
         }
+    }
+
+    /// About the bytes that the shard and its records take in a file.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        SHARD_BYTES + RECORD_BYTES * self.records.len() as u64 + self.json_bytes
     }
 
     /// Whether the whole shard lies before the horizon: closed, and its last moment trimmed.

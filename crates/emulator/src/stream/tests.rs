@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::event::{Event, PutRecord};
+use super::snapshot::Restore;
 use super::*;
 
 const NAME: &str = "s";
@@ -26,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Open shards by the start of their range.
 fn open(stream: &Stream) -> Vec<(u128, u128, u32)> {
-    let open = stream.shards.iter().filter(|shard| shard.closed.is_none());
+    let open = stream.shards.values().filter(|shard| shard.closed.is_none());
     let mut open: Vec<_> = open.map(|shard| (shard.range.start, shard.range.end, shard.number)).collect();
     open.sort_unstable();
     open
@@ -55,6 +56,28 @@ fn event(stream: &Stream, step: &Step, now_ms: i64) -> Option<Event> {
     }
 }
 
+/// A stream of that many shards, and nothing else.
+fn created(shard_count: u32, at_ms: i64) -> Streams {
+    let mut streams = Streams::default();
+    let (stream, mode, settings, tags) = (NAME.to_owned(), StreamMode::Provisioned, Vec::new(), BTreeMap::new());
+    let number = 1;
+    let event = Event::CreateStream { stream, mode, shard_count, at_ms, number, settings, tags, active_at_ms: None };
+    streams.apply(event).unwrap();
+    streams
+}
+
+/// The streams as they are made again from a snapshot that was written and read.
+fn restored(streams: &Streams) -> Streams {
+    let mut restored = Streams::default();
+    let mut apply = |restore: &Restore<'_>, json: &[u8]| {
+        let mut event: Event = serde_json::from_slice(&serde_json::to_vec(restore).unwrap()).unwrap();
+        event.set_json(Bytes::copy_from_slice(json));
+        restored.apply(event).map_err(std::io::Error::other)
+    };
+    streams.snapshot(&mut apply).unwrap();
+    restored
+}
+
 fn numbers(shard: &Shard) -> Vec<String> {
     let mut numbers = vec![shard.sequence_number(0, shard.created_ms).to_string()];
     numbers.extend(shard.records_from(0).map(|r| shard.sequence_number(r.index, r.arrival_ms).to_string()));
@@ -71,7 +94,7 @@ fn assert_ranges_tile(stream: &Stream) {
 }
 
 fn assert_lineage(stream: &Stream) {
-    for shard in &stream.shards {
+    for shard in stream.shards.values() {
         let own = numbers(shard);
         assert!(own.is_sorted_by(|a, b| a < b), "numbers of a shard grow");
         let arrivals = shard.records_from(0).map(|record| record.arrival_ms);
@@ -88,9 +111,7 @@ fn assert_lineage(stream: &Stream) {
 
 #[test]
 fn a_shard_knows_the_numbers_it_gave_out_and_no_others() {
-    let mut streams = Streams::default();
-    let (name, mode) = (NAME.to_owned(), StreamMode::Provisioned);
-    streams.apply(Event::CreateStream { stream: name, mode, shard_count: 1, at_ms: 5000, number: 1 }).unwrap();
+    let mut streams = created(1, 5000);
     for step in [Step::Put { hash_key: 0 }, Step::Split { nth_open: 0, at: 7 }] {
         let stream = streams.get(NAME).unwrap();
         let shard = stream.shard(0).unwrap();
@@ -106,18 +127,28 @@ fn a_shard_knows_the_numbers_it_gave_out_and_no_others() {
 }
 
 #[test]
-fn shards_that_nobody_uses_are_trimmed_in_their_turn() {
-    let mut stream = Stream::new(StreamMode::Provisioned, 5, 0, 1);
-    for number in 0..5 {
-        let put = PutRecord { shard: number, index: 1, arrival_ms: 0, size_bytes: 1, json_bytes: 2 };
-        stream.put(&[put], &"{}".into()).unwrap();
-    }
-    let left = |stream: &Stream| stream.shards.iter().map(|shard| shard.records_from(0).count()).sum::<usize>();
+fn expired_shards_leave_the_memory_and_a_longer_retention_brings_none_back() {
+    let mut streams = created(2, 0);
     let past_ms = i64::from(RETENTION_HOURS_DEFAULT) * 3_600_000 + 1;
-    for used in 1..=4 {
-        stream.trim_shards(&[0], past_ms);
-        assert_eq!(left(&stream), 4 - used);
+    for (step, at_ms) in [
+        (Step::Put { hash_key: 0 }, 0),
+        (Step::Split { nth_open: 0, at: 7 }, 0),
+        (Step::Split { nth_open: 0, at: 3 }, past_ms - 1),
+    ] {
+        let event = event(streams.get(NAME).unwrap(), &step, at_ms).unwrap();
+        streams.apply(event).unwrap();
     }
+    let numbers = |streams: &Streams| streams.get(NAME).unwrap().shards.keys().copied().collect::<Vec<_>>();
+    let before_bytes = streams.stored_bytes();
+    streams.trim(past_ms - 1);
+    assert_eq!(numbers(&streams), [0, 1, 2, 3, 4, 5]);
+    streams.apply(Event::SetRetention { stream: NAME.to_owned(), hours: 48, at_ms: past_ms }).unwrap();
+    assert_eq!(numbers(&streams), [1, 2, 3, 4, 5], "shard 0 was closed a day ago, its child 2 just now");
+    assert!(streams.stored_bytes() < before_bytes);
+    let split = event(streams.get(NAME).unwrap(), &Step::Split { nth_open: 0, at: 1 }, past_ms).unwrap();
+    streams.apply(split).unwrap();
+    assert_eq!(numbers(&streams).last(), Some(&7), "no number is used twice");
+    assert_eq!(format!("{:?}", restored(&streams)), format!("{streams:?}"));
 }
 
 proptest! {
@@ -127,9 +158,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut now_ms = 1_700_000_000_000;
-        let mut streams = Streams::default();
-        let mode = StreamMode::Provisioned;
-        streams.apply(Event::CreateStream { stream: NAME.to_owned(), mode, shard_count, at_ms: now_ms, number: 1 }).unwrap();
+        let mut streams = created(shard_count, now_ms);
         for step in &steps {
             if let Step::Clock { by_ms } = step {
                 now_ms += by_ms;
@@ -140,6 +169,7 @@ proptest! {
             assert_ranges_tile(streams.get(NAME).unwrap());
         }
         assert_lineage(streams.get(NAME).unwrap());
+        prop_assert_eq!(format!("{:?}", restored(&streams)), format!("{streams:?}"));
     }
 
     #[test]

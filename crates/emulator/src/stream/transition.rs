@@ -16,7 +16,7 @@ pub(crate) enum Change {
 }
 
 /// A change and when it is done.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Transition {
     pub(crate) change: Change,
     pub(crate) done_at_ms: i64,

@@ -147,21 +147,212 @@ async fn what_is_not_a_log_or_was_changed_is_refused_and_left_alone() {
         ends.push(length());
     }
     drop(client);
+    // A page that never reached the disk holds zeros; what was in it was never acknowledged for good.
+    let whole = std::fs::read(&log).unwrap();
+    for lost_bytes in 1..whole.len() - ends[1] {
+        let mut bytes = whole.clone();
+        let from = bytes.len() - lost_bytes;
+        bytes[from..].fill(0);
+        bytes.extend([0; 100]);
+        std::fs::write(&log, &bytes).unwrap();
+        assert_eq!(stored(&open(directory.path(), &clock).unwrap()).await, ["b25l"], "{lost_bytes} bytes lost");
+        assert_eq!(length(), ends[1]);
+    }
+    std::fs::write(&log, &whole).unwrap();
     // The second byte from an entry's end is the quote that ends the record's partition key.
     let change_entry_before = |end: usize| {
         let mut bytes = std::fs::read(&log).unwrap();
         *bytes.get_mut(end - 2).unwrap() ^= 1;
         std::fs::write(&log, bytes).unwrap();
     };
-    change_entry_before(ends[1]);
-    let error = open(directory.path(), &clock).unwrap_err();
-    let expected = format!("its entry at byte {} was changed", ends[0]);
-    assert!(matches!(&error, Error::Damaged { reason, .. } if *reason == expected), "{error}");
-    // The last entry may not have reached the disk whole, and then it was never acknowledged for good.
-    change_entry_before(ends[1]);
-    change_entry_before(ends[2]);
-    assert_eq!(stored(&open(directory.path(), &clock).unwrap()).await, ["b25l"]);
-    assert_eq!(length(), ends[1]);
+    for (entry, end) in [(0, ends[1]), (1, ends[2])] {
+        change_entry_before(end);
+        assert_damaged_at(&open(directory.path(), &clock), ends[entry]);
+        change_entry_before(end);
+    }
+    assert_eq!(stored(&open(directory.path(), &clock).unwrap()).await, ["b25l", "dHdv"]);
+}
+
+/// The error says where, and how to give up what is behind.
+fn assert_damaged_at(opened: &Result<Emulator, Error>, start: usize) {
+    let error = opened.as_ref().unwrap_err();
+    assert!(matches!(error, Error::DamagedEntry { at_byte, .. } if *at_byte == start as u64), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&format!("truncate --size {start} /")) && text.contains("kinesis.log"), "{text}");
+}
+
+/// A changed length makes an entry reach past the end of the file, as one that was not finished does.
+#[tokio::test]
+async fn a_damaged_length_is_no_unfinished_entry_and_nothing_behind_it_is_cut_off() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let log = directory.path().join("kinesis.log");
+    let client = in_process(&open(directory.path(), &clock).unwrap());
+    create(&client, 1).await;
+    let start = std::fs::read(&log).unwrap().len();
+    for data in ["one", "two"] {
+        put_one(&client, "k", data).await;
+    }
+    drop(client);
+    let mut first_format = std::fs::read(golden("format-1.log")).unwrap();
+    let header_bytes = 16 + 2 + 1 + 5;
+    // The first entry's head, of 16 bytes; in format 1, of 12.
+    for (bytes, start, head_bytes) in
+        [(std::fs::read(&log).unwrap(), start, 16), (std::mem::take(&mut first_format), header_bytes, 12)]
+    {
+        for (at, bit) in (0..head_bytes).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut damaged = bytes.clone();
+            damaged[start + at] ^= 1 << bit;
+            std::fs::write(&log, &damaged).unwrap();
+            assert_damaged_at(&open(directory.path(), &clock), start);
+            assert_eq!(std::fs::read(&log).unwrap(), damaged, "byte {at}, bit {bit}");
+        }
+    }
+}
+
+/// A stream with all that it can be created with, cut at any byte: a killed process leaves a whole stream or none.
+#[tokio::test]
+async fn a_stream_is_created_as_a_whole() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let build = |directory: &Path| {
+        let builder = Emulator::builder().clock(Arc::<ManualClock>::clone(&clock)).limits(Limits::none());
+        builder.transitions(Duration::from_secs(1)).directory(directory).build().unwrap()
+    };
+    let emulator = build(directory.path());
+    let log = directory.path().join("kinesis.log");
+    let before = std::fs::read(&log).unwrap().len();
+    let request = serde_json::json!({
+        "StreamName": STREAM, "StreamModeDetails": {"StreamMode": "ON_DEMAND"}, "MaxRecordSizeInKiB": 2048,
+        "RecordDistributionStrategy": "AUTO", "Tags": {"team": "orders"},
+    });
+    assert_eq!(raw(&emulator, "CreateStream", request.to_string()).await.0, 200);
+    drop(emulator);
+    let bytes = std::fs::read(&log).unwrap();
+    for cut in before..=bytes.len() {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::write(copy.path().join("kinesis.log"), &bytes[..cut]).unwrap();
+        let emulator = build(copy.path());
+        let (_, streams) = raw(&emulator, "ListStreams", "{}").await;
+        if cut < bytes.len() {
+            assert_eq!(streams["StreamNames"], serde_json::json!([]), "cut at {cut}");
+            continue;
+        }
+        let named = format!(r#"{{"StreamName":"{STREAM}"}}"#);
+        let (_, summary) = raw(&emulator, "DescribeStreamSummary", named.clone()).await;
+        let summary = &summary["StreamDescriptionSummary"];
+        assert_eq!((&summary["StreamStatus"], &summary["MaxRecordSizeInKiB"]), (&"CREATING".into(), &2048.into()));
+        assert_eq!(summary["RecordDistributionStrategy"], "AUTO");
+        let (_, tags) = raw(&emulator, "ListTagsForStream", named).await;
+        assert_eq!(tags["Tags"], serde_json::json!([{"Key": "team", "Value": "orders"}]));
+    }
+}
+
+/// Everything that the emulator says about its streams, and where all their records are.
+async fn told(emulator: &Emulator) -> Vec<serde_json::Value> {
+    let mut told = Vec::new();
+    let (_, streams) = raw(emulator, "ListStreams", "{}").await;
+    for stream in streams["StreamNames"].as_array().unwrap() {
+        let named = serde_json::json!({"StreamName": stream}).to_string();
+        for operation in ["DescribeStreamSummary", "ListShards", "ListTagsForStream"] {
+            told.push(raw(emulator, operation, named.clone()).await.1);
+        }
+        let arn = format!("arn:aws:kinesis:us-east-1:000000000000:stream/{}", stream.as_str().unwrap());
+        told.push(raw(emulator, "ListStreamConsumers", format!(r#"{{"StreamARN":"{arn}"}}"#)).await.1);
+        let (_, shards) = raw(emulator, "ListShards", named).await;
+        for shard in shards["Shards"].as_array().unwrap() {
+            let from = serde_json::json!({
+                "StreamName": stream, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON",
+            });
+            let (_, iterator) = raw(emulator, "GetShardIterator", from.to_string()).await;
+            let (_, reply) = raw(emulator, "GetRecords", iterator.to_string()).await;
+            told.extend([reply["Records"].clone(), reply["ChildShards"].clone()]);
+        }
+    }
+    told
+}
+
+/// A stream of everything, in a directory: shards with parents, open and closed, with records; tags; a consumer; a
+/// change that is under way.
+async fn lived_in(directory: &Path, clock: &Arc<ManualClock>) -> Emulator {
+    let builder = Emulator::builder().clock(Arc::<ManualClock>::clone(clock)).limits(Limits::none());
+    let emulator = builder.transitions(Duration::from_secs(1)).directory(directory).build().unwrap();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    clock.advance(Duration::from_secs(1));
+    let longer = client.increase_stream_retention_period().stream_name(STREAM).retention_period_hours(48);
+    longer.send().await.unwrap();
+    client.add_tags_to_stream().stream_name(STREAM).tags("team", "orders").send().await.unwrap();
+    crate::consumers::register(&client, "app").await;
+    put_one(&client, "é\"", "parent").await;
+    let split = client.split_shard().stream_name(STREAM).shard_to_split(SHARD).new_starting_hash_key("1000");
+    split.send().await.unwrap();
+    put_one(&client, "k", "parent, while it is split").await;
+    clock.advance(Duration::from_secs(1));
+    put_one(&client, "k", "child").await;
+    let scale = client.update_shard_count().stream_name(STREAM).target_shard_count(4);
+    scale.scaling_type(aws_sdk_kinesis::types::ScalingType::UniformScaling).send().await.unwrap();
+    emulator
+}
+
+/// A day's records in another stream, more than the log keeps of what is gone.
+async fn fill(emulator: &Emulator) {
+    let client = in_process(emulator);
+    client.create_stream().stream_name("short").shard_count(1).send().await.unwrap();
+    let (_, clock_jump) = (0, emulator.faults());
+    clock_jump.jump_clock(1000);
+    for _ in 0..15 {
+        let put = client.put_record().stream_name("short").partition_key("k");
+        put.data(vec![7; 1024 * 1024 - 1].into()).send().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_retention_removes_leaves_the_file_and_all_else_stays() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let emulator = lived_in(directory.path(), &clock).await;
+    fill(&emulator).await;
+    let length = || std::fs::metadata(directory.path().join("kinesis.log")).unwrap().len();
+    assert!(length() > 20_000_000, "{}", length());
+    clock.advance(Duration::from_secs(25 * 3600));
+    let before = told(&emulator).await;
+    assert!(length() < 10_000, "{}", length());
+    assert!(before.iter().any(|told| told.to_string().contains("cGFyZW50")), "the other stream's records are younger");
+    let (_, put) = raw(&emulator, "PutRecord", r#"{"StreamName":"orders","PartitionKey":"k","Data":"bmV4dA=="}"#).await;
+    let after_put = told(&emulator).await;
+    assert_ne!(before, after_put);
+    drop(emulator);
+    let emulator = open(directory.path(), &clock).unwrap();
+    // The clock of a restart is not ahead any more.
+    emulator.faults().jump_clock(1000);
+    assert_eq!(told(&emulator).await, after_put);
+    let (_, next) =
+        raw(&emulator, "PutRecord", r#"{"StreamName":"orders","PartitionKey":"k","Data":"bmV4dA=="}"#).await;
+    let number = |put: &serde_json::Value| put["SequenceNumber"].as_str().unwrap().to_owned();
+    assert_eq!(put["ShardId"], next["ShardId"]);
+    assert!(number(&put) < number(&next));
+}
+
+/// A process that is killed while it writes the log anew leaves the old one, or the new one, each whole.
+#[tokio::test]
+async fn a_new_log_that_was_not_finished_is_nothing() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    let emulator = lived_in(directory.path(), &clock).await;
+    let before = told(&emulator).await;
+    drop(emulator);
+    for unfinished in ["", "kinesink-kinesis", "kinesink-kinesis\u{2}\0\u{5}0.1.0 and then rubbish"] {
+        std::fs::write(directory.path().join("kinesis.log.next"), unfinished).unwrap();
+        assert_eq!(told(&open(directory.path(), &clock).unwrap()).await, before);
+    }
+    // What is longer than what is written over it does not shine through.
+    std::fs::write(directory.path().join("kinesis.log.next"), [b'x'; 100_000]).unwrap();
+    std::fs::copy(golden("format-1.log"), directory.path().join("kinesis.log")).unwrap();
+    drop(open(directory.path(), &clock).unwrap());
+    assert!(!directory.path().join("kinesis.log.next").exists());
+    assert!(std::fs::metadata(directory.path().join("kinesis.log")).unwrap().len() < 10_000);
+    open(directory.path(), &clock).unwrap();
+}
+
+fn golden(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(name)
 }
 
 #[tokio::test]
@@ -188,18 +379,24 @@ async fn time_that_passed_while_nothing_ran_counts() {
     assert_eq!(shard_ids(&client).await, [SHARD]);
 }
 
-/// A log of format 1 as it was written when the format was made. It must open for ever.
+/// A log of format 1 as it was written when the format was made. It must open for ever; what it says is kept in the
+/// format of today.
 #[tokio::test]
 async fn the_first_format_still_opens() {
     let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden/format-1.log");
-    std::fs::copy(golden, directory.path().join("kinesis.log")).unwrap();
-    let client = in_process(&open(directory.path(), &clock).unwrap());
-    assert_eq!(shard_ids(&client).await.len(), 4);
-    let parent = get(&client, &trim_horizon(&client, SHARD).await).await;
+    let log = directory.path().join("kinesis.log");
+    std::fs::copy(golden("format-1.log"), &log).unwrap();
+    assert_is_golden(&in_process(&open(directory.path(), &clock).unwrap())).await;
+    assert_eq!(std::fs::read(&log).unwrap()[16..18], [2, 0]);
+    assert_is_golden(&in_process(&open(directory.path(), &clock).unwrap())).await;
+}
+
+async fn assert_is_golden(client: &Client) {
+    assert_eq!(shard_ids(client).await.len(), 4);
+    let parent = get(client, &trim_horizon(client, SHARD).await).await;
     assert_eq!(texts(&parent), ["parent", ""]);
     assert_eq!(parent.records[0].sequence_number, "49672258771465835560701030492272030842587407545540804610");
-    assert_eq!(read(&client, "shardId-000000000003").await, ["child"]);
+    assert_eq!(read(client, "shardId-000000000003").await, ["child"]);
     let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
     assert_eq!(summary.stream_description_summary.unwrap().retention_period_hours, 36);
 }
