@@ -12,7 +12,7 @@ use kinesink_emulator::{Certificate, Emulator};
 pub use kinesink_emulator::{Limit, Limits};
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{AwsOptions, StaticCredentials};
@@ -96,6 +96,7 @@ pub struct Local {
     kinesis: SocketAddr,
     dynamodb: SocketAddr,
     services: JoinSet<Result<(), String>>,
+    dynamodb_service: AbortHandle,
     shutdown: CancellationToken,
     /// Holds the authority of the local Kinesis' certificate, and is gone with this.
     authority: Option<NamedTempFile>,
@@ -144,8 +145,9 @@ impl Local {
             served.map_err(|error| error.to_string())
         });
         let stopped = shutdown.clone().cancelled_owned();
-        services.spawn(dynoxide::server::serve_with_shutdown(dynamodb_listener, database, stopped));
-        Ok(Self { kinesis, dynamodb, services, shutdown, authority, _lock: lock })
+        let dynamodb_service =
+            services.spawn(dynoxide::server::serve_with_shutdown(dynamodb_listener, database, stopped));
+        Ok(Self { kinesis, dynamodb, services, dynamodb_service, shutdown, authority, _lock: lock })
     }
 
     /// The environment that points an AWS SDK, or the `aws` command, at these services.
@@ -189,11 +191,13 @@ impl Local {
         format!("http://{}", self.dynamodb)
     }
 
-    /// Stops both services and gives the directory back. What was acknowledged is stored already, so connections that
-    /// are still open are cut.
+    /// Stops both services and gives the directory back. Requests to Kinesis that have begun are answered; what was
+    /// acknowledged is stored already, so connections that are still open after a while are cut.
     pub async fn stop(mut self) {
         self.shutdown.cancel();
-        self.services.shutdown().await;
+        // It would wait for its clients to close their connections.
+        self.dynamodb_service.abort();
+        while self.services.join_next().await.is_some() {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! From HTTP to operations and back, and serving it on a port: HTTP/1.1 and HTTP/2 by what the client begins with, plain
 //! or in TLS.
 
+mod connections;
 mod http;
 #[cfg(test)]
 mod tests;
@@ -10,12 +11,9 @@ mod tls;
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::serve::{Listener, ListenerExt as _};
-use axum::{Extension, Router};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use axum::Router;
+use tokio::net::TcpListener;
 
-use self::http::Stopping;
 #[cfg(feature = "tls")]
 pub use self::tls::Certificate;
 use crate::emulator::Emulator;
@@ -27,63 +25,47 @@ impl Emulator {
         http::router(Arc::clone(&self.0))
     }
 
-    /// Serves on the listener until `shutdown` is ready, then ends the subscriptions and finishes the requests that have
-    /// begun. A connection speaks HTTP/1.1 or, with prior knowledge, HTTP/2.
+    /// Serves on the listener until `shutdown` is ready. Then it ends subscriptions and injected delays, closes idle
+    /// connections, answers the requests that have begun, and cuts what is left after 5 seconds; when it returns,
+    /// nothing of it goes on. A connection speaks HTTP/1.1 or, with prior knowledge, HTTP/2.
     ///
     /// # Errors
-    /// The listener is not on loopback, or fails.
+    /// The listener is not on loopback.
     ///
     /// # Cancel safety
-    /// Dropping the future stops accepting; requests that have begun go on. A change that was acknowledged stays.
+    /// Dropping the future cuts all connections. A change that was acknowledged stays.
     pub async fn serve<F>(&self, listener: TcpListener, shutdown: F) -> Result<(), Error>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         assert_loopback(&listener)?;
-        self.serve_on(listener.tap_io(|connection| send_at_once(connection)), shutdown).await
+        connections::serve(listener, |connection, _| async { Some(connection) }, &self.router(), shutdown).await;
+        self.0.at_rest().await;
+        Ok(())
     }
 
     /// The same in TLS, with that certificate. HTTP/2 or HTTP/1.1 is agreed on by ALPN.
     ///
     /// # Errors
-    /// The listener is not on loopback, or fails.
+    /// The listener is not on loopback.
     ///
     /// # Cancel safety
-    /// As of [`serve`](Self::serve); handshakes that have begun end.
+    /// As of [`serve`](Self::serve).
     #[cfg(feature = "tls")]
     pub async fn serve_tls<F>(&self, listener: TcpListener, certificate: &Certificate, shutdown: F) -> Result<(), Error>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         assert_loopback(&listener)?;
-        let listener = tls::TlsListener::new(listener, certificate);
-        self.serve_on(listener.tap_io(|connection| send_at_once(connection.get_ref().0)), shutdown).await
-    }
-
-    async fn serve_on<L, F>(&self, listener: L, shutdown: F) -> Result<(), Error>
-    where
-        L: Listener,
-        L::Addr: std::fmt::Debug,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let stopping = CancellationToken::new();
-        let router = self.router().layer(Extension(Stopping(stopping.clone())));
-        let shutdown = async move {
-            shutdown.await;
-            stopping.cancel();
-        };
-        axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(Error::Serve)
+        let acceptor = certificate.acceptor();
+        let hands = |connection, address| tls::shake_hands(acceptor.clone(), connection, address);
+        connections::serve(listener, hands, &self.router(), shutdown).await;
+        self.0.at_rest().await;
+        Ok(())
     }
 }
 
 fn assert_loopback(listener: &TcpListener) -> Result<(), Error> {
     let address = listener.local_addr().map_err(Error::Serve)?;
     if address.ip().is_loopback() { Ok(()) } else { Err(Error::NotLoopback { address }) }
-}
-
-/// Without this each small reply can wait for the client's delayed acknowledgement.
-fn send_at_once(connection: &TcpStream) {
-    if let Err(error) = connection.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
 }

@@ -1,17 +1,14 @@
 //! TLS with a certificate that nobody has to make.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::Listener;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -20,8 +17,6 @@ use tokio_rustls::server::TlsStream;
 
 use crate::error::Error;
 
-/// Handshakes that go on at once. Further connections wait to be accepted.
-const HANDSHAKES_MAX: usize = 256;
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -75,54 +70,20 @@ impl Certificate {
     pub fn authority_pem(&self) -> &str {
         &self.authority_pem
     }
-}
 
-/// Accepts connections that have shaken hands.
-pub(super) struct TlsListener {
-    tcp: TcpListener,
-    acceptor: TlsAcceptor,
-    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
-}
-
-impl TlsListener {
-    pub(super) fn new(tcp: TcpListener, certificate: &Certificate) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::clone(&certificate.config));
-        Self { tcp, acceptor, handshakes: JoinSet::new() }
-    }
-}
-
-impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            tokio::select! {
-                (connection, address) = Listener::accept(&mut self.tcp), if self.handshakes.len() < HANDSHAKES_MAX => {
-                    self.handshakes.spawn(shake_hands(self.acceptor.clone(), connection, address));
-                }
-                Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(connection)) = done {
-                        return connection;
-                    }
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.config))
     }
 }
 
 /// The connection, unless the client is none, or does not trust the certificate.
-async fn shake_hands(
+pub(super) async fn shake_hands(
     acceptor: TlsAcceptor,
     connection: TcpStream,
     address: SocketAddr,
-) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
+) -> Option<TlsStream<TcpStream>> {
     match tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(connection)).await {
-        Ok(Ok(connection)) => Some((connection, address)),
+        Ok(Ok(connection)) => Some(connection),
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "a TLS handshake failed");
             None

@@ -1,4 +1,6 @@
-//! The protocols below the operations: HTTP/2 with prior knowledge, and TLS.
+//! The protocols below the operations: HTTP/2 with prior knowledge, TLS, and the end of connections.
+
+use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition, SubscribeToShardEventStream};
@@ -6,7 +8,8 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
-use kinesink_emulator::{Certificate, Emulator};
+use kinesink_emulator::{Certificate, Emulator, Fault, FaultKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -14,18 +17,23 @@ use crate::client::{AUTHORIZATION, STREAM, code, config, create, emulator, in_pr
 use crate::consumers::register;
 
 const SHARD: &str = "shardId-000000000000";
+/// Whatever is waited for comes sooner than this, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sends the request on its own HTTP/2 stream; answers the body.
-async fn send(mut client: h2::client::SendRequest<Bytes>, operation: &str, body: String) -> (u16, h2::RecvStream) {
-    let request = http::Request::post("http://localhost/")
+fn request_to(operation: &str) -> http::Request<()> {
+    http::Request::post("http://localhost/")
         .header("content-type", "application/x-amz-json-1.1")
         .header("authorization", AUTHORIZATION)
         .header("x-amz-date", "20260301T120000Z")
         .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
         .body(())
-        .unwrap();
+        .unwrap()
+}
+
+/// Sends the request on its own HTTP/2 stream; answers the body.
+async fn send(mut client: h2::client::SendRequest<Bytes>, operation: &str, body: String) -> (u16, h2::RecvStream) {
     std::future::poll_fn(|context| client.poll_ready(context)).await.unwrap();
-    let (response, mut sending) = client.send_request(request, false).unwrap();
+    let (response, mut sending) = client.send_request(request_to(operation), false).unwrap();
     sending.send_data(Bytes::from(body), true).unwrap();
     let response = response.await.unwrap();
     (response.status().as_u16(), response.into_body())
@@ -126,4 +134,97 @@ async fn tls_is_served_to_who_trusts_the_certificate() {
         drop((client, silent));
     });
     served.unwrap();
+}
+
+/// A call without an SDK, on a connection that stays open; answers what comes back, if the server says anything.
+async fn send_on(connection: &mut TcpStream, operation: &str) {
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-amz-json-1.1\r\n\
+         authorization: {AUTHORIZATION}\r\nx-amz-date: 20260301T120000Z\r\n\
+         x-amz-target: Kinesis_20131202.{operation}\r\ncontent-length: 2\r\n\r\n{{}}"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+}
+
+/// The first bytes of a reply: its status line.
+async fn status_of(connection: &mut TcpStream) -> String {
+    let mut line = [0; 12];
+    connection.read_exact(&mut line).await.unwrap();
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+/// Two clients: one with a connection that waits for its next request, one whose call is delayed for an hour.
+async fn idle_and_delayed(emulator: &Emulator, address: std::net::SocketAddr) -> [TcpStream; 2] {
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    send_on(&mut idle, "ListStreams").await;
+    assert_eq!(status_of(&mut idle).await, "HTTP/1.1 200");
+    emulator.faults().push(Fault::on("DescribeLimits", FaultKind::DelayMs(3_600_000)));
+    let mut delayed = TcpStream::connect(address).await.unwrap();
+    send_on(&mut delayed, "DescribeLimits").await;
+    while !emulator.faults().list().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    [idle, delayed]
+}
+
+/// Reads to the end of the connection, which is expected soon.
+async fn rest_of(mut connection: TcpStream) -> String {
+    let mut rest = Vec::new();
+    // A connection that is cut may also be reset.
+    let read = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut rest)).await;
+    drop(read.expect("the connection ends"));
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
+#[tokio::test]
+async fn stopping_ends_delayed_calls_and_idle_connections_and_leaves_no_task() {
+    let (emulator, _) = emulator();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let served = emulator.serve(listener, stop.clone().cancelled_owned());
+    let talk = async {
+        let [idle, delayed] = idle_and_delayed(&emulator, address).await;
+        stop.cancel();
+        rest_of(idle).await;
+        assert!(rest_of(delayed).await.starts_with("HTTP/1.1 503"));
+    };
+    let both = async { tokio::join!(served, talk) };
+    tokio::time::timeout(PATIENCE, both).await.expect("serving ends").0.unwrap();
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_server_that_is_dropped_takes_its_connections_with_it() {
+    let (emulator, _) = emulator();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = emulator.serve(listener, std::future::pending());
+    let talk = async {
+        let [idle, delayed] = idle_and_delayed(&emulator, address).await;
+        let (mut client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+        emulator.faults().push(Fault::on("DescribeLimits", FaultKind::DelayMs(3_600_000)));
+        let request = async {
+            let (_, body) = send(client.clone(), "ListStreams", "{}".to_owned()).await;
+            whole(body).await;
+            let _delayed = client.send_request(request_to("DescribeLimits"), true).unwrap();
+            while !emulator.faults().list().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::pin!(connection);
+        tokio::select! {
+            () = request => {}
+            ended = connection.as_mut() => ended.unwrap(),
+        }
+        (idle, delayed)
+    };
+    let (idle, delayed) = tokio::select! {
+        _ = served => unreachable!("nobody stops it"),
+        connections = talk => connections,
+    };
+    rest_of(idle).await;
+    assert_eq!(rest_of(delayed).await, "");
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
 }
