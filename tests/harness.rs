@@ -110,7 +110,7 @@ impl Drop for Process {
 pub(crate) struct Services {
     pub(crate) directory: tempfile::TempDir,
     environment: BTreeMap<String, String>,
-    _process: Process,
+    process: Option<Process>,
     pub(crate) kinesis: aws_sdk_kinesis::Client,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     runtime: tokio::runtime::Runtime,
@@ -119,9 +119,21 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("local");
+        Self::start_on(&state, directory, &[])
+    }
+
+    /// On state that outlives the process, which is handed out to be killed.
+    pub(crate) fn start_in(state: &Path) -> (Self, Process) {
+        let mut services = Self::start_on(&state.join("local"), tempfile::tempdir().unwrap(), &["--transitions", "0s"]);
+        let process = services.process.take().unwrap();
+        (services, process)
+    }
+
+    fn start_on(state: &Path, directory: tempfile::TempDir, more: &[&str]) -> Self {
         let env_file = directory.path().join("env");
         let mut command = kinesink();
-        command.arg("local").arg(directory.path().join("local")).arg("--no-limits").arg("--env").arg(&env_file);
+        command.arg("local").arg(state).args(more).arg("--no-limits").arg("--env").arg(&env_file);
         let process = Process::start(command, &directory.path().join("local.log"));
         let text = eventually("the local services start", || {
             std::fs::read_to_string(&env_file).ok().filter(|text| text.ends_with('\n'))
@@ -144,13 +156,17 @@ impl Services {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
             runtime: tokio::runtime::Runtime::new().unwrap(),
             environment,
-            _process: process,
+            process: Some(process),
             directory,
         }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    pub(crate) fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
     }
 
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {

@@ -81,10 +81,10 @@ fn is_after(sequence: &str, checkpoint: &str) -> bool {
 }
 
 /// A small generator of our own (Knuth's MMIX constants): the same kills at every run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }

@@ -19,5 +19,6 @@ mod fleet;
 mod harness;
 mod help;
 mod kills;
+mod local_kills;
 mod run;
 mod tools;

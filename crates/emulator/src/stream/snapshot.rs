@@ -14,6 +14,7 @@ const RECORDS_BYTES: usize = 1024 * 1024;
 
 /// The events of the same names, of what is only borrowed; their JSON is the same.
 #[derive(Debug, Serialize)]
+#[expect(clippy::enum_variant_names, reason = "their names are those of the events")]
 pub(crate) enum Restore<'a> {
     RestoreCount { last_number: u64 },
     RestoreStream { stream: &'a str, state: &'a Stream },

@@ -151,6 +151,13 @@ fn expired_shards_leave_the_memory_and_a_longer_retention_brings_none_back() {
     assert_eq!(format!("{:?}", restored(&streams)), format!("{streams:?}"));
 }
 
+#[test]
+fn a_snapshot_remembers_how_many_streams_there_were() {
+    let mut streams = created(1, 0);
+    streams.apply(Event::DeleteStream { stream: NAME.to_owned() }).unwrap();
+    assert_eq!(restored(&streams).next_number(), 2);
+}
+
 proptest! {
     #[test]
     fn whatever_happens_ranges_tile_and_numbers_grow(

@@ -13,7 +13,7 @@ mod consumers;
 mod dry_run;
 /// Faults, by value and over HTTP.
 mod faults;
-/// HTTP/2 and TLS.
+/// HTTP/2, TLS, and the end of connections.
 mod http;
 /// The service's limits, on and off.
 mod limits;
@@ -27,6 +27,8 @@ mod persistence;
 mod records;
 /// Scaling, modes, distribution and tags of a stream.
 mod resharding;
+/// Many streams and shards, and times in which nothing happens.
+mod scale;
 /// Subscriptions: pushed records, their ends and take-overs.
 mod subscribe;
 /// What changes only because time passes.
