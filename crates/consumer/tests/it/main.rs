@@ -2,6 +2,7 @@
 //!
 //! - `world`: a stream, a lease table, clients, and a clock that all of them share
 //! - `dynamo`: the lease table's HTTP client, with faults and a log
+//! - `dumps`: lease tables that Java wrote
 //! - `recorder`: a handler that notes what it was given
 //! - `retrieval`: what both ways to fetch promise
 //! - the rest are tests, a file a subject
@@ -9,6 +10,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails as a test does")]
 
 mod delivery;
+mod dumps;
 mod dynamo;
 mod faults;
 mod fleet;

@@ -1,64 +1,35 @@
-//! Rows against what Java wrote, and the owner of a lease against a real table.
+//! Rows against what Java wrote, and the owner of a lease while answers are lost, hang and come late. What every
+//! DynamoDB has to do is in `contract`, rows as files in `golden`.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::join_all;
-use jiff::Timestamp;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::{Checkpoint, Position, ShardId};
 use proptest::prelude::*;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use self::dynamo::{Dynamo, Fault};
-use super::row::{HashRange, Item, LeaseRow, Pending, Wish, number, text};
+use self::golden::dumps::{lease_table, of_java_alone};
+use super::row::{HashRange, Item, LeaseRow, number, text};
 use super::table::Mark;
 use super::{HeldLease, LeaseError, LeaseTable};
 
-#[path = "../../tests/it/dynamo.rs"]
+mod contract;
+#[path = "../../../tests/it/dynamo.rs"]
 #[expect(dead_code, reason = "some faults are for whole consumers")]
 mod dynamo;
+mod golden;
 
 const FAILOVER: Duration = Duration::from_secs(10);
 
-/// A value as `aws dynamodb scan` prints it.
-fn attribute(value: &Value) -> AttributeValue {
-    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
-    let string = |value: &Value| value.as_str().unwrap().to_owned();
-    match kind.as_str() {
-        "S" => AttributeValue::S(string(value)),
-        "N" => AttributeValue::N(string(value)),
-        "SS" => AttributeValue::Ss(value.as_array().unwrap().iter().map(string).collect()),
-        "BOOL" => AttributeValue::Bool(value.as_bool().unwrap()),
-        "L" => AttributeValue::L(value.as_array().unwrap().iter().map(attribute).collect()),
-        "M" => {
-            let entries = value.as_object().unwrap().iter();
-            AttributeValue::M(entries.map(|(name, value)| (name.clone(), attribute(value))).collect())
-        }
-        other => panic!("the dumps have no {other}"),
-    }
-}
-
 /// Every row of every lease table that a Java KCL wrote, by file.
 fn java_rows() -> Vec<(String, Item)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut rows = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let dump: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        for table in dump.as_object().unwrap().values() {
-            for row in table["rows"].as_array().unwrap() {
-                let item = row.as_object().unwrap().iter();
-                rows.push((name.clone(), item.map(|(name, value)| (name.clone(), attribute(value))).collect()));
-            }
-        }
-    }
-    rows.retain(|(_, item): &(_, Item)| item.contains_key("leaseKey"));
-    rows
+    let rows = |path: PathBuf| {
+        let rows = lease_table(&path).into_iter();
+        rows.map(move |row| (path.display().to_string(), row))
+    };
+    of_java_alone().into_iter().flat_map(rows).collect()
 }
 
 #[test]
@@ -91,7 +62,7 @@ fn what_java_wrote_is_read_and_would_be_created_the_same() {
         item.retain(|name, _| created.contains(&name.as_str()));
         assert_eq!(lease.to_item(), item, "{file}");
     }
-    assert_eq!(leases, 35, "leases in the dumps");
+    assert_eq!(leases, 47, "leases in the dumps");
 }
 
 #[test]
@@ -203,72 +174,6 @@ async fn stored(table: &LeaseTable) -> LeaseRow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_sixteen_takers_exactly_one_wins() {
-    let table = table(&Dynamo::new()).await;
-    for round in 0..10 {
-        let observed = stored(&table).await;
-        let workers: Vec<_> = (0..16).map(|worker| format!("{round}-{worker}")).collect();
-        let taken = join_all(workers.iter().map(|worker| take(&table, &observed, worker))).await;
-        assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1);
-        assert!(taken.iter().flat_map(|taken| taken.as_ref().err()).all(|error| matches!(error, LeaseError::Lost)));
-        let winner = taken.iter().position(Result::is_ok).unwrap();
-        assert_eq!(stored(&table).await.owner.as_ref(), Some(&workers[winner]));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_counter_value_is_used_once() {
-    let dynamo = Dynamo::new();
-    let table = table(&dynamo).await;
-    let held = Arc::new(take(&table, &lease(), "me").await.unwrap());
-    let writes = (1..=40).map(|n| {
-        let held = Arc::clone(&held);
-        async move { if n % 2 == 0 { held.renew(None).await } else { held.checkpoint(at(100)).await } }
-    });
-    assert!(join_all(writes).await.iter().all(Result::is_ok));
-    // One take, twenty renewals, one checkpoint: the others found it made.
-    assert_eq!(dynamo.writes().iter().filter(|(operation, _)| operation == "UpdateItem").count(), 22);
-    assert_eq!((stored(&table).await.counter, stored(&table).await.checkpoint), (22, at(100)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_checkpoint_never_moves_backwards_and_clears_what_was_prepared() {
-    let table = table(&Dynamo::new()).await;
-    let held = take(&table, &lease(), "me").await.unwrap();
-    held.checkpoint(at(9)).await.unwrap();
-    assert!(matches!(held.checkpoint(at(8)).await, Err(LeaseError::Failed(_))));
-    held.prepare(at(10), &Bytes::from_static(b"plan")).await.unwrap();
-    let pending = Pending { checkpoint: at(10), state: Some(Bytes::from_static(b"plan")) };
-    assert_eq!((stored(&table).await.checkpoint, stored(&table).await.pending), (at(9), Some(pending)));
-    held.checkpoint(at(10)).await.unwrap();
-    assert_eq!((stored(&table).await.checkpoint, stored(&table).await.pending), (at(10), None));
-    held.checkpoint(Checkpoint::ShardEnd).await.unwrap();
-    assert_eq!(stored(&table).await.checkpoint, Checkpoint::ShardEnd);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_was_overtaken_can_write_nothing() {
-    let table = table(&Dynamo::new()).await;
-    let old = take(&table, &lease(), "old").await.unwrap();
-    let new = take(&table, &stored(&table).await, "new").await.unwrap();
-    assert!(matches!(old.checkpoint(at(9)).await, Err(LeaseError::Lost)));
-    assert!(old.is_lost());
-    assert!(matches!(old.give(None).await, Err(LeaseError::Lost)));
-    new.checkpoint(at(5)).await.unwrap();
-    let row = stored(&table).await;
-    assert_eq!((row.owner.as_deref(), row.checkpoint, row.switches), (Some("new"), at(5), 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_same_worker_id_in_another_process_is_another_worker() {
-    let table = table(&Dynamo::new()).await;
-    let old = take(&table, &lease(), "me").await.unwrap();
-    // Owner and counter are as an own renewal would have left them; the token is not.
-    let _new = take(&table, &stored(&table).await, "me").await.unwrap();
-    assert!(matches!(old.renew(None).await, Err(LeaseError::Lost)));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_write_whose_answer_was_lost_is_recognized_by_its_token() {
     let dynamo = Dynamo::new();
     let table = table(&dynamo).await;
@@ -368,52 +273,6 @@ async fn a_renewal_that_hangs_leaves_time_for_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_released_lease_has_no_owner_and_keeps_its_checkpoint() {
-    let table = table(&Dynamo::new()).await;
-    let held = take(&table, &lease(), "me").await.unwrap();
-    held.checkpoint(at(9)).await.unwrap();
-    held.give(None).await.unwrap();
-    let row = stored(&table).await;
-    assert_eq!((row.owner, row.checkpoint, row.counter), (None, at(9), 3));
-    assert!(matches!(held.checkpoint(at(10)).await, Err(LeaseError::Lost)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lease_that_exists_is_not_created_again() {
-    let table = table(&Dynamo::new()).await;
-    let held = take(&table, &lease(), "me").await.unwrap();
-    held.checkpoint(at(9)).await.unwrap();
-    table.create(&lease()).await.unwrap();
-    table.ensure().await.unwrap();
-    assert_eq!(stored(&table).await.checkpoint, at(9));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_start_that_is_stored_stays() {
-    let table = table(&Dynamo::new()).await;
-    let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-    HeldLease::take(&table, &lease(), "one", Some(noon), FAILOVER).await.unwrap();
-    take(&table, &stored(&table).await, "two").await.unwrap();
-    assert_eq!(stored(&table).await.start, Some(noon));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lease_given_away_is_its_new_owners_at_once() {
-    let table = table(&Dynamo::new()).await;
-    let held = take(&table, &lease(), "one").await.unwrap();
-    held.checkpoint(at(9)).await.unwrap();
-    assert!(table.wish(&stored(&table).await, &Wish { number: 1, by: "two".into() }).await.unwrap());
-    held.renew(None).await.unwrap();
-    assert_eq!(held.row().await.wish, Some(Wish { number: 1, by: "two".into() }), "a renewal shows the wish");
-    held.give(Some("two")).await.unwrap();
-    let row = stored(&table).await;
-    assert_eq!((row.owner.as_deref(), row.switches, row.checkpoint), (Some("two"), 1, at(9)));
-    assert!(row.is_marked() && row.wish.is_none());
-    assert!(matches!(held.renew(None).await, Err(LeaseError::Lost)));
-    take(&table, &row, "two").await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_gift_whose_answer_is_lost_is_made_once_and_not_taken_back() {
     for to in [Some("two"), None] {
         let dynamo = Dynamo::new();
@@ -425,36 +284,4 @@ async fn a_gift_whose_answer_is_lost_is_made_once_and_not_taken_back() {
         assert_eq!((row.owner.as_deref(), row.counter), (to, 2));
         assert_eq!(row.is_marked(), to.is_some());
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_wish_needs_the_owner_and_the_wish_that_were_observed() {
-    let table = table(&Dynamo::new()).await;
-    take(&table, &lease(), "one").await.unwrap();
-    let observed = stored(&table).await;
-    let wish = |by: &str| Wish { number: 7, by: by.into() };
-    assert!(table.wish(&observed, &wish("two")).await.unwrap());
-    assert!(!table.wish(&observed, &wish("three")).await.unwrap(), "another worker was faster");
-    let wished = stored(&table).await;
-    assert_eq!((wished.counter, wished.wish.clone()), (observed.counter, Some(wish("two"))));
-    table.refuse(&observed).await.unwrap();
-    assert_eq!(stored(&table).await, wished, "nothing was observed to refuse");
-    assert!(table.wish(&wished, &wish("three")).await.unwrap(), "one that is stale is replaced");
-    table.refuse(&wished).await.unwrap();
-    assert_eq!(stored(&table).await.wish, Some(wish("three")), "another wish was refused");
-    table.refuse(&stored(&table).await).await.unwrap();
-    assert_eq!(stored(&table).await.wish, None);
-    take(&table, &stored(&table).await, "four").await.unwrap();
-    assert!(!table.wish(&wished, &wish("two")).await.unwrap(), "the owner has changed");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lease_is_deleted_by_its_holder_alone() {
-    let table = table(&Dynamo::new()).await;
-    let old = take(&table, &lease(), "old").await.unwrap();
-    let new = take(&table, &stored(&table).await, "new").await.unwrap();
-    assert!(matches!(old.delete().await, Err(LeaseError::Lost)));
-    stored(&table).await;
-    new.delete().await.unwrap();
-    assert!(table.get(&lease().shard).await.unwrap().is_none() && new.is_lost());
 }
