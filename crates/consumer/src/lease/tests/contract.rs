@@ -240,7 +240,7 @@ async fn the_same_worker_id_in_another_process_is_another_worker() {
 async fn a_write_that_arrives_twice_is_known_by_its_mark() {
     let store = Store::with_lease().await;
     let mark = Mark { counter: 0, token: "once".into(), owner: Some("me".into()) };
-    let change = Change { set: vec![(OWNER, text("me"))], remove: Vec::new() };
+    let change = Change { set: vec![(OWNER, text("me"))], ..Change::default() };
     let first = store.table.write(&shard(1), &mark, &change).await.unwrap();
     let again = store.table.write(&shard(1), &mark, &change).await.unwrap();
     assert_eq!((first.counter, again), (1, first));
@@ -328,7 +328,7 @@ async fn a_lease_is_deleted_by_its_holder_alone() {
 async fn the_shards_that_follow_are_written_whoever_holds_the_lease_and_onto_no_deleted_one() {
     let store = Store::with_lease().await;
     let held = store.take(&lease(), "me").await.unwrap();
-    let change = Change { set: vec![child_ids(&[shard(2), shard(3)])], remove: Vec::new() };
+    let change = Change { set: vec![child_ids(&[shard(2), shard(3)])], ..Change::default() };
     store.table.annotate(&shard(1), &change).await.unwrap();
     let mut row = store.stored().await;
     row.children.sort();
@@ -399,7 +399,7 @@ async fn attributes_of_others_survive_every_write() {
     kept("wish").await;
     store.table.refuse(&store.stored().await).await.unwrap();
     kept("refuse").await;
-    let change = Change { set: vec![child_ids(&[shard(2)])], remove: Vec::new() };
+    let change = Change { set: vec![child_ids(&[shard(2)])], ..Change::default() };
     store.table.annotate(&shard(1), &change).await.unwrap();
     kept("annotate").await;
     one.give(Some("two")).await.unwrap();
@@ -407,4 +407,65 @@ async fn attributes_of_others_survive_every_write() {
     let two = store.take(&store.stored().await, "two").await.unwrap();
     two.give(None).await.unwrap();
     kept("release").await;
+}
+
+#[tokio::test]
+async fn a_leader_assigns_what_is_still_owned_as_it_was_observed() {
+    let store = Store::with_lease().await;
+    let table = &store.table;
+    let unowned = store.stored().await;
+    assert!(table.assign(&unowned, "one", false).await.unwrap());
+    let assigned = store.stored().await;
+    assert_eq!((assigned.owner.as_deref(), assigned.counter, assigned.switches), (Some("one"), 1, 0));
+    assert!(!table.assign(&unowned, "two", false).await.unwrap(), "it has an owner by now");
+    let one = store.take(&assigned, "one").await.unwrap();
+    one.renew(None).await.unwrap();
+    assert!(!table.assign(&assigned, "two", true).await.unwrap(), "it was renewed");
+    assert!(table.assign(&assigned, "two", false).await.unwrap());
+    assert!(matches!(one.renew(None).await, Err(LeaseError::Lost)), "the counter has moved");
+    let moved = store.stored().await;
+    assert_eq!((moved.owner.as_deref(), moved.counter, moved.switches), (Some("two"), 4, 1));
+    let gone = LeaseRow::new(shard(2), Checkpoint::Latest, Vec::new(), None);
+    assert!(!table.assign(&gone, "two", false).await.unwrap());
+    assert!(table.get(&shard(2)).await.unwrap().is_none(), "a lease was made by its assignment");
+}
+
+#[tokio::test]
+async fn a_handoff_is_found_by_the_holders_next_write_and_ended_by_the_holder() {
+    let store = Store::with_lease().await;
+    let old = store.take(&lease(), "old").await.unwrap();
+    let observed = store.stored().await;
+    assert!(store.table.hand_over(&observed, "new").await.unwrap());
+    assert!(!store.table.hand_over(&observed, "third").await.unwrap(), "a handoff is under way");
+    let asked = store.stored().await;
+    assert_eq!((asked.owner.as_deref(), asked.checkpoint_owner.as_deref()), (Some("new"), Some("old")));
+    assert_eq!(asked.counter, observed.counter, "the holder can go on");
+    old.renew(None).await.unwrap();
+    old.checkpoint(at(9)).await.unwrap();
+    assert_eq!(store.stored().await.asked_for("old"), Some("new"));
+    old.give(Some("new")).await.unwrap();
+    let given = store.stored().await;
+    assert_eq!((given.owner.as_deref(), given.checkpoint_owner, given.checkpoint), (Some("new"), None, at(9)));
+    store.take(&store.stored().await, "new").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_of_kcl_3_finds_leases_by_their_owner() {
+    let store = Store::bare();
+    let table = store.table.clone().of_kcl3();
+    table.ensure().await.unwrap();
+    assert!(table.has_index().await.unwrap());
+    for number in 0..3 {
+        table.create(&LeaseRow::new(shard(number), Checkpoint::Latest, Vec::new(), None)).await.unwrap();
+    }
+    assert!(table.owned_by("me").await.unwrap().is_empty());
+    for number in [0, 2] {
+        let observed = table.get(&shard(number)).await.unwrap().unwrap();
+        assert!(table.assign(&observed, "me", false).await.unwrap());
+    }
+    let mut owned = table.owned_by("me").await.unwrap();
+    owned.sort();
+    assert_eq!(owned, [shard(0), shard(2)]);
+    let item = store.item().await;
+    assert_eq!(item["entityType"].as_s().unwrap(), "LEASE");
 }

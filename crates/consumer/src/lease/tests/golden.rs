@@ -145,7 +145,7 @@ async fn write_all(table: &LeaseTable, dynamo: &Dynamo) {
     let stateless = held(table, &created(table, 4, horizon, Vec::new()).await, None).await;
     stateless.prepare(at(9, 4), &Bytes::new()).await.unwrap();
     let ended = held(table, &created(table, 5, horizon, Vec::new()).await, None).await;
-    let children = Change { set: vec![child_ids(&[shard(6), shard(7)])], remove: Vec::new() };
+    let children = Change { set: vec![child_ids(&[shard(6), shard(7)])], ..Change::default() };
     table.annotate(&shard(5), &children).await.unwrap();
     ended.checkpoint(Checkpoint::ShardEnd).await.unwrap();
     created(table, 6, horizon, vec![shard(5)]).await;

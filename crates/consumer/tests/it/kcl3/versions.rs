@@ -73,7 +73,7 @@ fn dumped(row: &Value) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn an_application_that_is_to_be_of_kcl3_has_the_rows_and_the_index_that_java_makes() {
-    let dump = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/kcl-3.x.json");
+    let dump = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rows/kcl-3.x.json");
     let dump: Value = serde_json::from_slice(&std::fs::read(dump).unwrap()).unwrap();
     let table = &dump["appd"];
     let golden = |key: &str| {
