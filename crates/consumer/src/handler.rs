@@ -3,8 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use kinesink_core::{Checkpoint, Checkpointer, Failure, ShardId, ShardReader, StreamName};
+use kinesink_core::{Checkpoint, Checkpointer, Failure, Prepared, ShardId, ShardReader, StreamName};
 use tokio_util::sync::CancellationToken;
 
 /// Processes shards. One value serves all of them.
@@ -46,15 +45,6 @@ pub struct Shard {
     pub checkpointer: Box<dyn Checkpointer>,
     /// Cancelled: stop reading, finish, return.
     pub drain: CancellationToken,
-}
-
-/// A prepared checkpoint, as the last owner left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prepared {
-    /// What the checkpoint would have become.
-    pub checkpoint: Checkpoint,
-    /// The opaque bytes that came with it.
-    pub plan: Option<Bytes>,
 }
 
 impl fmt::Debug for Shard {

@@ -67,5 +67,5 @@ mod worker;
 pub use builder::{Consumer, ConsumerBuilder, Retrieval, Start};
 pub use coordination::Coordination;
 pub use error::Error;
-pub use handler::{Finished, Prepared, Shard, ShardHandler};
+pub use handler::{Finished, Shard, ShardHandler};
 pub use leases::{Lease, leases};

@@ -34,12 +34,14 @@ pub enum CloseReason {
     Memory,
     /// A record met that halts the shard: what came before it is delivered first.
     Halt,
+    /// A window was read again that had been announced with this end.
+    Plan,
 }
 
 impl CloseReason {
     /// Every reason, for registering metrics and for docs.
-    pub const ALL: [Self; 7] =
-        [Self::Count, Self::Bytes, Self::Age, Self::ShardEnd, Self::Drain, Self::Memory, Self::Halt];
+    pub const ALL: [Self; 8] =
+        [Self::Count, Self::Bytes, Self::Age, Self::ShardEnd, Self::Drain, Self::Memory, Self::Halt, Self::Plan];
 
     /// The metric label.
     #[must_use]
@@ -52,6 +54,7 @@ impl CloseReason {
             Self::Drain => "drain",
             Self::Memory => "memory",
             Self::Halt => "halt",
+            Self::Plan => "plan",
         }
     }
 }

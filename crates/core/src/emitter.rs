@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{Failure, Item, Position, Reject, ShardId, StreamName};
+use crate::{Failure, Fingerprint, Item, Position, Reject, ShardId, StreamName};
 
 /// What an emitter is asked to deliver: the items of one shard's window that are not settled yet, in order.
 ///
@@ -88,6 +88,18 @@ pub trait Emitter<U: Send + Sync>: Send + Sync + 'static {
     /// # Errors
     /// A [`Failure`] concerns the batch as a whole: nothing is known to be durable.
     async fn emit(&self, batch: &Batch<'_, U>) -> Result<Emitted, Failure>;
+
+    /// Whether this batch may only be sent again as a whole, with the same first and last item, since what it leaves in
+    /// the destination depends on them; such as an object that is named by its window. `content` is then fed with what
+    /// decides that, beside the places of the items: names, and outputs before they are encoded, so that a new encoder
+    /// changes nothing. The pipeline announces such a window in the lease row before it sends it, and whoever takes
+    /// over after a crash sends exactly the same.
+    ///
+    /// The default is `false`: items are told apart one by one.
+    fn plan(&self, batch: &Batch<'_, U>, content: &mut Fingerprint) -> bool {
+        let _ = (batch, content);
+        false
+    }
 
     /// Proves, before the first record, that the destination exists and may be written.
     ///

@@ -41,6 +41,12 @@ impl SequenceNumber {
         format!("{self:0>width$}")
     }
 
+    /// Without the leading zeros, most significant first.
+    pub(crate) fn significant_limbs(&self) -> &[u64] {
+        let zeros = self.0.iter().take_while(|limb| **limb == 0).count();
+        self.0.get(zeros..).unwrap_or_default()
+    }
+
     /// On the `limbs` least significant limbs, which must hold the result.
     fn multiply_add(&mut self, factor: u64, addend: u64, limbs: usize) {
         let mut carry = u128::from(addend);

@@ -40,6 +40,19 @@ pub trait ShardReader: Send {
     /// Continues after `checkpoint`, giving up what was read ahead. Used by a shard that halted and gave its buffers
     /// back.
     fn rewind(&mut self, checkpoint: Checkpoint);
+
+    /// Continues with the record at `first`, which comes again, or the oldest after it where the stream has dropped
+    /// that; gives up what was read ahead. Used to read an announced window again.
+    fn seek(&mut self, first: Position);
+}
+
+/// A checkpoint that was announced and not committed, as the last owner left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// What the checkpoint would have become.
+    pub checkpoint: Checkpoint,
+    /// The opaque bytes that came with it.
+    pub plan: Option<Bytes>,
 }
 
 /// Why a checkpoint was not written.

@@ -40,12 +40,8 @@ impl<T: Transformer> Handler<T> {
 impl<T: Transformer> ShardHandler for Handler<T> {
     async fn run(&self, shard: Shard) -> Result<ShardFinished, Failure> {
         let Shard { stream, id, start, prepared, reader, checkpointer, drain } = shard;
-        if prepared.is_some() {
-            // Nothing here prepares yet: it is another program's, and our next checkpoint removes it.
-            tracing::info!(shard = %id, "a prepared checkpoint of another program is left aside");
-        }
         let budget = self.budget.clone();
-        let input = ShardInput { stream, shard: id.clone(), start, reader, checkpointer, drain, budget };
+        let input = ShardInput { stream, shard: id.clone(), start, prepared, reader, checkpointer, drain, budget };
         Ok(match self.pipeline.run_shard(input).await? {
             Finished::ShardEnd => ShardFinished::ShardEnd,
             Finished::Drained => {

@@ -1,4 +1,5 @@
-//! One closed window to its end: encoded, delivered to every sink, refused items in the dead letters, checkpointed.
+//! One closed window to its end: encoded, announced, delivered to every sink, refused items in the dead letters,
+//! checkpointed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,14 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use kinesink_core::{
-    Batch, Checkpoint, CheckpointError, Checkpointer, Class, Durable, Emitted, Emitter, Exception, Failure, Item,
-    Position, Reject, Settlement, Transformer,
+    Batch, Checkpoint, CheckpointError, Checkpointer, Class, Durable, Emitted, Emitter, Exception, Failure, Fingerprint,
+    Item, Position, Reject, Settlement, Transformer,
 };
 use tracing::{Instrument as _, info_span};
 
 use crate::Pipeline;
 use crate::dead_letter::{Refused, Stage};
 use crate::pause::{Pause, Unpaused};
+use crate::plan::Plan;
 use crate::shard_pipeline::{Closed, Shard};
 
 /// The dead-letter destination's name in logs and metrics.
@@ -26,6 +28,8 @@ pub(crate) enum Halt {
     Record { position: Position, stage: Stage, reason: String },
     /// A sink that cannot be used as it is set up.
     Sink { name: String, failure: Failure },
+    /// An announced window that cannot be published as it was announced.
+    Plan(String),
 }
 
 impl Halt {
@@ -57,6 +61,14 @@ impl From<Unpaused> for Stop {
     }
 }
 
+/// How the lease row stands, as far as this shard's loop has written or found it.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) committed: Checkpoint,
+    /// The window that is announced and not committed. Whoever sends any of it again has to send exactly this window.
+    pub(crate) plan: Option<Plan>,
+}
+
 /// What is owed for the window, shared by the sinks that settle it side by side.
 struct Ledger {
     settlement: Settlement,
@@ -74,15 +86,27 @@ pub(crate) async fn commit<T: Transformer>(
     shard: &Arc<Shard>,
     window: Closed<T::Model>,
     checkpointer: &mut dyn Checkpointer,
+    standing: &mut Standing,
     patience: u32,
 ) -> Result<(), Stop> {
-    let Closed { items, mut refused, through, last, reservations } = window;
+    let Closed { items, mut refused, first, through, last, reservations } = window;
     let outputs = encode(&*pipeline.transformer, items, &mut refused);
     if pipeline.dead_letters.is_none()
         && let Some(halt) = Halt::first(&refused)
     {
         return Err(Stop::Halt(halt));
     }
+    let made = first.zip(last).and_then(|(first, last)| {
+        Some(Plan {
+            after: standing.committed,
+            first,
+            last: last.position,
+            memory_bytes: reservations.iter().map(|reservation| reservation.bytes() as u64).sum(),
+            content: content(pipeline, shard, &outputs)?,
+            recipe: pipeline.recipe.clone(),
+        })
+    });
+    announce(shard, made, checkpointer, standing).await?;
     let settlement = Settlement::new(through, pipeline.sinks.len(), outputs.len(), refused.len());
     let ledger = Mutex::new(Ledger { settlement, refused });
     let (items, owed) = (outputs.as_slice(), &ledger);
@@ -100,10 +124,70 @@ pub(crate) async fn commit<T: Transformer>(
         .map_err(|_| Stop::Failed(Failure::fatal("a window was not settled after every sink had answered: a bug")))?;
     drop((outputs, reservations));
     checkpoint(shard, &durable, checkpointer).await?;
+    *standing = Standing { committed: through, plan: None };
     if let Some(last) = last {
         shard.metrics.watermark(&shard.id, last.arrival.as_duration().as_secs_f64());
     }
     Ok(())
+}
+
+/// The digest of what the window is about to leave in the sinks, if for one of them its boundaries matter.
+fn content<T: Transformer>(pipeline: &Pipeline<T>, shard: &Shard, outputs: &[Item<T::Output>]) -> Option<u128> {
+    let mut content = Fingerprint::new();
+    let batch = batch(shard, outputs, outputs.iter().collect(), 0)?;
+    let mut planned = false;
+    for sink in &pipeline.sinks {
+        planned |= sink.emitter.plan(&batch, &mut content);
+    }
+    if !planned {
+        return None;
+    }
+    for item in outputs {
+        content.place(item);
+    }
+    Some(content.finish())
+}
+
+/// Announces the window before any sink has a part of it, if it needs that; or, where it was announced before, sees that
+/// it is the same.
+async fn announce(
+    shard: &Arc<Shard>,
+    made: Option<Plan>,
+    checkpointer: &mut dyn Checkpointer,
+    standing: &mut Standing,
+) -> Result<(), Stop> {
+    if let Some(announced) = &standing.plan {
+        let compared = announced.compare(made.as_ref()).map(|()| shard.metrics.plan_found_again());
+        return compared.map_err(|difference| Stop::Halt(Halt::Plan(difference)));
+    }
+    let Some(made) = made else { return Ok(()) };
+    let bytes = made.to_bytes().map_err(|error| Stop::Failed(Failure::fatal(format!("cannot write a plan: {error}"))))?;
+    let mut pause = Pause::new(shard, "plan".into());
+    loop {
+        match checkpointer.prepare(made.last, bytes.clone()).await {
+            Ok(()) => break,
+            Err(error) => not_stored(error, &mut pause).await?,
+        }
+    }
+    pause.cured();
+    shard.metrics.plan_written();
+    standing.plan = Some(made);
+    Ok(())
+}
+
+/// Waits to try again, if that can help.
+async fn not_stored(error: CheckpointError, pause: &mut Pause) -> Result<(), Stop> {
+    match error {
+        CheckpointError::LeaseLost => Err(Stop::LeaseLost),
+        CheckpointError::Store(failure) => Ok(pause.wait(&failure).await?),
+        other => Err(Stop::Failed(Failure::fatal(other.to_string()))),
+    }
+}
+
+/// Some of a window's items as a batch; none if the window has none.
+fn batch<'a, U>(shard: &'a Shard, window: &[Item<U>], items: Vec<&'a Item<U>>, attempt: u32) -> Option<Batch<'a, U>> {
+    let (first, last) = (window.first()?.record.position, window.last()?.record.position);
+    Some(Batch { stream: &shard.stream, shard: &shard.id, first, last, items, attempt })
 }
 
 fn encode<T: Transformer>(
@@ -137,7 +221,6 @@ async fn deliver<U: Send + Sync + 'static>(
     items: &[Item<U>],
     ledger: &Mutex<Ledger>,
 ) -> Result<(), Stop> {
-    let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(()) };
     let mut pause = Pause::new(shard, format!("sink {}", target.name));
     for attempt in 0.. {
         let unsettled: Vec<&Item<U>> =
@@ -145,14 +228,7 @@ async fn deliver<U: Send + Sync + 'static>(
         if unsettled.is_empty() {
             break;
         }
-        let batch = Batch {
-            stream: &shard.stream,
-            shard: &shard.id,
-            first: first.record.position,
-            last: last.record.position,
-            items: unsettled,
-            attempt,
-        };
+        let Some(batch) = batch(shard, items, unsettled, attempt) else { break };
         shard.metrics.emit_attempt(target.name);
         match target.emitter.emit(&batch).await {
             Ok(emitted) => {
@@ -243,9 +319,7 @@ async fn checkpoint(shard: &Arc<Shard>, durable: &Durable, checkpointer: &mut dy
     loop {
         match checkpointer.commit(durable.clone()).await {
             Ok(()) => break,
-            Err(CheckpointError::LeaseLost) => return Err(Stop::LeaseLost),
-            Err(CheckpointError::Store(failure)) => pause.wait(&failure).await?,
-            Err(other) => return Err(Stop::Failed(Failure::fatal(other.to_string()))),
+            Err(error) => not_stored(error, &mut pause).await?,
         }
     }
     pause.cured();

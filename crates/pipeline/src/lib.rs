@@ -88,6 +88,7 @@ mod metrics;
 mod pattern;
 mod pause;
 mod pipeline;
+mod plan;
 mod shard_pipeline;
 mod window_buffer;
 
@@ -101,4 +102,5 @@ pub use metrics::{METRICS, MetricRow, Metrics, Progress};
 #[cfg(feature = "pattern")]
 pub use pattern::PatternFilter;
 pub use pipeline::{Finished, Pipeline, Retry, ShardInput, Sink};
+pub use plan::Recipe;
 pub use window_buffer::{WindowBuffer, WindowLimits};

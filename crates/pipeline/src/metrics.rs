@@ -30,6 +30,7 @@ pub const METRICS: &[MetricRow] = &[
     row("filtered_total", "counter", &[], "Models that the filter did not keep"),
     row("dead_letters_total", "counter", &["stage"], "Dead letters that became durable, by who refused the record"),
     row("windows_closed_total", "counter", &["reason"], "Windows closed, by reason"),
+    row("plans_total", "counter", &["outcome"], "Windows announced in the lease row, and what became of found ones"),
     row("emit_attempts_total", "counter", &["sink"], "Batches sent to a sink, repetitions included"),
     row("emit_failures_total", "counter", &["sink", "class"], "Batches that failed as a whole"),
     row("records_emitted_total", "counter", &["sink"], "Items that a sink made durable"),
@@ -61,6 +62,11 @@ struct StageLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,6 +102,7 @@ pub struct Metrics {
     pub(crate) filtered: Counter,
     dead_letters: Family<StageLabel, Counter>,
     windows_closed: Family<ReasonLabel, Counter>,
+    plans: Family<OutcomeLabel, Counter>,
     emit_attempts: Family<SinkLabel, Counter>,
     emit_failures: Family<FailureLabels, Counter>,
     records_emitted: Family<SinkLabel, Counter>,
@@ -134,6 +141,7 @@ impl Metrics {
         registry.register("filtered", help("filtered_total"), metrics.filtered.clone());
         registry.register("dead_letters", help("dead_letters_total"), metrics.dead_letters.clone());
         registry.register("windows_closed", help("windows_closed_total"), metrics.windows_closed.clone());
+        registry.register("plans", help("plans_total"), metrics.plans.clone());
         registry.register("emit_attempts", help("emit_attempts_total"), metrics.emit_attempts.clone());
         registry.register("emit_failures", help("emit_failures_total"), metrics.emit_failures.clone());
         registry.register("records_emitted", help("records_emitted_total"), metrics.records_emitted.clone());
@@ -152,6 +160,25 @@ impl Metrics {
 
     pub(crate) fn window_closed(&self, reason: CloseReason) {
         self.windows_closed.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// A window was announced.
+    pub(crate) fn plan_written(&self) {
+        self.plan("written");
+    }
+
+    /// An announced window was made again as it was.
+    pub(crate) fn plan_found_again(&self) {
+        self.plan("finished");
+    }
+
+    /// What the last owner prepared does not count.
+    pub(crate) fn plan_dropped(&self) {
+        self.plan("dropped");
+    }
+
+    fn plan(&self, outcome: &'static str) {
+        self.plans.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     pub(crate) fn dead_lettered(&self, stage: String) {
@@ -217,6 +244,7 @@ mod tests {
         let metrics = Metrics::register(&mut registry);
         let shard: ShardId = "shardId-0".parse().unwrap();
         metrics.dead_lettered("transform".into());
+        metrics.plan_written();
         metrics.emit_attempt("s");
         metrics.emit_failed("s", Class::Transient);
         metrics.emitted("s", 1, 2);

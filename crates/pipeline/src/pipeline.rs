@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kinesink_core::{
-    Budget, Buffer, Checkpoint, Checkpointer, Emitter, Failure, Filter, ShardId, ShardReader, StreamName, Transformer,
+    Budget, Buffer, Checkpoint, Checkpointer, Emitter, Failure, Filter, Prepared, ShardId, ShardReader, StreamName,
+    Transformer,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::shard_pipeline::ShardPipeline;
-use crate::{Health, Metrics, WindowBuffer, WindowLimits};
+use crate::{Health, Metrics, Recipe, WindowBuffer, WindowLimits};
 
 /// One destination of a pipeline.
 pub struct Sink<U> {
@@ -69,6 +70,7 @@ pub struct Pipeline<T: Transformer> {
     pub(crate) idle_age: Duration,
     pub(crate) sinks: Vec<Sink<T::Output>>,
     pub(crate) dead_letters: Option<Arc<dyn Emitter<Bytes>>>,
+    pub(crate) recipe: Recipe,
     pub(crate) retry: Retry,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
@@ -85,6 +87,7 @@ impl<T: Transformer> Pipeline<T> {
             idle_age: limits.age,
             sinks: vec![sink],
             dead_letters: None,
+            recipe: Recipe::new(),
             retry: Retry::default(),
             metrics: Metrics::default(),
             health: Health::default(),
@@ -130,6 +133,14 @@ impl<T: Transformer> Pipeline<T> {
     #[must_use]
     pub fn dead_letters(mut self, emitter: Arc<dyn Emitter<Bytes>>) -> Self {
         self.dead_letters = Some(emitter);
+        self
+    }
+
+    /// The settings that decide keys and contents of what the sinks get. They go into the plan of a window, so that
+    /// a window that comes out differently after a crash can be explained.
+    #[must_use]
+    pub fn recipe(mut self, recipe: Recipe) -> Self {
+        self.recipe = recipe;
         self
     }
 
@@ -220,6 +231,8 @@ pub struct ShardInput {
     pub shard: ShardId,
     /// Where the lease stands: what a halted shard goes back to before it has checkpointed anything.
     pub start: Checkpoint,
+    /// What the last owner announced and did not commit: a window that is finished first, exactly as it was.
+    pub prepared: Option<Prepared>,
     /// Gives the records after `start`.
     pub reader: Box<dyn ShardReader>,
     /// Stores how far the shard is safe.

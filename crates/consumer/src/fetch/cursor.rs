@@ -8,14 +8,22 @@ use tokio::time::Instant;
 /// Where to read next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// Records up to here are dropped: the first read is AT the checkpoint, which may be inside an aggregate.
-    floor: Checkpoint,
+    floor: Floor,
     /// The last sequence number that was read as a whole.
     read: Option<SequenceNumber>,
     /// Where a lease that has no position yet resumes.
     start: Option<Timestamp>,
     /// Until when LATEST still means what it says: the lease was taken just now.
     fresh_until: Option<Instant>,
+}
+
+/// What is dropped of the first read, which is AT a position that may be inside an aggregate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Floor {
+    /// Everything up to here.
+    After(Checkpoint),
+    /// Everything before this record.
+    From(Position),
 }
 
 /// What to ask GetShardIterator for.
@@ -37,7 +45,7 @@ impl Cursor {
     /// After `checkpoint`; `start` is the time stored in the lease, `fresh_until` until when it may
     /// be read as "now", if this process stored it.
     pub(crate) fn new(checkpoint: Checkpoint, start: Option<Timestamp>, fresh_until: Option<Instant>) -> Self {
-        Self { floor: checkpoint, read: None, start, fresh_until }
+        Self { floor: Floor::After(checkpoint), read: None, start, fresh_until }
     }
 
     /// The iterator that continues here.
@@ -50,7 +58,11 @@ impl Cursor {
         if let Some(sequence) = self.read {
             return by(ShardIteratorType::AfterSequenceNumber, Some(sequence), None);
         }
-        match self.floor {
+        let checkpoint = match self.floor {
+            Floor::After(checkpoint) => checkpoint,
+            Floor::From(first) => Checkpoint::At(first),
+        };
+        match checkpoint {
             Checkpoint::At(position) => by(ShardIteratorType::AtSequenceNumber, Some(position.sequence), None),
             Checkpoint::Latest if self.fresh_until.is_some_and(|until| Instant::now() < until) => {
                 by(ShardIteratorType::Latest, None, None)
@@ -77,12 +89,24 @@ impl Cursor {
 
     /// Whether a record is still to be given.
     pub(crate) fn wants(&self, position: Position) -> bool {
-        self.floor.is_before(position)
+        match self.floor {
+            Floor::After(checkpoint) => checkpoint.is_before(position),
+            Floor::From(first) => first <= position,
+        }
     }
 
     /// Goes back to after `checkpoint`.
     pub(crate) fn rewind(&mut self, checkpoint: Checkpoint) {
-        self.floor = checkpoint;
+        self.go_to(Floor::After(checkpoint));
+    }
+
+    /// Goes to the record at `first`, which is given again.
+    pub(crate) fn seek(&mut self, first: Position) {
+        self.go_to(Floor::From(first));
+    }
+
+    fn go_to(&mut self, floor: Floor) {
+        self.floor = floor;
         self.read = None;
         self.fresh_until = None;
     }
@@ -104,6 +128,17 @@ mod tests {
         assert_eq!(cursor.request().kind, ShardIteratorType::AtSequenceNumber);
         assert!(!cursor.wants(at("7", 2)));
         assert!(cursor.wants(at("7", 3)) && cursor.wants(at("8", 0)));
+    }
+
+    #[test]
+    fn an_announced_window_is_read_again_with_its_first_record_which_may_be_inside_an_aggregate() {
+        let mut cursor = Cursor::new(Checkpoint::Latest, None, None);
+        cursor.advance("9".parse().unwrap());
+        cursor.seek(at("7", 2));
+        assert_eq!(cursor.request().kind, ShardIteratorType::AtSequenceNumber);
+        assert_eq!(cursor.request().sequence, Some("7".parse().unwrap()));
+        assert!(!cursor.wants(at("7", 1)));
+        assert!(cursor.wants(at("7", 2)) && cursor.wants(at("8", 0)));
     }
 
     #[test]

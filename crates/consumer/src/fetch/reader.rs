@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kinesink_aws::kinesis::Client;
 use kinesink_core::{
-    Backoff, Budget, Checkpoint, Class, Failure, Read, Records, Reservation, ShardId, ShardReader, StreamName,
+    Backoff, Budget, Checkpoint, Class, Failure, Position, Read, Records, Reservation, ShardId, ShardReader, StreamName,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -143,6 +143,12 @@ impl Reader {
         Self { settings, shard, start, ahead: None, children, ended: false }
     }
 
+    /// What is under way is given up; its memory goes back when the task is dropped.
+    fn give_up(&mut self) {
+        self.ahead = None;
+        self.ended = false;
+    }
+
     fn fetch_from(&self, cursor: Cursor) -> Ahead {
         let (sender, fetched) = mpsc::channel(1);
         let mut task = JoinSet::new();
@@ -172,10 +178,13 @@ impl ShardReader for Reader {
     }
 
     fn rewind(&mut self, checkpoint: Checkpoint) {
-        // What is under way is given up; its memory goes back when the task is dropped.
-        self.ahead = None;
+        self.give_up();
         self.start.rewind(checkpoint);
-        self.ended = false;
+    }
+
+    fn seek(&mut self, first: Position) {
+        self.give_up();
+        self.start.seek(first);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinesink_core::{Backoff, Class, Failure, ShardId};
+use kinesink_core::{Backoff, Class, Failure, Prepared, ShardId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use crate::coordination::HANDOFF_TIMEOUT;
 use crate::fetch::{Cursor, Reader, ReaderSettings};
 use crate::lease::LeaseRow;
 use crate::metrics::Metrics;
-use crate::{Finished, Prepared, Shard, ShardHandler};
+use crate::{Finished, Shard, ShardHandler};
 
 const PAUSE_BASE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use kinesink_core::{Checkpoint, Class, Failure, Read, ShardReader};
+use kinesink_core::{Checkpoint, Class, Failure, Position, Read, ShardReader};
 use tracing::{debug, error};
 
 use crate::fetch::{Child, ReaderSettings};
@@ -41,6 +41,10 @@ impl<R: ShardReader> ShardReader for UntilTrimmed<R> {
 
     fn rewind(&mut self, checkpoint: Checkpoint) {
         self.reader.rewind(checkpoint);
+    }
+
+    fn seek(&mut self, first: Position) {
+        self.reader.seek(first);
     }
 }
 

@@ -16,6 +16,9 @@ use crate::pause::{CONFIGURATION, Reports, backoff, wait_until};
 const RECORD_REMEDY: &str =
     "set a dead-letter destination ([dead_letter] in a file), or mend what refuses the record; the shard then goes on";
 
+/// The label of a halt by an announced window.
+const PLAN: &str = "plan";
+
 /// What the operator can do about a shard that a sink halts.
 const SINK_REMEDY: &str = "mend what the failure names; the shard then goes on";
 
@@ -24,7 +27,7 @@ impl Halt {
     fn position(&self) -> Option<Position> {
         match self {
             Self::Record { position, .. } => Some(*position),
-            Self::Sink { .. } => None,
+            Self::Sink { .. } | Self::Plan(_) => None,
         }
     }
 
@@ -33,12 +36,13 @@ impl Halt {
         match self {
             Self::Record { stage, .. } => stage.text(),
             Self::Sink { .. } => CONFIGURATION.into(),
+            Self::Plan(_) => PLAN.into(),
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Record { .. } => None,
+            Self::Record { .. } | Self::Plan(_) => None,
             Self::Sink { failure, .. } => failure.retry_after,
         }
     }
@@ -50,6 +54,7 @@ impl Halt {
                 format!("record {position} is refused by {}: {reason}; {RECORD_REMEDY}", stage.text())
             }
             Self::Sink { name, failure } => format!("sink {name} cannot be used: {failure}; {SINK_REMEDY}"),
+            Self::Plan(why) => why.clone(),
         }
     }
 }
@@ -71,6 +76,11 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     /// record is then refused alone, the shard halts.
     pub(super) fn stopped(&mut self, halt: Halt) {
         self.discard();
+        if self.standing.plan.is_some() {
+            // Announced: no part of it may be committed alone.
+            self.halt = Some(halt);
+            return;
+        }
         let Halt::Record { position, stage, reason } = &halt else {
             self.halt = Some(halt);
             return;
@@ -88,7 +98,9 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     /// Gives the shard's memory back and waits before what stopped it is tried again. Ends at once on a drain.
     pub(super) async fn wait_halted(&mut self, halt: Halt) -> Option<Finished> {
         let (position, label, why) = (halt.position(), halt.label(), halt.text());
-        self.blocked = position.or(self.blocked);
+        if self.standing.plan.is_none() {
+            self.blocked = position.or(self.blocked);
+        }
         self.go_back();
         if self.halting.as_ref().is_some_and(|old| old.position != position || old.label != label) {
             self.end_halt();
@@ -136,20 +148,24 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     }
 
     /// Drops what is not committed: a window behind the refused one must not be, nor a halt that was met in it.
-    fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.closed = None;
-        drop(self.window.close(self.committed));
+        drop(self.window.close(self.standing.committed));
         self.reply = Reply::default();
         self.halt = None;
     }
 
-    /// Drops what is not committed and goes back to the checkpoint. Nothing is read until the next turn.
+    /// Drops what is not committed and goes back to the checkpoint, or the beginning of what is announced. Nothing is
+    /// read until the next turn.
     fn go_back(&mut self) {
         self.discard();
         if self.ending == Some(Finished::ShardEnd) {
             self.ending = None;
         }
         self.read_at = None;
-        self.reader.rewind(self.committed);
+        match &self.standing.plan {
+            Some(plan) => self.reader.seek(plan.first),
+            None => self.reader.rewind(self.standing.committed),
+        }
     }
 }

@@ -45,6 +45,9 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         metrics.bytes_in.inc_by(reply.records.iter().map(|record| record.data.len() as u64).sum());
         metrics.behind_latest(&self.shard.id, std::time::Duration::from_millis(reply.behind_latest_ms).as_secs_f64());
         self.shard.health.progress(true);
+        if reply.records.is_empty() && reply.behind_latest_ms == 0 && self.is_plan_lost() {
+            return;
+        }
         // An empty reply is dropped here: nothing would take its last record and give its memory back.
         if !reply.records.is_empty() {
             self.reply = Reply { records: reply.records.into_iter(), reservation: Arc::new(reply.reservation) };
@@ -78,6 +81,9 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     fn take_record(&mut self, now: Instant, tally: &mut Tally) -> Option<CloseReason> {
         let next = self.reply.records.as_slice().first()?;
         let seen = Seen { position: next.position, arrival: next.arrival };
+        if self.standing.plan.as_ref().is_some_and(|plan| seen.position > plan.last) && self.is_plan_lost() {
+            return None;
+        }
         let blocked = self.blocked.is_some_and(|blocked| seen.position >= blocked);
         if blocked && self.window.is_open() {
             return Some(CloseReason::Halt);
@@ -97,7 +103,11 @@ impl<T: Transformer> ShardPipeline<'_, T> {
             }
         };
         let reason = self.window.seen(seen, pushed, now);
-        if blocked { Some(CloseReason::Halt) } else { reason }
+        match &self.standing.plan {
+            Some(plan) => (seen.position == plan.last).then_some(CloseReason::Plan),
+            None if blocked => Some(CloseReason::Halt),
+            None => reason,
+        }
     }
 
     /// Pushes what the filter keeps of the record's models. The last one takes the record, the others a clone.

@@ -1,5 +1,6 @@
 //! The loop of one shard.
 
+mod finishing;
 mod halting;
 mod intake;
 mod window;
@@ -18,10 +19,11 @@ use self::halting::Halting;
 use self::intake::Reply;
 pub(crate) use self::window::Closed;
 use self::window::Window;
-use crate::commit::{Halt, Stop, commit};
+use crate::commit::{Halt, Standing, Stop, commit};
 use crate::health::ShardHealth;
 use crate::pause::Pause;
 use crate::pipeline::{Retry, ShardInput};
+use crate::plan;
 use crate::{Finished, Metrics, Pipeline};
 
 /// What names and reports a shard, shared by its loop and its commits.
@@ -44,8 +46,8 @@ impl Drop for Shard {
 /// How often a window waits for a sink that is set up wrong, before the shard gives its memory back and halts.
 const CONFIGURATION_RETRIES_MAX: u32 = 2;
 
-/// A commit in flight: it owns the checkpointer and gives it back.
-type Committing<'a> = BoxFuture<'a, (Box<dyn Checkpointer>, Result<Checkpoint, Stop>)>;
+/// A commit in flight: it owns the checkpointer and gives it back, with how the lease stands then.
+type Committing<'a> = BoxFuture<'a, (Box<dyn Checkpointer>, Standing, Result<(), Stop>)>;
 
 /// One shard, the four interfaces, one open window and at most one that commits.
 pub(crate) struct ShardPipeline<'a, T: Transformer> {
@@ -65,7 +67,8 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
     committing: Option<Committing<'a>>,
     /// `None` while a commit has it.
     checkpointer: Option<Box<dyn Checkpointer>>,
-    committed: Checkpoint,
+    /// How the lease stood when no commit was in flight. A plan in it is the window to read.
+    standing: Standing,
     /// Set once nothing more is to be read.
     ending: Option<Finished>,
     /// What stops the shard as soon as the windows before it are committed.
@@ -73,6 +76,8 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
     /// A record that was refused: it is committed alone.
     blocked: Option<Position>,
     halting: Option<Halting>,
+    /// The version of a plan that only a newer kinesink can finish: nothing is read.
+    newer_plan: Option<u8>,
 }
 
 impl<'a, T: Transformer> ShardPipeline<'a, T> {
@@ -96,13 +101,15 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             closed: None,
             committing: None,
             checkpointer: Some(input.checkpointer),
-            committed: input.start,
+            standing: Standing { committed: input.start, plan: None },
             ending: None,
             halt: None,
             blocked: None,
             halting: None,
+            newer_plan: None,
             shard,
         }
+        .finishing(input.prepared.as_ref())
     }
 
     /// Runs the shard to its end. Dropping the future is an abort.
@@ -111,7 +118,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             self.fill();
             self.start_commit();
             if self.committing.is_none() {
-                if let Some(halt) = self.halt.take() {
+                if let Some(halt) = self.halt.take().or_else(|| self.newer_plan.map(plan::newer).map(Halt::Plan)) {
                     if let Some(finished) = self.wait_halted(halt).await {
                         return Ok(finished);
                     }
@@ -134,18 +141,20 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     /// every branch is cancel safe.
     async fn turn(&mut self) -> Result<Option<Finished>, Failure> {
         let open = self.closed.is_none() && self.ending.is_none();
+        let finishing = self.standing.plan.is_some();
         let flush_at = self.window.flush_at();
         let may_fill = self.may_fill();
         tokio::select! {
             biased;
-            (checkpointer, outcome) = settled(&mut self.committing), if self.committing.is_some() => {
+            (checkpointer, standing, outcome) = settled(&mut self.committing), if self.committing.is_some() => {
                 self.committing = None;
                 self.checkpointer = Some(checkpointer);
+                self.standing = standing;
                 return self.settled(outcome);
             }
             () = self.shard.drain.cancelled(), if self.ending != Some(Finished::Drained) => self.drain(),
-            () = self.window.asked(), if open && self.window.is_open() => self.close(CloseReason::Memory),
-            () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if open && flush_at.is_some() => {
+            () = self.window.asked(), if open && self.window.is_open() => self.give_memory(),
+            () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if open && flush_at.is_some() && !finishing => {
                 self.close(self.window.timed_reason());
             }
             () = yield_now(), if may_fill && !self.reply.is_empty() => {}
@@ -156,7 +165,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
 
     /// Takes nothing more in while a full window waits, and not past a blocked record while a commit is in flight.
     fn may_fill(&self) -> bool {
-        let waits = self.blocked.is_some() && self.committing.is_some();
+        let waits = self.blocked.is_some() && self.committing.is_some() || self.newer_plan.is_some();
         self.closed.is_none() && self.ending.is_none() && self.halt.is_none() && !waits
     }
 
@@ -169,6 +178,9 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             }
             Ok(Read::ShardEnd) => {
                 self.read_pause.cured();
+                if self.is_plan_lost() {
+                    return Ok(());
+                }
                 self.ending = Some(Finished::ShardEnd);
                 self.close(CloseReason::ShardEnd);
             }
@@ -195,7 +207,10 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     fn drain(&mut self) {
         self.ending = Some(Finished::Drained);
         self.reply = Reply::default();
-        if self.closed.is_none() {
+        if self.standing.plan.is_some() && self.closed.is_none() {
+            // A part of the announced window is none: the next owner reads it again.
+            self.discard();
+        } else if self.closed.is_none() {
             self.close(CloseReason::Drain);
         }
     }
@@ -205,19 +220,20 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             return;
         }
         let (Some(window), Some(mut checkpointer)) = (self.closed.take(), self.checkpointer.take()) else { return };
-        let (pipeline, shard, through) = (self.pipeline, Arc::clone(&self.shard), window.through);
+        let (pipeline, shard) = (self.pipeline, Arc::clone(&self.shard));
+        // What fills meanwhile is an ordinary window.
+        let mut standing = Standing { committed: self.standing.committed, plan: self.standing.plan.take() };
         let patience = if self.halting.is_some() { 0 } else { CONFIGURATION_RETRIES_MAX };
         self.committing = Some(Box::pin(async move {
-            let outcome = commit(pipeline, &shard, window, &mut *checkpointer, patience).await;
-            (checkpointer, outcome.map(|()| through))
+            let outcome = commit(pipeline, &shard, window, &mut *checkpointer, &mut standing, patience).await;
+            (checkpointer, standing, outcome)
         }));
     }
 
-    fn settled(&mut self, outcome: Result<Checkpoint, Stop>) -> Result<Option<Finished>, Failure> {
+    fn settled(&mut self, outcome: Result<(), Stop>) -> Result<Option<Finished>, Failure> {
         match outcome {
-            Ok(through) => {
-                self.committed = through;
-                self.passed(through);
+            Ok(()) => {
+                self.passed(self.standing.committed);
                 self.shard.health.progress(self.window.is_open() || self.closed.is_some());
                 Ok(None)
             }

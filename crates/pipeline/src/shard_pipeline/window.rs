@@ -17,6 +17,7 @@ pub(super) struct Window<M> {
     buffer: Box<dyn Buffer<M>>,
     items: usize,
     refused: Vec<Refused>,
+    first: Option<Position>,
     last: Option<Seen>,
     opened: Option<Instant>,
     idle_age: Duration,
@@ -36,6 +37,7 @@ pub(crate) struct Seen {
 pub(crate) struct Closed<M> {
     pub(crate) items: Vec<Item<M>>,
     pub(crate) refused: Vec<Refused>,
+    pub(crate) first: Option<Position>,
     pub(crate) through: Checkpoint,
     pub(crate) last: Option<Seen>,
     pub(crate) reservations: Vec<Arc<Reservation>>,
@@ -47,6 +49,7 @@ impl<M: 'static> Window<M> {
             buffer,
             items: 0,
             refused: Vec::new(),
+            first: None,
             last: None,
             opened: None,
             idle_age,
@@ -78,6 +81,7 @@ impl<M: 'static> Window<M> {
 
     /// Notes that every output of this record is in. Says whether the window should close now.
     pub(super) fn seen(&mut self, record: Seen, pushed: bool, now: Instant) -> Option<CloseReason> {
+        self.first.get_or_insert(record.position);
         self.last = Some(record);
         self.opened.get_or_insert(now);
         if pushed { self.buffer.should_flush(now) } else { None }
@@ -107,6 +111,7 @@ impl<M: 'static> Window<M> {
         Closed {
             items: self.buffer.take(),
             refused: std::mem::take(&mut self.refused),
+            first: self.first.take(),
             through,
             last: self.last.take(),
             reservations: std::mem::take(&mut self.reservations),

@@ -152,7 +152,7 @@ async fn the_checkpoint_waits_for_the_slower_of_two_sinks() {
         match event {
             Event::Durable { sink, .. } => order.push(sink),
             Event::Checkpointed(_) => order.push("checkpoint".into()),
-            Event::Begun { .. } => {}
+            Event::Begun { .. } | Event::Announced(_) => {}
         }
     }
     assert_eq!(order, ["fast", "slow", "checkpoint", "fast", "slow", "checkpoint", "checkpoint"]);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kinesink_core::{
-    Batch, Budget, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Position, Read,
-    Record, Records, Reject, Reservation, ShardId, ShardReader, Transformer,
+    Batch, Budget, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Fingerprint, Position,
+    Prepared, Read, Record, Records, Reject, Reservation, ShardId, ShardReader, Transformer,
 };
 use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Retry, ShardInput, Sink, WindowLimits};
 use prometheus_client::registry::Registry;
@@ -95,7 +95,8 @@ impl ShardReader for Reader {
                     self.budget.reserve(self.bytes_per_reply).await
                 };
                 let Some(Step::Reply(_, records)) = self.left.pop_front() else { unreachable!() };
-                Ok(Read::Records(Records { records, behind_latest_ms: 0, reservation }))
+                let more = self.left.iter().any(|step| matches!(step, Step::Reply(_, later) if !later.is_empty()));
+                Ok(Read::Records(Records { records, behind_latest_ms: u64::from(more), reservation }))
             }
             Step::Fail(failure) => {
                 let failure = failure.clone();
@@ -108,19 +109,29 @@ impl ShardReader for Reader {
 
     fn rewind(&mut self, checkpoint: Checkpoint) {
         self.rewinds.lock().unwrap().push(checkpoint);
-        self.left = self
-            .script
-            .iter()
-            .filter(|step| !matches!(step, Step::Fail(_)))
-            .cloned()
-            .map(|step| match step {
-                Step::Reply(_, mut records) => {
-                    records.retain(|record| checkpoint.is_before(record.position));
-                    Step::Reply(Duration::ZERO, records)
-                }
-                other => other,
-            })
-            .collect();
+        self.left = self.again(|position| checkpoint.is_before(position)).collect();
+        for step in &mut self.left {
+            if let Step::Reply(delay, _) = step {
+                *delay = Duration::ZERO;
+            }
+        }
+    }
+
+    fn seek(&mut self, first: Position) {
+        self.left = self.again(|position| first <= position).collect();
+    }
+}
+
+impl Reader {
+    /// The script without its failures and the records that are not wanted.
+    fn again(&self, wanted: impl Fn(Position) -> bool) -> impl Iterator<Item = Step> {
+        let steps = self.script.iter().filter(|step| !matches!(step, Step::Fail(_))).cloned();
+        steps.map(move |mut step| {
+            if let Step::Reply(_, records) = &mut step {
+                records.retain(|record| wanted(record.position));
+            }
+            step
+        })
     }
 }
 
@@ -139,6 +150,8 @@ pub(crate) enum Event {
         first: u64,
         last: u64,
     },
+    /// The lease row announces a window that ends there.
+    Announced(u64),
     Checkpointed(Checkpoint),
 }
 
@@ -168,6 +181,7 @@ pub(crate) struct Destination {
     pub(crate) answers: Mutex<VecDeque<Answer>>,
     pub(crate) refusing: Arc<Mutex<bool>>,
     refuses_all: bool,
+    is_planned: bool,
 }
 
 impl Destination {
@@ -178,11 +192,18 @@ impl Destination {
             answers: Mutex::default(),
             refusing: Arc::new(Mutex::new(true)),
             refuses_all: false,
+            is_planned: false,
         }
     }
 
     pub(crate) fn refusing_all(mut self) -> Self {
         self.refuses_all = true;
+        self
+    }
+
+    /// Its windows are announced, as an object store's are.
+    pub(crate) fn planned(mut self) -> Self {
+        self.is_planned = true;
         self
     }
 
@@ -262,6 +283,13 @@ impl Emitter<String> for Destination {
     async fn emit(&self, batch: &Batch<'_, String>) -> Result<Emitted, Failure> {
         self.answer(batch).await
     }
+
+    fn plan(&self, batch: &Batch<'_, String>, content: &mut Fingerprint) -> bool {
+        if self.is_planned {
+            batch.items.iter().for_each(|item| content.part(item.value.as_bytes()));
+        }
+        self.is_planned
+    }
 }
 
 #[async_trait]
@@ -277,11 +305,15 @@ pub(crate) struct Lease {
     /// The lease is lost at the n-th commit.
     pub(crate) lost_at: Option<usize>,
     commits: usize,
+    /// As the row has it.
+    pub(crate) prepared: Arc<Mutex<Option<Prepared>>>,
 }
 
 #[async_trait]
 impl Checkpointer for Lease {
-    async fn prepare(&mut self, _last: Position, _plan: Bytes) -> Result<(), CheckpointError> {
+    async fn prepare(&mut self, last: Position, plan: Bytes) -> Result<(), CheckpointError> {
+        self.log.lock().unwrap().push(Event::Announced(number(last)));
+        *self.prepared.lock().unwrap() = Some(Prepared { checkpoint: Checkpoint::At(last), plan: Some(plan) });
         Ok(())
     }
 
@@ -294,6 +326,7 @@ impl Checkpointer for Lease {
             return Err(error);
         }
         self.log.lock().unwrap().push(Event::Checkpointed(durable.through()));
+        *self.prepared.lock().unwrap() = None;
         Ok(())
     }
 }
@@ -314,6 +347,7 @@ pub(crate) struct Rig {
     pub(crate) metrics: Metrics,
     pub(crate) refusing: Arc<Mutex<bool>>,
     pub(crate) rewinds: Arc<Mutex<Vec<Checkpoint>>>,
+    pub(crate) start: Checkpoint,
 }
 
 impl Rig {
@@ -324,7 +358,7 @@ impl Rig {
         Self {
             sinks: vec![Destination::new("one", &log)],
             dead_letters: None,
-            lease: Lease { log: Arc::clone(&log), answers: VecDeque::new(), lost_at: None, commits: 0 },
+            lease: Lease { log: Arc::clone(&log), answers: VecDeque::new(), lost_at: None, commits: 0, prepared: Arc::default() },
             log,
             script,
             limits: WindowLimits { records: 3, bytes: 1_000_000, age: Duration::from_secs(60) },
@@ -336,6 +370,7 @@ impl Rig {
             metrics,
             refusing: Arc::new(Mutex::new(true)),
             rewinds: Arc::default(),
+            start: Checkpoint::TrimHorizon,
         }
     }
 
@@ -372,11 +407,13 @@ impl Rig {
             answers: std::mem::take(&mut self.lease.answers),
             lost_at: self.lease.lost_at,
             commits: 0,
+            prepared: Arc::clone(&self.lease.prepared),
         };
         let input = ShardInput {
             stream: "orders".parse().unwrap(),
             shard: shard(),
-            start: Checkpoint::TrimHorizon,
+            start: self.start,
+            prepared: self.lease.prepared.lock().unwrap().clone(),
             reader: Box::new(reader),
             checkpointer: Box::new(lease),
             drain: self.drain.clone(),
@@ -388,6 +425,21 @@ impl Rig {
     pub(crate) async fn run(&mut self) -> Result<Finished, Failure> {
         let (pipeline, input) = self.build();
         pipeline.run_shard(input).await
+    }
+
+    /// Where the lease stands.
+    pub(crate) fn committed(&self) -> Checkpoint {
+        let checkpoint = |event: &Event| match event {
+            Event::Checkpointed(checkpoint) => Some(*checkpoint),
+            _ => None,
+        };
+        self.log.lock().unwrap().iter().rev().find_map(checkpoint).unwrap_or(self.start)
+    }
+
+    /// The same lease for the next owner.
+    pub(crate) fn next_lease(&self) -> Lease {
+        let (log, prepared) = (Arc::clone(&self.log), Arc::clone(&self.lease.prepared));
+        Lease { log, prepared, answers: VecDeque::new(), lost_at: None, commits: 0 }
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {

@@ -6,4 +6,5 @@ mod contracts;
 mod fakes;
 mod halts;
 mod model;
+mod plans;
 mod windows;

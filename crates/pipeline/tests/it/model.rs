@@ -164,7 +164,7 @@ fn check(plan: &Plan, records: &BTreeMap<u64, &'static str>, events: &[Event]) -
     let mut window: BTreeSet<u64> = BTreeSet::new();
     for event in events {
         match event {
-            Event::Begun { .. } => {}
+            Event::Begun { .. } | Event::Announced(_) => {}
             Event::Durable { sink, outputs } => {
                 window.extend(outputs.iter().map(|(number, ..)| *number));
                 world.add(sink, outputs);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kinesink_core::{Batch, Emitted, Emitter, Failure};
+use kinesink_core::{Batch, Emitted, Emitter, Failure, Fingerprint};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use tokio::sync::Semaphore;
@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::config::{Compression, S3Config};
+use super::config::{Compression, Naming, S3Config};
 use super::format::{self, Body};
 use super::key::object_key;
 use super::{directory, error};
@@ -99,6 +99,10 @@ impl S3Emitter {
         }
     }
 
+    fn key(&self, batch: &Batch<'_, Bytes>) -> Path {
+        object_key(&self.prefix, batch, self.config.naming, self.config.format, self.config.compression)
+    }
+
     fn url(&self, key: &Path) -> String {
         self.config.location.object(key.as_ref())
     }
@@ -121,7 +125,7 @@ impl Emitter<Bytes> for S3Emitter {
         if body.items() == 0 {
             return Ok(emitted);
         }
-        let key = object_key(&self.prefix, batch, self.config.naming, self.config.format, self.config.compression);
+        let key = self.key(batch);
         let payload = self.compress(&body).await?;
         let object_bytes = payload.content_length();
         match self.store.put_opts(&key, payload, PutMode::Create.into()).await {
@@ -135,6 +139,18 @@ impl Emitter<Bytes> for S3Emitter {
         self.sync(&key).await?;
         debug!(object = self.url(&key), items = body.items(), object_bytes, "object written");
         Ok(emitted)
+    }
+
+    /// An object is named by its window.
+    fn plan(&self, batch: &Batch<'_, Bytes>, content: &mut Fingerprint) -> bool {
+        if self.config.naming == Naming::Unique {
+            return false;
+        }
+        content.part(self.key(batch).as_ref().as_bytes());
+        for item in &batch.items {
+            content.part(&item.value);
+        }
+        true
     }
 
     /// Creates the directory, if it is one; writes an empty object, reads it, and removes it if that is allowed.

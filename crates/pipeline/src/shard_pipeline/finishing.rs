@@ -1,0 +1,44 @@
+//! An announced window: read again from its first record to its last, whatever else would close a window.
+
+use kinesink_core::{CloseReason, Prepared, Transformer};
+
+use super::ShardPipeline;
+use crate::commit::Halt;
+use crate::plan::{self, Found};
+
+impl<T: Transformer> ShardPipeline<'_, T> {
+    /// Begins with what the last owner announced, if that counts.
+    pub(super) fn finishing(mut self, prepared: Option<&Prepared>) -> Self {
+        let Some(prepared) = prepared else { return self };
+        let shard = &self.shard.id;
+        match plan::found(prepared, self.standing.committed) {
+            Found::Plan(plan) => {
+                tracing::info!(%shard, first = %plan.first, last = %plan.last, "finishing the window that was announced");
+                self.reader.seek(plan.first);
+                self.standing.plan = Some(*plan);
+            }
+            Found::Newer(version) => self.newer_plan = Some(version),
+            Found::Nothing(why) => {
+                tracing::warn!(%shard, prepared = %prepared.checkpoint, why,
+                    "a prepared checkpoint does not count; the next checkpoint removes it");
+                self.shard.metrics.plan_dropped();
+            }
+        }
+        self
+    }
+
+    /// Whether an announced window is open that the stream has nothing more for: a halt, then.
+    pub(super) fn is_plan_lost(&mut self) -> bool {
+        let Some(plan) = &self.standing.plan else { return false };
+        self.halt = Some(Halt::Plan(plan.lost()));
+        true
+    }
+
+    /// The memory budget asks for the open window. An announced one cannot be cut: it is given up and read again later.
+    pub(super) fn give_memory(&mut self) {
+        match &self.standing.plan {
+            None => self.close(CloseReason::Memory),
+            Some(plan) => self.halt = Some(Halt::Plan(plan.too_large())),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Windows that are announced before they are published.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinesink_core::{Checkpoint, Failure, Prepared, Record};
+use kinesink_pipeline::{Finished, ShardStatus, WindowLimits};
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, Strategy, proptest};
+use proptest::test_runner::RngSeed;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::fakes::{Answer, Destination, Event, Rig, Step, plain, position, record, reply, shard};
+
+const HALTED: &str = "shard_halted{shard=\"shardId-000000000000\",reason=\"plan\"}";
+
+fn planned(script: Vec<Step>) -> Rig {
+    let mut rig = Rig::new(script);
+    rig.sinks = vec![Destination::new("one", &rig.log).planned()];
+    rig
+}
+
+/// What a worker leaves that is killed after it has sent a window of records 1 to 5, and before its checkpoint.
+async fn left_behind() -> Prepared {
+    let mut rig = planned(vec![reply(plain(1, 7)), Step::End]);
+    rig.limits.records = 5;
+    rig.lease.lost_at = Some(1);
+    assert_eq!(rig.run().await.unwrap(), Finished::LeaseLost);
+    assert_eq!(rig.batches("one"), [[1, 2, 3, 4, 5]]);
+    let left = rig.lease.prepared.lock().unwrap().clone();
+    left.unwrap()
+}
+
+/// The next owner, whose windows hold 3 records.
+async fn next_owner(script: Vec<Step>) -> Rig {
+    let rig = planned(script);
+    *rig.lease.prepared.lock().unwrap() = Some(left_behind().await);
+    rig
+}
+
+/// Runs for a minute, in which the shard is halted, and drains. Why it was halted.
+async fn halted(rig: &mut Rig) -> String {
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(60)).await;
+        let report = rig.health.report(Instant::now());
+        let ShardStatus::Halted { reason } = &report.shards[&shard()] else { panic!("{report:?}") };
+        assert_eq!(rig.metric(HALTED), 1.0);
+        assert_eq!(rig.budget.free_bytes(), rig.budget.total_bytes(), "a halted shard holds no memory");
+        rig.drain.cancel();
+        reason.clone()
+    };
+    let (finished, reason) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert!(rig.events().is_empty(), "{:?}", rig.events());
+    assert!(rig.lease.prepared.lock().unwrap().is_some(), "what is announced stays announced");
+    reason
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_is_announced_before_any_sink_has_a_part_of_it() {
+    let mut rig = planned(vec![reply(plain(1, 4)), Step::End]);
+    let unplanned = Destination::new("two", &rig.log);
+    rig.sinks.push(unplanned);
+    rig.run().await.unwrap();
+    let order: Vec<_> = rig.events().into_iter().filter(|event| !matches!(event, Event::Begun { .. })).collect();
+    let durable = |sink: &str, numbers: std::ops::RangeInclusive<u64>| {
+        let outputs = numbers.map(|number| (number, 0, format!("out-{number}"))).collect();
+        Event::Durable { sink: sink.into(), outputs }
+    };
+    let wanted = [
+        Event::Announced(3),
+        durable("one", 1..=3),
+        durable("two", 1..=3),
+        Event::Checkpointed(Checkpoint::At(position(3))),
+        Event::Announced(4),
+        durable("one", 4..=4),
+        durable("two", 4..=4),
+        Event::Checkpointed(Checkpoint::ShardEnd),
+    ];
+    assert_eq!(order, wanted);
+    assert_eq!(rig.metric("plans_total{outcome=\"written\"}"), 2.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_announced_where_boundaries_do_not_matter_or_nothing_is_sent() {
+    let mut rig = Rig::new(vec![reply(plain(1, 3)), Step::End]);
+    rig.run().await.unwrap();
+    let mut filtered = planned(vec![reply([record(1, "skip"), record(2, "bad")]), Step::End]).with_dead_letters();
+    filtered.run().await.unwrap();
+    for rig in [rig, filtered] {
+        assert!(!rig.events().iter().any(|event| matches!(event, Event::Announced(_))), "{:?}", rig.events());
+        assert_eq!(rig.checkpoints().last().unwrap(), "SHARD_END");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_over_finishes_exactly_the_window_that_was_announced() {
+    // Other replies, other limits, and one record that comes late: the window is the same.
+    let late = Step::Reply(Duration::from_secs(300), plain(5, 8));
+    let mut rig = next_owner(vec![reply(plain(1, 2)), reply(plain(3, 4)), late, Step::End]).await;
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.batches("one"), [vec![1, 2, 3, 4, 5], vec![6, 7, 8]]);
+    assert_eq!(rig.checkpoints(), ["5", "8", "SHARD_END"]);
+    assert_eq!(rig.metric("windows_closed_total{reason=\"plan\"}"), 1.0);
+    assert_eq!(rig.metric("plans_total{outcome=\"finished\"}"), 1.0);
+    let announced: Vec<_> = rig.events().into_iter().filter(|event| matches!(event, Event::Announced(_))).collect();
+    assert_eq!(announced, [Event::Announced(8)], "the first is announced already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_comes_out_differently_halts_the_shard_before_anything_is_sent() {
+    let mut records = plain(1, 7);
+    records[2] = record(3, "otherwise");
+    let mut rig = next_owner(vec![reply(records), Step::End]).await;
+    let reason = halted(&mut rig).await;
+    assert!(reason.contains("records 1.0 to 5.0") && reason.contains("--drop-plan"), "{reason}");
+    assert!(reason.contains("its code has changed"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_whose_records_have_left_the_stream_halts_the_shard_and_names_them() {
+    let mut rig = next_owner(vec![reply(plain(4, 7)), Step::End]).await;
+    let reason = halted(&mut rig).await;
+    assert!(reason.contains("records 1.0 to 5.0") && reason.contains("only records 4.0 to 5.0 left"), "{reason}");
+    let nothing: [Vec<Record>; 3] = [plain(6, 7), Vec::new(), Vec::new()];
+    for (index, records) in nothing.into_iter().enumerate() {
+        let end = if index == 1 { vec![Step::End] } else { Vec::new() };
+        let mut rig = next_owner([vec![reply(records)], end].concat()).await;
+        let reason = halted(&mut rig).await;
+        assert!(reason.contains("no records left in the stream"), "{reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_of_a_newer_version_halts_the_shard() {
+    let mut rig = planned(vec![reply(plain(1, 7)), Step::End]);
+    let plan = Some(bytes::Bytes::from_static(b"KNSP\x07"));
+    *rig.lease.prepared.lock().unwrap() = Some(Prepared { checkpoint: Checkpoint::At(position(5)), plan });
+    let reason = halted(&mut rig).await;
+    assert!(reason.contains("version 7") && reason.contains("newer kinesink"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_a_java_owner_has_overtaken_is_left_aside() {
+    let mut rig = next_owner(vec![reply(plain(3, 7)), Step::End]).await;
+    rig.start = Checkpoint::At(position(2));
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.batches("one"), [vec![3, 4, 5], vec![6, 7]]);
+    assert_eq!(rig.metric("plans_total{outcome=\"dropped\"}"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_while_an_announced_window_is_read_again_publishes_no_part_of_it() {
+    let never = Step::Reply(Duration::from_secs(3600), plain(4, 7));
+    let mut rig = next_owner(vec![reply(plain(1, 3)), never]).await;
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(100)).await;
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert!(rig.events().is_empty(), "{:?}", rig.events());
+    assert!(rig.lease.prepared.lock().unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_halts_an_announced_window_gets_exactly_that_window_when_it_is_mended() {
+    let denied = Failure::configuration("access to bucket b is denied: grant s3:PutObject");
+    let mut rig = Rig::new(vec![reply(plain(1, 2)), reply(plain(3, 9)), Step::End]);
+    let wrong = Destination::new("two", &rig.log).planned().answering(vec![Answer::Fail(denied); 8]);
+    rig.sinks = vec![Destination::new("one", &rig.log).planned(), wrong];
+    rig.limits = WindowLimits { records: 100, bytes: 1_000_000, age: Duration::from_secs(1) };
+    // The first window closes by its age after two records; read again, all nine are there at once.
+    rig.script[1] = Step::Reply(Duration::from_secs(5), plain(3, 9));
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert!(!rig.rewinds.lock().unwrap().is_empty() || rig.batches("one").len() > 2, "the shard was halted");
+    for batch in rig.batches("one").iter().chain(&rig.batches("two")) {
+        assert!(*batch == [1, 2] || *batch == [3, 4, 5, 6, 7, 8, 9], "{batch:?}");
+    }
+    assert_eq!(rig.checkpoints(), ["2", "SHARD_END"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_refused_in_an_announced_window_halts_the_window_as_a_whole() {
+    let mut rig = Rig::new(vec![reply([record(1, "a"), record(2, "poison"), record(3, "c")]), Step::End]);
+    rig.sinks = vec![Destination::new("one", &rig.log).planned()];
+    let refusing = Arc::clone(&rig.sinks[0].refusing);
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(60)).await;
+        let report = rig.health.report(Instant::now());
+        assert!(matches!(report.shards[&shard()], ShardStatus::Halted { .. }), "{report:?}");
+        assert!(rig.checkpoints().is_empty());
+        *refusing.lock().unwrap() = false;
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::ShardEnd);
+    for event in rig.events() {
+        if let Event::Begun { first, last, .. } = event {
+            assert_eq!((first, last), (1, 3), "an announced window was cut");
+        }
+    }
+    assert_eq!(rig.checkpoints().last().unwrap(), "SHARD_END");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announced_window_that_memory_is_wanted_for_is_given_up_and_finished_later() {
+    let mut rig = next_owner(vec![reply(plain(1, 3)), reply(plain(4, 7)), Step::End]).await;
+    rig.bytes_per_reply = 400 * 1024;
+    let other = rig.budget.reserve(400 * 1024).await;
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(rig.metric(HALTED), 1.0);
+        assert!(rig.events().is_empty(), "{:?}", rig.events());
+        drop(other);
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.batches("one"), [vec![1, 2, 3, 4, 5], vec![6, 7]]);
+}
+
+/// One owner of the shard: how it cuts windows, how its replies are cut, what its sink answers, and when it is killed.
+#[derive(Debug, Clone)]
+struct Life {
+    records: usize,
+    age_ms: u64,
+    replies: Vec<(u64, usize)>,
+    answers: Vec<u8>,
+    killed_after_ms: u64,
+}
+
+const RECORDS: u64 = 40;
+
+fn life() -> impl Strategy<Value = Life> {
+    (1..15_usize, 50..3_000_u64, vec((0..1_000_u64, 1..15_usize), 1..12), vec(0..8_u8, 0..12), 0..15_000_u64).prop_map(
+        |(records, age_ms, replies, answers, killed_after_ms)| Life { records, age_ms, replies, answers, killed_after_ms },
+    )
+}
+
+impl Life {
+    fn rig(&self, before: Option<&Rig>) -> Rig {
+        let mut left: Vec<_> = (1..=RECORDS).map(|n| record(n, ["x", "a,b", "skip", "y,skip"][n as usize % 4])).collect();
+        let mut script = Vec::new();
+        for (delay_ms, count) in &self.replies {
+            let rest = left.split_off((*count).min(left.len()));
+            script.push(Step::Reply(Duration::from_millis(*delay_ms), std::mem::replace(&mut left, rest)));
+        }
+        script.extend([reply(left), Step::End]);
+        let mut rig = Rig::new(script);
+        rig.limits = WindowLimits { records: self.records, bytes: 1_000_000, age: Duration::from_millis(self.age_ms) };
+        if let Some(before) = before {
+            rig.log = Arc::clone(&before.log);
+            rig.start = before.committed();
+            rig.lease = before.next_lease();
+        }
+        // The stream goes on after the checkpoint.
+        let start = rig.start;
+        for step in &mut rig.script {
+            if let Step::Reply(_, records) = step {
+                records.retain(|record| start.is_before(record.position));
+            }
+        }
+        let answer = |answer: &u8| match answer {
+            0 => Answer::Fail(Failure::transient("cut")),
+            1 => Answer::FailAfterDelivering(Failure::transient("no answer")),
+            2 => Answer::Fail(Failure::configuration("denied")),
+            slow => Answer::DeliverAfter(Duration::from_millis(u64::from(*slow) * 100)),
+        };
+        rig.sinks = vec![Destination::new("one", &rig.log).planned().answering(self.answers.iter().map(answer))];
+        rig
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, rng_seed: RngSeed::Fixed(5), failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A destination of objects that are named by their window and written once.
+    #[test]
+    fn whatever_is_killed_each_output_is_in_exactly_one_object(lives in vec(life(), 1..8)) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut last: Option<Rig> = None;
+            for life in &lives {
+                let mut rig = life.rig(last.as_ref());
+                let (pipeline, input) = rig.build();
+                drop(timeout(Duration::from_millis(life.killed_after_ms), pipeline.run_shard(input)).await);
+                last = Some(rig);
+            }
+            let calm = Life { answers: Vec::new(), ..lives[0].clone() };
+            let mut rig = calm.rig(last.as_ref());
+            if rig.start != Checkpoint::ShardEnd {
+                assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+            }
+            let mut objects: BTreeMap<(u64, u64), BTreeSet<(u64, u32)>> = BTreeMap::new();
+            let mut seen = BTreeMap::new();
+            for event in rig.events() {
+                let Event::Durable { outputs, .. } = event else { continue };
+                let object: BTreeSet<_> = outputs.iter().map(|(number, ordinal, _)| (*number, *ordinal)).collect();
+                let name = (outputs[0].0, outputs[outputs.len() - 1].0);
+                if let Some(there) = objects.get(&name) {
+                    assert_eq!(*there, object, "an object was written again with other content");
+                    continue;
+                }
+                for output in &object {
+                    assert_eq!(seen.insert(*output, name), None, "{output:?} is in two objects");
+                }
+                objects.insert(name, object);
+            }
+            let outputs = |n: u64| match n % 4 { 1 => vec![(n, 0), (n, 1)], 0 | 3 => vec![(n, 0)], _ => Vec::new() };
+            let wanted: BTreeSet<_> = (1..=RECORDS).flat_map(outputs).collect();
+            assert_eq!(seen.into_keys().collect::<BTreeSet<_>>(), wanted);
+        });
+    }
+}
