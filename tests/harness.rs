@@ -316,7 +316,12 @@ pub(crate) fn objects(folder: &Path) -> Vec<(PathBuf, Vec<Vec<u8>>)> {
                 folders.push(path);
             } else if !staging {
                 // Names are listed before they are read; nothing that is an object is ever deleted.
-                let bytes = std::fs::read(&path).unwrap();
+                let mut bytes = std::fs::read(&path).unwrap();
+                if name.ends_with(".gz") {
+                    let mut plain = Vec::new();
+                    flate2::read::MultiGzDecoder::new(&*bytes).read_to_end(&mut plain).unwrap();
+                    bytes = plain;
+                }
                 let lines = bytes.split_inclusive(|byte| *byte == b'\n');
                 let lines = lines.map(|line| line.strip_suffix(b"\n").unwrap_or(line).to_vec()).collect();
                 found.push((path, lines));

@@ -11,7 +11,7 @@ use kinesink_pipeline::{Health, Metrics, Pipeline};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use crate::handler::{AnyPipeline, Handler};
+use crate::handler::{AnyPipeline, Earlier, Handler, Shared};
 use crate::{Error, Stop};
 
 const MEMORY_BYTES: usize = 256 * 1024 * 1024;
@@ -60,6 +60,7 @@ impl Connector {
         ConnectorBuilder {
             consumer: Consumer::builder(app, stream, clients),
             pipeline,
+            earlier: None,
             memory_bytes: MEMORY_BYTES,
             grace: GRACE,
         }
@@ -118,12 +119,21 @@ impl Connector {
 }
 
 /// Settings of a [`Connector`]; everything is checked in [`build`](Self::build).
-#[derive(Debug)]
 pub struct ConnectorBuilder<T: Transformer> {
     consumer: ConsumerBuilder,
     pipeline: Pipeline<T>,
+    earlier: Option<Earlier>,
     memory_bytes: usize,
     grace: Duration,
+}
+
+impl<T: Transformer> fmt::Debug for ConnectorBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectorBuilder")
+            .field("consumer", &self.consumer)
+            .field("pipeline", &self.pipeline)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: Transformer> ConnectorBuilder<T> {
@@ -131,6 +141,14 @@ impl<T: Transformer> ConnectorBuilder<T> {
     #[must_use]
     pub fn start(mut self, start: Start) -> Self {
         self.consumer = self.consumer.start(start);
+        self
+    }
+
+    /// How to make the pipeline of a window that was announced with other settings.
+    #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+    #[must_use]
+    pub(crate) fn earlier(mut self, earlier: Earlier) -> Self {
+        self.earlier = Some(earlier);
         self
     }
 
@@ -166,10 +184,10 @@ impl<T: Transformer> ConnectorBuilder<T> {
         let health = Health::default();
         let consumer = self.consumer.budget(budget.clone()).build(registry);
         let consumer = consumer.map_err(|error| Error::Configuration(error.to_string()))?;
-        let pipeline = self.pipeline.metrics(metrics.clone()).health(health.clone());
+        let shared = Shared { metrics: metrics.clone(), health: health.clone(), budget };
         Ok(Connector {
             consumer,
-            pipeline: Arc::new(Handler::new(pipeline, health.clone(), budget)),
+            pipeline: Arc::new(Handler::new(self.pipeline, shared, self.earlier)),
             metrics,
             health,
             grace: self.grace,

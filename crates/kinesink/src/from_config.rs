@@ -12,7 +12,8 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{self, Config, ConfigError, Fetch};
 use crate::consumer::{Retrieval, Start};
-use crate::{Connector, Error};
+use crate::handler::Earlier;
+use crate::{Connector, Error, recipe};
 
 /// The part of the memory that the sinks' encoded copies of records may take, and twice as much is left to what is on
 /// its way in, the texts of replies and the buffers of connections, and to what the allocator keeps.
@@ -64,23 +65,40 @@ pub fn connector_from(
 ) -> Result<Connector, Error> {
     let Programs { filter, transform } = programs;
     match transform {
-        Transform::Raw(raw) => connector(config, filter, raw, clients, registry),
-        Transform::Jq(jq) => connector(config, filter, *jq, clients, registry),
+        Transform::Raw(raw) => connector(config, pipeline(config, filter, raw, &clients)?, clients, registry),
+        Transform::Jq(jq) => connector(config, pipeline(config, filter, *jq, &clients)?, clients, registry),
     }
 }
 
-fn connector<T: Transformer<Model = Event, Output = Bytes>>(
+/// Makes the pipeline of a window that was announced with other settings.
+fn earlier(config: &Config, clients: &Clients) -> Earlier {
+    let (config, clients) = (config.clone(), clients.clone());
+    Arc::new(move |recipe, shared| {
+        let then = recipe::applied(&config, recipe)?;
+        let programs = Programs::compile(&then).map_err(|error| Error::Configuration(error.to_string()))?;
+        let filter = programs.filter;
+        Ok(match programs.transform {
+            Transform::Raw(raw) => shared.handler(pipeline(&then, filter, raw, &clients)?),
+            Transform::Jq(jq) => shared.handler(pipeline(&then, filter, *jq, &clients)?),
+        })
+    })
+}
+
+/// Bytes that each destination may hold as encoded copies.
+fn encoded_bytes(config: &Config) -> usize {
+    config.memory_bytes / ENCODED_SHARE
+}
+
+fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     config: &Config,
     filter: Option<PatternFilter>,
     transformer: T,
-    clients: Clients,
-    registry: &mut Registry,
-) -> Result<Connector, Error> {
-    let encoded_bytes = config.memory_bytes / ENCODED_SHARE;
+    clients: &Clients,
+) -> Result<Pipeline<T>, Error> {
     let destinations = config.sinks.len() + usize::from(config.dead_letter.is_some());
     let s3 = |location: &Location| {
-        let mut s3 = s3(location.clone(), &clients);
-        s3.encoded_bytes_max = encoded_bytes / destinations;
+        let mut s3 = s3(location.clone(), clients);
+        s3.encoded_bytes_max = encoded_bytes(config) / destinations;
         s3
     };
     let mut sinks = config.sinks.iter().map(|sink| {
@@ -95,7 +113,7 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
     });
     let first = sinks.next().ok_or_else(|| Error::Configuration("there is no [[sink]]".into()))??;
     let limits = WindowLimits { records: config.buffer.records, bytes: config.buffer.bytes, age: config.buffer.age };
-    let mut pipeline = Pipeline::new(transformer, first).limits(limits);
+    let mut pipeline = Pipeline::new(transformer, first).limits(limits).with_recipe(recipe::of(config));
     for sink in sinks {
         pipeline = pipeline.and_sink(sink?);
     }
@@ -109,10 +127,21 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
             ..s3(&dead_letter.url)
         })?);
     }
+    Ok(pipeline)
+}
+
+fn connector<T: Transformer<Model = Event, Output = Bytes>>(
+    config: &Config,
+    pipeline: Pipeline<T>,
+    clients: Clients,
+    registry: &mut Registry,
+) -> Result<Connector, Error> {
     let lease = config.lease.clone();
+    let earlier = earlier(config, &clients);
     Connector::builder(&config.app, config.source.stream.clone(), clients, pipeline)
         .start(start(config.source.start))
-        .memory_bytes(config.memory_bytes - 3 * encoded_bytes)
+        .earlier(earlier)
+        .memory_bytes(config.memory_bytes - 3 * encoded_bytes(config))
         .grace(config.drain_grace)
         .consumer(|consumer| {
             let consumer = consumer.failover(lease.failover).lease_table(lease.table).idle(config.source.idle);

@@ -58,6 +58,8 @@ mod from_config;
 mod handler;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+mod recipe;
 mod stop;
 
 pub use connector::{Connector, ConnectorBuilder, Outcome};

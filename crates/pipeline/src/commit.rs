@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use kinesink_core::{
-    Batch, Checkpoint, CheckpointError, Checkpointer, Class, Durable, Emitted, Emitter, Exception, Failure, Fingerprint,
-    Item, Position, Reject, Settlement, Transformer,
+    Batch, Checkpoint, CheckpointError, Checkpointer, Class, Durable, Emitted, Emitter, Exception, Failure,
+    Fingerprint, Item, Position, Reject, Settlement, Transformer,
 };
 use tracing::{Instrument as _, info_span};
 
@@ -161,7 +161,8 @@ async fn announce(
         return compared.map_err(|difference| Stop::Halt(Halt::Plan(difference)));
     }
     let Some(made) = made else { return Ok(()) };
-    let bytes = made.to_bytes().map_err(|error| Stop::Failed(Failure::fatal(format!("cannot write a plan: {error}"))))?;
+    let bytes =
+        made.to_bytes().map_err(|error| Stop::Failed(Failure::fatal(format!("cannot write a plan: {error}"))))?;
     let mut pause = Pause::new(shard, "plan".into());
     loop {
         match checkpointer.prepare(made.last, bytes.clone()).await {

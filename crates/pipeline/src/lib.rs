@@ -19,6 +19,7 @@
 //!
 //! commit(window):
 //!     encode every model                                        // a reject is a dead letter
+//!     if a sink needs exactly this window { announce it in the lease row }
 //!     for each sink, side by side { send; send again what it did not take, for as long as it takes }
 //!     write the dead letters
 //!     checkpoint what is proven durable
@@ -28,8 +29,12 @@
 //! *configuration* does so slowly, is reported as a halt, and does not hold up a drain; if a sink's lasts, the shard
 //! halts: its memory is given back, and it reads again from its checkpoint, ever more slowly; *fatal* ends the shard.
 //! A record that is refused where there are no dead letters halts the shard: what came before it is committed, memory
-//! is given back, and the record is tried again, alone and ever more slowly. What its sinks took beside it is sent
-//! again: at least once.
+//! is given back, and the record is tried again, alone and ever more slowly.
+//!
+//! A sink says by [`Emitter::plan`](kinesink_core::Emitter::plan) that what it leaves depends on where a window begins
+//! and ends. Such a window is announced before any sink has a part of it, and from then on is sent as a whole or not
+//! at all: by this owner after a halt, or by the next one, who reads it again from its first record to its last. A
+//! digest of keys and outputs is compared first; a window that comes out differently halts its shard.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -102,5 +107,5 @@ pub use metrics::{METRICS, MetricRow, Metrics, Progress};
 #[cfg(feature = "pattern")]
 pub use pattern::PatternFilter;
 pub use pipeline::{Finished, Pipeline, Retry, ShardInput, Sink};
-pub use plan::Recipe;
+pub use plan::{Recipe, announced_recipe};
 pub use window_buffer::{WindowBuffer, WindowLimits};

@@ -137,11 +137,17 @@ impl<T: Transformer> Pipeline<T> {
     }
 
     /// The settings that decide keys and contents of what the sinks get. They go into the plan of a window, so that
-    /// a window that comes out differently after a crash can be explained.
+    /// whoever finishes it can do so with the same, and a window that comes out differently can be explained.
     #[must_use]
-    pub fn recipe(mut self, recipe: Recipe) -> Self {
+    pub fn with_recipe(mut self, recipe: Recipe) -> Self {
         self.recipe = recipe;
         self
+    }
+
+    /// The settings that decide keys and contents of what the sinks get.
+    #[must_use]
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
     }
 
     /// How failures are tried again.
@@ -192,6 +198,18 @@ impl<T: Transformer> Pipeline<T> {
             Some(emitter) => emitter.close().await.and(closed),
             None => closed,
         }
+    }
+
+    /// Finishes the window that the last owner announced, and nothing else: for one that was announced with other
+    /// settings than those of the pipeline that goes on. Gives the shard back; or why it came to its end before.
+    ///
+    /// Dropping the future is an abort, as in [`run_shard`](Self::run_shard).
+    ///
+    /// # Errors
+    /// As [`run_shard`](Self::run_shard).
+    pub async fn finish_plan(&self, input: ShardInput) -> Result<Result<ShardInput, Finished>, Failure> {
+        let span = tracing::error_span!("shard", stream = %input.stream, shard = %input.shard);
+        Box::pin(ShardPipeline::new(self, input).finish()).instrument(span).await
     }
 
     /// Moves one shard's records until it ends, is drained, or its lease is lost.

@@ -94,9 +94,8 @@ impl Plan {
         let mut json = Vec::new();
         DeflateDecoder::new(body).take(JSON_BYTES_MAX).read_to_end(&mut json).ok()?;
         let plan: PlanV1 = serde_json::from_slice(&json).ok()?;
-        let position = |(sequence, sub_sequence): (String, u64)| {
-            Some(Position { sequence: sequence.parse().ok()?, sub_sequence })
-        };
+        let position =
+            |(sequence, sub_sequence): (String, u64)| Some(Position { sequence: sequence.parse().ok()?, sub_sequence });
         Some(Self {
             after: Checkpoint::from_row(&plan.after.0, plan.after.1).ok()?,
             first: position(plan.first)?,
@@ -133,7 +132,9 @@ impl Plan {
     /// Memory is wanted while it is being read.
     pub(crate) fn too_large(&self) -> String {
         let bytes = self.memory_bytes;
-        format!("{self} needs {bytes} bytes of memory at once, which others hold; it is read again: if this lasts, give more `memory`")
+        format!(
+            "{self} needs {bytes} bytes of memory at once, which others hold; it is read again: if this lasts, give more `memory`"
+        )
     }
 
     fn why(&self, recipe: &Recipe) -> String {
@@ -156,6 +157,15 @@ pub(crate) fn newer(version: u8) -> String {
         "the window that was announced has a plan of version {version}, and this program reads up to version {VERSION}; \
          use a newer kinesink, or drop the plan with `kinesink leases APP --drop-plan SHARD`, after which it may be there twice"
     )
+}
+
+/// The settings that a window was announced with, if the last owner left one that counts for a lease at `start`.
+#[must_use]
+pub fn announced_recipe(prepared: &Prepared, start: Checkpoint) -> Option<Recipe> {
+    match found(prepared, start) {
+        Found::Plan(plan) => Some(plan.recipe),
+        Found::Newer(_) | Found::Nothing(_) => None,
+    }
 }
 
 /// Whether what was prepared is a plan that counts for a lease at `start`. Java's owners may have moved the checkpoint

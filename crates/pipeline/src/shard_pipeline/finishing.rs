@@ -1,9 +1,10 @@
 //! An announced window: read again from its first record to its last, whatever else would close a window.
 
-use kinesink_core::{CloseReason, Prepared, Transformer};
+use kinesink_core::{CloseReason, Failure, Prepared, Transformer};
 
 use super::ShardPipeline;
 use crate::commit::Halt;
+use crate::pipeline::{Finished, ShardInput};
 use crate::plan::{self, Found};
 
 impl<T: Transformer> ShardPipeline<'_, T> {
@@ -25,6 +26,25 @@ impl<T: Transformer> ShardPipeline<'_, T> {
             }
         }
         self
+    }
+
+    /// Finishes the announced window and nothing else: gives the shard back, to be read on after it. Or why the shard
+    /// came to its end before.
+    pub(crate) async fn finish(mut self) -> Result<Result<ShardInput, Finished>, Failure> {
+        while self.standing.plan.is_some() || self.committing.is_some() {
+            if let Some(finished) = self.step().await? {
+                return Ok(Err(finished));
+            }
+        }
+        // What was read beyond it came out of this pipeline.
+        self.discard();
+        let (start, shard, drain) = (self.standing.committed, self.shard.id.clone(), self.shard.drain.clone());
+        self.reader.rewind(start);
+        let Some(checkpointer) = self.checkpointer else {
+            return Err(Failure::fatal("a commit ended without giving its checkpointer back: a bug"));
+        };
+        let (stream, reader, budget) = (self.shard.stream.clone(), self.reader, self.budget);
+        Ok(Ok(ShardInput { stream, shard, start, prepared: None, reader, checkpointer, drain, budget }))
     }
 
     /// Whether an announced window is open that the stream has nothing more for: a halt, then.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use kinesink_core::{
-    Checkpoint, Checkpointer, CloseReason, Failure, Position, Read, ShardId, ShardReader, StreamName, Transformer,
+    Budget, Checkpoint, Checkpointer, CloseReason, Failure, Position, Read, ShardId, ShardReader, StreamName,
+    Transformer,
 };
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
@@ -76,6 +77,7 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
     /// A record that was refused: it is committed alone.
     blocked: Option<Position>,
     halting: Option<Halting>,
+    budget: Budget,
     /// The version of a plan that only a newer kinesink can finish: nothing is read.
     newer_plan: Option<u8>,
 }
@@ -107,6 +109,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             blocked: None,
             halting: None,
             newer_plan: None,
+            budget: input.budget,
             shard,
         }
         .finishing(input.prepared.as_ref())
@@ -115,26 +118,28 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     /// Runs the shard to its end. Dropping the future is an abort.
     pub(crate) async fn run(mut self) -> Result<Finished, Failure> {
         loop {
-            self.fill();
-            self.start_commit();
-            if self.committing.is_none() {
-                if let Some(halt) = self.halt.take().or_else(|| self.newer_plan.map(plan::newer).map(Halt::Plan)) {
-                    if let Some(finished) = self.wait_halted(halt).await {
-                        return Ok(finished);
-                    }
-                    continue;
-                }
-                if let Some(finished) = self.ending {
-                    if self.read_pause.is_misconfigured() || self.halting.is_some() {
-                        self.shard.health.leave();
-                    }
-                    return Ok(finished);
-                }
-            }
-            if let Some(finished) = self.turn().await? {
+            if let Some(finished) = self.step().await? {
                 return Ok(finished);
             }
         }
+    }
+
+    /// One decision, and one thing that is waited for. Says why the shard came to its end, once it has.
+    async fn step(&mut self) -> Result<Option<Finished>, Failure> {
+        self.fill();
+        self.start_commit();
+        if self.committing.is_none() {
+            if let Some(halt) = self.halt.take().or_else(|| self.newer_plan.map(plan::newer).map(Halt::Plan)) {
+                return Ok(self.wait_halted(halt).await);
+            }
+            if let Some(finished) = self.ending {
+                if self.read_pause.is_misconfigured() || self.halting.is_some() {
+                    self.shard.health.leave();
+                }
+                return Ok(Some(finished));
+            }
+        }
+        self.turn().await
     }
 
     /// Waits for whatever comes first. The commit goes on while the next window fills; both stop at nothing here, so

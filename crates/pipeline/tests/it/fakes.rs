@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kinesink_core::{
-    Batch, Budget, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Fingerprint, Position,
-    Prepared, Read, Record, Records, Reject, Reservation, ShardId, ShardReader, Transformer,
+    Batch, Budget, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Fingerprint,
+    Position, Prepared, Read, Record, Records, Reject, Reservation, ShardId, ShardReader, Transformer,
 };
 use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Retry, ShardInput, Sink, WindowLimits};
 use prometheus_client::registry::Registry;
@@ -358,7 +358,13 @@ impl Rig {
         Self {
             sinks: vec![Destination::new("one", &log)],
             dead_letters: None,
-            lease: Lease { log: Arc::clone(&log), answers: VecDeque::new(), lost_at: None, commits: 0, prepared: Arc::default() },
+            lease: Lease {
+                log: Arc::clone(&log),
+                answers: VecDeque::new(),
+                lost_at: None,
+                commits: 0,
+                prepared: Arc::default(),
+            },
             log,
             script,
             limits: WindowLimits { records: 3, bytes: 1_000_000, age: Duration::from_secs(60) },

@@ -237,13 +237,20 @@ const RECORDS: u64 = 40;
 
 fn life() -> impl Strategy<Value = Life> {
     (1..15_usize, 50..3_000_u64, vec((0..1_000_u64, 1..15_usize), 1..12), vec(0..8_u8, 0..12), 0..15_000_u64).prop_map(
-        |(records, age_ms, replies, answers, killed_after_ms)| Life { records, age_ms, replies, answers, killed_after_ms },
+        |(records, age_ms, replies, answers, killed_after_ms)| Life {
+            records,
+            age_ms,
+            replies,
+            answers,
+            killed_after_ms,
+        },
     )
 }
 
 impl Life {
     fn rig(&self, before: Option<&Rig>) -> Rig {
-        let mut left: Vec<_> = (1..=RECORDS).map(|n| record(n, ["x", "a,b", "skip", "y,skip"][n as usize % 4])).collect();
+        let mut left: Vec<_> =
+            (1..=RECORDS).map(|n| record(n, ["x", "a,b", "skip", "y,skip"][n as usize % 4])).collect();
         let mut script = Vec::new();
         for (delay_ms, count) in &self.replies {
             let rest = left.split_off((*count).min(left.len()));

@@ -21,8 +21,8 @@ use crate::{Error, Location};
 /// What [`check`](Emitter::check) writes, reads and removes again. Query engines skip names that begin so.
 const PROBE: &str = "_kinesink_check";
 
-/// Writes each window as one object. Effectively once where windows are cut the same way again; every put is
-/// create-only, so nothing is ever overwritten.
+/// Writes each window as one object. Effectively once, as the pipeline sends an announced window again as it was; every
+/// put is create-only, so nothing is ever overwritten.
 #[derive(Debug)]
 pub struct S3Emitter {
     store: Arc<dyn ObjectStore>,
