@@ -89,7 +89,7 @@ pub(crate) async fn commit<T: Transformer>(
     standing: &mut Standing,
     patience: u32,
 ) -> Result<(), Stop> {
-    let Closed { items, mut refused, first, through, last, reservations } = window;
+    let Closed { items, records, mut refused, first, through, last, reservations } = window;
     let outputs = encode(&*pipeline.transformer, items, &mut refused);
     if pipeline.dead_letters.is_none()
         && let Some(halt) = Halt::first(&refused)
@@ -125,6 +125,7 @@ pub(crate) async fn commit<T: Transformer>(
     drop((outputs, reservations));
     checkpoint(shard, &durable, checkpointer).await?;
     *standing = Standing { committed: through, plan: None };
+    shard.metrics.records_committed.inc_by(records);
     if let Some(last) = last {
         shard.metrics.watermark(&shard.id, last.arrival.as_duration().as_secs_f64());
     }

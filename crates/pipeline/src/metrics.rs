@@ -28,6 +28,7 @@ pub const METRICS: &[MetricRow] = &[
     row("in_bytes_total", "counter", &[], "Bytes of data of those records"),
     row("outputs_total", "counter", &[], "Models that the transformer made and the filter kept"),
     row("filtered_total", "counter", &[], "Models that the filter did not keep"),
+    row("records_committed_total", "counter", &[], "Records that a checkpoint has passed"),
     row("dead_letters_total", "counter", &["stage"], "Dead letters that became durable, by who refused the record"),
     row("windows_closed_total", "counter", &["reason"], "Windows closed, by reason"),
     row("plans_total", "counter", &["outcome"], "Windows announced in the lease row, and what became of found ones"),
@@ -100,6 +101,7 @@ pub struct Metrics {
     pub(crate) bytes_in: Counter,
     pub(crate) outputs: Counter,
     pub(crate) filtered: Counter,
+    pub(crate) records_committed: Counter,
     dead_letters: Family<StageLabel, Counter>,
     windows_closed: Family<ReasonLabel, Counter>,
     plans: Family<OutcomeLabel, Counter>,
@@ -121,13 +123,20 @@ pub struct Progress {
     pub outputs: u64,
     /// Models that the filter did not keep.
     pub filtered: u64,
+    /// Records that a checkpoint has passed: each once, however often it was read.
+    pub committed: u64,
 }
 
 impl Metrics {
     /// The counters of every shard together.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        Progress { records: self.records_in.get(), outputs: self.outputs.get(), filtered: self.filtered.get() }
+        Progress {
+            records: self.records_in.get(),
+            outputs: self.outputs.get(),
+            filtered: self.filtered.get(),
+            committed: self.records_committed.get(),
+        }
     }
 
     /// Metrics that `registry` shows, under the names of [`METRICS`].
@@ -139,6 +148,7 @@ impl Metrics {
         registry.register_with_unit("in", help("in_bytes_total"), Unit::Bytes, metrics.bytes_in.clone());
         registry.register("outputs", help("outputs_total"), metrics.outputs.clone());
         registry.register("filtered", help("filtered_total"), metrics.filtered.clone());
+        registry.register("records_committed", help("records_committed_total"), metrics.records_committed.clone());
         registry.register("dead_letters", help("dead_letters_total"), metrics.dead_letters.clone());
         registry.register("windows_closed", help("windows_closed_total"), metrics.windows_closed.clone());
         registry.register("plans", help("plans_total"), metrics.plans.clone());

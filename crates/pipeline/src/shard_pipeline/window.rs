@@ -16,6 +16,7 @@ use crate::dead_letter::Refused;
 pub(super) struct Window<M> {
     buffer: Box<dyn Buffer<M>>,
     items: usize,
+    records: u64,
     refused: Vec<Refused>,
     first: Option<Position>,
     last: Option<Seen>,
@@ -36,6 +37,8 @@ pub(crate) struct Seen {
 /// A window that takes nothing more.
 pub(crate) struct Closed<M> {
     pub(crate) items: Vec<Item<M>>,
+    /// Records that were taken in, whatever became of them.
+    pub(crate) records: u64,
     pub(crate) refused: Vec<Refused>,
     pub(crate) first: Option<Position>,
     pub(crate) through: Checkpoint,
@@ -48,6 +51,7 @@ impl<M: 'static> Window<M> {
         Self {
             buffer,
             items: 0,
+            records: 0,
             refused: Vec::new(),
             first: None,
             last: None,
@@ -81,6 +85,7 @@ impl<M: 'static> Window<M> {
 
     /// Notes that every output of this record is in. Says whether the window should close now.
     pub(super) fn seen(&mut self, record: Seen, pushed: bool, now: Instant) -> Option<CloseReason> {
+        self.records += 1;
         self.first.get_or_insert(record.position);
         self.last = Some(record);
         self.opened.get_or_insert(now);
@@ -110,6 +115,7 @@ impl<M: 'static> Window<M> {
         self.holder.set_bytes(0);
         Closed {
             items: self.buffer.take(),
+            records: std::mem::take(&mut self.records),
             refused: std::mem::take(&mut self.refused),
             first: self.first.take(),
             through,
