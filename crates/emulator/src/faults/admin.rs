@@ -8,6 +8,7 @@
 //!   {"kind": "cut_subscription"}]`.
 //! `POST /_kinesink/faults/seeded` with `{"seed": 7, "rate": 0.01}` lets faults come by chance until `DELETE`, and
 //! `POST /_kinesink/clock` with `{"jump_ms": 3600000}` moves the clock at once.
+//! A fault for a call that there is not, or a rate that is none, is refused, as a test would wait for it in vain.
 //! Only JSON by content type is taken, which no page of a web browser can send here unasked.
 
 use axum::extract::State;
@@ -16,7 +17,16 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::{Fault, Faults};
+use super::{EVENT, Fault, Faults};
+
+/// What a request is refused with: 422 and why.
+type Refused = (StatusCode, String);
+
+#[derive(Debug, Clone)]
+struct Admin {
+    faults: Faults,
+    operations: &'static [&'static str],
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,35 +41,59 @@ struct Jump {
     jump_ms: i64,
 }
 
-pub(crate) fn router<S: Clone + Send + Sync + 'static>(faults: Faults) -> Router<S> {
+/// The routes, by which faults can be set for calls of these operations.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(
+    faults: Faults,
+    operations: &'static [&'static str],
+) -> Router<S> {
     Router::new()
         .route("/_kinesink/faults", get(list).post(add).delete(clear))
         .route("/_kinesink/faults/seeded", post(seed))
         .route("/_kinesink/clock", post(jump))
-        .with_state(faults)
+        .with_state(Admin { faults, operations })
 }
 
-async fn list(State(faults): State<Faults>) -> Json<Vec<Fault>> {
+impl Admin {
+    fn check(&self, fault: &Fault) -> Result<(), Refused> {
+        let known = |named: &str| named == EVENT || self.operations.contains(&named);
+        let Some(named) = fault.operation.as_deref().filter(|named| !known(named)) else { return Ok(()) };
+        let operations = self.operations.join(", ");
+        let message = format!("a fault names no operation with {named:?}; it can name {EVENT}, {operations}");
+        Err((StatusCode::UNPROCESSABLE_ENTITY, message))
+    }
+}
+
+async fn list(State(Admin { faults, .. }): State<Admin>) -> Json<Vec<Fault>> {
     Json(faults.list())
 }
 
-async fn add(State(faults): State<Faults>, Json(new): Json<Vec<Fault>>) -> (StatusCode, Json<Vec<Fault>>) {
+/// All of them, or none if one is refused. Those that there is no room for are left out.
+async fn add(
+    State(admin): State<Admin>,
+    Json(new): Json<Vec<Fault>>,
+) -> Result<(StatusCode, Json<Vec<Fault>>), Refused> {
+    new.iter().try_for_each(|fault| admin.check(fault))?;
+    let faults = admin.faults;
     let all_taken = new.into_iter().all(|fault| faults.push(fault));
     let status = if all_taken { StatusCode::OK } else { StatusCode::INSUFFICIENT_STORAGE };
-    (status, Json(faults.list()))
+    Ok((status, Json(faults.list())))
 }
 
-async fn clear(State(faults): State<Faults>) -> Json<Vec<Fault>> {
+async fn clear(State(Admin { faults, .. }): State<Admin>) -> Json<Vec<Fault>> {
     faults.clear();
     Json(Vec::new())
 }
 
-async fn seed(State(faults): State<Faults>, Json(Seeded { seed, rate }): Json<Seeded>) -> StatusCode {
-    faults.seed(seed, rate);
-    StatusCode::NO_CONTENT
+async fn seed(State(admin): State<Admin>, Json(Seeded { seed, rate }): Json<Seeded>) -> Result<StatusCode, Refused> {
+    if !(0.0..=1.0).contains(&rate) {
+        let message = format!("the rate is a share of the calls, from 0 to 1, and not {rate}");
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
+    admin.faults.seed(seed, rate);
+    Ok(StatusCode::NO_CONTENT)
 }
 
-async fn jump(State(faults): State<Faults>, Json(Jump { jump_ms }): Json<Jump>) -> StatusCode {
+async fn jump(State(Admin { faults, .. }): State<Admin>, Json(Jump { jump_ms }): Json<Jump>) -> StatusCode {
     faults.jump_clock(jump_ms);
     StatusCode::NO_CONTENT
 }

@@ -43,6 +43,40 @@ use crate::wire::encoding::Encoding;
 use crate::wire::payload::Payload;
 use crate::wire::service_error::ServiceError;
 
+/// The operations that are emulated.
+pub(crate) const NAMES: [&str; 30] = [
+    "AddTagsToStream",
+    "CreateStream",
+    "DecreaseStreamRetentionPeriod",
+    "DeleteStream",
+    "DeregisterStreamConsumer",
+    "DescribeLimits",
+    "DescribeStream",
+    "DescribeStreamConsumer",
+    "DescribeStreamSummary",
+    "GetRecords",
+    "GetShardIterator",
+    "IncreaseStreamRetentionPeriod",
+    "ListShards",
+    "ListStreamConsumers",
+    "ListStreams",
+    "ListTagsForResource",
+    "ListTagsForStream",
+    "MergeShards",
+    "PutRecord",
+    "PutRecords",
+    "RegisterStreamConsumer",
+    "RemoveTagsFromStream",
+    "SplitShard",
+    "SubscribeToShard",
+    "TagResource",
+    "UntagResource",
+    "UpdateMaxRecordSize",
+    "UpdateShardCount",
+    "UpdateStreamMode",
+    "UpdateStreamRecordDistributionStrategy",
+];
+
 type Reply = Result<Payload, ServiceError>;
 
 /// Calls the operation of that name with the request in that encoding, and answers in the same.

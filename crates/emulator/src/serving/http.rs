@@ -25,7 +25,8 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 const TARGET_PREFIX: &str = "Kinesis_20131202.";
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    Router::new().merge(faults::admin::router(shared.faults.clone())).fallback(serve).with_state(shared)
+    let admin = faults::admin::router(shared.faults.clone(), &operations::NAMES);
+    Router::new().merge(admin).fallback(serve).with_state(shared)
 }
 
 /// Ends the subscriptions and the delays of a server that stops; a request has it among its extensions.

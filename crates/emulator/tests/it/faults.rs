@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::primitives::Blob;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use kinesink_emulator::{Fault, FaultKind, Faults, Limits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::any_request::OPERATIONS;
 use crate::client::{
     answer, code, create, emulator, emulator_with, entry, get, in_process, over_socket, put_one, raw, shard_ids, texts,
     trim_horizon,
@@ -291,4 +292,33 @@ async fn the_new_faults_the_seed_and_the_clock_are_set_over_http() {
     let partial = http::Request::post("/_kinesink/faults/seeded").header("content-type", "application/json");
     let partial = partial.body(Body::from(r#"{"seed": 1}"#)).unwrap();
     assert_eq!(emulator.router().oneshot(partial).await.unwrap().status(), 422);
+}
+
+#[tokio::test]
+async fn a_fault_that_would_never_come_is_refused_over_http() {
+    let (emulator, _) = emulator();
+    let post = async |path: &str, body: String| {
+        let request = http::Request::post(format!("/_kinesink/{path}")).header("content-type", "application/json");
+        let response = emulator.router().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        (status, String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
+    };
+    let fault = |operation: &str| format!(r#"{{"operation": "{operation}", "kind": "cut"}}"#);
+    for wrong in ["GetRecord", "StartStreamEncryption", ""] {
+        let both = format!("[{}, {}]", fault("PutRecord"), fault(wrong));
+        let (status, message) = post("faults", both).await;
+        assert_eq!(status, 422);
+        assert!(message.contains(&format!("{wrong:?}")) && message.contains("GetRecords"), "{message}");
+        assert!(emulator.faults().list().is_empty());
+    }
+    let emulated = OPERATIONS.iter().filter(|operation| **operation != "StartStreamEncryption");
+    for operation in emulated.chain(&["SubscribeToShardEvent"]) {
+        assert_eq!(post("faults", format!("[{}]", fault(operation))).await.0, 200, "{operation}");
+    }
+    emulator.faults().clear();
+    for rate in ["-0.1", "1.5"] {
+        let (status, message) = post("faults/seeded", format!(r#"{{"seed": 1, "rate": {rate}}}"#)).await;
+        assert!(status == 422 && message.contains(rate), "{status} {message}");
+    }
+    raw(&emulator, "ListStreams", "{}").await;
 }
