@@ -9,9 +9,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use kinesink_emulator::{Limit, Limits};
+use serde_json::json;
 
 use crate::client::{
-    STREAM, code, create, emulator, emulator_with, entry, get, in_process, over_socket, put_one, start, texts,
+    STREAM, code, create, emulator, emulator_with, entry, get, in_process, over_socket, put_one, raw, start, texts,
     trim_horizon,
 };
 
@@ -252,4 +253,48 @@ async fn a_stream_exists_once_and_its_namesake_is_another() {
     let request = client.get_shard_iterator().stream_name(STREAM).shard_id("shardId-000000000000");
     let request = request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(number);
     assert_eq!(code(request.send().await), "InvalidArgumentException");
+}
+
+#[tokio::test]
+async fn every_operation_takes_the_arn_where_it_takes_the_name() {
+    let (emulator, _) = emulator();
+    let (shard, next) = ("shardId-000000000000", "shardId-000000000001");
+    let calls = [
+        ("AddTagsToStream", json!({"Tags": {"k": "v"}})),
+        ("ListTagsForStream", json!({})),
+        ("RemoveTagsFromStream", json!({"TagKeys": ["k"]})),
+        ("PutRecord", json!({"Data": "eA==", "PartitionKey": "k"})),
+        ("PutRecords", json!({"Records": [{"Data": "eA==", "PartitionKey": "k"}]})),
+        ("GetShardIterator", json!({"ShardId": shard, "ShardIteratorType": "LATEST"})),
+        ("ListShards", json!({})),
+        ("DescribeStream", json!({})),
+        ("DescribeStreamSummary", json!({})),
+        ("IncreaseStreamRetentionPeriod", json!({"RetentionPeriodHours": 48})),
+        ("DecreaseStreamRetentionPeriod", json!({"RetentionPeriodHours": 24})),
+        ("MergeShards", json!({"ShardToMerge": shard, "AdjacentShardToMerge": next})),
+        ("SplitShard", json!({"ShardToSplit": "shardId-000000000002", "NewStartingHashKey": "1000"})),
+        ("UpdateShardCount", json!({"TargetShardCount": 4, "ScalingType": "UNIFORM_SCALING"})),
+        ("DeleteStream", json!({})),
+    ];
+    let arn = |name: &str| json!(format!("arn:aws:kinesis:us-east-1:000000000000:stream/{name}"));
+    for (member, of) in [("StreamName", &(|name: &str| json!(name)) as &dyn Fn(&str) -> _), ("StreamARN", &arn)] {
+        let (status, _) = raw(&emulator, "CreateStream", r#"{"StreamName": "orders", "ShardCount": 2}"#).await;
+        assert_eq!(status, 200);
+        for (operation, request) in &calls {
+            for (stream, expected) in [("none", 400), (STREAM, 200)] {
+                let mut request = request.clone();
+                request[member] = of(stream);
+                let (status, answer) = raw(&emulator, operation, request.to_string()).await;
+                assert_eq!(status, expected, "{operation} by {member} of {stream}: {answer}");
+                assert!(status == 200 || answer["__type"] == "ResourceNotFoundException", "{operation}: {answer}");
+            }
+        }
+    }
+    raw(&emulator, "CreateStream", r#"{"StreamName": "orders", "ShardCount": 1}"#).await;
+    let start = json!({"StreamName": STREAM, "ShardId": shard, "ShardIteratorType": "LATEST"}).to_string();
+    let (_, start) = raw(&emulator, "GetShardIterator", start).await;
+    for (stream, expected) in [("none", 400), (STREAM, 200)] {
+        let request = json!({"ShardIterator": start["ShardIterator"], "StreamARN": arn(stream)}).to_string();
+        assert_eq!(raw(&emulator, "GetRecords", request).await.0, expected, "{stream}");
+    }
 }

@@ -410,3 +410,20 @@ async fn an_open_subscription_leaves_faults_to_the_calls_that_they_are_meant_for
     emulator.faults().push(Fault::on("SubscribeToShard", FaultKind::Expire));
     assert!(subscribed.result().await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_cut_subscription_is_a_broken_connection_and_the_next_goes_on_where_it_was() {
+    let (emulator, clock, client, arn) = subscribable().await;
+    let read = put_one(&client, "k", "read").await.sequence_number;
+    let mut subscribed = subscribe(&client, &arn, oldest()).await;
+    assert_eq!(texts(&subscribed.next().await), ["read"]);
+    assert!(subscribed.is_quiet().await);
+    emulator.faults().push(Fault::on_any(FaultKind::CutSubscription));
+    // No error of the service, but the connection's.
+    assert!(subscribed.result().await.unwrap_err().is_none());
+    assert!(emulator.faults().list().is_empty());
+    put_one(&client, "k", "missed").await;
+    clock.advance(Duration::from_secs(5));
+    let behind = position(ShardIteratorType::AfterSequenceNumber, Some(&read), None);
+    assert_eq!(texts(&subscribe(&client, &arn, behind).await.next().await), ["missed"]);
+}
