@@ -122,6 +122,7 @@ wrong(
     explicit_hash_key_with_a_leading_zero={"ExplicitHashKey": "01"},
     explicit_hash_key_too_large={"ExplicitHashKey": str(HASH_KEYS)},
     garbage_for_ordering={"SequenceNumberForOrdering": "123"},
+    dry_run={"DryRun": True},
 )
 
 
@@ -150,6 +151,7 @@ wrong(
     one_with_a_partition_key_of_257_characters={"Records": [ENTRY, ENTRY | {"PartitionKey": "k" * 257}]},
     one_with_a_hash_key_of_letters={"Records": [ENTRY, ENTRY | {"ExplicitHashKey": "abc"}]},
     one_with_a_hash_key_too_large={"Records": [ENTRY, ENTRY | {"ExplicitHashKey": str(HASH_KEYS)}]},
+    dry_run={"DryRun": True},
 )
 
 
@@ -191,6 +193,7 @@ wrong(
         "ShardIteratorType": "AT_TIMESTAMP",
         "Timestamp": time.time() + FUTURE_SECONDS,
     },
+    dry_run={"DryRun": True},
     LATEST_with_a_sequence_number=lambda session, stream: {"ShardIteratorType": "LATEST"}
     | number_at_start(session, stream),
 )
@@ -209,6 +212,7 @@ wrong(
     no_iterator={"ShardIterator": MISSING},
     limit_of_0={"Limit": 0},
     limit_of_10001={"Limit": 10001},
+    dry_run={"DryRun": True},
 )
 
 

@@ -23,6 +23,7 @@ wrong(
     more_shards_than_the_account_may_have={"ShardCount": 100_000},
     mode_that_is_none={"StreamModeDetails": {"StreamMode": "SERVERLESS"}},
     on_demand_with_a_shard_count={"StreamModeDetails": {"StreamMode": "ON_DEMAND"}},
+    warm_throughput={"StreamModeDetails": {"StreamMode": "ON_DEMAND"}, "ShardCount": MISSING, "WarmThroughputMiBps": 10},
 )
 wrong_stream("DeleteStream", of_stream)
 
@@ -203,6 +204,7 @@ def consumer_arn(session, random, stream):
     return {"ConsumerARN": body.get("ConsumerDescription", {}).get("ConsumerARN", f"{GONE_ARN}/consumer/none:1")}
 
 
+WRONG_OF_A_NEW_ONE = ("key_of_129_characters", "value_of_257_characters", "key_that_begins_with_aws", "key_with_a_star")
 CONSUMER_GONE = f"{GONE_ARN}/consumer/never-was:1700000000"
 wrong(
     "RegisterStreamConsumer",
@@ -215,6 +217,7 @@ wrong(
     empty_name={"ConsumerName": ""},
     name_with_a_space={"ConsumerName": "a name"},
     name_of_129_characters={"ConsumerName": LONG},
+    **{name: {"ConsumerName": "tagged"} | TOO_LONG[name] for name in WRONG_OF_A_NEW_ONE},
 )
 valid("DescribeStreamConsumer")(consumer)
 valid("DescribeStreamConsumer", "by ARN")(consumer_arn)

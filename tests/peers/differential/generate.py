@@ -3,6 +3,7 @@
 A peer that takes what the service refuses has another state from then on; with two streams that spoils one of them.
 """
 
+import functools
 import random
 
 import cases_of_streams  # noqa: F401  adds its cases
@@ -10,6 +11,8 @@ from cases import CASES
 from differences import READS
 
 VALID_PER_SEED, WRONG_PER_SEED = 16, 24
+# Share of the valid calls that change the stream.
+CHANGES = 0.2
 SHARDS = 2
 VALID = [case for case in CASES if case.is_valid and not case.toggles]
 WRONG = [case for case in CASES if not case.is_valid]
@@ -17,9 +20,32 @@ CASE = {(case.operation, case.name): case for case in CASES}
 SPLIT, MERGE = CASE["SplitShard", "valid: in the middle"], CASE["MergeShards", "valid: neighbours"]
 LONGER = CASE["IncreaseStreamRetentionPeriod", "valid"]
 SHORTER = CASE["DecreaseStreamRetentionPeriod", "valid"]
-# One order for all seeds, each of which goes on where the one before has ended: a few seeds meet every case.
-for cases in (VALID, WRONG):
-    random.Random(0).shuffle(cases)
+
+
+def dealer(cases, count):
+    """Gives each seed so many of the cases. It goes on where the one before has ended, so a few seeds meet every case;
+    each time around these are in another order, so no two seeds have the same."""
+
+    @functools.cache
+    def shuffled(time_around):
+        return random.Random(time_around).sample(cases, len(cases))
+
+    def deal(seed):
+        places = range(seed * count, (seed + 1) * count)
+        return [shuffled(place // len(cases))[place % len(cases)] for place in places]
+
+    return deal
+
+
+valid_of, wrong_of = dealer(VALID, VALID_PER_SEED), dealer(WRONG, WRONG_PER_SEED)
+
+
+def plan(seed):
+    """What the seed calls: cases, and None where a change of the stream takes the place of one. Two seeds never have the
+    same."""
+    rng = random.Random(seed)
+    valid = [case if rng.random() >= CHANGES else None for case in valid_of(seed)]
+    return valid, wrong_of(seed)
 
 
 class Toggles:
@@ -49,22 +75,19 @@ def generated(seed):
 
 
 def run(session, seed):
-    rng = random.Random(seed)
+    valid, wrong = plan(seed)
     sound, victim = session.name("sound"), session.name("victim")
     for stream in (sound, victim):
         session.call("CreateStream", StreamName=stream, ShardCount=SHARDS)
         session.wait(stream)
         session.call("RegisterStreamConsumer", stream=stream, StreamARN=session.arn(stream), ConsumerName="reader")
     wait_for_consumers(session, (sound, victim))
-    toggles = Toggles(rng)
-    for number in range(max(VALID_PER_SEED, WRONG_PER_SEED)):
-        if number < VALID_PER_SEED:
-            valid = VALID[(seed * VALID_PER_SEED + number) % len(VALID)]
-            change = toggles.next() if rng.random() < 0.2 else valid
-            one(session, change, sound, f"{seed}/{number}")
-        if number < WRONG_PER_SEED:
-            wrong = WRONG[(seed * WRONG_PER_SEED + number) % len(WRONG)]
-            one(session, wrong, victim, f"{seed}/{number}/wrong")
+    toggles = Toggles(random.Random(f"{seed}/changes"))
+    for number in range(max(len(valid), len(wrong))):
+        if number < len(valid):
+            one(session, valid[number] or toggles.next(), sound, f"{seed}/{number}")
+        if number < len(wrong):
+            one(session, wrong[number], victim, f"{seed}/{number}/wrong")
     session.step()
     for shard in session.shards(sound):
         session.read(sound, shard["ShardId"])

@@ -7,8 +7,9 @@ Answers are compared after what each makes up for itself has become a symbol: id
 The texts of errors are not compared: AWS documents none.
 
 A difference passes if a line of crates/emulator/DIFFERENCES.md names it. Any other one fails, as does an operation
-that never succeeded, or never failed. `--draft` prints lines for what is new, to be completed by hand. `--minutes` goes
-on with further seeds for so long; another time it goes on after the last that passed.
+that never succeeded, or never failed, and an answer of ours that is not what the model makes of the call. `--draft`
+prints lines for what is new, to be completed by hand. `--minutes` runs seeds alone for so long; another time it goes on
+after the last that passed, and adds up what all of them have compared.
 """
 
 import argparse
@@ -16,20 +17,28 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import json
+import signal
 import sys
 import time
 import traceback
 
 import differences
 import scripts
-from generate import generated
+from generate import generated, plan
 from session import Session
 from targets import CACHE, OURS, PEERS, prepare, started
 
-FAST_MS, SLOW_MS = 10, 8000
+# Slow enough for a peer on a busy machine to be asked meanwhile.
+FAST_MS, SLOW_MS = 10, 15_000
 SHOWN_MAX = 200
+MISTAKES_MAX = 5
 SEEDS_OF_CI = 50
-SOAKED = CACHE / "differential-soaked-seeds"
+# A soak that is stopped loses at most so many.
+SEEDS_AT_ONCE = 25
+SOAKED = CACHE / "differential-soaked.json"
+# No two of so many seeds may call the same.
+DISTINCT_SEEDS = 1000
 # What these answer depends on every stream.
 ACCOUNT_WIDE, EVERYWHERE = ("ListStreams", "DescribeLimits"), "every stream"
 
@@ -53,23 +62,44 @@ def main():
     parser.add_argument("--draft", action="store_true")
     parser.add_argument("--minutes", type=float, default=0)
     arguments = parser.parse_args()
+    if len({names(plan(seed)) for seed in range(DISTINCT_SEEDS)}) < DISTINCT_SEEDS:
+        raise SystemExit(f"two of {DISTINCT_SEEDS} seeds are one script")
     prepare()
-    ends = time.monotonic() + 60 * arguments.minutes
+    # Whoever is stopped stops what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     report = Report(differences.read_lines())
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
-    run_sets(sets(seeds, arguments.only), report)
-    while time.monotonic() < ends and not report.failures:
-        first = max(seeds.stop, int(SOAKED.read_text()) if SOAKED.exists() else 0)
-        more = range(first, first + SEEDS_OF_CI)
-        run_sets([Set([f"seed{seed}" for seed in more], FAST_MS)], report)
-        print(f"seeds {more.start} to {more.stop - 1}: {len(report.failures)} failures", flush=True)
-        if not report.failures:
-            SOAKED.write_text(str(more.stop))
-    complete = not arguments.only and arguments.first == 0 and arguments.seeds >= SEEDS_OF_CI
+    if arguments.minutes:
+        soak(time.monotonic() + 60 * arguments.minutes, report)
+    else:
+        run_sets(sets(range(arguments.first, arguments.first + arguments.seeds), arguments.only), report)
+    is_partial = arguments.minutes or arguments.only or arguments.first
+    complete = not is_partial and arguments.seeds >= SEEDS_OF_CI
     report.print(complete, arguments.draft)
     failed = len(report.failures)
-    print(f"{report.compared} passed, {failed} failed", flush=True)
+    print(f"{report.calls['compared'].total()} passed, {failed} failed", flush=True)
     return 1 if failed else 0
+
+
+def names(cases):
+    return tuple(case and (case.operation, case.name) for part in cases for case in part)
+
+
+def soak(ends, report):
+    """Goes on after the seeds of the last time; in the end the report has all of them in it."""
+    soaked = json.loads(SOAKED.read_text()) if SOAKED.exists() else {"seeds": 0, "calls": {}}
+    while time.monotonic() < ends and not report.failures:
+        more = range(soaked["seeds"], soaked["seeds"] + SEEDS_AT_ONCE)
+        part = Report(report.lines)
+        run_sets([Set([f"seed{seed}" for seed in more], FAST_MS)], part)
+        report.failures |= part.failures
+        print(f"seeds {more.start} to {more.stop - 1}: {len(part.failures)} failures", flush=True)
+        if not part.failures:
+            calls = {name: collections.Counter(soaked["calls"].get(name, {})) + part.calls[name] for name in part.calls}
+            soaked = {"seeds": more.stop, "calls": calls}
+            SOAKED.write_text(json.dumps(soaked))
+    for name, counts in soaked["calls"].items():
+        report.calls[name].update(counts)
+    print(f"all seeds below {soaked['seeds']}:")
 
 
 def sets(seeds, only):
@@ -118,16 +148,15 @@ def transcript(target, name, shares_target):
         return session.transcript, traceback.format_exc(limit=-3)
     finally:
         session.remove_streams()
-    return session.transcript, None
+    error = f"not as modelled: {'; '.join(session.mistakes[:MISTAKES_MAX])}" if session.mistakes else None
+    return session.transcript, error
 
 
 class Report:
     def __init__(self, lines):
         self.lines = lines
-        self.compared = 0
-        self.unreached = collections.Counter()
-        self.succeeded, self.failed = collections.Counter(), collections.Counter()
-        self.per_peer = collections.Counter()
+        # By operation, of ours; by peer, how often it was compared, or was out of step.
+        self.calls = {name: collections.Counter() for name in ("succeeded", "failed", "compared", "unreached")}
         self.failures = {}
         self.new = {}
         self.partings = collections.Counter()
@@ -135,9 +164,9 @@ class Report:
     def add(self, script, ours, others):
         calls, error = ours
         if error:
-            self.failures[f"{script} on {OURS} ended early: {error}"] = script
+            self.failures[f"{script} on {OURS}: {error}"] = script
         for call in calls:
-            (self.failed if call.error else self.succeeded)[call.operation] += call.calls
+            self.calls["failed" if call.error else "succeeded"][call.operation] += call.calls
         for peer, (their_calls, their_error) in others.items():
             self.compare(script, peer, calls, {call.place: call for call in their_calls}, their_error)
 
@@ -149,10 +178,9 @@ class Report:
             place = EVERYWHERE if call.operation in ACCOUNT_WIDE else call.stream
             parts = {(place, part) for part in differences.depends_on(call.operation)}
             if parts & parted or their is None or their.operation != call.operation:
-                self.unreached[peer] += 1
+                self.calls["unreached"][peer] += 1
                 continue
-            self.compared += 1
-            self.per_peer[peer] += 1
+            self.calls["compared"][peer] += 1
             found, has_parted = differences.between(peer, call, their)
             if has_parted:
                 self.partings[peer, str(found[0])] += 1
@@ -160,13 +188,13 @@ class Report:
                 parted |= {(call.stream, part), (EVERYWHERE, part)}
             known |= bool(found)
             for difference in found:
-                self.judge(difference, script)
+                self.judge(difference, call.expected, script)
         if error and not known:
             self.failures[f"{script} on {peer} ended early: {error}"] = script
 
-    def judge(self, difference, script):
+    def judge(self, difference, expected, script):
         for line in self.lines:
-            if line.covers(difference):
+            if line.covers(difference, expected):
                 line.used += 1
                 return
         self.new.setdefault(difference, script)
@@ -175,15 +203,16 @@ class Report:
     def print(self, complete, draft):
         print("calls: operation, succeeded, failed (of kinesink)")
         for operation in sorted(scripts.OPERATIONS):
-            counts = self.succeeded[operation], self.failed[operation]
+            counts = self.calls["succeeded"][operation], self.calls["failed"][operation]
             print(f"  {operation:40} {counts[0]:6} {counts[1]:6}")
             emulated = operation not in scripts.NOT_EMULATED
             if complete and (not counts[1] or (emulated and not counts[0])):
                 self.failures[f"{operation}: {counts[0]} succeeded, {counts[1]} failed; both have to happen"] = ""
-        share = self.failed.total() / max(1, self.succeeded.total() + self.failed.total())
+        succeeded, failed = self.calls["succeeded"].total(), self.calls["failed"].total()
+        share = failed / max(1, succeeded + failed)
         print(f"  {share:.0%} of the calls failed")
         for peer in PEERS:
-            print(f"  compared with {peer}: {self.per_peer[peer]}, out of step: {self.unreached[peer]}")
+            print(f"  compared with {peer}: {self.calls['compared'][peer]}, out of step: {self.calls['unreached'][peer]}")
         if complete:
             for line in self.lines:
                 if not line.used and not line.is_sometimes:

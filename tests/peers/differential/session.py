@@ -1,5 +1,6 @@
 """A script's view of one target: it calls, and every answer is written down, normalised, for the comparison."""
 
+import base64
 import dataclasses
 import functools
 import http.client
@@ -13,9 +14,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, EventStreamError
 from botocore.parsers import ResponseParserError
 
+from model import Model, wrong
 from normalise import Normaliser
+from targets import OURS
 
-READ_SECONDS_MAX = 20
+READ_SECONDS_MAX = 60
 WAIT_SECONDS_MAX = 60
 READS_MAX = 60
 EVENTS_MAX = 20
@@ -71,6 +74,8 @@ class Call:
     error: str | None
     body: object
     calls: int = 1
+    # What the model knows of the answer, of calls of ours.
+    expected: dict = dataclasses.field(default_factory=dict)
     # The script's step and the call's number in it, so that the same calls of two targets find each other.
     place: tuple = ()
 
@@ -88,6 +93,9 @@ class Session:
         self.last_was_ok = True
         self.normaliser = Normaliser(script)
         self.client = client(target.url)
+        # Only of ours it is known what it has to answer.
+        self.model = Model(self.arn) if target.name == OURS else None
+        self.expected, self.mistakes = {}, []
 
     def name(self, short):
         return f"{self.script}-{short}"
@@ -110,6 +118,9 @@ class Session:
         """Sends what boto3 would not: `body` is bytes, or a value to be made JSON."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         answer = self.send(operation, data, headers or {})
+        if answer.ok and isinstance(body, dict):
+            data = {"Data": base64.b64decode(body["Data"])} if "Data" in body else {}
+            self.follow(operation, body | data, answer.body)
         self.note(operation, case, stream, answer)
         return answer.body
 
@@ -118,10 +129,11 @@ class Session:
         nobody's promise."""
         request = {"StreamName": stream, "ShardId": shard} | (start or {"ShardIteratorType": "TRIM_HORIZON"})
         iterator = self.call("GetShardIterator", case, **request).get("ShardIterator")
-        records, answer, reads = [], Answer("no iterator", {}), 0
+        records, answer, reads, expected = [], Answer("no iterator", {}), 0, []
         while iterator and reads < READS_MAX:
             answer = self.ask("GetRecords", {"ShardIterator": iterator, "Limit": 10000})
             reads += 1
+            expected += self.expected.get("Records", [])
             records += answer.body.get("Records", [])
             iterator = answer.body.get("NextShardIterator")
             if not answer.ok or (not answer.body["Records"] and answer.body.get("MillisBehindLatest", 0) == 0):
@@ -129,6 +141,8 @@ class Session:
         body = dict(answer.body, Records=records)
         ended = answer.ok and iterator is None
         body["NextShardIterator"] = None if ended else "<iterator>"
+        if "Records" in self.expected:
+            self.expected = self.expected | {"Records": expected}
         self.note("GetRecords", case, stream, Answer(answer.error, body), reads, shard)
         return records
 
@@ -155,7 +169,8 @@ class Session:
         body = self.normaliser.body(answer.body, stream, shard) if answer.ok else None
         place = (self.step_number, self.calls_of_step)
         self.calls_of_step += 1
-        self.transcript.append(Call(operation, case, stream, answer.error, body, calls, place))
+        expected = self.expected if answer.ok else {}
+        self.transcript.append(Call(operation, case, stream, answer.error, body, calls, expected, place))
 
     # -- calls that serve the script
 
@@ -167,7 +182,15 @@ class Session:
         except (BotoCoreError, ResponseParserError, KeyError, TypeError, ValueError) as error:
             return Answer(f"no answer: {type(error).__name__}", {})
         body.pop("ResponseMetadata", None)
+        self.follow(operation, request, body)
         return Answer(None, body)
+
+    def follow(self, operation, request, body):
+        """Compares an answer of ours with what the model makes of the call."""
+        self.expected = {}
+        if self.model:
+            self.expected = self.model.answered(operation, request, body)
+            self.mistakes += (f"{operation} {text}" for text in wrong(self.expected, body))
 
     def make_call(self, operation, request):
         try:
@@ -206,16 +229,26 @@ class Session:
     def wait(self, stream):
         """Until the stream is active, or not there."""
         self.poll("DescribeStreamSummary", {"StreamName": stream}, ("StreamDescriptionSummary", "StreamStatus"))
+        self.settle(stream)
 
     def wait_until_gone(self, stream):
         self.poll("DescribeStreamSummary", {"StreamName": stream}, ())
+        self.settle(stream)
+
+    def settle(self, stream, consumer=None):
+        if self.model and consumer:
+            self.model.settle_consumer(stream, consumer)
+        elif self.model:
+            self.model.settle(stream)
 
     def wait_for_consumer(self, stream, name):
         request = {"StreamARN": self.arn(stream), "ConsumerName": name}
         self.poll("DescribeStreamConsumer", request, ("ConsumerDescription", "ConsumerStatus"))
+        self.settle(stream, name)
 
     def wait_until_consumer_is_gone(self, stream, name):
         self.poll("DescribeStreamConsumer", {"StreamARN": self.arn(stream), "ConsumerName": name}, ())
+        self.settle(stream, name)
 
     def remove_streams(self):
         """What is left, also of what should never have been made: the next script starts with nothing."""

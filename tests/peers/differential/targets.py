@@ -22,7 +22,7 @@ SHARDS_MAX = 1000
 START_SECONDS_MAX = 60
 # The peers count what there is, and do not measure how fast it comes.
 RATES = ["get-records-calls", "read-bytes", "read-pause", "get-shard-iterator-calls", "write-bytes", "write-records"]
-RATES += ["control-plane-calls", "subscribe-calls", "subscription-bytes"]
+RATES += ["control-plane-calls", "subscribe-calls", "subscription-bytes", "dry-run-calls"]
 OURS, PEERS = "kinesink", ("kinesis-local", "moto", "ferrokinesis")
 
 
