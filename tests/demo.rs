@@ -1,6 +1,11 @@
 //! The main job, and that its verification can say no.
 
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::process::Stdio;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::harness::{Process, eventually, kinesink, objects, output, text};
 
@@ -55,6 +60,45 @@ fn the_demo_verifies_what_landed_and_sees_a_tampered_object() {
 
     let again = run(&[]);
     assert_eq!(again.status.code(), Some(0), "a second demo replaces the first: {}", text(&again.stderr));
+}
+
+/// What a terminal was sent: everything, until the last process that held it has ended.
+fn shown_on(terminal: OwnedFd) -> String {
+    let mut shown = Vec::new();
+    // A terminal that nobody holds any more is an error to read from, on Linux.
+    let _ended = std::fs::File::from(terminal).read_to_end(&mut shown);
+    text(&shown)
+}
+
+#[test]
+fn a_terminal_sees_a_progress_bar_and_a_pipe_plain_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let side = std::fs::File::options().read(true).write(true).open(name).unwrap();
+    let mut command = kinesink();
+    command.env("TERM", "xterm").args(["--log-level", "warn", "demo", "--dir"]).arg(directory.path().join("seen"));
+    let child = command.stdout(Stdio::piped()).stderr(side).spawn().unwrap();
+    // It holds our side of the terminal too, which would then never end.
+    drop(command);
+    let shown = shown_on(terminal);
+    let run = child.wait_with_output().unwrap();
+    assert_eq!(run.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("\u{1b}[") && shown.contains("/20000 records"), "no bar: {shown:?}");
+    let stdout = text(&run.stdout);
+    assert!(
+        !stdout.contains('\u{1b}') && !stdout.contains("records delivered"),
+        "data is no place for a bar:\n{stdout}"
+    );
+
+    let mut command = kinesink();
+    let run = output(command.args(["--log-level", "warn", "demo", "--dir"]).arg(directory.path().join("piped")));
+    let (stdout, stderr) = (text(&run.stdout), text(&run.stderr));
+    assert_eq!(run.status.code(), Some(0), "{stderr}");
+    assert!(stdout.contains("\n20000 of 20000 records delivered\n"), "no plain line of progress:\n{stdout}");
+    assert!(!stdout.contains('\u{1b}') && stderr.is_empty(), "plain lines, and no bar:\n{stdout}{stderr:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, Record, ShardIteratorType};
 
 /// Whatever is waited for comes sooner than this, or the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -173,6 +173,11 @@ impl Services {
         self.runtime.block_on(future)
     }
 
+    /// Where the services answer.
+    pub(crate) fn endpoint(&self, service: &str) -> &str {
+        self.environment[&format!("AWS_ENDPOINT_URL_{service}")].trim_start_matches("http://")
+    }
+
     /// The binary, pointed at these services.
     pub(crate) fn kinesink(&self) -> Command {
         let mut command = kinesink();
@@ -207,6 +212,18 @@ impl Services {
 
     /// Every record of the stream, by plain GetRecords: (shard, sequence number, data).
     pub(crate) fn read_stream(&self, stream: &str) -> Vec<(String, String, Vec<u8>)> {
+        let all = self.stored(stream).into_iter();
+        all.map(|(shard, record)| (shard, record.sequence_number, record.data.into_inner())).collect()
+    }
+
+    /// When the service took each record, in milliseconds since 1970.
+    pub(crate) fn arrivals_ms(&self, stream: &str) -> Vec<(Vec<u8>, i64)> {
+        let all = self.stored(stream).into_iter();
+        let arrival = |record: &Record| record.approximate_arrival_timestamp().unwrap().to_millis().unwrap();
+        all.map(|(_, record)| (record.data.as_ref().to_vec(), arrival(&record))).collect()
+    }
+
+    fn stored(&self, stream: &str) -> Vec<(String, Record)> {
         self.block_on(async {
             let shards = self.kinesis.list_shards().stream_name(stream).send().await.unwrap();
             let mut records = Vec::new();
@@ -216,12 +233,9 @@ impl Services {
                 let mut iterator = reply.shard_iterator;
                 while let Some(current) = iterator.take() {
                     let reply = self.kinesis.get_records().shard_iterator(current).send().await.unwrap();
-                    records.extend(reply.records().iter().map(|record| {
-                        let data = record.data().clone().into_inner();
-                        (shard.shard_id().to_owned(), record.sequence_number().to_owned(), data)
-                    }));
                     let at_tip = reply.records().is_empty() && reply.millis_behind_latest() == Some(0);
                     iterator = reply.next_shard_iterator.filter(|_| !at_tip);
+                    records.extend(reply.records.into_iter().map(|record| (shard.shard_id().to_owned(), record)));
                 }
             }
             records
@@ -247,8 +261,7 @@ impl Services {
 
     /// Tells the local Kinesis to go wrong, over its admin route.
     pub(crate) fn fault(&self, json: &str) {
-        let address = self.environment["AWS_ENDPOINT_URL_KINESIS"].trim_start_matches("http://");
-        let reply = http(address, "POST", "/_kinesink/faults", json);
+        let reply = http(self.endpoint("KINESIS"), "POST", "/_kinesink/faults", json);
         assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
     }
 }

@@ -8,6 +8,7 @@
 //! - `bad_input`: what a person mistypes or forgets
 //! - `faults`: throttles, expired iterators, cut connections, full and read-only disks
 //! - `kills`: kill -9 at seeded times under load
+//! - `throttled_table`: a lease table without capacity
 //! - `tools`: `local`, `put`, `tail`, `check`, the examples
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
 
@@ -21,4 +22,5 @@ mod help;
 mod kills;
 mod local_kills;
 mod run;
+mod throttled_table;
 mod tools;

@@ -85,6 +85,23 @@ fn what_put_sends_tail_prints_also_when_aggregated() {
 }
 
 #[test]
+fn put_sends_no_line_before_its_rate_allows() {
+    let services = Services::start();
+    services.create_stream("paced", 1);
+    let file = services.path("records.ndjson");
+    let records = numbered(0, 21);
+    std::fs::write(&file, records.join(&b'\n')).unwrap();
+    // The times are those of the service: from before the command was started to its last line.
+    services.put("paced", &[b"before".to_vec()]);
+    let put = output(services.kinesink().args(["put", "paced", "--rate", "10"]).arg(&file));
+    assert_eq!(put.status.code(), Some(0), "{}", text(&put.stderr));
+    let (data, arrivals_ms): (Vec<_>, Vec<_>) = services.arrivals_ms("paced").into_iter().unzip();
+    assert_eq!(data, [vec![b"before".to_vec()], records].concat());
+    let took_ms = arrivals_ms[21] - arrivals_ms[0];
+    assert!(took_ms >= 2_000, "the last of 21 lines at 10 a second was sent after {took_ms} ms");
+}
+
+#[test]
 fn a_reader_that_leaves_is_no_error() {
     let services = Services::start();
     services.create_stream("pipe", 1);

@@ -26,6 +26,8 @@ const SHARDS: u16 = 4;
 const FLIGHTS: &[u8] = include_bytes!("../../../data/flights.ndjson.gz");
 /// A demo that has not read its own records after this long has failed.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often a pipe is told how far the pipeline is; a terminal has a bar.
+const PLAIN_LINE_EVERY: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(args: Demo) -> Result<Exit, Problem> {
     let stop = Stop::new();
@@ -87,14 +89,16 @@ async fn pipeline(connector: &Connector, records: u64, stop: &Stop) -> Result<Op
     let bar = progress_bar(records);
     let all_committed = async {
         let (mut said, mut shown) = (Instant::now(), 0);
-        while done(&metrics) < records && !run_stop.drain.is_cancelled() {
+        while shown < records && !run_stop.drain.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let delivered = done(&metrics);
             bar.set_position(delivered);
-            if bar.is_hidden() && said.elapsed() > Duration::from_secs(2) && delivered > shown {
+            if delivered > shown && (delivered >= records || said.elapsed() > PLAIN_LINE_EVERY) {
                 (said, shown) = (Instant::now(), delivered);
-                // The final report repeats this, so a reader that left is noticed there.
-                let _reader_left = stdout::line(format!("{delivered} of {records} records delivered"));
+                if bar.is_hidden() {
+                    // The final report follows, so a reader that left is noticed there.
+                    let _reader_left = stdout::line(format!("{delivered} of {records} records delivered"));
+                }
             }
         }
         bar.finish_and_clear();
