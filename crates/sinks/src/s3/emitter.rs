@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kinesink_core::{Batch, Emitted, Emitter, Failure, Fingerprint};
+use kinesink_core::{Batch, Emitted, Emitter, Failure, Fingerprint, Item};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use tokio::sync::Semaphore;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::config::{Compression, Naming, S3Config};
 use super::format::{self, Body};
+use super::gzip::Gzip;
 use super::key::object_key;
 use super::{directory, error};
 use crate::{Error, Location};
@@ -44,22 +45,39 @@ impl S3Emitter {
         Ok(Self { store, prefix, config, encoded_kib_max, encoding: Semaphore::new(encoded_kib_max as usize) })
     }
 
-    /// Bytes as they stand in the object.
-    async fn compress(&self, body: &Body) -> Result<PutPayload, Failure> {
-        let chunks = body.chunks().to_vec();
-        match self.config.compression {
-            Compression::None => Ok(chunks.into_iter().collect()),
-            Compression::Gzip => match spawn_blocking(move || format::gzip(&chunks)).await {
-                Ok(Ok(compressed)) => Ok(compressed.into()),
-                Ok(Err(error)) => Err(Failure::transient(format!("cannot compress a window: {error}"))),
-                Err(error) => Err(Failure::transient(format!("cannot compress a window: {error}"))),
-            },
+    /// The window as it stands in the object.
+    async fn encode(&self, items: &[&Item<Bytes>]) -> Result<Encoded, Failure> {
+        let gzip = match self.config.compression {
+            Compression::None => None,
+            Compression::Gzip => Some(Gzip::start()),
+        };
+        let (mut body, mut emitted) = (Body::new(self.config.format), Emitted::all());
+        for (index, item) in items.iter().enumerate() {
+            if let Err(why) = body.push(&item.value) {
+                emitted.reject(index, why);
+            }
+            if let Some(gzip) = &gzip {
+                for chunk in body.take_chunks() {
+                    gzip.write(chunk).await;
+                }
+            }
         }
+        body.close();
+        let mut chunks = body.take_chunks();
+        if let Some(gzip) = gzip {
+            for chunk in chunks {
+                gzip.write(chunk).await;
+            }
+            let compressed = gzip.finish().await;
+            chunks = compressed.map_err(|error| Failure::transient(format!("cannot compress a window: {error}")))?;
+        }
+        let items = items.len() - emitted.exceptions().len();
+        Ok(Encoded { items, payload: chunks.into_iter().collect(), emitted })
     }
 
     /// Delivered before, if the object that is there holds what we would write.
-    async fn compare(&self, key: &Path, body: &Body, batch: &Batch<'_, Bytes>) -> Result<(), Failure> {
-        let object = self.url(key);
+    async fn compare(&self, key: &Path, batch: &Batch<'_, Bytes>) -> Result<(), Failure> {
+        let (object, body) = (self.url(key), Body::of(self.config.format, &batch.items));
         let fail = |error| match error {
             object_store::Error::NotFound { .. } => {
                 Failure::transient(format!("{object} existed and is gone: another process writes there"))
@@ -68,7 +86,7 @@ impl S3Emitter {
         };
         let found = self.store.get(key).await.map_err(fail)?;
         let compression = self.config.compression;
-        let mut same = format::may_hold(body, found.meta.size, compression);
+        let mut same = format::may_hold(&body, found.meta.size, compression);
         if same {
             let content = found.bytes().await.map_err(fail)?;
             let chunks = body.chunks().to_vec();
@@ -108,6 +126,15 @@ impl S3Emitter {
     }
 }
 
+/// A window on its way into an object.
+struct Encoded {
+    /// How many items the object holds; none of them may have any bytes.
+    items: usize,
+    payload: PutPayload,
+    /// What the format cannot hold is rejected.
+    emitted: Emitted,
+}
+
 /// In KiB, as semaphores count to `u32` and memory does not.
 fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
@@ -121,23 +148,22 @@ impl Emitter<Bytes> for S3Emitter {
         // The semaphore is never closed, so there is always a permit.
         let _permit = self.encoding.acquire_many(kib).await.ok();
 
-        let (body, emitted) = Body::encode(self.config.format, &batch.items);
-        if body.items() == 0 {
+        let Encoded { items, payload, emitted } = self.encode(&batch.items).await?;
+        if items == 0 {
             return Ok(emitted);
         }
         let key = self.key(batch);
-        let payload = self.compress(&body).await?;
         let object_bytes = payload.content_length();
         match self.store.put_opts(&key, payload, PutMode::Create.into()).await {
             Ok(_) => {}
-            Err(object_store::Error::AlreadyExists { .. }) => self.compare(&key, &body, batch).await?,
+            Err(object_store::Error::AlreadyExists { .. }) => self.compare(&key, batch).await?,
             Err(error) => {
                 let attempt = format!("write {}", self.url(&key));
                 return Err(error::classify(&attempt, &self.config.location, &error));
             }
         }
         self.sync(&key).await?;
-        debug!(object = self.url(&key), items = body.items(), object_bytes, "object written");
+        debug!(object = self.url(&key), items, object_bytes, "object written");
         Ok(emitted)
     }
 

@@ -1,11 +1,10 @@
 //! Items to the content of an object, and back to see whether two are the same.
 
-use std::io::{self, Read, Write as _};
+use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use flate2::{Compression as Level, GzBuilder};
-use kinesink_core::{Emitted, Item, Reject};
+use kinesink_core::{Item, Reject};
 use memchr::memchr;
 use serde::de::IgnoredAny;
 
@@ -22,42 +21,59 @@ const GZIP_OVERHEAD_BYTES: u64 = 4096;
 const COMPARED_BYTES: usize = 16 * 1024;
 
 /// The content of an object before compression, in chunks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Body {
+    format: Format,
     chunks: Vec<Bytes>,
     block: Vec<u8>,
-    items: usize,
 }
 
 impl Body {
-    /// Encodes the items in order. What the format cannot hold is rejected in the answer.
-    pub(super) fn encode(format: Format, items: &[&Item<Bytes>]) -> (Self, Emitted) {
-        let mut body = Self::default();
-        let mut emitted = Emitted::all();
-        for (index, item) in items.iter().enumerate() {
-            let outcome = match format {
-                Format::Ndjson => body.push_line(&item.value),
-                Format::Raw => {
-                    body.push(&item.value);
-                    Ok(())
-                }
-            };
-            match outcome {
-                Ok(()) => body.items += 1,
-                Err(why) => emitted.reject(index, why),
-            }
+    pub(super) fn new(format: Format) -> Self {
+        Self { format, chunks: Vec::new(), block: Vec::new() }
+    }
+
+    /// The items in order, but for those that the format cannot hold.
+    pub(super) fn of(format: Format, items: &[&Item<Bytes>]) -> Self {
+        let mut body = Self::new(format);
+        for item in items {
+            let _left_out = body.push(&item.value);
         }
-        body.close_block();
-        (body, emitted)
+        body.close();
+        body
     }
 
-    /// How many items it holds; none of them may have any bytes.
-    pub(super) fn items(&self) -> usize {
-        self.items
+    /// Adds the next item.
+    ///
+    /// # Errors
+    /// The format cannot hold it.
+    pub(super) fn push(&mut self, value: &Bytes) -> Result<(), Reject> {
+        match self.format {
+            Format::Ndjson => self.push_line(value)?,
+            Format::Raw => self.append(value),
+        }
+        Ok(())
     }
 
+    /// Nothing more comes: the last chunk is complete too.
+    pub(super) fn close(&mut self) {
+        if !self.block.is_empty() {
+            let mut block = std::mem::take(&mut self.block);
+            if block.len() < BLOCK_BYTES / 2 {
+                block.shrink_to_fit();
+            }
+            self.chunks.push(block.into());
+        }
+    }
+
+    /// What is complete.
     pub(super) fn chunks(&self) -> &[Bytes] {
         &self.chunks
+    }
+
+    /// What became complete since the last call.
+    pub(super) fn take_chunks(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.chunks)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -69,9 +85,9 @@ impl Body {
         if memchr(b'\n', line).is_some() {
             let mut compacted = compact(line)?;
             compacted.push(b'\n');
-            self.push(&compacted.into());
+            self.append(&compacted.into());
         } else {
-            self.push(value);
+            self.append(value);
             if line.len() == value.len() {
                 self.newline();
             }
@@ -79,11 +95,11 @@ impl Body {
         Ok(())
     }
 
-    fn push(&mut self, value: &Bytes) {
+    fn append(&mut self, value: &Bytes) {
         if value.len() < SHARED_BYTES_MIN {
             self.copy(value);
         } else {
-            self.close_block();
+            self.close();
             self.chunks.push(value.clone());
         }
     }
@@ -99,22 +115,12 @@ impl Body {
 
     fn copy(&mut self, bytes: &[u8]) {
         if self.block.len() + bytes.len() > BLOCK_BYTES {
-            self.close_block();
+            self.close();
         }
         if self.block.capacity() == 0 {
             self.block.reserve_exact(BLOCK_BYTES.max(bytes.len()));
         }
         self.block.extend_from_slice(bytes);
-    }
-
-    fn close_block(&mut self) {
-        if !self.block.is_empty() {
-            let mut block = std::mem::take(&mut self.block);
-            if block.len() < BLOCK_BYTES / 2 {
-                block.shrink_to_fit();
-            }
-            self.chunks.push(block.into());
-        }
     }
 }
 
@@ -136,16 +142,6 @@ fn compact(json: &[u8]) -> Result<Vec<u8>, Reject> {
         escaped = false;
     }
     Ok(compacted)
-}
-
-/// Compresses the chunks. Blocking: a MiB takes tens of milliseconds.
-pub(super) fn gzip(chunks: &[Bytes]) -> io::Result<Vec<u8>> {
-    let encoder = GzBuilder::new().mtime(0).write(Vec::new(), Level::default());
-    let mut encoder = io::BufWriter::with_capacity(SHARED_BYTES_MIN, encoder);
-    for chunk in chunks {
-        encoder.write_all(chunk)?;
-    }
-    encoder.into_inner()?.finish()
 }
 
 /// Whether an object of this size could hold `body`: tells without reading it.

@@ -20,6 +20,7 @@ mod directory;
 mod emitter;
 mod error;
 mod format;
+mod gzip;
 mod key;
 #[cfg(test)]
 mod tests;

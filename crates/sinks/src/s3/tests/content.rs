@@ -3,27 +3,30 @@
 use std::io::Read as _;
 
 use bytes::Bytes;
-use kinesink_core::{Batch, Exception, Position};
+use kinesink_core::{Batch, Position};
 use object_store::path::Path;
 use proptest::prelude::*;
 
 use super::{items, position, source};
 use crate::s3::config::{Compression, Format, Naming};
-use crate::s3::format::{Body, gzip, holds, may_hold};
+use crate::s3::format::{Body, holds, may_hold};
+use crate::s3::gzip::compress;
 use crate::s3::key::object_key;
 
 fn encode(format: Format, values: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
-    let items = items(values);
-    let (body, emitted) = Body::encode(format, &items.iter().collect::<Vec<_>>());
-    assert_eq!(body.items() + emitted.exceptions().len(), values.len());
-    let rejected = |(index, exception): &(usize, Exception)| match exception {
-        Exception::Rejected(why) => {
+    let (mut body, mut rejected) = (Body::new(format), Vec::new());
+    for (index, value) in values.iter().enumerate() {
+        if let Err(why) = body.push(&Bytes::copy_from_slice(value)) {
             assert_eq!(why.reason(), "a newline inside a record that is not JSON");
-            *index
+            rejected.push(index);
         }
-        other => panic!("{other:?}"),
-    };
-    (body.chunks().concat(), emitted.exceptions().iter().map(rejected).collect())
+    }
+    body.close();
+    (body.chunks().concat(), rejected)
+}
+
+fn gzip(chunks: &[Bytes]) -> Vec<u8> {
+    compress(chunks.iter().cloned()).unwrap().concat()
 }
 
 #[test]
@@ -64,7 +67,7 @@ fn small_values_are_copied_together_and_large_ones_are_not_copied() {
     let mut values = vec![small.as_slice(); 600];
     values.extend([large.as_slice(), b"x", large.as_slice()]);
     let items = items(&values);
-    let (body, _) = Body::encode(Format::Ndjson, &items.iter().collect::<Vec<_>>());
+    let body = Body::of(Format::Ndjson, &items.iter().collect::<Vec<_>>());
     let expected: Vec<u8> = values.iter().flat_map(|value| [*value, b"\n"].concat()).collect();
     assert_eq!(body.chunks().concat(), expected);
     assert_eq!(body.bytes(), expected.len() as u64);
@@ -77,19 +80,36 @@ fn small_values_are_copied_together_and_large_ones_are_not_copied() {
 #[test]
 fn gzip_decodes_to_the_same_and_has_nothing_of_the_run_in_its_header() {
     let chunks = [Bytes::from(vec![b'a'; 100_000]), Bytes::from_static(b"end\n")];
-    let compressed = gzip(&chunks).unwrap();
+    let compressed = gzip(&chunks);
     // Magic, deflate, no flags, no time, no level hint, no system.
     assert_eq!(compressed.get(..10).unwrap(), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
-    assert_eq!(compressed, gzip(&chunks).unwrap());
+    assert_eq!(compressed, gzip(&chunks));
     let mut decoded = Vec::new();
     flate2::bufread::GzDecoder::new(compressed.as_slice()).read_to_end(&mut decoded).unwrap();
     assert_eq!(decoded, chunks.concat());
 }
 
 #[test]
+fn what_does_not_compress_comes_in_blocks() {
+    // A sequence without repetitions of length 3: a linear congruential generator's high bytes.
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    })
+    .take(1_000_000)
+    .collect();
+    let blocks = compress(noise.chunks(70_000).map(Bytes::copy_from_slice)).unwrap();
+    assert!(blocks.len() == 4 && blocks.iter().all(|block| block.len() <= 256 * 1024), "{}", blocks.len());
+    let mut decoded = Vec::new();
+    flate2::bufread::GzDecoder::new(blocks.concat().as_slice()).read_to_end(&mut decoded).unwrap();
+    assert!(decoded == noise);
+}
+
+#[test]
 fn contents_are_the_same_only_byte_by_byte() {
     let items = items(&[&[b'a'; 20_000], &[b'b'; 50_000]]);
-    let (body, _) = Body::encode(Format::Raw, &items.iter().collect::<Vec<_>>());
+    let body = Body::of(Format::Raw, &items.iter().collect::<Vec<_>>());
     let content = body.chunks().concat();
     let mut altered = content.clone();
     *altered.last_mut().unwrap() = b'c';
@@ -99,7 +119,7 @@ fn contents_are_the_same_only_byte_by_byte() {
         let plain =
             may_hold(&body, other.len() as u64, Compression::None) && holds(other, body.chunks(), Compression::None);
         assert_eq!(plain, same);
-        let compressed = gzip(&[Bytes::copy_from_slice(other)]).unwrap();
+        let compressed = gzip(&[Bytes::copy_from_slice(other)]);
         assert_eq!(holds(&compressed, body.chunks(), Compression::Gzip), same);
     }
     assert!(!holds(b"no gzip", body.chunks(), Compression::Gzip));
