@@ -51,7 +51,7 @@ impl Transformer for Greet {
         Ok(())
     }
 
-    fn to_output(&self, user: &User) -> Result<String, Reject> {
+    fn to_output(&self, user: User) -> Result<String, Reject> {
         Ok(format!("hello {}, {}", user.name, user.age))
     }
 }

@@ -1,20 +1,20 @@
 //! One user record of a shard.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{Position, ShardId};
+use crate::{PartitionKey, Position, ShardId};
 
-/// What a record costs beside its data while it is held: the struct, its key, its places in a window and in a batch,
-/// and what the allocator adds; measured with records of 100 bytes.
+/// What a record costs beside its data while it is held: the struct, its key, its places in a reply, in a window and
+/// in a batch; measured with records of 100 bytes.
 const OVERHEAD_BYTES: usize = 384;
 
 /// One user record: a Kinesis record, or one record of a KPL aggregate.
 ///
-/// `data` is a slice of the reply it came in, so a clone costs no copy. `Debug` never shows the data.
+/// `data` is a slice of what many records of its reply share, and so is its key: neither costs an allocation, and a clone
+/// no copy. `Debug` never shows the data.
 #[derive(Clone)]
 pub struct Record {
     /// The shard it was read from.
@@ -24,8 +24,7 @@ pub struct Record {
     /// When Kinesis received it, to the millisecond, by the service's clock.
     pub arrival: Timestamp,
     /// The producer's partition key. Streams with automatic distribution have none.
-    /// Records of one aggregate that have the same key share it.
-    pub partition_key: Option<Arc<str>>,
+    pub partition_key: Option<PartitionKey>,
     /// The producer's bytes.
     pub data: Bytes,
 }

@@ -24,8 +24,8 @@ use crate::{Record, Reject};
 ///         Ok(())
 ///     }
 ///
-///     fn to_output(&self, model: &String) -> Result<String, Reject> {
-///         Ok(model.clone())
+///     fn to_output(&self, model: String) -> Result<String, Reject> {
+///         Ok(model)
 ///     }
 /// }
 /// ```
@@ -45,5 +45,5 @@ pub trait Transformer: Send + Sync + 'static {
     ///
     /// # Errors
     /// A [`Reject`] refuses this model alone.
-    fn to_output(&self, model: &Self::Model) -> Result<Self::Output, Reject>;
+    fn to_output(&self, model: Self::Model) -> Result<Self::Output, Reject>;
 }

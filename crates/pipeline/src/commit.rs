@@ -198,7 +198,7 @@ fn encode<T: Transformer>(
     refused: &mut Vec<Refused>,
 ) -> Vec<Item<T::Output>> {
     // Collected in place: the outputs take the memory of the items.
-    let output = |Item { record, ordinal, value }| match transformer.to_output(&value) {
+    let output = |Item { record, ordinal, value }| match transformer.to_output(value) {
         Ok(value) => Some(Item { record, ordinal, value }),
         Err(reason) => {
             refused.push(Refused { record, ordinal, stage: Stage::Transform, reason });

@@ -56,8 +56,8 @@ impl Transformer for Raw {
         Ok(())
     }
 
-    fn to_output(&self, event: &Event) -> Result<Bytes, Reject> {
-        Ok(event.data.clone())
+    fn to_output(&self, event: Event) -> Result<Bytes, Reject> {
+        Ok(event.data)
     }
 }
 

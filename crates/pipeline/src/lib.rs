@@ -53,8 +53,8 @@
 //!         models.extend(text.split_whitespace().map(str::to_owned));
 //!         Ok(())
 //!     }
-//!     fn to_output(&self, word: &String) -> Result<String, Reject> {
-//!         Ok(word.clone())
+//!     fn to_output(&self, word: String) -> Result<String, Reject> {
+//!         Ok(word)
 //!     }
 //! }
 //!

@@ -1,7 +1,5 @@
 //! An event of a subscription as records.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 use kinesink_aws::kinesis::primitives::DateTime;
@@ -38,7 +36,7 @@ pub(super) fn read(event: SubscribeToShardEvent, shard: &ShardId, cursor: &mut C
             shard: own_id.clone(),
             position: Position { sequence, sub_sequence: 0 },
             arrival: arrival(record.approximate_arrival_timestamp.as_ref()),
-            partition_key: record.partition_key.map(Arc::from),
+            partition_key: record.partition_key.map(|key| key.as_str().into()),
             data: Bytes::from(record.data.into_inner()),
         });
         moved.advance(sequence);

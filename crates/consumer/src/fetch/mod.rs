@@ -4,10 +4,11 @@
 //! - `reader`: what a handler is given: fetches ahead, again and again until it succeeds
 //! - `polling`: a fetch by GetRecords, at a `pace` that the shard takes
 //! - `fan_out`: a fetch by SubscribeToShard, for the consumer of `registration`
-//! - `reply`: a GetRecords reply as records, from `wire`, its JSON, in one of a few `texts`
+//! - `reply`: a GetRecords reply as records, from `wire`, its JSON, in one of a few `texts`, to their `contents`
 //! - `event`: an event of a subscription as records
 //! - `stored`: a Kinesis record as user records
 
+mod contents;
 mod cursor;
 mod event;
 mod fan_out;

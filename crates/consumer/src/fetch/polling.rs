@@ -18,7 +18,7 @@ use super::reply::{self, Reply};
 /// A reply is at most 10 MiB of data.
 const REPLY_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Replies are kept near this size: large enough to cost little, small enough to share the budget.
-const REPLY_BYTES_AIM: usize = 1024 * 1024;
+const REPLY_BYTES_AIM: usize = 2 * 1024 * 1024;
 const RECORDS_MAX: usize = 10_000;
 /// What a first request asks for, before the size of a record is known.
 const RECORDS_FIRST: usize = 100;
@@ -65,10 +65,10 @@ impl Polling {
         match self.record_bytes {
             None => (RECORDS_FIRST, REPLY_BYTES_MAX.min(self.settings.budget.total_bytes() / 4)),
             Some(average) => {
-                let aim = REPLY_BYTES_AIM.min(self.settings.budget.total_bytes() / 8);
+                let aim = REPLY_BYTES_AIM.min(self.settings.budget.total_bytes() / 16);
                 let limit = (aim / average).clamp(1, RECORDS_MAX);
-                // Three times as much: the reply exists as text, as the SDK's records and as ours for a moment.
-                (limit, (limit * average * 3).min(REPLY_BYTES_MAX).max(self.owed_bytes))
+                // Two and a half times as much: for a moment the reply is there as text too, which is mostly base64.
+                (limit, (limit * average * 5 / 2).min(REPLY_BYTES_MAX).max(self.owed_bytes))
             }
         }
     }
@@ -126,16 +126,16 @@ impl Fetch for Polling {
             Some(iterator) => iterator,
             None => self.iterator().await?,
         };
-        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let wire_limit = i32::try_from(limit).unwrap_or(i32::MAX);
         self.pace.called();
-        let text = match get_records(&self.settings.client, &iterator, limit, self.settings.texts.take()).await {
+        let text = match get_records(&self.settings.client, &iterator, wire_limit, self.settings.texts.take()).await {
             Ok(text) => text,
             Err(error) => return Err(self.refused(&error)),
         };
         self.pace.answered();
         let before = self.cursor.clone();
         let Reply { records, behind_latest_ms, next_iterator, children, stored } =
-            reply::read(&text, &self.shard, &mut self.cursor)?;
+            reply::read(&text, limit, &self.shard, &mut self.cursor)?;
         self.settings.texts.give_back(text);
         let bytes: usize = records.iter().map(Record::memory_bytes).sum();
         if let Some(average) = bytes.checked_div(stored) {

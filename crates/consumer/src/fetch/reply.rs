@@ -1,16 +1,17 @@
 //! A GetRecords reply as records.
 
-use std::sync::Arc;
-
-use base64_simd::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 use kinesink_core::{Failure, Position, Record, SequenceNumber, ShardId};
 
 use super::Cursor;
+use super::contents::Contents;
 use super::stored::user_records;
 use super::wire::{self, ChildShard, StoredRecord};
 use crate::lease::HashRange;
+
+/// Numbers, names and quotation marks of a record that has no data.
+const RECORD_TEXT_BYTES_MIN: usize = 128;
 
 /// A shard that follows one that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,29 +33,26 @@ pub(crate) struct Reply {
     pub(crate) stored: usize,
 }
 
-/// Unpacks a reply and moves the cursor past it. The data of its records become slices of one allocation, so that a
-/// clone of each costs none.
+/// Unpacks a reply to a request of `limit` records at most and moves the cursor past it.
 ///
 /// What is no reply has lost something on its way: a transient failure, and the cursor stays.
-pub(crate) fn read(text: &[u8], shard: &ShardId, cursor: &mut Cursor) -> Result<Reply, Failure> {
+pub(crate) fn read(text: &[u8], limit: usize, shard: &ShardId, cursor: &mut Cursor) -> Result<Reply, Failure> {
     let garbled = |why: String| Failure::transient(format!("cannot read a reply of shard {shard}: {why}"));
     // An id of this reply's own: shards of one id count their clones in one place, and the threads that read and
     // commit would pass it to and fro for every record.
     let own_id: ShardId = shard.as_str().parse().map_err(|error| garbled(format!("{error}")))?;
-    // Guesses for records of a few hundred bytes; both grow where they are wrong.
-    let mut records = Vec::with_capacity(text.len() / 400 + 1);
-    let (mut ends, mut all) = (Vec::with_capacity(records.capacity()), Vec::with_capacity(text.len() / 2));
+    let mut records = Vec::with_capacity(limit.min(text.len() / RECORD_TEXT_BYTES_MIN));
+    let mut contents = Contents::new(text.len(), records.capacity());
     let tail = wire::read(text, |stored| {
         let sequence: SequenceNumber = stored.sequence_number.parse().map_err(|error| format!("{error}"))?;
-        STANDARD
-            .decode_append(&stored.data.0, &mut all)
+        contents
+            .push(&stored.data.0, stored.partition_key.as_deref())
             .map_err(|_| format!("the data of record {sequence} are not base64"))?;
-        ends.push(all.len());
         records.push(Record {
             shard: own_id.clone(),
             position: Position { sequence, sub_sequence: 0 },
             arrival: arrival(&stored),
-            partition_key: stored.partition_key.as_deref().map(Arc::from),
+            partition_key: None,
             data: Bytes::new(),
         });
         Ok(())
@@ -62,13 +60,7 @@ pub(crate) fn read(text: &[u8], shard: &ShardId, cursor: &mut Cursor) -> Result<
     let tail = tail.map_err(|error| garbled(error.to_string()))?;
     let children: Result<_, _> = tail.child_shards.iter().flatten().map(child).collect();
     let children = children.map_err(|error: kinesink_core::Error| garbled(error.to_string()))?;
-    all.shrink_to(all.len() + all.len() / 4);
-    let mut all = Bytes::from(all);
-    let mut start = 0;
-    for (record, end) in records.iter_mut().zip(ends) {
-        record.data = all.split_to(end - start);
-        start = end;
-    }
+    contents.hand_out(&mut records);
     let (stored, last) = (records.len(), records.last().map(|record| record.position.sequence));
     let records = user_records(records, cursor);
     if let Some(last) = last {
@@ -134,7 +126,7 @@ mod tests {
             })).collect();
             let reply = json!({"Records": records, "NextShardIterator": "n", "MillisBehindLatest": 7, "New": [{}]});
             let text = if pretty { serde_json::to_vec_pretty(&reply) } else { serde_json::to_vec(&reply) }.unwrap();
-            let read = read(&text, &shard(), &mut start()).unwrap();
+            let read = read(&text, 100, &shard(), &mut start()).unwrap();
             prop_assert_eq!((read.stored, read.behind_latest_ms), (all.len(), 7));
             prop_assert_eq!(read.next_iterator.as_deref(), Some("n"));
             prop_assert_eq!(read.records.len(), all.len());
@@ -150,7 +142,7 @@ mod tests {
         #[test]
         fn foreign_bytes_are_a_failure_and_move_nothing(text in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut cursor = start();
-            prop_assert!(read(&text, &shard(), &mut cursor).is_err());
+            prop_assert!(read(&text, 100, &shard(), &mut cursor).is_err());
             prop_assert_eq!(cursor, start());
         }
     }
@@ -165,7 +157,7 @@ mod tests {
         ] {
             let text = serde_json::to_vec(&json!({"Records": [good, bad]})).unwrap();
             let mut cursor = start();
-            assert!(read(&text, &shard(), &mut cursor).is_err(), "{bad}");
+            assert!(read(&text, 100, &shard(), &mut cursor).is_err(), "{bad}");
             assert_eq!(cursor, start());
         }
     }

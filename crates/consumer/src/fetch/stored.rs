@@ -32,7 +32,7 @@ fn unpack(stored: Record, records: &mut Vec<Record>) {
         }
         Unpacked::Aggregated(users) => records.extend((0..).zip(users).map(|(sub_sequence, user)| Record {
             position: Position { sub_sequence, ..stored.position },
-            partition_key: Some(user.partition_key),
+            partition_key: Some(user.partition_key.into()),
             data: user.data,
             ..stored.clone()
         })),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Buffers that are kept; as many fetches as there are cores are busy at a time.
 const TEXTS_KEPT_MAX: usize = 4;
 /// A buffer that a large reply has grown is not kept.
-const TEXT_BYTES_KEPT_MAX: usize = 2 * 1024 * 1024;
+const TEXT_BYTES_KEPT_MAX: usize = 4 * 1024 * 1024;
 
 /// A few empty buffers, shared by the readers of a consumer.
 #[derive(Debug, Clone, Default)]

@@ -36,7 +36,7 @@ pub fn sample_record(shard: &ShardId, n: u64, data: impl Into<Bytes>) -> Record 
         shard: shard.clone(),
         position: Position { sequence, sub_sequence: 0 },
         arrival: start.saturating_add(Duration::from_millis(n)).unwrap_or(start),
-        partition_key: Some(format!("key-{}", n % 10).into()),
+        partition_key: Some(format!("key-{}", n % 10).as_str().into()),
         data: data.into(),
     }
 }

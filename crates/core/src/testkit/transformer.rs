@@ -53,12 +53,12 @@ fn outcome<T: Transformer>(transformer: &T, record: &Record) -> Result<Outcome<T
     unpanicked(record, || {
         let mut models = Vec::new();
         transformer.to_model(record, &mut models)?;
-        Ok(outputs(transformer, &models))
+        Ok(outputs(transformer, models))
     })
 }
 
-fn outputs<T: Transformer>(transformer: &T, models: &[T::Model]) -> Vec<Result<T::Output, Reject>> {
-    models.iter().map(|model| transformer.to_output(model)).collect()
+fn outputs<T: Transformer>(transformer: &T, models: Vec<T::Model>) -> Vec<Result<T::Output, Reject>> {
+    models.into_iter().map(|model| transformer.to_output(model)).collect()
 }
 
 fn unpanicked<R>(record: &Record, run: impl FnOnce() -> R) -> Result<R, Broken> {
@@ -82,7 +82,7 @@ where
         // Accepted before, and found to be repeatable.
         let _repeated = transformer.to_model(before.0, &mut models);
         let accepted = transformer.to_model(after.0, &mut models).is_ok();
-        (accepted, outputs(transformer, &models))
+        (accepted, outputs(transformer, models))
     })?;
     // What a refused record appended is discarded by the caller.
     let compared = if accepted { held.len() } else { expected.len() };

@@ -86,8 +86,8 @@ impl Transformer for Jq {
         Ok(())
     }
 
-    fn to_output(&self, event: &Event) -> Result<Bytes, Reject> {
-        Ok(event.data.clone())
+    fn to_output(&self, event: Event) -> Result<Bytes, Reject> {
+        Ok(event.data)
     }
 }
 

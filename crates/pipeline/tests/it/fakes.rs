@@ -33,7 +33,7 @@ pub(crate) fn record(number: u64, data: &str) -> Record {
         shard: shard(),
         position: position(number),
         arrival: jiff::Timestamp::from_second(1_700_000_000).unwrap(),
-        partition_key: Some(format!("key-{number}").into()),
+        partition_key: Some(format!("key-{number}").as_str().into()),
         data: Bytes::from(data.to_owned()),
     }
 }
@@ -59,8 +59,8 @@ impl Transformer for Split {
         Ok(())
     }
 
-    fn to_output(&self, model: &String) -> Result<String, Reject> {
-        if model == "unencodable" { Err(Reject::new("cannot be encoded")) } else { Ok(model.clone()) }
+    fn to_output(&self, model: String) -> Result<String, Reject> {
+        if model == "unencodable" { Err(Reject::new("cannot be encoded")) } else { Ok(model) }
     }
 }
 

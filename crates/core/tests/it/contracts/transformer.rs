@@ -69,12 +69,12 @@ impl Transformer for Lines {
         Ok(())
     }
 
-    fn to_output(&self, model: &String) -> Result<String, Reject> {
+    fn to_output(&self, model: String) -> Result<String, Reject> {
         if model.is_empty() {
             return Err(Reject::new("an empty line"));
         }
         let upper = self.wrong != Wrong::EncodesByTurns || self.next_call().is_multiple_of(2);
-        Ok(if upper { model.to_ascii_uppercase() } else { model.clone() })
+        Ok(if upper { model.to_ascii_uppercase() } else { model })
     }
 }
 
