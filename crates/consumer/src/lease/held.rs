@@ -155,6 +155,15 @@ impl HeldLease {
         }
     }
 
+    /// The row as the table has it. Writes without an answer may have changed it, and may still be on their way: one
+    /// that is answered comes after them and makes those that are late fail.
+    pub(crate) async fn settled(&self) -> Result<LeaseRow, LeaseError> {
+        if !self.state.lock().await.unanswered.is_empty() {
+            self.renew(None).await?;
+        }
+        Ok(self.row().await)
+    }
+
     /// Keeps the lease for another failover. `throughput` is stored with it, in KB/s: KCL 3.x balances by it.
     pub(crate) async fn renew(&self, throughput: Option<f64>) -> Result<(), LeaseError> {
         let set: Vec<_> = throughput.map(|kbps| (THROUGHPUT, row::decimal(kbps))).into_iter().collect();

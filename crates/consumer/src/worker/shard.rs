@@ -1,8 +1,10 @@
 //! The run of one held shard, from taking its lease to giving it back.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kinesink_core::{Backoff, Class, Failure, Prepared, ShardId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -15,7 +17,7 @@ use super::trimmed::UntilTrimmed;
 use crate::checkpointer::LeaseCheckpointer;
 use crate::coordination::HANDOFF_TIMEOUT;
 use crate::fetch::{Cursor, Reader, ReaderSettings};
-use crate::lease::LeaseRow;
+use crate::lease::{LeaseError, LeaseRow};
 use crate::metrics::Metrics;
 use crate::{Finished, Shard, ShardHandler};
 
@@ -44,7 +46,10 @@ impl ShardRun {
             biased;
             // Drops the handler, and with it whatever it has in flight.
             () = lease.gone() => Ok(Finished::LeaseLost),
-            finished = self.stages(&id) => finished,
+            // Nothing of a stage is used after it panicked.
+            finished = AssertUnwindSafe(self.stages(&id)).catch_unwind() => finished.unwrap_or_else(|_| {
+                Err(Failure::fatal(format!("the handler of shard {id} panicked; its message is on standard error")))
+            }),
             // The handler did not come to an end in time. It is dropped as if the lease were lost.
             () = given_up(&holding) => Ok(Finished::LeaseLost),
         };
@@ -97,15 +102,7 @@ impl ShardRun {
         let mut backoff = Backoff::new(PAUSE_BASE, PAUSE_MAX, self.reader.seed);
         let drain = self.holding.drain.clone();
         loop {
-            let held_up = CancellationToken::new();
-            let shard = self.shard(id, held_up.clone()).await;
-            let finished = tokio::select! {
-                biased;
-                finished = self.handler.run(shard) => finished,
-                // Its end stays uncommitted: what it waits for may be a shard that drains as well.
-                () = async { tokio::join!(drain.cancelled(), held_up.cancelled()); } => Ok(Finished::Drained),
-            };
-            let failure = match finished {
+            let failure = match self.attempt(id).await {
                 Ok(Finished::ShardEnd) if !self.holding.lease.row().await.is_finished() => {
                     Failure::transient(format!("the handler of shard {id} left without committing its end"))
                 }
@@ -120,8 +117,26 @@ impl ShardRun {
         }
     }
 
-    async fn shard(&mut self, id: &ShardId, held_up: CancellationToken) -> Shard {
-        let row = self.holding.lease.row().await;
+    /// One run of the handler, from where the lease stands.
+    async fn attempt(&mut self, id: &ShardId) -> Result<Finished, Failure> {
+        // What the last run wrote without an answer counts if it happened.
+        let row = match self.holding.lease.settled().await {
+            Ok(row) if row.is_finished() => return Ok(Finished::ShardEnd),
+            Ok(row) => row,
+            Err(LeaseError::Lost) => return Ok(Finished::LeaseLost),
+            Err(LeaseError::Failed(failure)) => return Err(failure),
+        };
+        let (drain, held_up) = (self.holding.drain.clone(), CancellationToken::new());
+        let shard = self.shard(id, row, held_up.clone());
+        tokio::select! {
+            biased;
+            finished = self.handler.run(shard) => finished,
+            // Its end stays uncommitted: what it waits for may be a shard that drains as well.
+            () = async { tokio::join!(drain.cancelled(), held_up.cancelled()); } => Ok(Finished::Drained),
+        }
+    }
+
+    fn shard(&mut self, id: &ShardId, row: LeaseRow, held_up: CancellationToken) -> Shard {
         let children = Arc::default();
         let cursor = Cursor::new(row.checkpoint, row.start, self.fresh_until.take());
         let lease = Arc::clone(&self.holding.lease);

@@ -18,6 +18,8 @@ use serde_json::Value;
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// None: a later call is meant.
+    Pass,
     /// It has its effect; its answer is lost.
     LoseAnswer,
     /// It never arrives.
@@ -101,7 +103,7 @@ impl Dynamo {
             Some(Fault::Throttle) => {
                 return at_once(Ok(answer(400, r#"{"__type":"x#ThrottlingException","message":"slow down"}"#)));
             }
-            Some(Fault::LoseAnswer | Fault::Slow(_)) | None => {}
+            Some(Fault::Pass | Fault::LoseAnswer | Fault::Slow(_)) | None => {}
         }
         let response = match self.call(&operation, body) {
             Ok(json) => {

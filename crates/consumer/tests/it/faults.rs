@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dynamo;
 use crate::recorder::{Commit, Event, Recorder};
-use crate::world::{APP, STREAM, World, run, until};
+use crate::world::{APP, FAILOVER, STREAM, World, run, until};
 
 fn error(code: &str) -> FaultKind {
     FaultKind::Error { code: code.into(), message: "made up".into() }
@@ -102,6 +102,7 @@ async fn a_row_that_is_no_lease_is_named_with_its_attribute() {
 struct Failing {
     recorder: Arc<Recorder>,
     fail: CancellationToken,
+    panics: bool,
 }
 
 #[async_trait]
@@ -109,6 +110,7 @@ impl ShardHandler for Failing {
     async fn run(&self, shard: Shard) -> Result<Finished, Failure> {
         if shard.id.as_str() == "shardId-000000000000" {
             self.fail.cancelled().await;
+            assert!(!self.panics, "made up");
             return Err(Failure::fatal("made up"));
         }
         self.recorder.run(shard).await
@@ -118,7 +120,8 @@ impl ShardHandler for Failing {
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_fails_for_good_lets_the_others_finish() {
     let world = World::new(3).await;
-    let handler = Arc::new(Failing { recorder: Recorder::new(Commit::Each), fail: CancellationToken::new() });
+    let (recorder, fail) = (Recorder::new(Commit::Each), CancellationToken::new());
+    let handler = Arc::new(Failing { recorder, fail, panics: false });
     let running = run(world.consumer("one"), &handler);
     until("the others are started", async || handler.recorder.starts().len() >= 2).await;
     handler.fail.cancel();
@@ -128,6 +131,39 @@ async fn a_shard_that_fails_for_good_lets_the_others_finish() {
     assert_eq!(handler.recorder.events().iter().filter(drained).count(), 2, "a handler was dropped");
     let owners = world.texts("leaseOwner").await;
     assert_eq!(owners.keys().collect::<Vec<_>>(), ["shardId-000000000000"], "a drained lease was not released");
+}
+
+/// As a [`Failing`], whose other shards take long to drain.
+struct Panicking(Failing);
+
+#[async_trait]
+impl ShardHandler for Panicking {
+    async fn run(&self, shard: Shard) -> Result<Finished, Failure> {
+        let drain = shard.drain.clone();
+        let finished = self.0.run(shard).await?;
+        drain.cancelled().await;
+        tokio::time::sleep(FAILOVER * 10).await;
+        Ok(finished)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_leaves_its_lease_to_others_while_the_rest_drain() {
+    let world = World::new(2).await;
+    let (recorder, fail) = (Recorder::new(Commit::Each), CancellationToken::new());
+    let handler = Arc::new(Panicking(Failing { recorder, fail, panics: true }));
+    let running = run(world.consumer("one"), &handler);
+    until("the other is started", async || !handler.0.recorder.starts().is_empty()).await;
+    handler.0.fail.cancel();
+    let other = Recorder::new(Commit::Each);
+    let began = tokio::time::Instant::now();
+    let running_on = run(world.consumer("two"), &other);
+    until("another worker runs the shard", async || !other.starts().is_empty()).await;
+    assert_eq!(other.starts()[0].0, "shardId-000000000000");
+    assert!(began.elapsed() < FAILOVER * 2, "stranded for {:?}", began.elapsed());
+    let error = running.ended().await.unwrap_err();
+    assert!(matches!(&error, Error::Running(_)) && error.to_string().contains("shardId-000000000000"), "{error:?}");
+    running_on.drained().await;
 }
 
 #[tokio::test(start_paused = true)]

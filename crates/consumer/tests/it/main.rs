@@ -21,4 +21,5 @@ mod recorder;
 mod resharding;
 mod restart;
 mod retrieval;
+mod settling;
 mod world;
