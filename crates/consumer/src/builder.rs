@@ -118,7 +118,7 @@ impl Consumer {
     /// Dropping the future is an abort.
     ///
     /// # Errors
-    /// [`Error::Start`] before the first record, [`Error::Running`] or [`Error::Row`] later.
+    /// [`Error::Start`], [`Error::Row`] and [`Error::EarlierStream`] before the first record, [`Error::Running`] later.
     pub async fn run(
         &self,
         handler: Arc<dyn ShardHandler>,
@@ -244,7 +244,9 @@ impl ConsumerBuilder {
         let registration = self.registration()?;
         let id = self.worker_id.unwrap_or_else(|| Uuid::now_v7().to_string());
         let dynamodb = self.clients.dynamodb;
+        let metrics = Metrics::register(registry);
         let table = LeaseTable::new(dynamodb.clone(), self.table.unwrap_or_else(|| self.app.clone()));
+        let table = table.counted_by(&metrics);
         let table = if self.coordination == Coordination::Kcl3 { table.of_kcl3() } else { table };
         let coordinator = Coordinator::new(
             (self.app, dynamodb),
@@ -253,7 +255,6 @@ impl ConsumerBuilder {
             (id.clone(), self.failover),
             Arc::clone(&self.clock),
         );
-        let metrics = Metrics::register(registry);
         let reader = ReaderSettings {
             client: self.clients.kinesis.clone(),
             stream: self.stream,

@@ -8,7 +8,7 @@ use kinesink_core::{Checkpoint, CheckpointError, Checkpointer, Durable, Failure,
 use tokio_util::sync::CancellationToken;
 
 use crate::fetch::Child;
-use crate::lease::{Change, HeldLease, LeaseError, LeaseRow, child_ids};
+use crate::lease::{Change, HeldLease, LeaseError, LeaseRow, Purpose, child_ids};
 use crate::metrics::Metrics;
 
 /// Writes the checkpoints of one lease while it is held.
@@ -41,14 +41,15 @@ impl LeaseCheckpointer {
         if let [merged] = &*children {
             self.other_parent_has_a_lease(merged).await?;
         }
+        let table = self.lease.table().by(Purpose::Checkpoint);
         for child in &children {
             let parents = child.parents.clone();
             let lease = LeaseRow::new(child.id.clone(), Checkpoint::TrimHorizon, parents, child.hash_range);
-            self.lease.table().create(&lease).await?;
+            table.create(&lease).await?;
         }
         let ids: Vec<_> = children.into_iter().map(|child| child.id).collect();
         let change = Change { set: vec![child_ids(&ids)], ..Change::default() };
-        self.lease.table().annotate(self.lease.shard(), &change).await
+        table.annotate(self.lease.shard(), &change).await
     }
 
     /// A shard without a lease counts as finished. So a merged shard has none before both of its parents have one: it
@@ -56,7 +57,7 @@ impl LeaseCheckpointer {
     async fn other_parent_has_a_lease(&self, merged: &Child) -> Result<(), Failure> {
         let shard = self.lease.shard();
         for parent in merged.parents.iter().filter(|parent| *parent != shard) {
-            if self.lease.table().get(parent).await?.is_none() {
+            if self.lease.table().by(Purpose::Checkpoint).get(parent).await?.is_none() {
                 self.held_up.cancel();
                 let message = format!("cannot end shard {shard}: shard {parent}, merged with it, has no lease yet");
                 return Err(Failure::transient(message));

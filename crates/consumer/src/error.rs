@@ -20,6 +20,10 @@ pub enum Error {
         /// Which row and attribute, and why.
         row: String,
     },
+    /// The leases are of a stream that was deleted, and one of the same name was created: delete the lease table, or use
+    /// another application.
+    #[error("{0}")]
+    EarlierStream(String),
     /// Running cannot go on; what is not checkpointed is read again at the next start.
     #[error("{0}")]
     Running(Failure),

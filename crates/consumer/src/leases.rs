@@ -1,9 +1,10 @@
 //! The leases of an application, as anybody may see them.
 
 use kinesink_aws::dynamodb::Client;
+use tracing::warn;
 
 use crate::Error;
-use crate::lease::{LeaseRow, LeaseTable};
+use crate::lease::{LeaseRow, LeaseTable, Scan};
 
 /// One lease, as one scan of the table found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +28,16 @@ pub struct Lease {
     pub parents: Vec<String>,
 }
 
-/// Reads the lease table of an application, in the order of the shards. Writes nothing and creates no table.
+/// Reads the lease table of an application, in the order of the shards. Writes nothing and creates no table. A row that
+/// cannot be read is left out with a warning.
 ///
 /// # Errors
 /// [`Error::Start`] if the table cannot be read, [`Error::Row`] if it is not a lease table.
 pub async fn leases(client: &Client, table: &str) -> Result<Vec<Lease>, Error> {
-    let mut rows = LeaseTable::new(client.clone(), table).scan().await?;
+    let Scan { leases: mut rows, unreadable } = LeaseTable::new(client.clone(), table).scan().await?;
+    for row in unreadable {
+        warn!(%row, "not shown");
+    }
     rows.sort_by(|a, b| a.shard.cmp(&b.shard));
     Ok(rows.into_iter().map(Lease::from).collect())
 }

@@ -18,6 +18,12 @@ impl ShardLabel {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: &'static str,
+    purpose: &'static str,
+}
+
 /// | metric | unit | what |
 /// |---|---|---|
 /// | `fetched_records_total` | records | records that came, aggregates unpacked |
@@ -29,6 +35,8 @@ impl ShardLabel {
 /// | `leases_held` | leases | leases that this worker holds now |
 /// | `leases_lost_total` | leases | leases that another worker took, or that were not renewed in time |
 /// | `checkpoints_total` | writes | checkpoints written |
+/// | `lease_table_requests_total` | requests | requests to DynamoDB, by `operation` and `purpose` |
+/// | `lease_rows_unreadable` | rows | rows of the lease table that are left alone, because they cannot be read |
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
     records: Counter,
@@ -40,6 +48,8 @@ pub(crate) struct Metrics {
     held: Gauge,
     lost: Counter,
     checkpoints: Counter,
+    table_requests: Family<RequestLabels, Counter>,
+    unreadable: Gauge,
 }
 
 impl Metrics {
@@ -59,6 +69,10 @@ impl Metrics {
         registry.register("leases_held", "Leases that this worker holds now", metrics.held.clone());
         registry.register("leases_lost", "Leases taken by another worker or not renewed in time", metrics.lost.clone());
         registry.register("checkpoints", "Checkpoints written", metrics.checkpoints.clone());
+        let requests = metrics.table_requests.clone();
+        registry.register("lease_table_requests", "Requests to the lease table, by operation and purpose", requests);
+        let unreadable = metrics.unreadable.clone();
+        registry.register("lease_rows_unreadable", "Rows of the lease table that cannot be read", unreadable);
         metrics
     }
 
@@ -94,6 +108,14 @@ impl Metrics {
 
     pub(crate) fn lost(&self) {
         self.lost.inc();
+    }
+
+    pub(crate) fn asked_lease_table(&self, operation: &'static str, purpose: &'static str) {
+        self.table_requests.get_or_create(&RequestLabels { operation, purpose }).inc();
+    }
+
+    pub(crate) fn cannot_read(&self, rows: usize) {
+        self.unreadable.set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn checkpointed(&self) {

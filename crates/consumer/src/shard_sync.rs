@@ -1,6 +1,7 @@
 //! Which leases a stream's shards need.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::types::{Shard as ListedShard, ShardFilter, ShardFilterType};
@@ -9,7 +10,7 @@ use kinesink_core::{Checkpoint, Failure, SequenceNumber, ShardId, StreamName};
 
 use crate::Start;
 use crate::fetch::Child;
-use crate::lease::{HashRange, LeaseRow};
+use crate::lease::{HashRange, LeaseRow, Scan};
 
 /// A shard as ListShards says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,33 @@ pub(crate) struct ShardInfo {
     pub(crate) hash_range: HashRange,
     pub(crate) first: SequenceNumber,
     pub(crate) open: bool,
+}
+
+/// Why a listing cannot be acted upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// The shards leave a hole, or overlap: the stream was resharded while it was listed.
+    Ranges,
+    /// A parent is still open beside its child.
+    OpenParent(ShardId),
+    /// Somebody else has created leases since the scan.
+    Overtaken,
+    /// A lease is finished and its shard is open. A listing may be behind for a moment.
+    Reopened(ShardId),
+    /// A lease stands before its shard's first record: both numbers are of different streams.
+    Renumbered(String),
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ranges => f.write_str("the shards do not cover all hash keys once; look at it with list-shards"),
+            Self::OpenParent(shard) => write!(f, "the parent of shard {shard} is open; look at it with list-shards"),
+            Self::Overtaken => f.write_str("another worker has created leases meanwhile"),
+            Self::Reopened(shard) => write!(f, "shard {shard} is finished in the table and open in the stream"),
+            Self::Renumbered(which) => f.write_str(which),
+        }
+    }
 }
 
 /// The shards of a stream. With `filter`, only those that a new application must read from `start`.
@@ -85,27 +113,46 @@ fn info(shard: &ListedShard) -> Result<ShardInfo, kinesink_core::Error> {
 /// The leases of a new application: one for each listed shard, whose ranges must cover every hash key once.
 ///
 /// # Errors
-/// `None` where they do not: the stream was resharded while it was listed; list again.
-pub(crate) fn for_new_application(shards: &[ShardInfo], start: &Start) -> Option<Vec<LeaseRow>> {
+/// They do not; list again.
+pub(crate) fn for_new_application(shards: &[ShardInfo], start: &Start) -> Result<Vec<LeaseRow>, Misfit> {
     let mut ranges: Vec<_> = shards.iter().map(|shard| shard.hash_range).collect();
     ranges.sort();
     let touch = |pair: &[HashRange]| matches!(pair, [a, b] if a.last.checked_add(1) == Some(b.first));
-    let whole = ranges.first()?.first == 0 && ranges.last()?.last == u128::MAX && ranges.windows(2).all(touch);
-    whole.then(|| in_creation_order(shards.iter().map(|shard| (shard, start.checkpoint()))))
+    let ends = ranges.first().zip(ranges.last()).map(|(first, last)| (first.first, last.last));
+    if ends != Some((0, u128::MAX)) || !ranges.windows(2).all(touch) {
+        return Err(Misfit::Ranges);
+    }
+    Ok(in_creation_order(shards.iter().map(|shard| (shard, start.checkpoint()))))
 }
 
 /// The leases that a table which is not empty still lacks: each on the first level of the shard tree that has to be
 /// read. What is below is created when its parents end.
 ///
+/// A row that cannot be read is a lease that nobody knows the state of: what leads to its shard or follows it is left to
+/// whoever mends it.
+///
 /// # Errors
-/// `None` where the listing contradicts itself (a parent still open beside its child); list again.
-pub(crate) fn for_known_application(shards: &[ShardInfo], leases: &[LeaseRow], start: &Start) -> Option<Vec<LeaseRow>> {
-    let leased: BTreeMap<_, _> = leases.iter().map(|lease| (&lease.shard, lease.checkpoint)).collect();
+/// The listing contradicts itself or the table; list again.
+pub(crate) fn for_known_application(
+    shards: &[ShardInfo],
+    found: &Scan,
+    start: &Start,
+) -> Result<Vec<LeaseRow>, Misfit> {
     let listed: BTreeMap<_, _> = shards.iter().map(|shard| (&shard.id, shard)).collect();
-    let parent_is_open = |shard: &ShardInfo| shard.parents.iter().any(|id| listed.get(id).is_some_and(|p| p.open));
-    if shards.iter().any(parent_is_open) {
-        return None;
+    if let Some(renumbered) = found.leases.iter().find_map(|lease| renumbered(lease, listed.get(&lease.shard)?)) {
+        return Err(renumbered);
     }
+    let parent_is_open = |shard: &&ShardInfo| shard.parents.iter().any(|id| listed.get(id).is_some_and(|p| p.open));
+    if let Some(child) = shards.iter().find(parent_is_open) {
+        return Err(Misfit::OpenParent(child.id.clone()));
+    }
+    let is_open = |lease: &&LeaseRow| listed.get(&lease.shard).is_some_and(|shard| shard.open);
+    if let Some(reopened) = found.leases.iter().filter(|lease| lease.is_finished()).find(is_open) {
+        return Err(Misfit::Reopened(reopened.shard.clone()));
+    }
+    let unreadable: Vec<ShardId> = found.unreadable.iter().filter_map(|row| row.row().parse().ok()).collect();
+    let leases = found.leases.iter().map(|lease| (&lease.shard, lease.checkpoint));
+    let leased = leases.chain(unreadable.iter().map(|shard| (shard, Checkpoint::TrimHorizon))).collect();
     let mut sync = Sync { listed: &listed, leased: &leased, start, covered: BTreeMap::new(), planned: BTreeMap::new() };
     for shard in shards.iter().filter(|shard| shard.open && !leased.contains_key(&shard.id)) {
         if !sync.is_covered(&shard.id).0 {
@@ -113,7 +160,19 @@ pub(crate) fn for_known_application(shards: &[ShardInfo], leases: &[LeaseRow], s
         }
     }
     let planned = sync.planned.iter().filter_map(|(id, checkpoint)| Some((*listed.get(id)?, *checkpoint)));
-    Some(in_creation_order(planned))
+    Ok(in_creation_order(planned))
+}
+
+/// A position that is older than the shard. Numbers grow with time, from one stream of a name to the next as well.
+fn renumbered(lease: &LeaseRow, shard: &ShardInfo) -> Option<Misfit> {
+    let stands_at = match lease.checkpoint {
+        Checkpoint::At(position) => position.sequence,
+        Checkpoint::ShardEnd => lease.ended_after?,
+        Checkpoint::AtTimestamp | Checkpoint::TrimHorizon | Checkpoint::Latest => return None,
+    };
+    let ShardInfo { id, first, .. } = shard;
+    let which = || format!("the lease of shard {id} stands at {stands_at}, and the shard begins at {first}");
+    (stands_at < *first).then(|| Misfit::Renumbered(which()))
 }
 
 /// Whether the stream has forgotten a shard. A listing may be older than a new shard; once it shows a later one, or one
@@ -244,9 +303,13 @@ mod tests {
         LeaseRow::new(format!("shardId-{number:012}").parse().unwrap(), checkpoint, Vec::new(), None)
     }
 
+    fn scan(leases: Vec<LeaseRow>) -> Scan {
+        Scan { leases, unreadable: Vec::new() }
+    }
+
     fn planned(shards: &[ShardInfo], leased: &[u32], start: &Start) -> Vec<u32> {
         let leases: Vec<_> = leased.iter().map(|number| lease(*number, Checkpoint::TrimHorizon)).collect();
-        let leases = for_known_application(shards, &leases, start).unwrap();
+        let leases = for_known_application(shards, &scan(leases), start).unwrap();
         leases.iter().map(|lease| lease.shard.as_str().trim_start_matches("shardId-").parse().unwrap()).collect()
     }
 
@@ -269,8 +332,9 @@ mod tests {
     fn what_follows_a_leased_shard_that_the_stream_has_forgotten_never_starts_at_latest() {
         let shards = [shard(1, &[0], false), shard(2, &[1], true)];
         let unread = lease(0, Checkpoint::TrimHorizon);
-        assert_eq!(for_known_application(&shards, &[unread], &Start::Latest), Some(Vec::new()));
-        let ended = for_known_application(&shards, &[lease(0, Checkpoint::ShardEnd)], &Start::Latest).unwrap();
+        assert_eq!(for_known_application(&shards, &scan(vec![unread]), &Start::Latest), Ok(Vec::new()));
+        let ended = scan(vec![lease(0, Checkpoint::ShardEnd)]);
+        let ended = for_known_application(&shards, &ended, &Start::Latest).unwrap();
         let first: Vec<_> = ended.iter().map(|lease| (lease.shard.as_str(), lease.checkpoint)).collect();
         assert_eq!(first, [("shardId-000000000001", Checkpoint::TrimHorizon)]);
     }
@@ -278,7 +342,8 @@ mod tests {
     #[test]
     fn a_listing_with_an_open_parent_beside_its_child_is_not_trusted() {
         let shards = [shard(0, &[], true), shard(1, &[0], true)];
-        assert_eq!(for_known_application(&shards, &[], &Start::Latest), None);
+        let misfit = for_known_application(&shards, &scan(Vec::new()), &Start::Latest);
+        assert_eq!(misfit, Err(Misfit::OpenParent("shardId-000000000001".parse().unwrap())));
     }
 
     #[test]
@@ -288,8 +353,8 @@ mod tests {
         shards[1].hash_range = HashRange { first: 10, last: u128::MAX };
         assert_eq!(for_new_application(&shards, &Start::Latest).unwrap().len(), 2);
         shards[1].hash_range.first = 11;
-        assert_eq!(for_new_application(&shards, &Start::Latest), None);
-        assert_eq!(for_new_application(&[], &Start::Latest), None);
+        assert_eq!(for_new_application(&shards, &Start::Latest), Err(Misfit::Ranges));
+        assert_eq!(for_new_application(&[], &Start::Latest), Err(Misfit::Ranges));
     }
 
     #[test]

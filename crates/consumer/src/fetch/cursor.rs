@@ -39,6 +39,11 @@ impl Request {
     pub(crate) fn is_refused_until_later(&self, code: Option<&str>) -> bool {
         self.time.is_some() && code == Some("InvalidArgumentException")
     }
+
+    /// The shard did not give this number out: the stream was deleted and created again, and the next listing tells.
+    pub(crate) fn is_of_another_stream(&self, code: Option<&str>) -> bool {
+        self.sequence.is_some() && code == Some("InvalidArgumentException")
+    }
 }
 
 impl Cursor {

@@ -116,6 +116,7 @@ impl FanOut {
         match code(error) {
             Some("ResourceNotFoundException") => self.registration.forget(arn).await,
             code if request.is_refused_until_later(code) => failure.class = Class::Transient,
+            code if request.is_of_another_stream(code) => failure.class = Class::Configuration,
             _ => {}
         }
         failure

@@ -108,6 +108,9 @@ impl Polling {
             if request.is_refused_until_later(code(&error)) {
                 failure.class = Class::Transient;
             }
+            if request.is_of_another_stream(code(&error)) {
+                failure.class = Class::Configuration;
+            }
             failure
         })?;
         self.iterator = reply.shard_iterator;

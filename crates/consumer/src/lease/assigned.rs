@@ -27,7 +27,7 @@ pub(super) fn owner_index() -> Result<GlobalSecondaryIndex, BuildError> {
 impl LeaseTable {
     /// Whether the table has the index by owner, and it is complete.
     pub(crate) async fn has_index(&self) -> Result<bool, Failure> {
-        let reply = self.client.describe_table().table_name(&self.name).send().await;
+        let reply = self.client.describe_table().table_name(&*self.name).send().await;
         let reply = reply.map_err(|error| failure("describe", &self.what(), &error))?;
         let indexes = reply.table().map(|table| table.global_secondary_indexes()).unwrap_or_default();
         let complete = |status: Option<&IndexStatus>| matches!(status, Some(IndexStatus::Active));
@@ -39,7 +39,8 @@ impl LeaseTable {
         let mut shards = Vec::new();
         let mut from = None;
         loop {
-            let request = self.client.query().table_name(&self.name).index_name(INDEX);
+            self.counted("Query");
+            let request = self.client.query().table_name(&*self.name).index_name(INDEX);
             let request = request.key_condition_expression("#owner = :owner");
             let request = request.expression_attribute_names("#owner", OWNER);
             let request = request.expression_attribute_values(":owner", text(owner));
@@ -63,7 +64,8 @@ impl LeaseTable {
     pub(crate) async fn assign(&self, observed: &LeaseRow, to: &str, if_still: bool) -> Result<bool, Failure> {
         let moved = observed.owner.as_deref().is_some_and(|owner| owner != to);
         let switched = moved || observed.checkpoint_owner.as_deref() == Some(to);
-        let request = self.client.update_item().table_name(&self.name).key(KEY, text(observed.shard.as_str()));
+        self.counted("UpdateItem");
+        let request = self.client.update_item().table_name(&*self.name).key(KEY, text(observed.shard.as_str()));
         let request = request.update_expression(format!(
             "SET #owner = :to REMOVE #holder ADD #counter :one, #switches :{}",
             if switched { "one" } else { "none" }

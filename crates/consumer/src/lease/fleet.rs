@@ -82,7 +82,7 @@ impl<'a> Round<'a> {
     }
 
     /// The worker that wants another's lease, and has not waited too long.
-    fn wanted_by(&self, lease: &'a LeaseRow) -> Option<&'a str> {
+    pub(crate) fn wanted_by(&self, lease: &'a LeaseRow) -> Option<&'a str> {
         let (wish, age) = self.view.wished_for(lease, self.now)?;
         (age <= self.patience && lease.owner.as_ref() != Some(&wish.by)).then_some(())?;
         lease.wish.as_ref().map(|wish| wish.by.as_str())

@@ -6,15 +6,17 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kinesink_core::{Checkpoint, Failure, ShardId};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::purpose::Purpose;
 use super::row::{
-    self, CHECKPOINT, CHECKPOINT_OWNER, LeaseRow, MARK, OWNER, Owners, PENDING, PENDING_STATE, PENDING_SUB_SEQUENCE,
-    START_MS, SUB_SEQUENCE, SWITCHES, THROUGHPUT, WISH,
+    self, CHECKPOINT, CHECKPOINT_OWNER, ENDED_AFTER, LeaseRow, MARK, OWNER, Owners, PENDING, PENDING_STATE,
+    PENDING_SUB_SEQUENCE, START_MS, SUB_SEQUENCE, SWITCHES, THROUGHPUT, WISH,
 };
 use super::table::{Change, LeaseTable, Mark, WriteError};
+use super::term::{Moment, Term};
 
 /// Unanswered writes that are remembered. A lease expires before there are more.
 const UNANSWERED_MAX: usize = 64;
@@ -40,11 +42,11 @@ pub(crate) struct HeldLease {
     table: LeaseTable,
     shard: ShardId,
     worker: String,
-    failover: Duration,
+    term: Term,
     state: Mutex<State>,
     /// When the last successful write was sent: from then on others count. Beside the state, which a write locks for
     /// as long as it takes.
-    renewed: watch::Sender<Instant>,
+    renewed: watch::Sender<Moment>,
     /// Who is to get the lease by a handoff of KCL 3.x, once that is known.
     asked_for: watch::Sender<Option<String>>,
     lost: CancellationToken,
@@ -71,7 +73,7 @@ impl HeldLease {
         observed: &LeaseRow,
         worker: &str,
         start: Option<Timestamp>,
-        failover: Duration,
+        term: &Term,
     ) -> Result<Self, LeaseError> {
         let mut change = Change {
             set: vec![(OWNER, row::text(worker))],
@@ -84,7 +86,7 @@ impl HeldLease {
         if let Some(start) = start {
             change.set.push((START_MS, row::number(u64::try_from(start.as_millisecond()).unwrap_or(0))));
         }
-        let sent = Instant::now();
+        let sent = term.now();
         let mark = mark(observed.counter, Some(worker.to_owned()));
         let written = table.write(&observed.shard, &mark, &change).await;
         match written {
@@ -92,7 +94,7 @@ impl HeldLease {
                 table: table.clone(),
                 shard: row.shard.clone(),
                 worker: worker.to_owned(),
-                failover,
+                term: term.clone(),
                 state: Mutex::new(State { row, unanswered: Vec::new() }),
                 renewed: watch::Sender::new(sent),
                 asked_for: watch::Sender::new(None),
@@ -120,19 +122,13 @@ impl HeldLease {
     pub(crate) async fn gone(&self) {
         tokio::select! {
             () = self.lost.cancelled() => {}
-            () = self.expired() => self.lost.cancel(),
-        }
-    }
-
-    async fn expired(&self) {
-        while !self.left().is_zero() {
-            sleep_until(Instant::now() + self.left()).await;
+            () = self.term.over(&self.renewed) => self.lost.cancel(),
         }
     }
 
     /// How long the lease is still held without another write.
     fn left(&self) -> Duration {
-        self.failover.saturating_sub(self.renewed.borrow().elapsed())
+        self.term.left(*self.renewed.borrow())
     }
 
     fn lose(&self) -> LeaseError {
@@ -172,7 +168,7 @@ impl HeldLease {
             let if_owners = Some(self.expected_owners(row));
             Ok(Some(Change { set: set.clone(), remove: Vec::new(), if_owners }))
         };
-        self.write(renewal).await
+        self.write(Purpose::Renew, renewal).await
     }
 
     /// Owner and checkpoint owner of a row that is this worker's: it alone, or with the next one.
@@ -184,18 +180,22 @@ impl HeldLease {
         }
     }
 
-    /// Moves the checkpoint and clears what was prepared. To where it is already: nothing is written.
+    /// Moves the checkpoint and clears what was prepared. To where it is already: nothing is written. The end of a shard
+    /// keeps the last position beside it.
     pub(crate) async fn checkpoint(&self, to: Checkpoint) -> Result<(), LeaseError> {
-        self.write(|row| {
+        self.write(Purpose::Checkpoint, |row| {
             if to == row.checkpoint && row.pending.is_none() {
                 return Ok(None);
             }
             not_backwards(&self.shard, row.checkpoint, to)?;
-            let set = vec![
+            let mut set = vec![
                 (CHECKPOINT, row::text(to.sequence_text())),
                 (SUB_SEQUENCE, row::number(to.sub_sequence())),
                 (SWITCHES, row::number(0)),
             ];
+            if let (Checkpoint::ShardEnd, Checkpoint::At(last)) = (to, row.checkpoint) {
+                set.push((ENDED_AFTER, row::text(last.sequence.to_string())));
+            }
             let remove = vec![PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE];
             Ok(Some(Change { set, remove, if_owners: None }))
         })
@@ -204,7 +204,7 @@ impl HeldLease {
 
     /// Announces a checkpoint with the application's state, without moving the present one.
     pub(crate) async fn prepare(&self, to: Checkpoint, state: &Bytes) -> Result<(), LeaseError> {
-        self.write(|row| {
+        self.write(Purpose::Checkpoint, |row| {
             not_backwards(&self.shard, row.checkpoint, to)?;
             let mut change = Change {
                 set: vec![
@@ -230,7 +230,7 @@ impl HeldLease {
     pub(crate) async fn give(&self, to: Option<&str>) -> Result<(), LeaseError> {
         let mut given = Ok(());
         for _ in 0..GIVE_ATTEMPTS_MAX {
-            given = self.write(|row| Ok(Some(self.handed(row, to)))).await;
+            given = self.write(Purpose::Give, |row| Ok(Some(self.handed(row, to)))).await;
             if !matches!(given, Err(LeaseError::Failed(_))) {
                 break;
             }
@@ -261,7 +261,7 @@ impl HeldLease {
         if self.is_lost() || self.left().is_zero() {
             return Err(self.lose());
         }
-        match self.table.delete(&self.shard, state.row.counter).await {
+        match self.table.by(Purpose::Cleanup).delete(&self.shard, state.row.counter).await {
             Ok(true) => {
                 self.lost.cancel();
                 Ok(())
@@ -288,17 +288,18 @@ impl HeldLease {
     }
 
     /// One counter write. Not cancel safe in its outcome, and safe to drop: the next write finds out.
-    async fn write<F>(&self, change: F) -> Result<(), LeaseError>
+    async fn write<F>(&self, purpose: Purpose, change: F) -> Result<(), LeaseError>
     where
         F: Fn(&LeaseRow) -> Result<Option<Change>, LeaseError>,
     {
+        let table = self.table.by(purpose);
         let mut state = self.state.lock().await;
         loop {
             if self.is_lost() || self.left().is_zero() {
                 return Err(self.lose());
             }
             let Some(change) = change(&state.row)? else { return Ok(()) };
-            let sent = Instant::now();
+            let sent = self.term.now();
             let owner = owner_after(&change, &self.worker);
             let mark = mark(state.row.counter, owner);
             if state.unanswered.len() == UNANSWERED_MAX {
@@ -306,8 +307,8 @@ impl HeldLease {
             }
             state.unanswered.push(mark.clone());
             // One that hangs leaves time for the next.
-            let wait = self.left().min(self.failover / 3);
-            let written = timeout(wait, self.table.write(&self.shard, &mark, &change)).await;
+            let wait = self.left().min(self.term.failover() / 3);
+            let written = timeout(wait, table.write(&self.shard, &mark, &change)).await;
             match written {
                 Ok(Ok(row)) => {
                     *state = State { row, unanswered: Vec::new() };

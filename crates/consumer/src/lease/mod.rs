@@ -3,22 +3,28 @@
 //! - `row`: what a row says
 //! - `table`: reads and conditional writes
 //! - `assigned`: what a leader of KCL 3.x writes, and how its workers find it
+//! - `purpose`: what the table is asked for, counted
 //! - `view`: what one worker has seen of the table, and for how long
 //! - `assignment`: which leases to take beside Java workers, a pure function of the view
 //! - `fleet`: the same among workers of ours
+//! - `term`: how long a lease lasts
 //! - `held`: a lease that this worker holds; the one owner of its renewals and checkpoints
 
 mod assigned;
 pub(crate) mod assignment;
 pub(crate) mod fleet;
 mod held;
+mod purpose;
 mod row;
 mod table;
+mod term;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub(crate) use held::{HeldLease, LeaseError};
+pub(crate) use purpose::Purpose;
 pub(crate) use row::{HashRange, Item, LeaseRow, Wish, child_ids, number, text};
-pub(crate) use table::{Change, LeaseTable};
+pub(crate) use table::{Change, LeaseTable, Scan};
+pub(crate) use term::Term;
 pub(crate) use view::View;

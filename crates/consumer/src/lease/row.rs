@@ -1,4 +1,4 @@
-//! A lease as a row of the lease table: the attributes that Java KCL writes and reads, and four of our own.
+//! A lease as a row of the lease table: the attributes that Java KCL writes and reads, and five of our own.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kinesink_aws::dynamodb::primitives::Blob;
 use kinesink_aws::dynamodb::types::AttributeValue;
-use kinesink_core::{Checkpoint, ShardId};
+use kinesink_core::{Checkpoint, SequenceNumber, ShardId};
 
 pub(crate) const KEY: &str = "leaseKey";
 pub(crate) const OWNER: &str = "leaseOwner";
@@ -28,7 +28,9 @@ const ENTITY_TYPE: &str = "entityType";
 pub(crate) const TOKEN: &str = "kinesink_token";
 /// Foreign to Java, which keeps it: where a lease that began at LATEST or AT_TIMESTAMP resumes, in epoch milliseconds.
 pub(crate) const START_MS: &str = "kinesink_start_ms";
-
+/// Foreign to Java, which keeps it: the sequence number of the last checkpoint before `SHARD_END`. It tells whether a
+/// shard of the same id is another one.
+pub(crate) const ENDED_AFTER: &str = "kinesink_ended_after";
 /// Foreign to Java, which keeps it: who made the last counter write of ours. It marks the lease as held by one of us
 /// only while it equals the owner.
 pub(crate) const MARK: &str = "kinesink_owner";
@@ -97,6 +99,8 @@ pub(crate) struct LeaseRow {
     pub(crate) start: Option<Timestamp>,
     pub(crate) mark: Option<String>,
     pub(crate) wish: Option<Wish>,
+    /// The last position of a finished shard, if a worker of ours finished it and had checkpointed before.
+    pub(crate) ended_after: Option<SequenceNumber>,
 }
 
 /// Which attribute of which row is not as it should be.
@@ -106,6 +110,13 @@ pub(crate) struct RowError {
     row: String,
     attribute: &'static str,
     why: String,
+}
+
+impl RowError {
+    /// The row's key.
+    pub(crate) fn row(&self) -> &str {
+        &self.row
+    }
 }
 
 impl LeaseRow {
@@ -131,6 +142,7 @@ impl LeaseRow {
             start: None,
             mark: None,
             wish: None,
+            ended_after: None,
         }
     }
 
@@ -190,6 +202,7 @@ impl LeaseRow {
             start: reader.start()?,
             mark: reader.text(MARK).map(str::to_owned),
             wish: reader.text(WISH).and_then(Wish::from_text),
+            ended_after: reader.text(ENDED_AFTER).and_then(|digits| digits.parse().ok()),
         }))
     }
 

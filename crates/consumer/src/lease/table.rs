@@ -1,5 +1,6 @@
 //! The lease table in DynamoDB: every read and write, each write conditional.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kinesink_aws::dynamodb::Client;
@@ -13,10 +14,12 @@ use kinesink_core::{Failure, ShardId};
 use tokio::time::sleep;
 
 use super::assigned::owner_index;
+use super::purpose::Purpose;
 use super::row::{
-    CHECKPOINT_OWNER, COUNTER, Item, KEY, LeaseRow, MARK, OWNER, Owners, TOKEN, WISH, Wish, number, text,
+    CHECKPOINT_OWNER, COUNTER, Item, KEY, LeaseRow, MARK, OWNER, Owners, RowError, TOKEN, WISH, Wish, number, text,
 };
 use crate::Error;
+use crate::metrics::Metrics;
 
 pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 /// Ten minutes, as KCL waits for a new table.
@@ -36,9 +39,26 @@ pub(crate) enum WriteError {
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseTable {
     pub(super) client: Client,
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     /// Whether a new application is one of KCL 3.x: its table has the index, and its rows say what they are.
     of_kcl3: bool,
+    metrics: Metrics,
+    purpose: Purpose,
+}
+
+/// What one scan found.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    pub(crate) leases: Vec<LeaseRow>,
+    /// Rows that are neither leases nor known to be something else. They stay as they are.
+    pub(crate) unreadable: Vec<RowError>,
+}
+
+impl Scan {
+    /// Whether the application is new.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.leases.is_empty() && self.unreadable.is_empty()
+    }
 }
 
 /// What one counter write changes besides counter, token and mark.
@@ -68,8 +88,23 @@ impl Mark {
 }
 
 impl LeaseTable {
-    pub(crate) fn new(client: Client, name: impl Into<String>) -> Self {
-        Self { client, name: name.into(), of_kcl3: false }
+    pub(crate) fn new(client: Client, name: impl Into<Arc<str>>) -> Self {
+        Self { client, name: name.into(), of_kcl3: false, metrics: Metrics::default(), purpose: Purpose::default() }
+    }
+
+    /// Counts its requests there.
+    pub(crate) fn counted_by(mut self, metrics: &Metrics) -> Self {
+        self.metrics = metrics.clone();
+        self
+    }
+
+    /// The same table, asked for this purpose.
+    pub(crate) fn by(&self, purpose: Purpose) -> Self {
+        Self { purpose, ..self.clone() }
+    }
+
+    pub(super) fn counted(&self, operation: &'static str) {
+        self.metrics.asked_lease_table(operation, self.purpose.name());
     }
 
     /// Makes what is created here of the kind that KCL 3.x makes.
@@ -86,10 +121,22 @@ impl LeaseTable {
     }
 
     /// Creates the table if it is missing, on demand, and waits until it can be used.
+    ///
+    /// # Errors
+    /// It cannot be used, or is keyed by something else than leases are.
     pub(crate) async fn ensure(&self) -> Result<(), Failure> {
         for _ in 0..ACTIVE_POLLS_MAX {
-            match self.client.describe_table().table_name(&self.name).send().await {
+            self.counted("DescribeTable");
+            match self.client.describe_table().table_name(&*self.name).send().await {
                 Ok(reply) => {
+                    let keys = reply.table().map(|table| table.key_schema()).unwrap_or_default();
+                    if let Some(other) = keys.iter().find(|key| key.attribute_name() != KEY) {
+                        let (what, other) = (self.what(), other.attribute_name());
+                        let message = format!(
+                            "{what} is no lease table: its key is {other}, not {KEY}; use another table or application"
+                        );
+                        return Err(Failure::configuration(message));
+                    }
                     let status = reply.table().and_then(|table| table.table_status());
                     if matches!(status, Some(TableStatus::Active | TableStatus::Updating)) {
                         return Ok(());
@@ -108,10 +155,11 @@ impl LeaseTable {
         let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash).build().map_err(broken)?;
         let attribute =
             |name| AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
+        self.counted("CreateTable");
         let mut request = self
             .client
             .create_table()
-            .table_name(&self.name)
+            .table_name(&*self.name)
             .key_schema(key)
             .attribute_definitions(attribute(KEY).map_err(broken)?)
             .billing_mode(BillingMode::PayPerRequest);
@@ -128,13 +176,27 @@ impl LeaseTable {
     }
 
     /// Every lease. Rows of other kinds are skipped.
-    pub(crate) async fn scan(&self) -> Result<Vec<LeaseRow>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Row`] where the table has rows and not one of KCL's or ours.
+    pub(crate) async fn scan(&self) -> Result<Scan, Error> {
         self.leases(&self.rows().await?)
     }
 
-    /// The leases among rows.
-    pub(crate) fn leases(&self, rows: &[Item]) -> Result<Vec<LeaseRow>, Error> {
-        rows.iter().filter_map(|row| self.read(row).transpose()).collect()
+    /// The leases among all rows of the table.
+    pub(crate) fn leases(&self, rows: &[Item]) -> Result<Scan, Error> {
+        let (mut found, mut others) = (Scan::default(), 0_usize);
+        for row in rows {
+            match LeaseRow::from_item(row) {
+                Ok(Some(lease)) => found.leases.push(lease),
+                Ok(None) => others += 1,
+                Err(row) => found.unreadable.push(row),
+            }
+        }
+        match found.unreadable.first() {
+            Some(row) if found.leases.is_empty() && others == 0 => Err(self.unreadable(row)),
+            _ => Ok(found),
+        }
     }
 
     /// Every row, of whatever kind.
@@ -142,7 +204,8 @@ impl LeaseTable {
         let mut rows = Vec::new();
         let mut from: Option<Item> = None;
         loop {
-            let request = self.client.scan().table_name(&self.name).set_exclusive_start_key(from.take());
+            self.counted("Scan");
+            let request = self.client.scan().table_name(&*self.name).set_exclusive_start_key(from.take());
             let reply = request.consistent_read(true).send().await;
             let reply = reply.map_err(|error| Error::Start(failure("scan", &self.what(), &error)))?;
             rows.extend(reply.items.unwrap_or_default());
@@ -153,25 +216,31 @@ impl LeaseTable {
         }
     }
 
+    fn unreadable(&self, row: &RowError) -> Error {
+        Error::Row { table: self.name.to_string(), row: row.to_string() }
+    }
+
     fn read(&self, item: &Item) -> Result<Option<LeaseRow>, Error> {
-        LeaseRow::from_item(item).map_err(|row| Error::Row { table: self.name.clone(), row: row.to_string() })
+        LeaseRow::from_item(item).map_err(|row| self.unreadable(&row))
     }
 
     /// One lease, read consistently.
     pub(crate) async fn get(&self, shard: &ShardId) -> Result<Option<LeaseRow>, Failure> {
-        let request = self.client.get_item().table_name(&self.name).key(KEY, text(shard.as_str()));
+        self.counted("GetItem");
+        let request = self.client.get_item().table_name(&*self.name).key(KEY, text(shard.as_str()));
         let reply = request.consistent_read(true).send().await;
         let reply = reply.map_err(|error| failure("read", &format!("lease {shard} of {}", self.what()), &error))?;
         match reply.item() {
-            Some(item) => self.read(item).map_err(|error| Failure::fatal(error.to_string())),
+            Some(item) => self.read(item).map_err(|error| Failure::configuration(error.to_string())),
             None => Ok(None),
         }
     }
 
     /// Creates a lease. One that is there already is fine.
     pub(crate) async fn create(&self, lease: &LeaseRow) -> Result<(), Failure> {
+        self.counted("PutItem");
         let item = if self.of_kcl3 { lease.to_typed_item() } else { lease.to_item() };
-        let request = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        let request = self.client.put_item().table_name(&*self.name).set_item(Some(item));
         match request.condition_expression("attribute_not_exists(leaseKey)").send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
@@ -255,7 +324,8 @@ impl LeaseTable {
     /// Takes a wish off a lease, if it is still the one that was observed.
     pub(crate) async fn refuse(&self, observed: &LeaseRow) -> Result<(), Failure> {
         let Some(wish) = &observed.wish else { return Ok(()) };
-        let request = self.client.update_item().table_name(&self.name).key(KEY, text(observed.shard.as_str()));
+        self.counted("UpdateItem");
+        let request = self.client.update_item().table_name(&*self.name).key(KEY, text(observed.shard.as_str()));
         let request = request.update_expression("REMOVE #wish").condition_expression("#wish = :wish");
         let request = request.expression_attribute_names("#wish", WISH);
         match request.expression_attribute_values(":wish", text(wish.to_text())).send().await {
@@ -267,7 +337,8 @@ impl LeaseTable {
 
     /// Deletes a lease whose counter is as given. Whether it was.
     pub(crate) async fn delete(&self, shard: &ShardId, counter: u64) -> Result<bool, Failure> {
-        let request = self.client.delete_item().table_name(&self.name).key(KEY, text(shard.as_str()));
+        self.counted("DeleteItem");
+        let request = self.client.delete_item().table_name(&*self.name).key(KEY, text(shard.as_str()));
         let request = request.condition_expression("#leaseCounter = :counter");
         let request = request.expression_attribute_names("#leaseCounter", COUNTER);
         match request.expression_attribute_values(":counter", number(counter)).send().await {
@@ -278,7 +349,8 @@ impl LeaseTable {
     }
 
     pub(super) fn update(&self, shard: &ShardId, change: &Change) -> UpdateItemFluentBuilder {
-        let mut request = self.client.update_item().table_name(&self.name).key(KEY, text(shard.as_str()));
+        self.counted("UpdateItem");
+        let mut request = self.client.update_item().table_name(&*self.name).key(KEY, text(shard.as_str()));
         let mut sets = Vec::new();
         for (name, value) in &change.set {
             sets.push(format!("#{name} = :{name}"));

@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 use super::drive::Drive;
 use crate::Error;
 use crate::coordination::{Leading, Moves, Role, Round, Standing};
-use crate::lease::{Item, LeaseRow};
+use crate::lease::{Item, LeaseRow, Purpose};
 
 const WRITES_AT_ONCE: usize = 20;
 
@@ -50,9 +50,11 @@ impl Drive<'_> {
     }
 
     async fn find_by_scan(&mut self, standing: Standing) -> Result<(), Failure> {
-        let rows = self.worker.table.rows().await.map_err(as_failure)?;
-        let leases = self.worker.table.leases(&rows).map_err(as_failure)?;
-        self.taker.view.note(leases, Instant::now());
+        let table = self.worker.table.by(Purpose::Take);
+        let rows = table.rows().await.map_err(as_failure)?;
+        let found = table.leases(&rows).map_err(as_failure)?;
+        self.worker.metrics.cannot_read(found.unreadable.len());
+        self.taker.note(found);
         let held = self.held.shards();
         let leases = self.taker.view.leases().iter();
         let found = leases.filter(|lease| self.is_assigned(lease) && !held.contains(&lease.shard)).cloned().collect();
@@ -94,7 +96,7 @@ impl Drive<'_> {
     }
 
     async fn assign(&self, lease: LeaseRow, to: String, if_still: bool) {
-        match self.worker.table.assign(&lease, &to, if_still).await {
+        match self.worker.table.by(Purpose::Give).assign(&lease, &to, if_still).await {
             Ok(true) => info!(shard = %lease.shard, from = lease.holder(), %to, "lease assigned"),
             Ok(false) => debug!(shard = %lease.shard, "the lease has moved"),
             Err(failure) => warn!(shard = %lease.shard, %failure, "lease not assigned; trying again"),

@@ -1,20 +1,25 @@
 //! The loop of a worker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
 use kinesink_core::{Failure, ShardId};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::held::{Held, renew_all};
+use super::held::{Held, renew_all, watch_clocks};
 use super::taking::Taker;
 use super::{Worker, mixed};
 use crate::coordination::{Keeper, Leading, Standing};
+use crate::lease::{Purpose, Term};
 use crate::{Error, Finished, ShardHandler};
+
+/// How long a worker that leaves tries to take its wishes back: what it is given nevertheless expires.
+const WITHDRAW_MAX: Duration = Duration::from_secs(1);
 
 /// What ended: the shard's id, and how.
 pub(super) type Ended = (ShardId, Result<Finished, Failure>);
@@ -26,6 +31,7 @@ pub(super) struct Drive<'a> {
     /// A failure of one shard drains the others too.
     pub(super) drain: CancellationToken,
     pub(super) held: Held,
+    pub(super) term: Term,
     pub(super) shards: JoinSet<Ended>,
     pub(super) taker: Taker,
     /// What this worker remembers while it leads.
@@ -47,6 +53,7 @@ impl<'a> Drive<'a> {
             handler,
             drain: drain.child_token(),
             held: Held::default(),
+            term: Term::new(worker.failover, Arc::clone(&worker.clock)),
             shards: JoinSet::new(),
             taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.reader.seed, &worker.id, ""))),
             leading: Leading::default(),
@@ -64,6 +71,7 @@ impl<'a> Drive<'a> {
         let (keeper, mut standing) = Keeper::new(self.worker.coordinator.clone(), self.standing);
         let (held, metrics) = (self.held.clone(), self.worker.metrics.clone());
         renewer.spawn(renew_all(held, self.worker.renew_period(), standing.clone(), metrics));
+        renewer.spawn(watch_clocks(self.term.clone()));
         // Ends with the drain, once nobody counts on this worker any more.
         let mut keepers = JoinSet::new();
         keepers.spawn(keeper.run(drain.clone()));
@@ -75,6 +83,7 @@ impl<'a> Drive<'a> {
         loop {
             let draining = drain.is_cancelled();
             if draining && self.shards.is_empty() && keepers.is_empty() {
+                let _out_of_time = timeout(WITHDRAW_MAX, self.withdraw()).await;
                 return failed.map_or(Ok(()), |failure| Err(Error::Running(failure)));
             }
             let went_on = tokio::select! {
@@ -109,10 +118,14 @@ impl<'a> Drive<'a> {
                 }
                 _ = syncs.tick(), if !draining => {
                     // One listing: the next sync comes soon enough. Dropped anywhere: the next one creates the rest.
-                    if let Some(Err(error)) = drain.run_until_cancelled(self.worker.sync_shards(1)).await {
-                        warn!(%error, "shards not synchronized; trying again later");
+                    match drain.run_until_cancelled(self.worker.sync_shards(1, Purpose::Sync)).await {
+                        Some(Err(error @ Error::EarlierStream(_))) => Err(Failure::configuration(error.to_string())),
+                        Some(Err(error)) => {
+                            warn!(%error, "shards not synchronized; trying again later");
+                            Ok(())
+                        }
+                        _ => Ok(()),
                     }
-                    Ok(())
                 }
             };
             if let Err(failure) = went_on {

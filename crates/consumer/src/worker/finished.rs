@@ -7,7 +7,7 @@ use kinesink_core::{Checkpoint, Failure, ShardId, StreamName};
 use tokio::time::sleep;
 use tracing::{debug, error, info};
 
-use crate::lease::{HeldLease, LeaseError, LeaseRow};
+use crate::lease::{HeldLease, LeaseError, LeaseRow, Purpose};
 use crate::shard_sync;
 
 /// KCL's `completedLeaseCleanupIntervalMillis`.
@@ -41,14 +41,15 @@ impl Leftover<'_> {
     /// Whether what follows has been started, and nothing before it is left.
     async fn is_due(&self) -> Result<bool, Failure> {
         let row = self.lease.row().await;
+        let table = self.lease.table().by(Purpose::Cleanup);
         for parent in &row.parents {
-            if self.lease.table().get(parent).await?.is_some() {
+            if table.get(parent).await?.is_some() {
                 return Ok(false);
             }
         }
         let Some(children) = self.children(&row).await? else { return Ok(true) };
         for child in &children {
-            match self.lease.table().get(child).await? {
+            match table.get(child).await? {
                 Some(child) if is_started(&child) => {}
                 Some(_) => return Ok(false),
                 None => {

@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::coordination::Standing;
-use crate::lease::{HeldLease, LeaseError};
+use crate::lease::{HeldLease, LeaseError, Term};
 use crate::metrics::Metrics;
 
 /// KCL's maxLeaseRenewalThreads.
 const RENEWALS_AT_ONCE: usize = 20;
+/// How long a machine that woke may go on as if it had not slept; checkpoints and renewals know at once.
+const CLOCK_PERIOD: Duration = Duration::from_secs(1);
 
 /// One held lease and the means to end its shard's run.
 #[derive(Debug, Clone)]
@@ -26,13 +28,20 @@ pub(super) struct Holding {
     /// Ends the run of this shard alone; cancelled with the worker's.
     pub(super) drain: CancellationToken,
     /// Who gets the lease once the run has ended.
-    pub(super) next_owner: Arc<OnceLock<String>>,
+    pub(super) gift: Arc<OnceLock<Gift>>,
+}
+
+/// A lease on its way.
+#[derive(Debug)]
+pub(super) struct Gift {
+    pub(super) to: String,
+    pub(super) since: Instant,
 }
 
 impl Holding {
     /// Drains the shard and gives its lease to `worker`. Once: a lease on its way stays on it.
     pub(super) fn give(&self, worker: &str) -> bool {
-        let first = self.next_owner.set(worker.to_owned()).is_ok();
+        let first = self.gift.set(Gift { to: worker.to_owned(), since: Instant::now() }).is_ok();
         self.drain.cancel();
         first
     }
@@ -55,11 +64,10 @@ impl Held {
         self.lock().keys().cloned().collect()
     }
 
-    /// Those that are on their way to another worker.
-    pub(super) fn giving(&self) -> BTreeSet<ShardId> {
+    /// Those that are on their way to another worker, and since when.
+    pub(super) fn gifts(&self) -> BTreeMap<ShardId, Instant> {
         let held = self.lock();
-        let giving = held.iter().filter(|(_, holding)| holding.next_owner.get().is_some());
-        giving.map(|(shard, _)| shard.clone()).collect()
+        held.iter().filter_map(|(shard, holding)| Some((shard.clone(), holding.gift.get()?.since))).collect()
     }
 }
 
@@ -89,6 +97,16 @@ pub(super) async fn renew_all(
             |lease: &HeldLease| throughputs.get(lease.shard()).and_then(|throughput: &Throughput| throughput.kbps);
         let renewals = leases.into_iter().map(|lease| (kbps(&lease), lease));
         stream::iter(renewals).for_each_concurrent(RENEWALS_AT_ONCE, |(kbps, lease)| renew(lease, kbps)).await;
+    }
+}
+
+/// Looks at the clocks, so that a machine that wakes does not believe in its leases. Never ends by itself.
+pub(super) async fn watch_clocks(term: Term) -> Infallible {
+    let mut ticks = interval(CLOCK_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        term.now();
     }
 }
 

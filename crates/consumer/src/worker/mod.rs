@@ -28,8 +28,9 @@ use tracing::{debug, info};
 use self::drive::Drive;
 use crate::coordination::{Coordinator, Standing};
 use crate::fetch::ReaderSettings;
-use crate::lease::LeaseTable;
+use crate::lease::{LeaseRow, LeaseTable, Purpose};
 use crate::metrics::Metrics;
+use crate::shard_sync::Misfit;
 use crate::{Error, ShardHandler, Start, shard_sync};
 
 /// Attempts before the first record; afterwards everything transient is tried without end.
@@ -86,7 +87,7 @@ impl Worker {
                 self.reader.prepare().await.map_err(Error::Start)?;
                 self.table.ensure().await.map_err(Error::Start)?;
                 let standing = self.coordinator.prepare().await.map_err(Error::Start)?;
-                self.sync_shards(LISTINGS_MAX).await?;
+                self.sync_shards(LISTINGS_MAX, Purpose::Start).await?;
                 Ok(standing)
             };
             match prepared.await {
@@ -101,31 +102,59 @@ impl Worker {
         }
     }
 
-    /// Creates the leases that the table lacks, after at most so many listings that do not fit together.
-    async fn sync_shards(&self, listings_max: u32) -> Result<(), Error> {
-        let (client, stream) = (&self.reader.client, &self.reader.stream);
-        let leases = self.table.scan().await?;
+    /// Creates the leases that the table lacks, after at most so many listings that do not fit together. Others do the
+    /// same and read meanwhile, so each listing is held against the table as it is then.
+    async fn sync_shards(&self, listings_max: u32, purpose: Purpose) -> Result<(), Error> {
+        let table = self.table.by(purpose);
+        let mut misfit = Misfit::Ranges;
         for listing in 0..listings_max {
             if listing > 0 {
                 sleep(LISTING_PAUSE).await;
             }
-            let missing = if leases.is_empty() {
-                let shards = shard_sync::list(client, stream, Some(&self.start)).await.map_err(Error::Start)?;
-                shard_sync::for_new_application(&shards, &self.start)
-            } else {
-                let shards = shard_sync::list(client, stream, None).await.map_err(Error::Start)?;
-                shard_sync::for_known_application(&shards, &leases, &self.start)
-            };
-            if let Some(missing) = missing {
-                for lease in &missing {
-                    self.table.create(lease).await.map_err(Error::Start)?;
-                    info!(shard = %lease.shard, checkpoint = %lease.checkpoint, "lease created");
+            let missing = match self.missing_leases(&table).await? {
+                Ok(missing) => missing,
+                Err(why) => {
+                    misfit = why;
+                    continue;
                 }
-                return Ok(());
+            };
+            for lease in &missing {
+                table.create(lease).await.map_err(Error::Start)?;
+                info!(shard = %lease.shard, checkpoint = %lease.checkpoint, "lease created");
             }
+            return Ok(());
         }
-        let message = format!("the shards of stream {stream} do not fit together; look at it with list-shards");
-        Err(Error::Start(Failure::transient(message)))
+        Err(match misfit {
+            // It has lasted: no listing is behind for so long.
+            Misfit::Reopened(_) if listings_max > 1 => Error::EarlierStream(self.earlier_stream(&misfit)),
+            Misfit::Reopened(_) => Error::Start(Failure::transient(self.earlier_stream(&misfit))),
+            misfit => Error::Start(Failure::transient(format!("stream {}: {misfit}", self.reader.stream))),
+        })
+    }
+
+    /// What one listing and one scan show to be missing, if they fit together.
+    async fn missing_leases(&self, table: &LeaseTable) -> Result<Result<Vec<LeaseRow>, Misfit>, Error> {
+        let (client, stream, start) = (&self.reader.client, &self.reader.stream, &self.start);
+        let found = table.scan().await?;
+        if found.is_empty() {
+            let shards = shard_sync::list(client, stream, Some(start)).await.map_err(Error::Start)?;
+            let missing = shard_sync::for_new_application(&shards, start);
+            // Another worker that began meanwhile has listed other shards, perhaps, than there are now.
+            return Ok(if table.scan().await?.is_empty() { missing } else { Err(Misfit::Overtaken) });
+        }
+        let shards = shard_sync::list(client, stream, None).await.map_err(Error::Start)?;
+        match shard_sync::for_known_application(&shards, &found, start) {
+            Err(misfit @ Misfit::Renumbered(_)) => Err(Error::EarlierStream(self.earlier_stream(&misfit))),
+            missing => Ok(missing),
+        }
+    }
+
+    fn earlier_stream(&self, misfit: &Misfit) -> String {
+        let (table, stream) = (self.table.name(), &self.reader.stream);
+        format!(
+            "lease table {table} is of an earlier stream {stream}, which was deleted and created again: {misfit}; \
+             delete the table to read the present stream from its start, or use another application"
+        )
     }
 
     /// KCL's pace: three renewals before the lease expires.

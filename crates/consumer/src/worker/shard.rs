@@ -17,7 +17,7 @@ use super::trimmed::UntilTrimmed;
 use crate::checkpointer::LeaseCheckpointer;
 use crate::coordination::HANDOFF_TIMEOUT;
 use crate::fetch::{Cursor, Reader, ReaderSettings};
-use crate::lease::{LeaseError, LeaseRow};
+use crate::lease::{LeaseError, LeaseRow, Purpose};
 use crate::metrics::Metrics;
 use crate::{Finished, Shard, ShardHandler};
 
@@ -82,10 +82,11 @@ impl ShardRun {
     /// A parent without a lease has left the stream, or was cleaned up after it ended.
     async fn parents_finished(&self) {
         let parents = self.holding.lease.row().await.parents;
+        let table = self.holding.lease.table().by(Purpose::Parents);
         let mut ended = self.ended.subscribe();
         for parent in parents {
             loop {
-                match self.holding.lease.table().get(&parent).await {
+                match table.get(&parent).await {
                     Ok(row) if row.as_ref().is_none_or(LeaseRow::is_finished) => break,
                     Ok(_) => debug!(%parent, "waiting for the end of the parent"),
                     Err(failure) => debug!(%parent, %failure, "lease of the parent not read; trying again"),
@@ -154,10 +155,23 @@ impl ShardRun {
         }
     }
 
+    /// Who asked for the lease, and after a long drain still does: it may have left meanwhile.
+    async fn next_owner(&self) -> Option<&str> {
+        let gift = self.holding.gift.get()?;
+        if gift.since.elapsed() < self.failover {
+            return Some(&gift.to);
+        }
+        let lease = &self.holding.lease;
+        let row = lease.table().by(Purpose::Give).get(lease.shard()).await.ok().flatten()?;
+        // A leader of KCL 3.x has written it, or the worker itself.
+        let asks = row.owner.as_ref() == Some(&gift.to) || row.wish.is_some_and(|wish| wish.by == gift.to);
+        asks.then_some(&*gift.to)
+    }
+
     /// Others need not wait until the lease expires. One that cannot be given away expires.
     async fn give_back(&self) {
-        let next_owner = self.holding.next_owner.get();
-        match self.holding.lease.give(next_owner.map(String::as_str)).await {
+        let next_owner = self.next_owner().await;
+        match self.holding.lease.give(next_owner).await {
             Ok(()) => debug!(next_owner, "lease given away"),
             Err(error) => debug!(%error, "lease not released"),
         }

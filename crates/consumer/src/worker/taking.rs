@@ -1,6 +1,6 @@
 //! One look at the table, and what follows from it: leases taken, asked for, given away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +18,16 @@ use super::{EPSILON, Worker, mixed};
 use crate::Start;
 use crate::fetch::ReaderSettings;
 use crate::lease::fleet::{Moves, Round, is_ours};
-use crate::lease::{HeldLease, LeaseError, LeaseRow, View, Wish, assignment};
+use crate::lease::{HeldLease, LeaseError, LeaseRow, Purpose, Scan, View, Wish, assignment};
 
 /// Among ourselves the table is read this often at least, so that a dead worker's last renewal is timed closely.
 const SCAN_MAX: Duration = Duration::from_millis(1_500);
 const WRITES_AT_ONCE: usize = 20;
 /// So long after a lease was taken LATEST may still be asked for.
 const FRESH_MAX: Duration = Duration::from_secs(1);
+/// In failovers: how long a lease that was promised is kept for the worker that asked. A handler that does not drain by
+/// then is taken for one that never will.
+const PROMISE_FAILOVERS_MAX: u32 = 20;
 /// A stored start time is so much earlier than our clock says, which may be ahead of the service's.
 const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
 
@@ -37,6 +40,8 @@ pub(super) struct Taker {
     /// Leases that may have become this worker's without an answer to it: asked for, or taken by a write that was not
     /// answered.
     expected: BTreeSet<ShardId>,
+    /// Rows that are left alone, and were logged.
+    unreadable: BTreeSet<String>,
     began: bool,
     ours: bool,
     /// When KCL's taker has its next round.
@@ -52,6 +57,8 @@ struct Plan {
     steal: Vec<LeaseRow>,
     wish: Vec<LeaseRow>,
     give: Vec<(ShardId, String)>,
+    /// Wishes that were granted and are made again, in the name of who made them, until the shard is drained.
+    keep: Vec<LeaseRow>,
     refuse: Vec<LeaseRow>,
 }
 
@@ -59,7 +66,8 @@ impl Taker {
     pub(super) fn new(failover: Duration, rng: Rng) -> Self {
         let view = View::new(failover);
         let share_at = Instant::now();
-        Self { failover, view, rng, expected: BTreeSet::new(), began: false, ours: true, share_at }
+        let (expected, unreadable) = (BTreeSet::new(), BTreeSet::new());
+        Self { failover, view, rng, expected, unreadable, began: false, ours: true, share_at }
     }
 
     /// How often workers of ours look.
@@ -94,8 +102,20 @@ impl Taker {
         self.began = true;
     }
 
-    fn plan(&mut self, worker: &Worker, held: &BTreeSet<ShardId>, giving: &BTreeSet<ShardId>) -> Plan {
+    /// Takes in a scan. What cannot be read is told once.
+    pub(super) fn note(&mut self, found: Scan) {
+        for row in &found.unreadable {
+            if !self.unreadable.contains(row.row()) {
+                error!(%row, "row left alone, and its shard and those after it are not read here; correct the row");
+            }
+        }
+        self.unreadable = found.unreadable.iter().map(|row| row.row().to_owned()).collect();
+        self.view.note(found.leases, Instant::now());
+    }
+
+    fn plan(&mut self, worker: &Worker, held: &BTreeSet<ShardId>, gifts: &BTreeMap<ShardId, Instant>) -> Plan {
         let now = Instant::now();
+        let giving = &gifts.keys().cloned().collect();
         let me = worker.id.as_str();
         let mut plan = Plan { adopt: self.adoptable(me, held), ..Plan::default() };
         self.begin();
@@ -107,6 +127,12 @@ impl Taker {
             plan.take = take.into_iter().cloned().collect();
             plan.wish = wish.into_iter().cloned().collect();
             plan.refuse = refuse.into_iter().cloned().collect();
+            let promised = |lease: &&LeaseRow| {
+                let since = gifts.get(&lease.shard);
+                since.is_some_and(|since| now - *since < self.failover * PROMISE_FAILOVERS_MAX)
+                    && view.wished_for(lease, now).is_some_and(|(_, age)| age >= self.failover)
+            };
+            plan.keep = view.leases().iter().filter(promised).cloned().collect();
             plan.give = give.into_iter().map(|(lease, to)| (lease.shard.clone(), to.to_owned())).collect();
         }
         // Beside others, and for what was asked for in vain.
@@ -117,6 +143,8 @@ impl Taker {
                 plan.take = choice.free.into_iter().cloned().collect();
             }
             plan.steal = choice.stolen.into_iter().cloned().collect();
+            // Its owner drains it for somebody else, or is asked to.
+            plan.steal.retain(|lease| round.wanted_by(lease).is_none());
         }
         let adopted: BTreeSet<_> = plan.adopt.iter().map(|lease| lease.shard.clone()).collect();
         plan.take.retain(|lease| !adopted.contains(&lease.shard));
@@ -141,14 +169,16 @@ impl Drive<'_> {
     /// One look. Dropped anywhere, it leaves nothing that the next one does not find.
     pub(super) async fn round(&mut self) {
         let began = Instant::now();
-        let leases = match self.worker.table.scan().await {
-            Ok(leases) => leases,
+        let table = self.worker.table.by(Purpose::Take);
+        let found = match table.scan().await {
+            Ok(found) => found,
             Err(error) => return error!(%error, "leases not read; trying again"),
         };
-        self.taker.view.note(leases, Instant::now());
+        self.worker.metrics.cannot_read(found.unreadable.len());
+        self.taker.note(found);
         let slow = began.elapsed() > self.worker.renew_period() / 2;
-        let (held, giving) = (self.held.shards(), self.held.giving());
-        let mut plan = self.taker.plan(self.worker, &held, &giving);
+        let (held, gifts) = (self.held.shards(), self.held.gifts());
+        let mut plan = self.taker.plan(self.worker, &held, &gifts);
         for (shard, to) in &plan.give {
             let holding = self.held.lock().get(shard).cloned();
             if holding.is_some_and(|holding| holding.give(to)) {
@@ -156,8 +186,15 @@ impl Drive<'_> {
             }
         }
         for lease in &plan.refuse {
-            if let Err(failure) = self.worker.table.refuse(lease).await {
+            if let Err(failure) = table.refuse(lease).await {
                 debug!(shard = %lease.shard, %failure, "wish not refused; trying again");
+            }
+        }
+        for lease in &plan.keep {
+            let Some(Wish { by, .. }) = lease.wish.clone() else { continue };
+            let wish = Wish { number: self.taker.rng.u64(..), by };
+            if let Err(failure) = table.wish(lease, &wish).await {
+                debug!(shard = %lease.shard, %failure, "granted wish not kept; trying again");
             }
         }
         if slow {
@@ -173,7 +210,7 @@ impl Drive<'_> {
     async fn read_again(&self, leases: Vec<LeaseRow>) -> Vec<LeaseRow> {
         let mut fresh = Vec::new();
         for lease in leases {
-            match self.worker.table.get(&lease.shard).await {
+            match self.worker.table.by(Purpose::Take).get(&lease.shard).await {
                 Ok(Some(now)) if now.owner == lease.owner => fresh.push(now),
                 Ok(_) => {}
                 Err(failure) => debug!(shard = %lease.shard, %failure, "lease not read"),
@@ -184,9 +221,10 @@ impl Drive<'_> {
 
     pub(super) async fn take(&mut self, leases: Vec<LeaseRow>) {
         let worker = self.worker;
+        let (table, term) = (&worker.table.by(Purpose::Take), &self.term.clone());
         let take = |observed: LeaseRow| async move {
             let start = worker.start_time(&observed);
-            let taken = HeldLease::take(&worker.table, &observed, &worker.id, start, worker.failover).await;
+            let taken = HeldLease::take(table, &observed, &worker.id, start, term).await;
             (observed, taken)
         };
         let mut taking = stream::iter(leases).map(take).buffer_unordered(WRITES_AT_ONCE);
@@ -209,7 +247,7 @@ impl Drive<'_> {
     fn start(&mut self, lease: HeldLease, observed: &LeaseRow) {
         let worker = self.worker;
         let shard = &observed.shard;
-        let holding = Holding { lease: lease.into(), drain: self.drain.child_token(), next_owner: Arc::default() };
+        let holding = Holding { lease: lease.into(), drain: self.drain.child_token(), gift: Arc::default() };
         self.held.lock().insert(shard.clone(), holding.clone());
         let run = ShardRun {
             holding,
@@ -228,13 +266,29 @@ impl Drive<'_> {
         self.shards.spawn(run.run().instrument(span));
     }
 
+    /// Takes this worker's wishes back: it leaves.
+    pub(super) async fn withdraw(&self) {
+        let me = self.worker.id.as_str();
+        let table = self.worker.table.by(Purpose::Take);
+        let asked = |lease: &&LeaseRow| lease.wish.as_ref().is_some_and(|wish| wish.by == me);
+        for lease in self.taker.view.leases().iter().filter(asked) {
+            match table.get(&lease.shard).await {
+                Ok(Some(now)) if asked(&&now) => {
+                    let _expires = table.refuse(&now).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
     async fn wish(&mut self, leases: Vec<LeaseRow>) {
         let worker = self.worker;
+        let table = &worker.table.by(Purpose::Take);
         // Expected even if the answer is lost.
         self.taker.expected.extend(leases.iter().map(|lease| lease.shard.clone()));
         let numbered: Vec<_> = leases.into_iter().map(|lease| (self.taker.rng.u64(..), lease)).collect();
         let wish = |(number, lease): (u64, LeaseRow)| async move {
-            match worker.table.wish(&lease, &Wish { number, by: worker.id.clone() }).await {
+            match table.wish(&lease, &Wish { number, by: worker.id.clone() }).await {
                 Ok(true) => debug!(shard = %lease.shard, "asked for the lease"),
                 Ok(false) => debug!(shard = %lease.shard, "the lease has moved, or another worker asked for it"),
                 Err(failure) => debug!(shard = %lease.shard, %failure, "could not ask for the lease"),

@@ -2,7 +2,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_consumer::{Error, Finished, Shard, ShardHandler};
 use kinesink_core::Failure;
 use kinesink_emulator::{Fault, FaultKind};
@@ -10,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dynamo;
 use crate::recorder::{Commit, Event, Recorder};
-use crate::world::{APP, FAILOVER, STREAM, World, run, until};
+use crate::world::{FAILOVER, STREAM, World, run, until};
 
 fn error(code: &str) -> FaultKind {
     FaultKind::Error { code: code.into(), message: "made up".into() }
@@ -82,20 +81,6 @@ async fn a_missing_stream_is_named_before_anything_is_read() {
     assert!(matches!(error, Error::Start(_)), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("stream orders") && said.contains("ResourceNotFoundException"), "{said}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_row_that_is_no_lease_is_named_with_its_attribute() {
-    let world = World::new(1).await;
-    let recorder = Recorder::new(Commit::Each);
-    let running = run(world.consumer("one"), &recorder);
-    until("the table is there", async || !recorder.starts().is_empty()).await;
-    running.drained().await;
-    let put = world.dynamo.client().put_item().table_name(APP).item("leaseKey", AttributeValue::S("shardId-9".into()));
-    put.send().await.unwrap();
-    let error = run(world.consumer("one"), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
-    let said = error.to_string();
-    assert!(said.contains(APP) && said.contains("shardId-9") && said.contains("attribute checkpoint"), "{said}");
 }
 
 /// A recorder whose first shard fails for good when it is told to.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,7 +29,15 @@ async fn loads(world: &World) -> BTreeMap<String, usize> {
 pub(crate) async fn balanced(world: &World, workers: &[(&str, usize)]) {
     until("there is a table", async || !world.dynamo.writes().is_empty()).await;
     let wanted = workers.iter().map(|(worker, leases)| ((*worker).to_owned(), *leases)).collect();
-    until("the leases are balanced", async || loads(world).await == wanted).await;
+    let is_balanced = async || {
+        let is_balanced = loads(world).await == wanted;
+        if !is_balanced {
+            // A look costs real time.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        is_balanced
+    };
+    until("the leases are balanced", is_balanced).await;
 }
 
 /// At no time has a shard two runs. What runs at the end.
@@ -233,6 +242,92 @@ async fn a_lease_that_is_not_given_is_stolen_at_last() {
     until("the stolen runs are dropped", async || recorder.events().iter().filter(dropped).count() == 2).await;
     other.drained().await;
     stubborn.killed().await;
+}
+
+/// Takes long to drain, as one whose sink is slow.
+struct Slow {
+    recorder: Arc<Recorder>,
+    drain: Duration,
+    draining: AtomicUsize,
+    /// Drains that were not let finish.
+    dropped: AtomicUsize,
+}
+
+/// Ends with the drain, finished or not.
+struct Draining<'a>(&'a AtomicUsize);
+
+impl Drop for Draining<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Slow {
+    fn new(recorder: &Arc<Recorder>, drain: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            recorder: Arc::clone(recorder),
+            drain,
+            draining: AtomicUsize::new(0),
+            dropped: AtomicUsize::new(0),
+        })
+    }
+}
+
+#[async_trait]
+impl ShardHandler for Slow {
+    async fn run(&self, shard: Shard) -> Result<Finished, Failure> {
+        let finished = self.recorder.run(shard).await?;
+        if finished == Finished::Drained {
+            self.draining.fetch_add(1, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            let guard = Draining(&self.draining);
+            tokio::time::sleep(self.drain).await;
+            self.dropped.fetch_sub(1, Ordering::Relaxed);
+            drop(guard);
+        }
+        Ok(finished)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_drains_for_long_goes_to_who_asked_and_is_neither_stolen_nor_idle() {
+    for failovers in [3, 8] {
+        let world = World::new(4).await;
+        let recorder = Recorder::new(Commit::Each);
+        let slow = Slow::new(&recorder, FAILOVER * failovers);
+        let a = run(world.consumer("a"), &slow);
+        balanced(&world, &[("a", 4)]).await;
+        let (b, c) = (run(world.consumer("b"), &recorder), run(world.consumer("c"), &recorder));
+        until("a drain began", async || slow.draining.load(Ordering::Relaxed) > 0).await;
+        until("it ended", async || slow.draining.load(Ordering::Relaxed) == 0).await;
+        let moved = Instant::now();
+        until("all are running", async || one_run_each(&recorder.events()) == 4).await;
+        assert!(moved.elapsed() < FAILOVER, "a lease was idle for {:?}", moved.elapsed());
+        assert!(loads(&world).await["a"] < 4, "a lease was drained in vain");
+        assert_eq!(slow.dropped.load(Ordering::Relaxed), 0, "a drain was not let finish");
+        b.drained().await;
+        c.drained().await;
+        a.drained().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_leaves_takes_its_wishes_back_and_what_it_asked_for_is_nobodys_at_once() {
+    let world = World::new(2).await;
+    let recorder = Recorder::new(Commit::Each);
+    let a = run(world.consumer("a"), &Slow::new(&recorder, FAILOVER * 3));
+    balanced(&world, &[("a", 2)]).await;
+    let b = run(world.consumer("b"), &recorder);
+    until("a lease is asked for", async || !world.texts("kinesink_wanted_by").await.is_empty()).await;
+    let asked = Instant::now();
+    tokio::time::sleep(FAILOVER).await;
+    b.drained().await;
+    assert!(world.texts("kinesink_wanted_by").await.is_empty(), "a wish outlives its worker");
+    until("it is running again", async || one_run_each(&recorder.events()) == 2).await;
+    // Given to the one that left, it would have to expire.
+    assert!(asked.elapsed() < FAILOVER * 3 + FAILOVER / 2, "after {:?}", asked.elapsed());
+    assert_eq!(loads(&world).await, BTreeMap::from([("a".to_owned(), 2)]));
+    a.drained().await;
 }
 
 #[tokio::test(start_paused = true)]

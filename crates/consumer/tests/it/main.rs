@@ -9,17 +9,21 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails as a test does")]
 
+mod clocks;
 mod delivery;
 mod dumps;
 mod dynamo;
+mod earlier_stream;
 mod faults;
 mod fleet;
 mod foreign_rows;
 mod kcl3;
 mod leases;
+mod odd_rows;
 mod recorder;
 mod resharding;
 mod restart;
 mod retrieval;
 mod settling;
+mod shard_sync;
 mod world;

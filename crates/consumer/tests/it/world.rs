@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinesink_aws::Clients;
 use kinesink_aws::credential_types::provider::SharedCredentialsProvider;
 use kinesink_aws::dynamodb::types::AttributeValue;
@@ -33,11 +34,18 @@ const NEVER: Duration = Duration::from_secs(3600);
 pub(crate) struct PausedClock {
     start: Timestamp,
     origin: Instant,
+    ahead_ms: AtomicI64,
 }
 
 impl PausedClock {
+    /// The wall clock alone goes on, or back: the machine slept, or somebody set its clock.
+    pub(crate) fn jump(&self, jump: SignedDuration) {
+        let ms = i64::try_from(jump.as_millis()).unwrap();
+        self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
     fn read(&self) -> Timestamp {
-        self.start + self.origin.elapsed()
+        self.start + self.origin.elapsed() + SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -75,7 +83,11 @@ impl World {
 
     /// With the stream, of so many shards, by a Kinesis of other settings. None of its limits holds unless they say so.
     pub(crate) async fn of(shards: i32, settings: impl FnOnce(Builder) -> Builder) -> Self {
-        let clock = Arc::new(PausedClock { start: "2026-03-01T12:00:00Z".parse().unwrap(), origin: Instant::now() });
+        let clock = Arc::new(PausedClock {
+            start: "2026-03-01T12:00:00Z".parse().unwrap(),
+            origin: Instant::now(),
+            ahead_ms: AtomicI64::new(0),
+        });
         let builder = Emulator::builder().clock(Arc::<PausedClock>::clone(&clock)).limits(Limits::none());
         let emulator = settings(builder).build().unwrap();
         let config = Config::builder()

@@ -17,6 +17,7 @@ use kinesink_core::{Checkpoint, Position, ShardId};
 use uuid::Uuid;
 
 use super::dynamo::Dynamo;
+use super::term_of;
 use crate::Error;
 use crate::lease::row::{HashRange, Item, KEY, LeaseRow, OWNER, Pending, Wish, child_ids, number, text};
 use crate::lease::table::{Mark, WriteError};
@@ -60,7 +61,7 @@ impl Store {
     }
 
     async fn take(&self, observed: &LeaseRow, worker: &str) -> Result<HeldLease, LeaseError> {
-        HeldLease::take(&self.table, observed, worker, None, FAILOVER).await
+        HeldLease::take(&self.table, observed, worker, None, &term_of(FAILOVER)).await
     }
 
     async fn stored(&self) -> LeaseRow {
@@ -269,7 +270,7 @@ async fn a_released_lease_has_no_owner_and_keeps_its_checkpoint() {
 async fn a_start_that_is_stored_stays() {
     let store = Store::with_lease().await;
     let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-    HeldLease::take(&store.table, &lease(), "one", Some(noon), FAILOVER).await.unwrap();
+    HeldLease::take(&store.table, &lease(), "one", Some(noon), &term_of(FAILOVER)).await.unwrap();
     store.take(&store.stored().await, "two").await.unwrap();
     assert_eq!(store.stored().await.start, Some(noon));
 }
@@ -351,19 +352,25 @@ async fn every_page_of_a_scan_is_read() {
     }
     let first = store.client.scan().table_name(&store.name).send().await.unwrap();
     assert!(first.last_evaluated_key().is_some(), "one page would hold them all");
-    let mut shards: Vec<_> = store.table.scan().await.unwrap().into_iter().map(|lease| lease.shard).collect();
+    let mut shards: Vec<_> = store.table.scan().await.unwrap().leases.into_iter().map(|lease| lease.shard).collect();
     shards.sort();
     assert_eq!(shards, (0..8).map(shard).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn a_scan_skips_rows_of_other_kinds_and_fails_on_what_is_no_lease() {
+async fn a_scan_skips_rows_of_other_kinds_and_tells_what_is_no_lease() {
     let store = Store::with_lease().await;
     let leader = |key: &str| Item::from([(KEY.into(), text(key)), ("ownerName".into(), text("java"))]);
     let mut known = leader("Leader");
     known.insert("entityType".into(), text("LEADER"));
     store.put(known).await;
-    assert_eq!(store.table.scan().await.unwrap(), [lease()]);
+    assert_eq!(store.table.scan().await.unwrap().leases, [lease()]);
+    store.put(leader("stranger")).await;
+    let found = store.table.scan().await.unwrap();
+    assert_eq!(found.leases, [lease()]);
+    assert!(matches!(&found.unreadable[..], [row] if row.to_string().contains("stranger")), "{found:?}");
+
+    let store = Store::new().await;
     store.put(leader("stranger")).await;
     let Err(Error::Row { row, .. }) = store.table.scan().await else { panic!("a row of no kind was read") };
     assert!(row.contains("stranger"), "{row}");

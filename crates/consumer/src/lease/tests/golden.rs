@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use self::dumps::{directory, lease_table};
 use super::dynamo::Dynamo;
+use super::term_of;
 use crate::lease::row::{HashRange, LeaseRow, Wish, child_ids, number, text};
 use crate::lease::{Change, HeldLease, LeaseTable};
 
@@ -127,7 +128,7 @@ async fn created(table: &LeaseTable, number: usize, checkpoint: Checkpoint, pare
 }
 
 async fn held(table: &LeaseTable, observed: &LeaseRow, start: Option<Timestamp>) -> HeldLease {
-    HeldLease::take(table, observed, "kinesink", start, FAILOVER).await.unwrap()
+    HeldLease::take(table, observed, "kinesink", start, &term_of(FAILOVER)).await.unwrap()
 }
 
 /// Every kind of row that a worker of ours leaves behind, by the operations that leave it.

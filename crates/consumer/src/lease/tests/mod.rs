@@ -2,10 +2,12 @@
 //! DynamoDB has to do is in `contract`, rows as files in `golden`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kinesink_aws::dynamodb::types::AttributeValue;
-use kinesink_core::{Checkpoint, Position, ShardId};
+use kinesink_core::{Checkpoint, Clock, Position, ShardId};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -13,7 +15,7 @@ use self::dynamo::{Dynamo, Fault};
 use self::golden::dumps::{lease_table, of_java_alone};
 use super::row::{HashRange, Item, LeaseRow, number, text};
 use super::table::Mark;
-use super::{HeldLease, LeaseError, LeaseTable};
+use super::{HeldLease, LeaseError, LeaseTable, Term};
 
 mod contract;
 #[path = "../../../tests/it/dynamo.rs"]
@@ -165,8 +167,26 @@ async fn table(dynamo: &Dynamo) -> LeaseTable {
     table
 }
 
+/// A wall clock that says nothing of the paused one.
+#[derive(Debug)]
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+fn term() -> Term {
+    term_of(FAILOVER)
+}
+
+fn term_of(failover: Duration) -> Term {
+    Term::new(failover, Arc::new(StoppedClock))
+}
+
 async fn take(table: &LeaseTable, observed: &LeaseRow, worker: &str) -> Result<HeldLease, LeaseError> {
-    HeldLease::take(table, observed, worker, None, FAILOVER).await
+    HeldLease::take(table, observed, worker, None, &term()).await
 }
 
 async fn stored(table: &LeaseTable) -> LeaseRow {
@@ -239,6 +259,25 @@ async fn a_lease_expires_by_the_own_clock_failover_after_the_last_write_that_was
     assert!(matches!(held.checkpoint(at(10)).await, Err(LeaseError::Lost)));
     assert!(matches!(held.renew(None).await, Err(LeaseError::Lost)), "an expired lease was revived");
     assert_eq!(stored(&table).await.checkpoint, at(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_right_after_a_sleep_is_refused() {
+    #[derive(Debug, Default)]
+    struct Wall(std::sync::atomic::AtomicI64);
+    impl Clock for Wall {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_second(self.0.load(std::sync::atomic::Ordering::Relaxed)).unwrap()
+        }
+    }
+    let (table, wall) = (table(&Dynamo::new()).await, Arc::new(Wall::default()));
+    let term = Term::new(FAILOVER, Arc::<Wall>::clone(&wall));
+    let held = HeldLease::take(&table, &lease(), "me", None, &term).await.unwrap();
+    wall.0.store(9, std::sync::atomic::Ordering::Relaxed);
+    held.checkpoint(at(8)).await.unwrap();
+    wall.0.store(19, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(held.checkpoint(at(9)).await, Err(LeaseError::Lost)));
+    assert_eq!(stored(&table).await.checkpoint, at(8));
 }
 
 #[tokio::test(start_paused = true)]
