@@ -145,7 +145,7 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
         .grace(config.drain_grace)
         .consumer(|consumer| {
             let consumer = consumer.failover(lease.failover).lease_table(lease.table).idle(config.source.idle);
-            let consumer = consumer.retrieval(retrieval(&config.source.fetch));
+            let consumer = consumer.retrieval(retrieval(&config.source.fetch)).coordination(lease.coordination);
             let consumer = match lease.max {
                 Some(leases) => consumer.max_leases(leases),
                 None => consumer,

@@ -95,9 +95,14 @@ fn measures<'a>(row: &'a Item, attribute: &str) -> Vec<(&'a str, Vec<f64>)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::lease::text;
+
+    /// As a worker without measurements reports.
+    pub(in super::super) fn reported(worker: &str, updated_s: u64) -> Report {
+        Report { worker: worker.to_owned(), updated_s, failing: false, valid: true }
+    }
 
     fn list(values: &[&str]) -> AttributeValue {
         AttributeValue::L(values.iter().map(|value| AttributeValue::N((*value).into())).collect())

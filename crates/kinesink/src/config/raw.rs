@@ -17,6 +17,8 @@ pub(super) const FETCH: &str = "polling";
 pub(super) const FAN_OUT: &str = "fan-out";
 pub(super) const IDLE: &str = "1s";
 pub(super) const FAILOVER: &str = "10s";
+pub(super) const COORDINATION: &str = "auto";
+pub(super) const KCL3: &str = "kcl-3";
 pub(super) const RECORDS: u64 = 10_000;
 pub(super) const BYTES: &str = "64MiB";
 pub(super) const AGE: &str = "60s";
@@ -137,6 +139,11 @@ pub(super) struct RawLease {
     #[serde(default)]
     #[schemars(with = "u64")]
     pub(super) max: Option<Spanned<u64>>,
+    /// Who decides which worker holds which lease: as the application's rows say, or a leader as in KCL 3.x. The latter
+    /// stops live workers of KCL 1.x and 2.x from taking leases; `docs/kcl3.md` has what is written when.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "`\"auto\"` or `\"kcl-3\"`", "default" = COORDINATION))]
+    pub(super) coordination: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

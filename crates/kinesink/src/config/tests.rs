@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kinesink_consumer::Coordination;
 use kinesink_sinks::Location;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
@@ -53,6 +54,7 @@ fn defaults_are_filled_in() {
     assert_eq!(config.source.idle, Duration::from_secs(1));
     assert_eq!((config.patterns.len(), config.jq), (0, None));
     assert_eq!((config.lease.failover, config.lease.worker_id), (Duration::from_secs(10), None));
+    assert_eq!(config.lease.coordination, Coordination::Auto);
     assert_eq!((config.buffer.records, config.buffer.bytes), (10_000, 64 << 20));
     assert_eq!(config.buffer.age, Duration::from_secs(60));
     assert_eq!(config.sinks.len(), 1);
@@ -70,7 +72,7 @@ memory = 64_000_000
 source = { stream = "orders", region = "eu-west-1", start = "2026-01-31T08:00:00Z", idle = "500ms" }
 filter.pattern = [{ data = { a = [1, 2.5, true, { prefix = "x" }] } }, { data = { b = ["c"] } }]
 transform.jq = ".a"
-lease = { failover = "20s", worker_id = "me", table = "leases", max = 7 }
+lease = { failover = "20s", worker_id = "me", table = "leases", max = 7, coordination = "kcl-3" }
 buffer = { records = 5, bytes = "1MiB", age = "2m" }
 metrics = {}
 drain.grace = "1h"
@@ -102,7 +104,7 @@ fn every_key_is_read() {
     assert_eq!(config.jq.as_deref(), Some(".a"));
     assert_eq!(config.lease.failover, Duration::from_secs(20));
     assert_eq!((config.lease.worker_id.as_deref(), config.lease.table.as_str()), (Some("me"), "leases"));
-    assert_eq!(config.lease.max, Some(7));
+    assert_eq!((config.lease.max, config.lease.coordination), (Some(7), Coordination::Kcl3));
     assert_eq!((config.buffer.records, config.buffer.bytes), (5, 1 << 20));
     assert_eq!(config.buffer.age, Duration::from_secs(120));
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
@@ -127,7 +129,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 }
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 25] = [
+const MISTAKES: [(&str, &str, &str); 26] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -147,6 +149,7 @@ const MISTAKES: [(&str, &str, &str); 25] = [
     ("consumer of a poller", "[[sink]]", "consumer = \"orders\"\n[[sink]]"),
     ("consumer's name", "[[sink]]", "fetch = \"fan-out\"\nconsumer = \"my orders\"\n[[sink]]"),
     ("no leases", "[[sink]]", "[lease]\nmax = 0\n[[sink]]"),
+    ("coordination", "[[sink]]", "[lease]\ncoordination = \"3x\"\n[[sink]]"),
     ("relative directory", "file:///var/orders", "file://orders"),
     ("endpoint of a directory", "type = \"s3\"", "type = \"s3\"\nendpoint = \"http://127.0.0.1:9000\""),
     ("size of a wrong type", "[[sink]]", "[buffer]\nbytes = true\n[[sink]]"),

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kinesink_consumer::Coordination;
 use kinesink_core::StreamName;
 use kinesink_sinks::{Error as SinkError, Location};
 use serde_json::Value;
@@ -156,7 +157,20 @@ impl Checks {
             self.refuse("`lease.max` is 0", given.span(), "such a worker reads nothing", "write at least 1");
         }
         let max = raw.max.as_ref().map(|max| usize::try_from(*max.get_ref()).unwrap_or(usize::MAX));
-        Lease { failover, worker_id, table, max }
+        let coordination = self.coordination(raw.coordination.as_ref());
+        Lease { failover, worker_id, table, max, coordination }
+    }
+
+    fn coordination(&mut self, raw: Option<&Spanned<String>>) -> Coordination {
+        match raw.map(|coordination| (coordination.get_ref().as_str(), coordination.span())) {
+            None | Some((raw::COORDINATION, _)) => Coordination::Auto,
+            Some((raw::KCL3, _)) => Coordination::Kcl3,
+            Some((other, span)) => {
+                let allowed = [raw::COORDINATION, raw::KCL3];
+                self.mistakes.push(not_one_of("lease.coordination", other, &allowed, span));
+                Coordination::Auto
+            }
+        }
     }
 
     fn buffer(&mut self, raw: &RawBuffer, memory_bytes: usize) -> Buffer {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kinesink_consumer::Coordination;
 use kinesink_core::StreamName;
 use kinesink_sinks::Location;
 use serde_json::Value;
@@ -93,6 +94,8 @@ pub struct Lease {
     pub table: String,
     /// How many leases this worker may hold; any number without it.
     pub max: Option<usize>,
+    /// Who decides which worker holds which lease.
+    pub coordination: Coordination,
 }
 
 /// When a window is closed: at the first of these limits.

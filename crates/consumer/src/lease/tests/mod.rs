@@ -22,6 +22,7 @@ mod contract;
 #[expect(dead_code, reason = "some faults are for whole consumers")]
 mod dynamo;
 mod golden;
+mod handoff;
 
 const FAILOVER: Duration = Duration::from_secs(10);
 
