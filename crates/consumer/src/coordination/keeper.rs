@@ -79,7 +79,7 @@ impl Coordinator {
         let home = standing.layout.lock();
         let now_ms = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
         if self.tables.put(home, version::first_row(home, &self.me, now_ms), &Condition::Absent).await? {
-            info!("the application is now one of KCL 3.x: a leader assigns its leases");
+            warn!("from now on a leader assigns the leases, and workers of KCL 1.x and 2.x take none any more");
         }
         self.read().await
     }
@@ -185,12 +185,21 @@ impl Keeper {
     async fn step(&mut self, step: Step, standing: Standing) {
         let done = match step {
             Step::Report => self.coordinator.report(standing.layout).await,
-            Step::Beat => self.lock.beat().await.map(|role| self.publish(|standing, _| standing.role = role)),
+            Step::Beat => self.beat(standing).await,
             Step::Poll => self.poll(standing).await,
         };
         if let Err(failure) = done {
             warn!(%failure, ?step, "coordination not kept up; trying again");
         }
+    }
+
+    async fn beat(&mut self, before: Standing) -> Result<(), Failure> {
+        let role = self.lock.beat().await?;
+        if role != before.role {
+            info!(?role, before = ?before.role, "another part in the assignment of leases");
+        }
+        self.publish(|standing, _| standing.role = role);
+        Ok(())
     }
 
     async fn poll(&mut self, before: Standing) -> Result<(), Failure> {
@@ -201,17 +210,17 @@ impl Keeper {
         }
         info!(?before, ?now, "the leases are divided in another way now");
         let lock_home = now.layout.lock();
-        if !now.assigns() || lock_home != self.lock.home() {
-            self.publish(|standing, _| standing.role = Role::Follower);
-            self.lock.release().await?;
-            self.lock = lock(&self.coordinator, lock_home);
+        let keeps_lock = now.assigns() && lock_home == self.lock.home();
+        let role = if keeps_lock && self.lock.is_mine() { Role::Leader } else { Role::Follower };
+        // First: what is left behind below is over by itself.
+        self.publish(|standing, _| *standing = Standing { role, ..now });
+        if !keeps_lock {
+            let left = std::mem::replace(&mut self.lock, lock(&self.coordinator, lock_home));
+            left.release().await?;
         }
         if before.reports() && !now.reports() {
             self.withdraw(before).await?;
         }
-        self.publish(|standing, leads| {
-            *standing = Standing { role: if leads { Role::Leader } else { Role::Follower }, ..now }
-        });
         Ok(())
     }
 
@@ -230,7 +239,7 @@ impl Keeper {
         coordinator.tables.delete(standing.layout.reports(), &coordinator.me, &Condition::Has(&[])).await
     }
 
-    async fn leave(&mut self, standing: Standing) {
+    async fn leave(self, standing: Standing) {
         if standing.reports()
             && let Err(failure) = self.withdraw(standing).await
         {

@@ -124,8 +124,8 @@ impl LeaderLock {
     }
 
     /// Gives the lock up, so that nobody has to wait until it is over.
-    pub(super) async fn release(&mut self) -> Result<(), Failure> {
-        let Some(mine) = self.mine.take() else { return Ok(()) };
+    pub(super) async fn release(self) -> Result<(), Failure> {
+        let Some(mine) = self.mine else { return Ok(()) };
         let is_mine = [(VERSION, text(mine.version)), (OWNER, text(self.me.as_str()))];
         self.tables.delete(self.home, LEADER, &Condition::Has(&is_mine)).await
     }

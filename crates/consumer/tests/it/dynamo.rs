@@ -44,6 +44,7 @@ pub(crate) struct Dynamo {
 #[derive(Debug, Default)]
 struct Shared {
     faults: VecDeque<(&'static str, Fault)>,
+    denied: Vec<String>,
     log: Vec<(String, Value)>,
 }
 
@@ -75,6 +76,11 @@ impl Dynamo {
         self.shared.lock().unwrap().faults.push_back((operation, fault));
     }
 
+    /// From now on nothing may be done with the table.
+    pub(crate) fn deny(&self, table: &str) {
+        self.shared.lock().unwrap().denied.push(table.to_owned());
+    }
+
     /// Faults that no call has met yet.
     pub(crate) fn faults_left(&self) -> usize {
         self.shared.lock().unwrap().faults.len()
@@ -104,6 +110,11 @@ impl Dynamo {
                 return at_once(Ok(answer(400, r#"{"__type":"x#ThrottlingException","message":"slow down"}"#)));
             }
             Some(Fault::Pass | Fault::LoseAnswer | Fault::Slow(_)) | None => {}
+        }
+        let table = serde_json::from_slice::<Value>(body).unwrap()["TableName"].as_str().unwrap_or_default().to_owned();
+        if self.shared.lock().unwrap().denied.contains(&table) {
+            let denied = r#"{"__type":"x#AccessDeniedException","message":"not authorized"}"#;
+            return at_once(Ok(answer(400, denied)));
         }
         let response = match self.call(&operation, body) {
             Ok(json) => {

@@ -253,3 +253,16 @@ async fn missing_tables_are_never_made() {
     assert_eq!(created, [APP, COORDINATOR], "the two of this test");
     report(&world, US).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_may_use_the_lease_table_alone_has_enough() {
+    for version in [None, Some(V3)] {
+        let world = application(2, version, true).await;
+        world.dynamo.deny(COORDINATOR);
+        world.dynamo.deny(METRICS);
+        let us = run(world.consumer(US), &Recorder::new(Commit::Each));
+        until("the leases are ours", async || owners(&world).await == BTreeSet::from([US.to_owned()])).await;
+        assert_eq!(world.rows().await.contains_key("Leader"), version.is_some());
+        us.drained().await;
+    }
+}
