@@ -3,6 +3,7 @@
     cargo build --profile dist -p kinesink-cli
     cargo xtask test differential            # brings the others, and the Python environment
     target/peers/differential/bin/python benches/local_kinesis.py [--megabytes 100] [--rounds 3]
+    target/peers/differential/bin/python benches/local_kinesis.py --streams 1000
 
 Records of 1 KB go in by PutRecords of 500 and come out by GetRecords of up to 10,000, over HTTP/1.1 and JSON. Requests
 are made beforehand, so that the client waits for the server, and what is compared is the server's own CPU time: one
@@ -32,6 +33,7 @@ from session import AUTHORIZATION  # noqa: E402
 STREAM, SHARDS = "bench", 4
 RECORD_BYTES, RECORDS_PER_PUT = 1000, 500
 SECONDS_MAX = 20
+IDLE_SECONDS = 20
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -101,6 +103,26 @@ class Target:
         return (self.cpu_s() - before) / seconds
 
 
+def scale(streams, seconds):
+    """Ours with many streams, each with a record: what they take, and what it costs that they are there."""
+    with targets.started(targets.OURS, 0) as started:
+        target = Target(started)
+        with contextlib.closing(target.connection):
+            empty, began, before = target.memory_mib(), time.monotonic(), target.cpu_s()
+            for number in range(streams):
+                name = f"stream-{number}"
+                target.call("CreateStream", {"StreamName": name, "ShardCount": 1})
+                target.call("PutRecord", {"StreamName": name, "PartitionKey": "k", "Data": "aGVsbG8="})
+            took_s, cpu_s = time.monotonic() - began, target.cpu_s() - before
+            return {
+                "streams": streams,
+                "made in s": took_s,
+                "CPU µs/stream": cpu_s / streams * 1e6,
+                "KiB/stream": (target.memory_mib() - empty) * 1024 / streams,
+                "idle CPU %": 100 * target.idle(seconds),
+            }
+
+
 def bodies():
     """Some requests, so that no two in a row are the same."""
     rng = random.Random(0)
@@ -136,8 +158,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--streams", type=int, help="only ours, with so many streams, and how idle it is")
     arguments = parser.parse_args()
     os.environ.setdefault("KINESINK", str(targets.TARGET / "dist" / "kinesink"))
+    if arguments.streams:
+        print(table({targets.OURS: scale(arguments.streams, IDLE_SECONDS)}))
+        return
     targets.prepare()
     release = targets.ferrokinesis_binary("release")
     targets.COMMANDS["ferrokinesis"] = lambda port, state_ms: ([release, port, state_ms, 1000, 300], {}, None)
@@ -147,12 +173,17 @@ def main():
     for _ in range(arguments.rounds):
         for name in names:
             rounds[name].append(measure(name, requests, arguments.megabytes))
-    columns = list(rounds[targets.OURS][0])
-    print("| | " + " | ".join(columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
-    for name in names:
-        cells = [statistics.median(run[column] for run in rounds[name]) for column in columns]
-        print(f"| {name} | " + " | ".join(shown(cell) for cell in cells) + " |")
+    columns = rounds[targets.OURS][0]
+    print(table({name: {column: statistics.median(run[column] for run in rounds[name]) for column in columns}
+                 for name in names}))
+
+
+def table(rows):
+    columns = list(next(iter(rows.values())))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, cells in rows.items():
+        lines.append(f"| {name} | " + " | ".join(shown(cells[column]) for column in columns) + " |")
+    return "\n".join(lines)
 
 
 def shown(number):

@@ -404,3 +404,27 @@ async fn assert_is_golden(client: &Client) {
     let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
     assert_eq!(summary.stream_description_summary.unwrap().retention_period_hours, 36);
 }
+
+/// A log of format 2 as it was written when the format was made: anew, and then added to.
+#[tokio::test]
+async fn the_second_format_still_opens() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
+    clock.advance(Duration::from_secs(25 * 3600 + 3));
+    std::fs::copy(golden("format-2.log"), directory.path().join("kinesis.log")).unwrap();
+    let emulator = open(directory.path(), &clock).unwrap();
+    let client = in_process(&emulator);
+    assert_eq!(client.list_streams().send().await.unwrap().stream_names, [STREAM, "short"]);
+    let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
+    let summary = summary.stream_description_summary.unwrap();
+    assert_eq!((summary.open_shard_count, summary.retention_period_hours, summary.consumer_count), (4, 48, Some(1)));
+    let tags = client.list_tags_for_stream().stream_name(STREAM).send().await.unwrap().tags;
+    assert_eq!((tags[0].key.as_str(), tags[0].value.as_deref()), ("team", Some("orders")));
+    assert_eq!(read(&client, SHARD).await, ["parent", "parent, while it is split"]);
+    let mut texts = Vec::new();
+    for shard in shard_ids(&client).await {
+        texts.extend(read(&client, &shard).await);
+    }
+    assert_eq!(texts, ["parent", "parent, while it is split", "child", "next"]);
+    let next = put_one(&client, "k", "one more").await;
+    assert_eq!(read(&client, &next.shard_id).await.last().unwrap(), "one more");
+}
