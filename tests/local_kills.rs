@@ -18,9 +18,12 @@ const KILLS: usize = 8;
 const SEED: u64 = 20_260_301;
 const STREAM: &str = "orders";
 const SHARDS: i32 = 4;
-const RECORDS_PER_PUT: usize = 40;
-/// So many streams of a megabyte come and go before a kill.
-const CHURNED_MIN: usize = 4;
+const RECORDS_PER_PUT: usize = 10;
+/// Between two puts, so that what stays is less than what goes.
+const PUT_PAUSE: Duration = Duration::from_millis(5);
+/// So many streams of so many MiB come and go before a kill: more than the records that stay.
+const CHURNED_MIN: usize = 6;
+const CHURNED_MIB: usize = 2;
 
 /// A record as it was acknowledged: number, shard, sequence number.
 type Acknowledged = (usize, String, String);
@@ -48,6 +51,7 @@ async fn put_until_killed(client: &Client, mut next: usize) -> (usize, Vec<Ackno
         });
         let put = client.put_records().stream_name(STREAM).set_records(Some(entries.collect()));
         let Ok(reply) = put.send().await else { return (next, acknowledged) };
+        tokio::time::sleep(PUT_PAUSE).await;
         let places = reply.records().iter().map(|record| (record.shard_id(), record.sequence_number()));
         acknowledged.extend(
             numbers
@@ -57,15 +61,16 @@ async fn put_until_killed(client: &Client, mut next: usize) -> (usize, Vec<Ackno
     }
 }
 
-/// Streams come, get a megabyte, and go, so that the log is also written anew now and then. Counts them.
+/// Streams come, get some megabytes, and go, so that the log is also written anew now and then. Counts them.
 async fn churn_until_killed(client: &Client, churned: &AtomicUsize) {
     // A kill may have left one behind.
     drop(client.delete_stream().stream_name("churn").send().await);
     loop {
         let round = async {
             client.create_stream().stream_name("churn").shard_count(1).send().await.ok()?;
-            let put = client.put_record().stream_name("churn").partition_key("k");
-            put.data(Blob::new(vec![7; 1024 * 1024 - 1])).send().await.ok()?;
+            let entry = PutRecordsRequestEntry::builder().data(Blob::new(vec![7; 1024 * 1024 - 1])).partition_key("k");
+            let entries = vec![entry.build().unwrap(); CHURNED_MIB];
+            client.put_records().stream_name("churn").set_records(Some(entries)).send().await.ok()?;
             client.delete_stream().stream_name("churn").send().await.ok()
         };
         if round.await.is_none() {
@@ -123,14 +128,13 @@ fn what_a_killed_local_kinesis_acknowledged_is_there_in_order_and_once() {
         acknowledged.extend(put.1);
     }
     println!("{in_flight} records were under way at a kill; the log was written anew {shortened} times (seed {SEED})");
-    assert!(acknowledged.len() > KILLS * RECORDS_PER_PUT, "there was a load");
-    assert!(in_flight >= KILLS * RECORDS_PER_PUT, "every kill hit a put");
-    assert!(shortened > 0, "some kill may have hit a log that was being written anew");
-
     let (services, _process) = Services::start_in(directory.path());
     let stored = services.read_stream(STREAM);
     assert_acknowledged_is_stored(&acknowledged, &stored);
     assert_in_order_and_once(&stored, next);
+    assert!(acknowledged.len() > KILLS * RECORDS_PER_PUT, "there was a load");
+    assert!(in_flight >= KILLS * RECORDS_PER_PUT, "every kill hit a put");
+    assert!(shortened > 0, "the log was written anew between kills");
 }
 
 fn number_in(data: &[u8]) -> usize {
