@@ -22,6 +22,7 @@ use kinesink::{Checkpoint, CheckpointError, Clock as _, Failure, Read, Settlemen
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 
 const CHECKPOINT_PERIOD: Duration = Duration::from_secs(1);
 
@@ -139,6 +140,8 @@ impl ShardHandler for Journal {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // What the consumer says, as far as `RUST_LOG` asks for it.
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [stream, app, worker, path, failover_ms] = arguments.as_slice() else {
         return Err("usage: journal STREAM APP WORKER FILE FAILOVER_MS".into());
