@@ -79,7 +79,11 @@ where
                     }
                 });
             }
-            Some(_ended) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task failed");
+                }
+            }
         }
     }
     drop(listener);
