@@ -139,7 +139,8 @@ fn failed(encoding: Encoding, error: &ServiceError) -> Response {
     if let Ok(code) = HeaderValue::try_from(&*error.code) {
         head.headers_mut().insert("x-amzn-errortype", code);
     }
-    whole(head, error.encode(encoding).into())
+    // Two texts can always be written.
+    whole(head, encoding.encode(error).unwrap_or_default().into())
 }
 
 /// A reply that ends too early: after none of its body, or after half of it, the connection breaks. Of a subscription,

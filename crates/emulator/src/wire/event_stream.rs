@@ -37,7 +37,7 @@ pub(crate) fn event(event_type: &str, encoding: Encoding, payload: Payload) -> R
 pub(crate) fn exception(error: &ServiceError, encoding: Encoding) -> Result<Payload, ServiceError> {
     let headers =
         [(":exception-type", &*error.code), (":content-type", encoding.content_type()), (":message-type", "exception")];
-    message(&headers, error.encode(encoding).into())
+    message(&headers, encoding.encode(error)?.into())
 }
 
 fn message(headers: &[(&str, &str)], payload: Payload) -> Result<Payload, ServiceError> {

@@ -4,21 +4,14 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::encoding::Encoding;
-
-/// An answer other than success: the type that clients match on, and a message for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An answer other than success: the type that clients match on, and a message for people. These are its body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct ServiceError {
+    #[serde(rename = "__type")]
     pub(crate) code: Cow<'static, str>,
     pub(crate) message: String,
+    #[serde(skip)]
     pub(crate) status: u16,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    #[serde(rename = "__type")]
-    code: &'a str,
-    message: &'a str,
 }
 
 impl ServiceError {
@@ -94,11 +87,5 @@ impl ServiceError {
 
     pub(crate) fn unknown_operation(message: impl Into<String>) -> Self {
         Self::client("UnknownOperationException", message)
-    }
-
-    /// The body of the reply.
-    pub(crate) fn encode(&self, encoding: Encoding) -> Vec<u8> {
-        // A struct of two strings always serialises.
-        encoding.encode(&Body { code: &self.code, message: &self.message }).unwrap_or_default()
     }
 }
