@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{STREAM, code, create, emulator, in_process, over_socket, put_one, start, trim_horizon};
 use crate::consumers::register;
 
+const PATIENCE: Duration = Duration::from_secs(60);
 const SHARD: &str = "shardId-000000000000";
 
 fn position(kind: ShardIteratorType, number: Option<&str>, at: Option<DateTime>) -> StartingPosition {
@@ -43,11 +44,12 @@ async fn subscribe(client: &Client, arn: &str, at: StartingPosition) -> Subscrib
 struct Subscribed(SubscribeToShardOutput);
 
 impl Subscribed {
-    /// What comes next; the error is the service's, unless the connection broke.
+    /// What comes next; the error is the service's, unless the connection broke. A test whose event never comes ends.
     async fn result(
         &mut self,
     ) -> Result<Option<SubscribeToShardEventStream>, Option<SubscribeToShardEventStreamError>> {
-        self.0.event_stream.recv().await.map_err(|error| match error {
+        let next = tokio::time::timeout(PATIENCE, self.0.event_stream.recv()).await;
+        next.unwrap().map_err(|error| match error {
             SdkError::ServiceError(error) => Some(error.into_err()),
             _ => None,
         })
