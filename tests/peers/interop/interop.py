@@ -423,7 +423,10 @@ def main():
         url = stack.enter_context(dynamodb_local(build))
         places = {"directory": directory, "build": build, "journal": journal, "dynamodb_url": url, "short": short}
         with concurrent.futures.ThreadPoolExecutor(CELLS_AT_ONCE) as threads:
-            results = list(threads.map(lambda name: run_cell(name, end, **places), chosen))
+            # The longest first.
+            begun = sorted(chosen, key=lambda name: not name.endswith("together"))
+            results = list(threads.map(lambda name: run_cell(name, end, **places), begun))
+    results.sort(key=lambda result: chosen.index(result.name))
     if minutes:
         page(results, date)
     failed = sum(bool(result.failures) for result in results) + len(judged.failures) + len(judged.errors)

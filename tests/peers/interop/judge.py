@@ -10,7 +10,8 @@ with `failures` and `numbers`; exits with 1 if there is a failure.
 A journal is in the order of its worker. One worker's time with one shard, from `gained` on, is a holding. Then:
 - no record of the stream is in no journal, and no journal has one that is not in the stream;
 - a holding has the records after the checkpoint that it began at, in order, without a gap;
-- it begins at or after every checkpoint that an earlier holding of the shard was granted;
+- it begins at or after every checkpoint of the shard that was granted before; and no two holdings are granted
+  checkpoints in turn: a lost lease stays lost;
 - of two workers that hold a shard, the first stops within a failover of the second's first record;
 - a child is gained after the last record of the holding that ended its parent;
 - in the table no checkpoint and no counter goes back, and an owner changes only with the counter;
@@ -85,7 +86,7 @@ def read_holdings(directory):
             elif event == "record":
                 current[shard].records.append(Record(int(time), position(sequence, sub_sequence)))
             elif event == "checkpoint":
-                current[shard].checkpoints.append(position(sequence, sub_sequence))
+                current[shard].checkpoints.append(Record(int(time), position(sequence, sub_sequence)))
     for of_shard in holdings.values():
         of_shard.sort(key=lambda holding: holding.time)
     return holdings
@@ -138,12 +139,18 @@ class Judge:
     def checkpoints(self):
         granted = 0
         for shard, of_shard in self.holdings.items():
-            highest = (float("-inf"), 0)
+            granted += sum(len(holding.checkpoints) for holding in of_shard)
             for holding in of_shard:
-                if holding.start < highest:
-                    self.fail(f"{holding.worker} began {shard} at {holding.start}, before the checkpoint {highest}")
-                highest = max([highest, *holding.checkpoints])
-                granted += len(holding.checkpoints)
+                # Java begins a shard that it has lost in the meantime, and notices then: without a checkpoint of its own
+                # it may have read the row just before another's write.
+                until = holding.time if holding.checkpoints else holding.time - SLACK_MS
+                before = [c.at for h in of_shard for c in h.checkpoints if h is not holding and c.time < until]
+                if holding.start < max(before, default=holding.start):
+                    self.fail(f"{holding.worker} began {shard} at {holding.start}, before the checkpoint {max(before)}")
+            owners = sorted((h for h in of_shard if h.checkpoints), key=lambda h: h.checkpoints[0].at)
+            for first, second in zip(owners, owners[1:]):
+                if first.checkpoints[-1].at > second.checkpoints[0].at:
+                    self.fail(f"{first.worker} and {second.worker} were granted checkpoints of {shard} in turn")
         self.numbers["checkpoints"] = granted
 
     def overlaps(self):
@@ -176,7 +183,7 @@ class Judge:
         """The holding that checkpointed the shard's end. Killed right after it, the worker did not write it down."""
         of_shard = self.holdings.get(shard, [])
         for holding in of_shard:
-            if (float("inf"), 0) in holding.checkpoints:
+            if any(checkpoint.at == (float("inf"), 0) for checkpoint in holding.checkpoints):
                 return holding
         for sample in self.table:
             if any(row["leaseKey"]["S"] == shard and row.get("checkpoint") == {"S": END} for row in sample["rows"]):

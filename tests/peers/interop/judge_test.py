@@ -100,6 +100,17 @@ class TheJudge(unittest.TestCase):
         peer = PEER.replace("gained p 2 0", "gained p 1 0\n3000 peer-1 record p 2 0")
         self.assert_found("peer-1 began p at (1, 0), before the checkpoint (2, 0)", peer=peer)
 
+    def test_a_begin_of_what_is_lost_already_is_allowed(self):
+        zombie = "11000 peer-1 gained c 11 0\n"
+        ours = OURS + "13100 ours-1 checkpoint c 13 0\n"
+        self.assertEqual(self.failures(ours=ours, peer=PEER + zombie), [])
+        self.assert_found("peer-1 began c", ours=ours, peer=PEER + zombie.replace("11000", "15000"))
+
+    def test_two_that_checkpoint_in_turn(self):
+        ours = OURS.replace("12001", "9200 ours-1 checkpoint c 11 0\n12001") + "13100 ours-1 checkpoint c 13 0\n"
+        peer = PEER + "9150 peer-1 record c 12 0\n9300 peer-1 checkpoint c 12 0\n"
+        self.assert_found("peer-1 and ours-1 were granted checkpoints of c in turn", ours=ours, peer=peer)
+
     def test_two_that_read_one_shard_for_too_long(self):
         ours = OURS.replace("2100", "8000 ours-1 record p 3 0\n2100")
         self.assert_found("ours-1 and peer-1 both read p for 4999 ms", ours=ours)
