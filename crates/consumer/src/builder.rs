@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use crate::coordination::Coordinator;
 use crate::fetch::{ReaderSettings, Registration, Texts};
-use crate::lease::LeaseTable;
+use crate::lease::assignment::Appetite;
+use crate::lease::{LeaseTable, TableOptions};
 use crate::metrics::Metrics;
+use crate::shard_sync::Listing;
 use crate::worker::Worker;
 use crate::{Coordination, Error, ShardHandler};
 
@@ -25,6 +27,14 @@ const FAILOVER_MIN: Duration = Duration::from_millis(500);
 const SHARD_SYNC: Duration = Duration::from_secs(60);
 /// KCL's `idleTimeBetweenReadsInMillis`, version 1.x.
 const IDLE: Duration = Duration::from_secs(1);
+/// KCL's `maxRecords`, and the service's limit.
+const RECORDS_MAX: usize = 10_000;
+/// KCL's `completedLeaseCleanupIntervalMillis`.
+const CLEANUP: Duration = Duration::from_secs(300);
+/// KCL's `maxListShardsRetryAttempts` and `listShardsBackoffTimeInMillis`.
+const LISTING: Listing = Listing { attempts_max: 50, pause: Duration::from_millis(1_500) };
+/// KCL's `maxLeasesForWorker` and `maxLeasesToStealAtOneTime`.
+const APPETITE: Appetite = Appetite { leases_max: usize::MAX, steals_max: 1 };
 const MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
 /// Where an application that has no lease yet starts.
@@ -73,9 +83,13 @@ pub struct ConsumerBuilder {
     worker_id: Option<String>,
     start: Start,
     failover: Duration,
-    leases_max: usize,
     coordination: Coordination,
+    appetite: Appetite,
+    table_options: TableOptions,
     shard_sync: Duration,
+    listing: Listing,
+    cleanup: Option<Duration>,
+    records_max: usize,
     idle: Duration,
     retrieval: Retrieval,
     budget: Budget,
@@ -101,9 +115,13 @@ impl Consumer {
             worker_id: None,
             start: Start::Latest,
             failover: FAILOVER,
-            leases_max: usize::MAX,
             coordination: Coordination::default(),
+            appetite: APPETITE,
+            table_options: TableOptions::default(),
             shard_sync: SHARD_SYNC,
+            listing: LISTING,
+            cleanup: Some(CLEANUP),
+            records_max: RECORDS_MAX,
             idle: IDLE,
             retrieval: Retrieval::default(),
             budget: Budget::new(MEMORY_BYTES),
@@ -168,7 +186,22 @@ impl ConsumerBuilder {
     /// KCL's `maxLeasesForWorker`: how many leases this worker may hold. Default: any number.
     #[must_use]
     pub fn max_leases(mut self, leases: usize) -> Self {
-        self.leases_max = leases;
+        self.appetite.leases_max = leases;
+        self
+    }
+
+    /// KCL's `maxLeasesToStealAtOneTime`: how many leases a round takes from a live worker of another kind. Workers of
+    /// ours hand over among themselves, any number at once. Default 1.
+    #[must_use]
+    pub fn max_steals(mut self, leases: usize) -> Self {
+        self.appetite.steals_max = leases;
+        self
+    }
+
+    /// What the lease table is made with if this worker is the one that makes it.
+    #[must_use]
+    pub fn table_options(mut self, options: TableOptions) -> Self {
+        self.table_options = options;
         self
     }
 
@@ -183,6 +216,30 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn shard_sync(mut self, interval: Duration) -> Self {
         self.shard_sync = interval;
+        self
+    }
+
+    /// KCL's `maxListShardsRetryAttempts` and `listShardsBackoffTimeInMillis`: how often a start lists the shards while
+    /// the service has no room for it, and the pause between. Default 50 and 1.5 s.
+    #[must_use]
+    pub fn list_shards(mut self, attempts_max: u32, pause: Duration) -> Self {
+        self.listing = Listing { attempts_max, pause };
+        self
+    }
+
+    /// KCL's `completedLeaseCleanupIntervalMillis`: how often it is looked whether the lease of a finished shard may be
+    /// deleted. `None`, KCL's `cleanupLeasesUponShardCompletion = false`: such leases stay. Default 5 minutes.
+    #[must_use]
+    pub fn cleanup(mut self, interval: Option<Duration>) -> Self {
+        self.cleanup = interval;
+        self
+    }
+
+    /// KCL's `maxRecords`: what one GetRecords asks for at most, 1 to 10,000, aggregates counted as one. Fewer are asked
+    /// for where they are large. Default 10,000.
+    #[must_use]
+    pub fn max_records(mut self, records: usize) -> Self {
+        self.records_max = records;
         self
     }
 
@@ -226,21 +283,7 @@ impl ConsumerBuilder {
     /// # Errors
     /// [`Error::Setting`] names the setting and its limit.
     pub fn build(self, registry: &mut Registry) -> Result<Consumer, Error> {
-        if self.app.is_empty() {
-            return Err(Error::Setting("the application's name is empty".into()));
-        }
-        if self.failover < FAILOVER_MIN {
-            return Err(Error::Setting(format!("failover {:?} is below {FAILOVER_MIN:?}", self.failover)));
-        }
-        if self.leases_max == 0 {
-            return Err(Error::Setting("a worker that may hold no lease has nothing to do".into()));
-        }
-        if self.shard_sync.is_zero() {
-            return Err(Error::Setting("the shard sync interval is zero".into()));
-        }
-        if self.worker_id.as_deref() == Some("") {
-            return Err(Error::Setting("the worker id is empty".into()));
-        }
+        self.check()?;
         let registration = self.registration()?;
         let id = self.worker_id.unwrap_or_else(|| Uuid::now_v7().to_string());
         let dynamodb = self.clients.dynamodb;
@@ -261,6 +304,7 @@ impl ConsumerBuilder {
             budget: self.budget,
             texts: Texts::default(),
             registration,
+            records_max: self.records_max,
             idle: self.idle,
             metrics: metrics.clone(),
             seed: self.seed,
@@ -273,12 +317,46 @@ impl ConsumerBuilder {
                 reader,
                 start: self.start,
                 failover: self.failover,
-                leases_max: self.leases_max,
+                appetite: self.appetite,
+                table_options: self.table_options,
                 shard_sync: self.shard_sync,
+                listing: self.listing,
+                cleanup: self.cleanup,
                 clock: self.clock,
                 metrics,
             },
         })
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.app.is_empty() {
+            return Err(Error::Setting("the application's name is empty".into()));
+        }
+        if self.failover < FAILOVER_MIN {
+            return Err(Error::Setting(format!("failover {:?} is below {FAILOVER_MIN:?}", self.failover)));
+        }
+        if self.appetite.leases_max == 0 {
+            return Err(Error::Setting("a worker that may hold no lease has nothing to do".into()));
+        }
+        if self.appetite.steals_max == 0 {
+            return Err(Error::Setting("a worker that steals no lease never gets its share beside others".into()));
+        }
+        if self.shard_sync.is_zero() || self.cleanup.is_some_and(|interval| interval.is_zero()) {
+            return Err(Error::Setting("an interval of shard sync or of cleanup is zero".into()));
+        }
+        if self.listing.attempts_max == 0 {
+            return Err(Error::Setting("shards that are never listed are never read".into()));
+        }
+        if !(1..=RECORDS_MAX).contains(&self.records_max) {
+            return Err(Error::Setting(format!(
+                "{} records are no reply: ask for 1 to {RECORDS_MAX}",
+                self.records_max
+            )));
+        }
+        if self.worker_id.as_deref() == Some("") {
+            return Err(Error::Setting("the worker id is empty".into()));
+        }
+        Ok(())
     }
 
     /// Who subscribes, if anybody does.

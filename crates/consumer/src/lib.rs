@@ -68,4 +68,5 @@ pub use builder::{Consumer, ConsumerBuilder, Retrieval, Start};
 pub use coordination::Coordination;
 pub use error::Error;
 pub use handler::{Finished, Shard, ShardHandler};
+pub use lease::{Billing, TableOptions};
 pub use leases::{Lease, leases};

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::types::{Shard as ListedShard, ShardFilter, ShardFilterType};
-use kinesink_aws::{code, failure};
+use kinesink_aws::{code, failure, is_throttle};
 use kinesink_core::{Checkpoint, Failure, SequenceNumber, ShardId, StreamName};
+use tokio::time::sleep;
+use tracing::debug;
 
 use crate::Start;
 use crate::fetch::Child;
@@ -49,18 +52,34 @@ impl fmt::Display for Misfit {
     }
 }
 
+/// How patiently shards are listed: the service takes so many listings a second of the whole account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listing {
+    /// KCL's `maxListShardsRetryAttempts`.
+    pub(crate) attempts_max: u32,
+    /// KCL's `listShardsBackoffTimeInMillis`.
+    pub(crate) pause: Duration,
+}
+
+impl Listing {
+    /// For whom comes again anyway.
+    pub(crate) const ONCE: Self = Self { attempts_max: 1, pause: Duration::ZERO };
+}
+
 /// The shards of a stream. With `filter`, only those that a new application must read from `start`.
 pub(crate) async fn list(
     client: &Client,
     stream: &StreamName,
     filter: Option<&Start>,
+    listing: Listing,
 ) -> Result<Vec<ShardInfo>, Failure> {
     let what = format!("stream {stream}");
     let mut shards = Vec::new();
     let mut next_token: Option<String> = None;
+    let mut attempts = 0;
     loop {
         let request = client.list_shards();
-        let request = match next_token.take() {
+        let request = match &next_token {
             Some(token) => request.next_token(token),
             None => request.stream_name(stream.as_str()).set_shard_filter(filter.and_then(shard_filter)),
         };
@@ -75,7 +94,15 @@ pub(crate) async fn list(
                 }
             }
             // A listing that took too long starts again.
-            Err(error) if code(&error) == Some("ExpiredNextTokenException") => shards.clear(),
+            Err(error) if code(&error) == Some("ExpiredNextTokenException") => {
+                next_token = None;
+                shards.clear();
+            }
+            Err(error) if is_throttle(&error) && attempts + 1 < listing.attempts_max => {
+                attempts += 1;
+                debug!(%stream, attempts, "shards not listed, the service has no room; trying again");
+                sleep(listing.pause).await;
+            }
             Err(error) => return Err(failure("list the shards of", &what, &error)),
         }
     }

@@ -144,7 +144,11 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
         .memory_bytes(config.memory_bytes - 3 * encoded_bytes(config))
         .grace(config.drain_grace)
         .consumer(|consumer| {
-            let consumer = consumer.failover(lease.failover).lease_table(lease.table).idle(config.source.idle);
+            let consumer =
+                consumer.failover(lease.failover).lease_table(lease.table).table_options(lease.table_options);
+            let consumer = consumer.max_steals(lease.max_steals).shard_sync(lease.shard_sync).cleanup(lease.cleanup);
+            let consumer = consumer.list_shards(lease.list_shards_attempts, lease.list_shards_pause);
+            let consumer = consumer.idle(config.source.idle).max_records(config.source.max_records);
             let consumer = consumer.retrieval(retrieval(&config.source.fetch)).coordination(lease.coordination);
             let consumer = match lease.max {
                 Some(leases) => consumer.max_leases(leases),

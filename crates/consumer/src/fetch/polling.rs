@@ -19,7 +19,6 @@ use super::reply::{self, Reply};
 const REPLY_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Replies are kept near this size: large enough to cost little, small enough to share the budget.
 const REPLY_BYTES_AIM: usize = 2 * 1024 * 1024;
-const RECORDS_MAX: usize = 10_000;
 /// What a first request asks for, before the size of a record is known.
 const RECORDS_FIRST: usize = 100;
 /// After a reply that has nothing and is not at the newest record: the service looks through a stretch without records,
@@ -62,11 +61,12 @@ impl Polling {
 
     /// How many records to ask for, and how many bytes to reserve for them.
     fn size(&self) -> (usize, usize) {
+        let records_max = self.settings.records_max;
         match self.record_bytes {
-            None => (RECORDS_FIRST, REPLY_BYTES_MAX.min(self.settings.budget.total_bytes() / 4)),
+            None => (RECORDS_FIRST.min(records_max), REPLY_BYTES_MAX.min(self.settings.budget.total_bytes() / 4)),
             Some(average) => {
                 let aim = REPLY_BYTES_AIM.min(self.settings.budget.total_bytes() / 16);
-                let limit = (aim / average).clamp(1, RECORDS_MAX);
+                let limit = (aim / average).clamp(1, records_max);
                 // Two and a half times as much: for a moment the reply is there as text too, which is mostly base64.
                 (limit, (limit * average * 5 / 2).min(REPLY_BYTES_MAX).max(self.owed_bytes))
             }

@@ -32,6 +32,8 @@ pub(crate) struct ReaderSettings {
     pub(crate) texts: Texts,
     /// Who subscribes. None: shards are polled.
     pub(crate) registration: Option<Arc<Registration>>,
+    /// Kinesis records that one GetRecords asks for at most.
+    pub(crate) records_max: usize,
     /// The pause after a reply that reached the newest record.
     pub(crate) idle: Duration,
     pub(crate) metrics: Metrics,

@@ -2,7 +2,7 @@
 
 use kinesink_aws::dynamodb::error::BuildError;
 use kinesink_aws::dynamodb::types::{
-    GlobalSecondaryIndex, IndexStatus, KeySchemaElement, KeyType, Projection, ProjectionType,
+    GlobalSecondaryIndex, IndexStatus, KeySchemaElement, KeyType, Projection, ProjectionType, ProvisionedThroughput,
 };
 use kinesink_aws::{code, failure};
 use kinesink_core::{Failure, ShardId};
@@ -14,13 +14,14 @@ use super::table::{CONDITION_FAILED, Change, LeaseTable, as_owned};
 const INDEX: &str = "LeaseOwnerToLeaseKeyIndex";
 
 /// The index by owner that KCL 3.x makes. A lease without an owner is not in it.
-pub(super) fn owner_index() -> Result<GlobalSecondaryIndex, BuildError> {
+pub(super) fn owner_index(capacity: Option<ProvisionedThroughput>) -> Result<GlobalSecondaryIndex, BuildError> {
     let element = |name, role| KeySchemaElement::builder().attribute_name(name).key_type(role).build();
     GlobalSecondaryIndex::builder()
         .index_name(INDEX)
         .key_schema(element(OWNER, KeyType::Hash)?)
         .key_schema(element(KEY, KeyType::Range)?)
         .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+        .set_provisioned_throughput(capacity)
         .build()
 }
 

@@ -9,9 +9,6 @@ use tokio::time::Instant;
 use super::row::LeaseRow;
 use super::view::View;
 
-/// KCL's `maxLeasesToStealAtOneTime`.
-const STEALS_MAX: usize = 1;
-
 /// What one round takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choice<'a> {
@@ -21,15 +18,25 @@ pub(crate) struct Choice<'a> {
     pub(crate) stolen: Vec<&'a LeaseRow>,
 }
 
-/// One round of a worker `me` that holds `held` and may hold `leases_max`.
+/// How much a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appetite {
+    /// KCL's `maxLeasesForWorker`.
+    pub(crate) leases_max: usize,
+    /// KCL's `maxLeasesToStealAtOneTime`.
+    pub(crate) steals_max: usize,
+}
+
+/// One round of a worker `me` that holds `held`.
 pub(crate) fn choose<'a>(
     view: &'a View,
     me: &str,
     held: &BTreeSet<ShardId>,
-    leases_max: usize,
+    appetite: Appetite,
     now: Instant,
     rng: &mut Rng,
 ) -> Choice<'a> {
+    let Appetite { leases_max, steals_max } = appetite;
     let leases = view.leases();
     let counts = owned(view, me, now);
     let mine = counts.get(me).copied().unwrap_or(0);
@@ -49,7 +56,9 @@ pub(crate) fn choose<'a>(
         available.retain(|lease| !held.contains(&lease.shard));
         return Choice { free: available, stolen: Vec::new() };
     }
-    Choice { free: Vec::new(), stolen: steal(leases, &counts, target, needed, rng) }
+    let mut stolen = steal(leases, &counts, target, needed, rng);
+    stolen.truncate(steals_max);
+    Choice { free: Vec::new(), stolen }
 }
 
 /// Leases of each live owner, `me` among them.
@@ -81,7 +90,7 @@ fn steal<'a>(
     };
     let mut victims: Vec<_> = leases.iter().filter(|lease| lease.owner.as_deref() == Some(loaded)).collect();
     rng.shuffle(&mut victims);
-    victims.truncate(number.min(STEALS_MAX));
+    victims.truncate(number);
     victims
 }
 
@@ -132,7 +141,7 @@ mod tests {
     }
 
     /// What the protocol's text says, in its own order: how many leases are taken, and out of which.
-    fn expected(made: &[Made], leases_max: usize) -> (usize, Vec<usize>) {
+    fn expected(made: &[Made], Appetite { leases_max, steals_max }: Appetite) -> (usize, Vec<usize>) {
         let available = |made: &Made| made.owner.is_none() || made.still_s > 10;
         let count = |who: usize| made.iter().filter(|made| made.owner == Some(who) && !available(made)).count();
         let mine = count(0);
@@ -158,9 +167,12 @@ mod tests {
         let steals = match loaded as i64 - target as i64 {
             ..0 => 0,
             0 => usize::from(needed > 1),
-            _ => 1,
+            _ => needed.min(loaded - target),
         };
-        (steals, (0..made.len()).filter(|index| made[*index].owner.is_some_and(|who| count(who) == loaded)).collect())
+        (
+            steals.min(steals_max),
+            (0..made.len()).filter(|index| made[*index].owner.is_some_and(|who| count(who) == loaded)).collect(),
+        )
     }
 
     fn leases() -> impl Strategy<Value = Vec<Made>> {
@@ -175,19 +187,20 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]
         fn as_many_are_taken_as_the_protocol_says_and_out_of_the_same(
-            made in leases(), leases_max in prop_oneof![Just(usize::MAX), 1_usize..6], seed: u64,
+            made in leases(), leases_max in prop_oneof![Just(usize::MAX), 1_usize..6], steals_max in 1_usize..4, seed: u64,
         ) {
             let now = Instant::now() + Duration::from_secs(1_000);
             let view = view(&made, now);
-            let choice = choose(&view, "worker0", &BTreeSet::new(), leases_max, now, &mut Rng::with_seed(seed));
-            let (count, from) = expected(&made, leases_max);
+            let appetite = Appetite { leases_max, steals_max };
+            let choice = choose(&view, "worker0", &BTreeSet::new(), appetite, now, &mut Rng::with_seed(seed));
+            let (count, from) = expected(&made, appetite);
             let all: Vec<_> = choice.free.iter().chain(&choice.stolen).collect();
             prop_assert_eq!(all.len(), count, "{:?}", choice);
             let from: BTreeSet<_> = from.into_iter().map(id).collect();
             let taken: BTreeSet<_> = all.iter().map(|lease| lease.shard.to_string()).collect();
             prop_assert_eq!(taken.len(), count, "one was taken twice");
             prop_assert!(taken.is_subset(&from), "{:?} of {:?}", taken, from);
-            prop_assert_eq!(&choice, &choose(&view, "worker0", &BTreeSet::new(), leases_max, now, &mut Rng::with_seed(seed)));
+            prop_assert_eq!(&choice, &choose(&view, "worker0", &BTreeSet::new(), appetite, now, &mut Rng::with_seed(seed)));
         }
     }
 
@@ -199,7 +212,14 @@ mod tests {
         let now = Instant::now() + Duration::from_secs(1_000);
         let view = view(made, now);
         let held = held.iter().map(|index| id(*index).parse().unwrap()).collect();
-        let choice = choose(&view, "worker0", &held, usize::MAX, now, &mut Rng::with_seed(seed));
+        let choice = choose(
+            &view,
+            "worker0",
+            &held,
+            Appetite { leases_max: usize::MAX, steals_max: 1 },
+            now,
+            &mut Rng::with_seed(seed),
+        );
         let ids = |leases: Vec<&LeaseRow>| leases.iter().map(|lease| lease.shard.to_string()).collect();
         (ids(choice.free), ids(choice.stolen))
     }

@@ -4,6 +4,7 @@
 //! - `table`: reads and conditional writes
 //! - `assigned`: what a leader of KCL 3.x writes, and how its workers find it
 //! - `purpose`: what the table is asked for, counted
+//! - `creation`: how a new table is made, and with what
 //! - `view`: what one worker has seen of the table, and for how long
 //! - `assignment`: which leases to take beside Java workers, a pure function of the view
 //! - `fleet`: the same among workers of ours
@@ -12,6 +13,7 @@
 
 mod assigned;
 pub(crate) mod assignment;
+mod creation;
 pub(crate) mod fleet;
 mod held;
 mod purpose;
@@ -22,6 +24,7 @@ mod term;
 mod tests;
 mod view;
 
+pub use creation::{Billing, TableOptions};
 pub(crate) use held::{HeldLease, LeaseError};
 pub(crate) use purpose::Purpose;
 pub(crate) use row::{HashRange, Item, LeaseRow, Wish, child_ids, number, text};

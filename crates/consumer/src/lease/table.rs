@@ -1,19 +1,13 @@
 //! The lease table in DynamoDB: every read and write, each write conditional.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kinesink_aws::dynamodb::Client;
 use kinesink_aws::dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use kinesink_aws::dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValue, ScalarAttributeType,
-    TableStatus,
-};
+use kinesink_aws::dynamodb::types::{AttributeValue, ReturnValue};
 use kinesink_aws::{code, failure};
 use kinesink_core::{Failure, ShardId};
-use tokio::time::sleep;
 
-use super::assigned::owner_index;
 use super::purpose::Purpose;
 use super::row::{
     CHECKPOINT_OWNER, COUNTER, Item, KEY, LeaseRow, MARK, OWNER, Owners, RowError, TOKEN, WISH, Wish, number, text,
@@ -22,9 +16,6 @@ use crate::Error;
 use crate::metrics::Metrics;
 
 pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
-/// Ten minutes, as KCL waits for a new table.
-const ACTIVE_POLLS_MAX: u32 = 2_400;
-const ACTIVE_POLL: Duration = Duration::from_millis(250);
 
 /// Why a conditional write did not happen.
 #[derive(Debug, Clone)]
@@ -41,7 +32,7 @@ pub(crate) struct LeaseTable {
     pub(super) client: Client,
     pub(super) name: Arc<str>,
     /// Whether a new application is one of KCL 3.x: its table has the index, and its rows say what they are.
-    of_kcl3: bool,
+    pub(super) of_kcl3: bool,
     metrics: Metrics,
     purpose: Purpose,
 }
@@ -120,61 +111,6 @@ impl LeaseTable {
         format!("lease table {}", self.name)
     }
 
-    /// Creates the table if it is missing, on demand, and waits until it can be used.
-    ///
-    /// # Errors
-    /// It cannot be used, or is keyed by something else than leases are.
-    pub(crate) async fn ensure(&self) -> Result<(), Failure> {
-        for _ in 0..ACTIVE_POLLS_MAX {
-            self.counted("DescribeTable");
-            match self.client.describe_table().table_name(&*self.name).send().await {
-                Ok(reply) => {
-                    let keys = reply.table().map(|table| table.key_schema()).unwrap_or_default();
-                    if let Some(other) = keys.iter().find(|key| key.attribute_name() != KEY) {
-                        let (what, other) = (self.what(), other.attribute_name());
-                        let message = format!(
-                            "{what} is no lease table: its key is {other}, not {KEY}; use another table or application"
-                        );
-                        return Err(Failure::configuration(message));
-                    }
-                    let status = reply.table().and_then(|table| table.table_status());
-                    if matches!(status, Some(TableStatus::Active | TableStatus::Updating)) {
-                        return Ok(());
-                    }
-                }
-                Err(error) if code(&error) == Some("ResourceNotFoundException") => self.create_table().await?,
-                Err(error) => return Err(failure("describe", &self.what(), &error)),
-            }
-            sleep(ACTIVE_POLL).await;
-        }
-        Err(Failure::configuration(format!("{} did not become active; look at it in DynamoDB", self.what())))
-    }
-
-    async fn create_table(&self) -> Result<(), Failure> {
-        let broken = |error: kinesink_aws::dynamodb::error::BuildError| Failure::fatal(error.to_string());
-        let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash).build().map_err(broken)?;
-        let attribute =
-            |name| AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
-        self.counted("CreateTable");
-        let mut request = self
-            .client
-            .create_table()
-            .table_name(&*self.name)
-            .key_schema(key)
-            .attribute_definitions(attribute(KEY).map_err(broken)?)
-            .billing_mode(BillingMode::PayPerRequest);
-        if self.of_kcl3 {
-            request = request.attribute_definitions(attribute(OWNER).map_err(broken)?);
-            request = request.global_secondary_indexes(owner_index().map_err(broken)?);
-        }
-        match request.send().await {
-            Ok(_) => Ok(()),
-            // Another worker was faster.
-            Err(error) if code(&error) == Some("ResourceInUseException") => Ok(()),
-            Err(error) => Err(failure("create", &self.what(), &error)),
-        }
-    }
-
     /// Every lease. Rows of other kinds are skipped.
     ///
     /// # Errors
@@ -220,7 +156,8 @@ impl LeaseTable {
         Error::Row { table: self.name.to_string(), row: row.to_string() }
     }
 
-    fn read(&self, item: &Item) -> Result<Option<LeaseRow>, Error> {
+    /// A row as a lease, if it is one.
+    pub(super) fn read(&self, item: &Item) -> Result<Option<LeaseRow>, Error> {
         LeaseRow::from_item(item).map_err(|row| self.unreadable(&row))
     }
 

@@ -75,7 +75,7 @@ impl Drive<'_> {
             reports: &reports,
             me: &worker.id,
             held: &held,
-            leases_max: worker.leases_max,
+            leases_max: worker.appetite.leases_max,
             failover: worker.failover,
             now: Instant::now(),
             now_s,

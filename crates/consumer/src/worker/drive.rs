@@ -16,6 +16,7 @@ use super::taking::Taker;
 use super::{Worker, mixed};
 use crate::coordination::{Keeper, Leading, Standing};
 use crate::lease::{Purpose, Term};
+use crate::shard_sync::Listing;
 use crate::{Error, Finished, ShardHandler};
 
 /// How long a worker that leaves tries to take its wishes back: what it is given nevertheless expires.
@@ -118,7 +119,7 @@ impl<'a> Drive<'a> {
                 }
                 _ = syncs.tick(), if !draining => {
                     // One listing: the next sync comes soon enough. Dropped anywhere: the next one creates the rest.
-                    match drain.run_until_cancelled(self.worker.sync_shards(1, Purpose::Sync)).await {
+                    match drain.run_until_cancelled(self.worker.sync_shards(1, Listing::ONCE, Purpose::Sync)).await {
                         Some(Err(error @ Error::EarlierStream(_))) => Err(Failure::configuration(error.to_string())),
                         Some(Err(error)) => {
                             warn!(%error, "shards not synchronized; trying again later");

@@ -1,5 +1,6 @@
 //! When the lease of a finished shard goes.
 
+use std::future::pending;
 use std::time::Duration;
 
 use kinesink_aws::kinesis::Client;
@@ -8,23 +9,23 @@ use tokio::time::sleep;
 use tracing::{debug, error, info};
 
 use crate::lease::{HeldLease, LeaseError, LeaseRow, Purpose};
-use crate::shard_sync;
-
-/// KCL's `completedLeaseCleanupIntervalMillis`.
-const CLEANUP_PERIOD: Duration = Duration::from_secs(300);
+use crate::shard_sync::{self, Listing};
 
 /// The lease of a finished shard, held until it may be deleted.
 pub(super) struct Leftover<'a> {
     pub(super) lease: &'a HeldLease,
     pub(super) client: &'a Client,
     pub(super) stream: &'a StreamName,
+    /// None: it is never deleted.
+    pub(super) cleanup: Option<Duration>,
 }
 
 impl Leftover<'_> {
     /// Until the lease is deleted. Cancel safe.
     pub(super) async fn delete_when_due(&self) {
+        let Some(period) = self.cleanup else { return pending().await };
         loop {
-            sleep(CLEANUP_PERIOD).await;
+            sleep(period).await;
             let shard = self.lease.shard();
             match self.is_due().await {
                 Ok(false) => debug!(%shard, "the lease of the finished shard is still needed"),
@@ -66,7 +67,7 @@ impl Leftover<'_> {
         if !row.children.is_empty() {
             return Ok(Some(row.children.clone()));
         }
-        let listed = shard_sync::list(self.client, self.stream, None).await?;
+        let listed = shard_sync::list(self.client, self.stream, None, Listing::ONCE).await?;
         let children = listed.iter().filter(|shard| shard.parents.contains(&row.shard));
         let children: Vec<_> = children.map(|shard| shard.id.clone()).collect();
         let gone = children.is_empty() && shard_sync::is_trimmed(&listed, &row.shard);

@@ -20,6 +20,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kinesink_core::{Backoff, Class, Clock, Failure};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -28,16 +29,18 @@ use tracing::{debug, info};
 use self::drive::Drive;
 use crate::coordination::{Coordinator, Standing};
 use crate::fetch::ReaderSettings;
-use crate::lease::{LeaseRow, LeaseTable, Purpose};
+use crate::lease::assignment::Appetite;
+use crate::lease::{LeaseRow, LeaseTable, Purpose, TableOptions};
 use crate::metrics::Metrics;
-use crate::shard_sync::Misfit;
-use crate::{Error, ShardHandler, Start, shard_sync};
+use crate::shard_sync::{self, Listing, Misfit};
+use crate::{Error, ShardHandler, Start};
 
 /// Attempts before the first record; afterwards everything transient is tried without end.
 const START_ATTEMPTS_MAX: u32 = 6;
 /// A stream that is being resharded shows a listing that does not fit together for a moment.
 const LISTINGS_MAX: u32 = 30;
 const LISTING_PAUSE: Duration = Duration::from_secs(1);
+const WRITES_AT_ONCE: usize = 20;
 /// KCL's `epsilonMillis`: clocks differ a little.
 const EPSILON: Duration = Duration::from_millis(25);
 
@@ -50,8 +53,12 @@ pub(crate) struct Worker {
     pub(crate) reader: ReaderSettings,
     pub(crate) start: Start,
     pub(crate) failover: Duration,
-    pub(crate) leases_max: usize,
+    pub(crate) appetite: Appetite,
+    pub(crate) table_options: TableOptions,
     pub(crate) shard_sync: Duration,
+    pub(crate) listing: Listing,
+    /// None: rows of finished shards stay.
+    pub(crate) cleanup: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
 }
@@ -83,11 +90,12 @@ impl Worker {
         loop {
             let prepared = async {
                 // The stream first: without it no table should be made.
-                shard_sync::list(&self.reader.client, &self.reader.stream, None).await.map_err(Error::Start)?;
+                let (client, stream) = (&self.reader.client, &self.reader.stream);
+                shard_sync::list(client, stream, None, self.listing).await.map_err(Error::Start)?;
                 self.reader.prepare().await.map_err(Error::Start)?;
-                self.table.ensure().await.map_err(Error::Start)?;
+                self.table.ensure(&self.table_options).await.map_err(Error::Start)?;
                 let standing = self.coordinator.prepare().await.map_err(Error::Start)?;
-                self.sync_shards(LISTINGS_MAX, Purpose::Start).await?;
+                self.sync_shards(LISTINGS_MAX, self.listing, Purpose::Start).await?;
                 Ok(standing)
             };
             match prepared.await {
@@ -104,25 +112,21 @@ impl Worker {
 
     /// Creates the leases that the table lacks, after at most so many listings that do not fit together. Others do the
     /// same and read meanwhile, so each listing is held against the table as it is then.
-    async fn sync_shards(&self, listings_max: u32, purpose: Purpose) -> Result<(), Error> {
+    async fn sync_shards(&self, listings_max: u32, listing: Listing, purpose: Purpose) -> Result<(), Error> {
         let table = self.table.by(purpose);
         let mut misfit = Misfit::Ranges;
-        for listing in 0..listings_max {
-            if listing > 0 {
+        for attempt in 0..listings_max {
+            if attempt > 0 {
                 sleep(LISTING_PAUSE).await;
             }
-            let missing = match self.missing_leases(&table).await? {
+            let missing = match self.missing_leases(&table, listing).await? {
                 Ok(missing) => missing,
                 Err(why) => {
                     misfit = why;
                     continue;
                 }
             };
-            for lease in &missing {
-                table.create(lease).await.map_err(Error::Start)?;
-                info!(shard = %lease.shard, checkpoint = %lease.checkpoint, "lease created");
-            }
-            return Ok(());
+            return create(&table, missing).await;
         }
         Err(match misfit {
             // It has lasted: no listing is behind for so long.
@@ -133,16 +137,20 @@ impl Worker {
     }
 
     /// What one listing and one scan show to be missing, if they fit together.
-    async fn missing_leases(&self, table: &LeaseTable) -> Result<Result<Vec<LeaseRow>, Misfit>, Error> {
+    async fn missing_leases(
+        &self,
+        table: &LeaseTable,
+        listing: Listing,
+    ) -> Result<Result<Vec<LeaseRow>, Misfit>, Error> {
         let (client, stream, start) = (&self.reader.client, &self.reader.stream, &self.start);
         let found = table.scan().await?;
         if found.is_empty() {
-            let shards = shard_sync::list(client, stream, Some(start)).await.map_err(Error::Start)?;
+            let shards = shard_sync::list(client, stream, Some(start), listing).await.map_err(Error::Start)?;
             let missing = shard_sync::for_new_application(&shards, start);
             // Another worker that began meanwhile has listed other shards, perhaps, than there are now.
             return Ok(if table.scan().await?.is_empty() { missing } else { Err(Misfit::Overtaken) });
         }
-        let shards = shard_sync::list(client, stream, None).await.map_err(Error::Start)?;
+        let shards = shard_sync::list(client, stream, None, listing).await.map_err(Error::Start)?;
         match shard_sync::for_known_application(&shards, &found, start) {
             Err(misfit @ Misfit::Renumbered(_)) => Err(Error::EarlierStream(self.earlier_stream(&misfit))),
             missing => Ok(missing),
@@ -161,6 +169,16 @@ impl Worker {
     fn renew_period(&self) -> Duration {
         self.failover / 3 - EPSILON
     }
+}
+
+/// In the order given, some at once: a stream may have thousands of shards.
+async fn create(table: &LeaseTable, leases: Vec<LeaseRow>) -> Result<(), Error> {
+    let create = |lease: LeaseRow| async move {
+        table.create(&lease).await.map_err(Error::Start)?;
+        info!(shard = %lease.shard, checkpoint = %lease.checkpoint, "lease created");
+        Ok(())
+    };
+    stream::iter(leases).map(create).buffered(WRITES_AT_ONCE).try_collect().await
 }
 
 /// A seed of its own for each worker and shard: they must not back off in step.

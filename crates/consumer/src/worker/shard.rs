@@ -32,6 +32,8 @@ pub(super) struct ShardRun {
     pub(super) handler: Arc<dyn ShardHandler>,
     pub(super) reader: ReaderSettings,
     pub(super) failover: Duration,
+    /// How often it is looked whether the lease may go once the shard is finished. None: it stays.
+    pub(super) cleanup: Option<Duration>,
     /// Told whenever a shard of this worker was read to its end.
     pub(super) ended: watch::Sender<()>,
     pub(super) metrics: Metrics,
@@ -73,8 +75,12 @@ impl ShardRun {
             info!(shard = %id, "the shard is read to its end");
             self.ended.send_replace(());
         }
-        let leftover =
-            Leftover { lease: &self.holding.lease, client: &self.reader.client, stream: &self.reader.stream };
+        let leftover = Leftover {
+            lease: &self.holding.lease,
+            client: &self.reader.client,
+            stream: &self.reader.stream,
+            cleanup: self.cleanup,
+        };
         let deleted = self.holding.drain.run_until_cancelled(leftover.delete_when_due()).await;
         Ok(if deleted.is_some() { Finished::ShardEnd } else { Finished::Drained })
     }

@@ -14,7 +14,7 @@ use tracing::{Instrument as _, debug, error, info, info_span, warn};
 use super::drive::Drive;
 use super::held::Holding;
 use super::shard::ShardRun;
-use super::{EPSILON, Worker, mixed};
+use super::{EPSILON, WRITES_AT_ONCE, Worker, mixed};
 use crate::Start;
 use crate::fetch::ReaderSettings;
 use crate::lease::fleet::{Moves, Round, is_ours};
@@ -22,7 +22,6 @@ use crate::lease::{HeldLease, LeaseError, LeaseRow, Purpose, Scan, View, Wish, a
 
 /// Among ourselves the table is read this often at least, so that a dead worker's last renewal is timed closely.
 const SCAN_MAX: Duration = Duration::from_millis(1_500);
-const WRITES_AT_ONCE: usize = 20;
 /// So long after a lease was taken LATEST may still be asked for.
 const FRESH_MAX: Duration = Duration::from_secs(1);
 /// In failovers: how long a lease that was promised is kept for the worker that asked. A handler that does not drain by
@@ -119,7 +118,7 @@ impl Taker {
         let me = worker.id.as_str();
         let mut plan = Plan { adopt: self.adoptable(me, held), ..Plan::default() };
         self.begin();
-        let (view, leases_max) = (&self.view, worker.leases_max);
+        let (view, leases_max) = (&self.view, worker.appetite.leases_max);
         self.ours = is_ours(view, me, now);
         let round = Round { view, me, held, giving, leases_max, patience: self.patience(), now };
         if self.ours {
@@ -138,7 +137,7 @@ impl Taker {
         // Beside others, and for what was asked for in vain.
         if now >= self.share_at && (!self.ours || round.was_refused()) {
             self.share_at = now + (self.failover + EPSILON) * 2;
-            let choice = assignment::choose(view, me, held, leases_max, now, &mut self.rng);
+            let choice = assignment::choose(view, me, held, worker.appetite, now, &mut self.rng);
             if !self.ours {
                 plan.take = choice.free.into_iter().cloned().collect();
             }
@@ -259,6 +258,7 @@ impl Drive<'_> {
                 ..worker.reader.clone()
             },
             failover: worker.failover,
+            cleanup: worker.cleanup,
             ended: self.ended.clone(),
             metrics: worker.metrics.clone(),
         };

@@ -8,7 +8,7 @@ use tracing::{debug, error};
 
 use crate::fetch::{Child, ReaderSettings};
 use crate::lease::LeaseRow;
-use crate::shard_sync;
+use crate::shard_sync::{self, Listing};
 
 /// A reader that ends with its shard also where the stream has forgotten the shard: its records are gone, and what
 /// follows it must not wait for ever. A shard that the stream does not show yet is tried again.
@@ -50,7 +50,7 @@ impl<R: ShardReader> ShardReader for UntilTrimmed<R> {
 
 /// What comes after a shard that the stream has forgotten.
 async fn follows(settings: &ReaderSettings, row: &LeaseRow) -> Option<Vec<Child>> {
-    match shard_sync::list(&settings.client, &settings.stream, None).await {
+    match shard_sync::list(&settings.client, &settings.stream, None, Listing::ONCE).await {
         Ok(listed) => shard_sync::is_trimmed(&listed, &row.shard).then(|| shard_sync::after_trimmed(&listed, row)),
         Err(failure) => {
             debug!(%failure, "not known whether the stream still has the shard");

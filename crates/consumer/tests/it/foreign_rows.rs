@@ -47,7 +47,7 @@ async fn stream_of(rows: &[Row]) -> World {
     world
 }
 
-async fn fill(world: &World, rows: &[Row]) {
+pub(crate) async fn fill(world: &World, rows: &[Row]) {
     let client = world.dynamo.client();
     let key = KeySchemaElement::builder().attribute_name("leaseKey").key_type(KeyType::Hash).build().unwrap();
     let attribute = AttributeDefinition::builder().attribute_name("leaseKey").attribute_type(ScalarAttributeType::S);
@@ -123,7 +123,7 @@ async fn the_tables_of_java_are_taken_over_and_nothing_foreign_in_them_changes()
 }
 
 /// A lease as Java creates it, of the one shard.
-fn unread(checkpoint: &str) -> Row {
+pub(crate) fn unread(checkpoint: &str) -> Row {
     let number = || AttributeValue::N("0".into());
     Row::from([
         ("leaseKey".into(), AttributeValue::S("shardId-000000000000".into())),

@@ -24,6 +24,7 @@ mod recorder;
 mod resharding;
 mod restart;
 mod retrieval;
+mod settings;
 mod settling;
 mod shard_sync;
 mod world;

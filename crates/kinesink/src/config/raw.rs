@@ -1,5 +1,6 @@
 //! The file as it is written. The comments here are the descriptions of `docs/config.md`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -16,9 +17,16 @@ pub(super) const START: &str = "trim-horizon";
 pub(super) const FETCH: &str = "polling";
 pub(super) const FAN_OUT: &str = "fan-out";
 pub(super) const IDLE: &str = "1s";
+pub(super) const MAX_RECORDS: u64 = 10_000;
 pub(super) const FAILOVER: &str = "10s";
 pub(super) const COORDINATION: &str = "auto";
 pub(super) const KCL3: &str = "kcl-3";
+pub(super) const MAX_STEALS: u64 = 1;
+pub(super) const SHARD_SYNC: &str = "60s";
+pub(super) const LIST_SHARDS_ATTEMPTS: u64 = 50;
+pub(super) const LIST_SHARDS_PAUSE: &str = "1500ms";
+pub(super) const CLEANUP_INTERVAL: &str = "5m";
+pub(super) const CAPACITY: u64 = 10;
 pub(super) const RECORDS: u64 = 10_000;
 pub(super) const BYTES: &str = "64MiB";
 pub(super) const AGE: &str = "60s";
@@ -102,6 +110,10 @@ pub(super) struct RawSource {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "duration", "default" = IDLE))]
     pub(super) idle: Option<Spanned<String>>,
+    /// With `"polling"`: Kinesis records that one request asks for at most, 1 to 10,000. KCL's `maxRecords`.
+    #[serde(default)]
+    #[schemars(with = "u64", extend("default" = MAX_RECORDS))]
+    pub(super) max_records: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -144,6 +156,52 @@ pub(super) struct RawLease {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "`\"auto\"` or `\"kcl-3\"`", "default" = COORDINATION))]
     pub(super) coordination: Option<Spanned<String>>,
+    /// How many leases one round steals from a worker of the Java KCL, at least 1: its `maxLeasesToStealAtOneTime`.
+    /// kinesink's workers hand over among themselves, any number at once.
+    #[serde(default)]
+    #[schemars(with = "u64", extend("default" = MAX_STEALS))]
+    pub(super) max_steals: Option<Spanned<u64>>,
+    /// How often the stream is looked over for shards without a lease: KCL's `shardSyncIntervalMillis`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = SHARD_SYNC))]
+    pub(super) shard_sync: Option<Spanned<String>>,
+    /// How often a start lists the shards while the service has no room for it: KCL's `maxListShardsRetryAttempts`.
+    #[serde(default)]
+    #[schemars(with = "u64", extend("default" = LIST_SHARDS_ATTEMPTS))]
+    pub(super) list_shards_attempts: Option<Spanned<u64>>,
+    /// The pause between two of them: KCL's `listShardsBackoffTimeInMillis`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = LIST_SHARDS_PAUSE))]
+    pub(super) list_shards_pause: Option<Spanned<String>>,
+    /// Whether leases of finished shards are deleted: KCL's `cleanupLeasesUponShardCompletion`.
+    #[serde(default)]
+    #[schemars(with = "bool", extend("default" = true))]
+    pub(super) cleanup: Option<bool>,
+    /// How often it is looked whether such a lease may go: KCL's `completedLeaseCleanupIntervalMillis`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = CLEANUP_INTERVAL))]
+    pub(super) cleanup_interval: Option<Spanned<String>>,
+    /// How a new lease table is paid for; a table that is there stays as it is. KCL's `billingMode`.
+    #[serde(default)]
+    pub(super) billing: Billing,
+    /// With `"provisioned"`: read capacity units. KCL's `initialLeaseTableReadCapacity`.
+    #[serde(default)]
+    #[schemars(with = "u64", extend("default" = CAPACITY))]
+    pub(super) read_capacity: Option<Spanned<u64>>,
+    /// With `"provisioned"`: write capacity units. KCL's `initialLeaseTableWriteCapacity`.
+    #[serde(default)]
+    #[schemars(with = "u64", extend("default" = CAPACITY))]
+    pub(super) write_capacity: Option<Spanned<u64>>,
+    /// Whether a new lease table cannot be deleted: KCL's `leaseTableDeletionProtectionEnabled`.
+    #[serde(default)]
+    pub(super) deletion_protection: bool,
+    /// Whether DynamoDB keeps backups of a new lease table: KCL's `leaseTablePitrEnabled`.
+    #[serde(default)]
+    pub(super) point_in_time_recovery: bool,
+    /// Tags of a new lease table, as in `tags = { team = "orders" }`.
+    #[serde(default)]
+    #[schemars(extend("x-type" = "table of text"))]
+    pub(super) tags: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -217,6 +275,17 @@ pub(super) struct RawDrain {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "duration", "default" = GRACE))]
     pub(super) grace: Option<Spanned<String>>,
+}
+
+/// How a new lease table is paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Billing {
+    /// By the request.
+    #[default]
+    PayPerRequest,
+    /// By the capacity that is set aside.
+    Provisioned,
 }
 
 /// How records stand in an object.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kinesink_consumer::Coordination;
+use kinesink_consumer::{Billing, Coordination, TableOptions};
 use kinesink_sinks::Location;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
@@ -55,6 +55,12 @@ fn defaults_are_filled_in() {
     assert_eq!((config.patterns.len(), config.jq), (0, None));
     assert_eq!((config.lease.failover, config.lease.worker_id), (Duration::from_secs(10), None));
     assert_eq!(config.lease.coordination, Coordination::Auto);
+    // KCL's.
+    assert_eq!((config.source.max_records, config.lease.max, config.lease.max_steals), (10_000, None, 1));
+    assert_eq!((config.lease.list_shards_attempts, config.lease.list_shards_pause), (50, Duration::from_millis(1_500)));
+    let intervals = (config.lease.shard_sync, config.lease.cleanup);
+    assert_eq!(intervals, (Duration::from_secs(60), Some(Duration::from_secs(300))));
+    assert_eq!(config.lease.table_options, TableOptions::default());
     assert_eq!((config.buffer.records, config.buffer.bytes), (10_000, 64 << 20));
     assert_eq!(config.buffer.age, Duration::from_secs(60));
     assert_eq!(config.sinks.len(), 1);
@@ -69,13 +75,28 @@ const EVERY_KEY: &str = r#"
 version = 1
 app = "orders-app"
 memory = 64_000_000
-source = { stream = "orders", region = "eu-west-1", start = "2026-01-31T08:00:00Z", idle = "500ms" }
+source = { stream = "orders", region = "eu-west-1", start = "2026-01-31T08:00:00Z", idle = "500ms", max_records = 500 }
 filter.pattern = [{ data = { a = [1, 2.5, true, { prefix = "x" }] } }, { data = { b = ["c"] } }]
 transform.jq = ".a"
-lease = { failover = "20s", worker_id = "me", table = "leases", max = 7, coordination = "kcl-3" }
 buffer = { records = 5, bytes = "1MiB", age = "2m" }
 metrics = {}
 drain.grace = "1h"
+[lease]
+failover = "20s"
+worker_id = "me"
+table = "leases"
+max = 7
+coordination = "kcl-3"
+max_steals = 3
+shard_sync = "2m"
+list_shards_attempts = 9
+list_shards_pause = "1s"
+cleanup_interval = "30s"
+billing = "provisioned"
+read_capacity = 5
+deletion_protection = true
+point_in_time_recovery = true
+tags = { team = "orders" }
 [[sink]]
 type = "s3"
 name = "one"
@@ -105,6 +126,17 @@ fn every_key_is_read() {
     assert_eq!(config.lease.failover, Duration::from_secs(20));
     assert_eq!((config.lease.worker_id.as_deref(), config.lease.table.as_str()), (Some("me"), "leases"));
     assert_eq!((config.lease.max, config.lease.coordination), (Some(7), Coordination::Kcl3));
+    assert_eq!(config.source.max_records, 500);
+    assert_eq!((config.lease.max_steals, config.lease.shard_sync), (3, Duration::from_secs(120)));
+    assert_eq!((config.lease.list_shards_attempts, config.lease.list_shards_pause), (9, Duration::from_secs(1)));
+    assert_eq!(config.lease.cleanup, Some(Duration::from_secs(30)));
+    let options = TableOptions {
+        billing: Billing::Provisioned { read: 5, write: 10 },
+        deletion_protection: true,
+        point_in_time_recovery: true,
+        tags: [("team".to_owned(), "orders".to_owned())].into(),
+    };
+    assert_eq!(config.lease.table_options, options);
     assert_eq!((config.buffer.records, config.buffer.bytes), (5, 1 << 20));
     assert_eq!(config.buffer.age, Duration::from_secs(120));
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
@@ -129,7 +161,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 }
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 26] = [
+const MISTAKES: [(&str, &str, &str); 29] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -150,6 +182,9 @@ const MISTAKES: [(&str, &str, &str); 26] = [
     ("consumer's name", "[[sink]]", "fetch = \"fan-out\"\nconsumer = \"my orders\"\n[[sink]]"),
     ("no leases", "[[sink]]", "[lease]\nmax = 0\n[[sink]]"),
     ("coordination", "[[sink]]", "[lease]\ncoordination = \"3x\"\n[[sink]]"),
+    ("too many records", "[[sink]]", "max_records = 10001\n[[sink]]"),
+    ("capacity of a table paid by the request", "[[sink]]", "[lease]\nread_capacity = 5\n[[sink]]"),
+    ("interval without cleanup", "[[sink]]", "[lease]\ncleanup = false\ncleanup_interval = \"1m\"\n[[sink]]"),
     ("relative directory", "file:///var/orders", "file://orders"),
     ("endpoint of a directory", "type = \"s3\"", "type = \"s3\"\nendpoint = \"http://127.0.0.1:9000\""),
     ("size of a wrong type", "[[sink]]", "[buffer]\nbytes = true\n[[sink]]"),

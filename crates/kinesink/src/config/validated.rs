@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kinesink_consumer::Coordination;
+use kinesink_consumer::{Coordination, TableOptions};
 use kinesink_core::StreamName;
 use kinesink_sinks::Location;
 use serde_json::Value;
@@ -56,6 +56,8 @@ pub struct Source {
     pub fetch: Fetch,
     /// Pause between two requests to a shard that had nothing new.
     pub idle: Duration,
+    /// Kinesis records that one request asks for at most.
+    pub max_records: usize,
 }
 
 /// Where to start in a shard without a checkpoint.
@@ -96,6 +98,18 @@ pub struct Lease {
     pub max: Option<usize>,
     /// Who decides which worker holds which lease.
     pub coordination: Coordination,
+    /// How many leases one round steals from a worker of another kind.
+    pub max_steals: usize,
+    /// How often the stream is looked over for shards without a lease.
+    pub shard_sync: Duration,
+    /// How often a start lists the shards while the service has no room for it.
+    pub list_shards_attempts: u32,
+    /// The pause between two of them.
+    pub list_shards_pause: Duration,
+    /// How often it is looked whether the lease of a finished shard may be deleted; none is without it.
+    pub cleanup: Option<Duration>,
+    /// What a new lease table is made with.
+    pub table_options: TableOptions,
 }
 
 /// When a window is closed: at the first of these limits.

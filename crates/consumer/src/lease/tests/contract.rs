@@ -21,7 +21,7 @@ use super::term_of;
 use crate::Error;
 use crate::lease::row::{HashRange, Item, KEY, LeaseRow, OWNER, Pending, Wish, child_ids, number, text};
 use crate::lease::table::{Mark, WriteError};
-use crate::lease::{Change, HeldLease, LeaseError, LeaseTable};
+use crate::lease::{Change, HeldLease, LeaseError, LeaseTable, TableOptions};
 
 /// Another DynamoDB than the one in process.
 const ENDPOINT: &str = "KINESINK_TEST_DYNAMODB";
@@ -49,7 +49,7 @@ impl Store {
 
     async fn new() -> Self {
         let store = Self::bare();
-        store.table.ensure().await.unwrap();
+        store.table.ensure(&TableOptions::default()).await.unwrap();
         store
     }
 
@@ -104,7 +104,8 @@ fn at(sequence: u64) -> Checkpoint {
 #[tokio::test]
 async fn whoever_wants_the_table_first_makes_it_as_kcl_does() {
     let store = Store::bare();
-    let made = join_all((0..8).map(|_| store.table.ensure())).await;
+    let options = TableOptions::default();
+    let made = join_all((0..8).map(|_| store.table.ensure(&options))).await;
     assert!(made.iter().all(Result::is_ok), "{made:?}");
     let described = store.client.describe_table().table_name(&store.name).send().await.unwrap().table.unwrap();
     let [key] = described.key_schema() else { panic!("{:?}", described.key_schema()) };
@@ -145,7 +146,7 @@ async fn a_lease_that_exists_is_not_created_again() {
     let held = store.take(&lease(), "me").await.unwrap();
     held.checkpoint(at(9)).await.unwrap();
     store.table.create(&lease()).await.unwrap();
-    store.table.ensure().await.unwrap();
+    store.table.ensure(&TableOptions::default()).await.unwrap();
     assert_eq!(store.stored().await.checkpoint, at(9));
 }
 
@@ -460,7 +461,7 @@ async fn a_handoff_is_found_by_the_holders_next_write_and_ended_by_the_holder() 
 async fn a_table_of_kcl_3_finds_leases_by_their_owner() {
     let store = Store::bare();
     let table = store.table.clone().of_kcl3();
-    table.ensure().await.unwrap();
+    table.ensure(&TableOptions::default()).await.unwrap();
     assert!(table.has_index().await.unwrap());
     for number in 0..3 {
         table.create(&LeaseRow::new(shard(number), Checkpoint::Latest, Vec::new(), None)).await.unwrap();

@@ -17,7 +17,7 @@ use self::dumps::{directory, lease_table};
 use super::dynamo::Dynamo;
 use super::term_of;
 use crate::lease::row::{HashRange, LeaseRow, Wish, child_ids, number, text};
-use crate::lease::{Change, HeldLease, LeaseTable};
+use crate::lease::{Change, HeldLease, LeaseTable, TableOptions};
 
 const FAILOVER: Duration = Duration::from_secs(10);
 
@@ -174,8 +174,8 @@ async fn write_all(table: &LeaseTable, dynamo: &Dynamo) {
 async fn what_is_written_here_is_what_java_was_shown() {
     let dynamo = Dynamo::new();
     let table = LeaseTable::new(dynamo.client(), "ours");
-    table.ensure().await.unwrap();
-    write_all(&table, &dynamo).await;
+    table.ensure(&TableOptions::default()).await.unwrap();
+    Box::pin(write_all(&table, &dynamo)).await;
     let mut items = dynamo.client().scan().table_name("ours").send().await.unwrap().items.unwrap();
     items.sort_by_key(|item| item["leaseKey"].as_s().unwrap().clone());
     let written = items.iter().map(|item| {

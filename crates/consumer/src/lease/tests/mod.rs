@@ -15,7 +15,7 @@ use self::dynamo::{Dynamo, Fault};
 use self::golden::dumps::{lease_table, of_java_alone};
 use super::row::{HashRange, Item, LeaseRow, number, text};
 use super::table::Mark;
-use super::{HeldLease, LeaseError, LeaseTable, Term};
+use super::{HeldLease, LeaseError, LeaseTable, TableOptions, Term};
 
 mod contract;
 #[path = "../../../tests/it/dynamo.rs"]
@@ -163,7 +163,7 @@ fn at(sequence: u64) -> Checkpoint {
 
 async fn table(dynamo: &Dynamo) -> LeaseTable {
     let table = LeaseTable::new(dynamo.client(), "leases");
-    table.ensure().await.unwrap();
+    table.ensure(&TableOptions::default()).await.unwrap();
     table.create(&lease()).await.unwrap();
     table
 }

@@ -1,5 +1,7 @@
 //! [`RawConfig`] to [`Config`]: every value on its own, then what contradicts.
 
+mod lease;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -7,16 +9,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kinesink_consumer::Coordination;
 use kinesink_core::StreamName;
 use kinesink_sinks::{Error as SinkError, Location};
 use serde_json::Value;
 use toml::Spanned;
 
 use super::error::Mistake;
-use super::raw::{self, RawBuffer, RawConfig, RawLease, RawSink, RawSource, Size};
+use super::raw::{self, RawBuffer, RawConfig, RawSink, RawSource, Size};
 use super::structure::not_one_of;
-use super::validated::{Buffer, Config, DeadLetter, Fetch, Lease, Sink, Source, Start};
+use super::validated::{Buffer, Config, DeadLetter, Fetch, Sink, Source, Start};
 use super::values;
 
 /// Less holds hardly a reply of the service.
@@ -24,7 +25,6 @@ const MEMORY_BYTES_MIN: usize = 1024 * 1024;
 /// KCL's lower bound; GetRecords takes five requests a second and shard.
 const IDLE_MIN: Duration = Duration::from_millis(200);
 const CONSUMER_CHARACTERS_MAX: usize = 128;
-const FAILOVER_MIN: Duration = Duration::from_secs(1);
 const AGE_MIN: Duration = Duration::from_millis(1);
 const GRACE_MIN: Duration = Duration::from_millis(1);
 
@@ -94,7 +94,9 @@ impl Checks {
         let start = raw.start.as_ref().map_or(Start::TrimHorizon, |start| self.start(start));
         let fetch = self.fetch(raw, app);
         let idle = self.duration("source.idle", raw.idle.as_ref(), raw::IDLE, IDLE_MIN);
-        Some(Source { stream: stream?, region, start, fetch, idle })
+        let max_records =
+            self.count("source.max_records", raw.max_records.as_ref(), raw::MAX_RECORDS, raw::MAX_RECORDS);
+        Some(Source { stream: stream?, region, start, fetch, idle, max_records: whole(max_records) })
     }
 
     fn fetch(&mut self, raw: &RawSource, app: &Spanned<String>) -> Fetch {
@@ -149,28 +151,15 @@ impl Checks {
         }
     }
 
-    fn lease(&mut self, raw: &RawLease, app: &str) -> Lease {
-        let failover = self.duration("lease.failover", raw.failover.as_ref(), raw::FAILOVER, FAILOVER_MIN);
-        let worker_id = raw.worker_id.as_ref().map(|id| self.not_empty("lease.worker_id", id));
-        let table = raw.table.as_ref().map_or_else(|| app.into(), |table| self.table_name("lease.table", table));
-        if let Some(given) = raw.max.as_ref().filter(|given| *given.get_ref() == 0) {
-            self.refuse("`lease.max` is 0", given.span(), "such a worker reads nothing", "write at least 1");
+    /// A number from 1 to `max`.
+    fn count(&mut self, key: &str, given: Option<&Spanned<u64>>, default: u64, max: u64) -> u64 {
+        let Some(given) = given else { return default };
+        let count = *given.get_ref();
+        if !(1..=max).contains(&count) {
+            let hint = if max < u32::MAX.into() { format!("write 1 to {max}") } else { "write at least 1".into() };
+            self.refuse(format!("`{key}` is {count}"), given.span(), "out of range", hint);
         }
-        let max = raw.max.as_ref().map(|max| usize::try_from(*max.get_ref()).unwrap_or(usize::MAX));
-        let coordination = self.coordination(raw.coordination.as_ref());
-        Lease { failover, worker_id, table, max, coordination }
-    }
-
-    fn coordination(&mut self, raw: Option<&Spanned<String>>) -> Coordination {
-        match raw.map(|coordination| (coordination.get_ref().as_str(), coordination.span())) {
-            None | Some((raw::COORDINATION, _)) => Coordination::Auto,
-            Some((raw::KCL3, _)) => Coordination::Kcl3,
-            Some((other, span)) => {
-                let allowed = [raw::COORDINATION, raw::KCL3];
-                self.mistakes.push(not_one_of("lease.coordination", other, &allowed, span));
-                Coordination::Auto
-            }
-        }
+        count
     }
 
     fn buffer(&mut self, raw: &RawBuffer, memory_bytes: usize) -> Buffer {
@@ -349,6 +338,10 @@ impl Checks {
         }
         text.get_ref().clone()
     }
+}
+
+fn whole(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// A TOML value as JSON, unless there is a date in it.

@@ -1,0 +1,93 @@
+//! The section `[lease]`.
+
+use std::time::Duration;
+
+use kinesink_consumer::{Billing, Coordination, TableOptions};
+use toml::Spanned;
+
+use super::{Checks, whole};
+use crate::config::raw::{self, RawLease};
+use crate::config::structure::not_one_of;
+use crate::config::validated::Lease;
+
+const FAILOVER_MIN: Duration = Duration::from_secs(1);
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+impl Checks {
+    pub(super) fn lease(&mut self, raw: &RawLease, app: &str) -> Lease {
+        let failover = self.duration("lease.failover", raw.failover.as_ref(), raw::FAILOVER, FAILOVER_MIN);
+        let worker_id = raw.worker_id.as_ref().map(|id| self.not_empty("lease.worker_id", id));
+        let table = raw.table.as_ref().map_or_else(|| app.into(), |table| self.table_name("lease.table", table));
+        if let Some(given) = raw.max.as_ref().filter(|given| *given.get_ref() == 0) {
+            self.refuse("`lease.max` is 0", given.span(), "such a worker reads nothing", "write at least 1");
+        }
+        let max = raw.max.as_ref().map(|max| whole(*max.get_ref()));
+        let max_steals = self.count("lease.max_steals", raw.max_steals.as_ref(), raw::MAX_STEALS, u64::MAX);
+        let shard_sync = self.duration("lease.shard_sync", raw.shard_sync.as_ref(), raw::SHARD_SYNC, INTERVAL_MIN);
+        let attempts = raw.list_shards_attempts.as_ref();
+        let attempts = self.count("lease.list_shards_attempts", attempts, raw::LIST_SHARDS_ATTEMPTS, u32::MAX.into());
+        let pause = raw.list_shards_pause.as_ref();
+        let pause = self.duration("lease.list_shards_pause", pause, raw::LIST_SHARDS_PAUSE, PAUSE_MIN);
+        Lease {
+            failover,
+            worker_id,
+            table,
+            max,
+            coordination: self.coordination(raw.coordination.as_ref()),
+            max_steals: whole(max_steals),
+            shard_sync,
+            list_shards_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            list_shards_pause: pause,
+            cleanup: self.cleanup(raw),
+            table_options: self.table_options(raw),
+        }
+    }
+
+    fn coordination(&mut self, raw: Option<&Spanned<String>>) -> Coordination {
+        match raw.map(|coordination| (coordination.get_ref().as_str(), coordination.span())) {
+            None | Some((raw::COORDINATION, _)) => Coordination::Auto,
+            Some((raw::KCL3, _)) => Coordination::Kcl3,
+            Some((other, span)) => {
+                let allowed = [raw::COORDINATION, raw::KCL3];
+                self.mistakes.push(not_one_of("lease.coordination", other, &allowed, span));
+                Coordination::Auto
+            }
+        }
+    }
+
+    fn cleanup(&mut self, raw: &RawLease) -> Option<Duration> {
+        let given = raw.cleanup_interval.as_ref();
+        let interval = self.duration("lease.cleanup_interval", given, raw::CLEANUP_INTERVAL, INTERVAL_MIN);
+        if raw.cleanup.unwrap_or(true) {
+            return Some(interval);
+        }
+        if let Some(given) = given {
+            let what = "`lease.cleanup_interval` means nothing without cleanup";
+            self.refuse(what, given.span(), "contradicts `cleanup`", "leave it out, or write `cleanup = true`");
+        }
+        None
+    }
+
+    fn table_options(&mut self, raw: &RawLease) -> TableOptions {
+        let capacities = [("read_capacity", &raw.read_capacity), ("write_capacity", &raw.write_capacity)];
+        let [read, write] = capacities.map(|(key, given)| {
+            if let (raw::Billing::PayPerRequest, Some(given)) = (raw.billing, given) {
+                let what = format!("`lease.{key}` means nothing for a table that is paid by the request");
+                let hint = "leave it out, or write `billing = \"provisioned\"`";
+                self.refuse(what, given.span(), "contradicts `billing`", hint);
+            }
+            let units = self.count(&format!("lease.{key}"), given.as_ref(), raw::CAPACITY, u32::MAX.into());
+            u32::try_from(units).unwrap_or(u32::MAX)
+        });
+        TableOptions {
+            billing: match raw.billing {
+                raw::Billing::PayPerRequest => Billing::PerRequest,
+                raw::Billing::Provisioned => Billing::Provisioned { read, write },
+            },
+            deletion_protection: raw.deletion_protection,
+            point_in_time_recovery: raw.point_in_time_recovery,
+            tags: raw.tags.clone(),
+        }
+    }
+}
