@@ -7,6 +7,7 @@
 //! - `run`: drain, restart, resharding, signals, exit codes
 //! - `bad_input`: what a person mistypes or forgets
 //! - `faults`: throttles, expired iterators, cut connections, full and read-only disks
+//! - `leases`: the lease table, shown and edited
 //! - `kills`: kill -9 at seeded times under load
 //! - `throttled_table`: a lease table without capacity
 //! - `tools`: `local`, `put`, `tail`, `check`, the examples
@@ -20,6 +21,7 @@ mod fleet;
 mod harness;
 mod help;
 mod kills;
+mod leases;
 mod local_kills;
 mod run;
 mod throttled_table;

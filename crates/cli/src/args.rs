@@ -49,8 +49,16 @@ pub(crate) enum Command {
     /// Check a pipeline file: unknown keys, wrong types, contradictions, with the line and a hint
     #[command(after_help = "Example:\n  kinesink check orders.toml")]
     Check(Check),
-    /// Show who reads which shard, and how far
-    #[command(after_help = "Example:\n  kinesink leases orders --json")]
+    /// Show who reads which shard, and how far; move a checkpoint, or take leases off a worker
+    ///
+    /// An edit prints the rows before and after and asks. Each row is one conditional write: it fails if the lease has
+    /// changed since it was shown, and a worker that holds the lease loses it instead of overwriting the edit. The
+    /// command that undoes an edit is printed after it.
+    #[command(
+        after_help = "Examples:\n  kinesink leases orders.toml\n  kinesink leases orders --stream orders --json\n  \
+                            kinesink leases orders --stream orders --move shardId-000000000000 2026-01-31T08:00:00Z\n  \
+                            kinesink leases orders --release worker-7 --dry-run"
+    )]
     Leases(Leases),
     /// Serve local Kinesis and DynamoDB on loopback for any AWS SDK or the aws command
     #[command(
@@ -108,15 +116,38 @@ pub(crate) struct Check {
 
 /// `kinesink leases`
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("edit").multiple(false))]
 pub(crate) struct Leases {
-    /// The application: `app` in its pipeline file, the application name of a Java KCL
+    /// The application: `app` in its pipeline file, the application name of a Java KCL; or the pipeline file itself
+    /// (FILE.toml), which names table, stream and region too
     pub(crate) app: String,
     /// The lease table, where it is not named as the application
     #[arg(long, value_name = "TABLE")]
     pub(crate) table: Option<String>,
+    /// The stream that the leases are of: lags come from it, since the table does not know them. Without it, and
+    /// without a pipeline file, a lag is "unknown"
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) stream: Option<String>,
     /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Make a shard resume elsewhere: after the record at SEQUENCE-NUMBER[:SUB-SEQUENCE], at trim-horizon, at latest,
+    /// or at a time (RFC 3339). Says how many minutes would be skipped or delivered again. Takes the lease off its owner
+    #[arg(long = "move", group = "edit", num_args = 2, value_names = ["SHARD", "POSITION"])]
+    pub(crate) move_to: Option<Vec<String>>,
+    /// Take these leases off WORKER, or without a SHARD all that it has: others need not wait until they expire
+    #[arg(long, group = "edit", num_args = 1.., value_names = ["WORKER", "SHARD"])]
+    pub(crate) release: Option<Vec<String>>,
+    /// Make WORKER the owner of shards that nobody owns: undoes --release. A worker that is not waiting for the lease
+    /// lets it expire
+    #[arg(long, group = "edit", num_args = 2.., value_names = ["WORKER", "SHARD"])]
+    pub(crate) assign: Option<Vec<String>>,
+    /// Show what would be written, and write nothing
+    #[arg(long, requires = "edit")]
+    pub(crate) dry_run: bool,
+    /// Write without asking
+    #[arg(long, requires = "edit", conflicts_with = "dry_run")]
+    pub(crate) yes: bool,
 }
 
 /// `kinesink local`

@@ -69,4 +69,4 @@ pub use coordination::Coordination;
 pub use error::Error;
 pub use handler::{Finished, Shard, ShardHandler};
 pub use lease::{Billing, TableOptions};
-pub use leases::{Lease, leases};
+pub use leases::{Handoff, Lease, LeaseEdit, Leases, Look, Place, Plan, Seen, look};

@@ -47,6 +47,17 @@ impl SequenceNumber {
         self.0.get(zeros..).unwrap_or_default()
     }
 
+    /// The index in its stream of the shard that gave the number out. `None` for a number that is not in the service's
+    /// second format: 186 bits with version 2 at bit 184, the index at bits 4 to 35.
+    ///
+    /// Source: `awslabs/amazon-kinesis-client`, its check of sequence numbers.
+    #[must_use]
+    pub fn shard_index(&self) -> Option<u32> {
+        const VERSION: u64 = 2;
+        let [0, 0, 0, 0, high, _, low] = self.0 else { return None };
+        (high >> (184 - 128) == VERSION).then_some(u32::try_from((low >> 4) & u64::from(u32::MAX)).ok()?)
+    }
+
     /// On the `limbs` least significant limbs, which must hold the result.
     fn multiply_add(&mut self, factor: u64, addend: u64, limbs: usize) {
         let mut carry = u128::from(addend);

@@ -3,6 +3,7 @@
 //! - `row`: what a row says
 //! - `table`: reads and conditional writes
 //! - `assigned`: what a leader of KCL 3.x writes, and how its workers find it
+//! - `edited`: a write of somebody who does not hold the lease
 //! - `purpose`: what the table is asked for, counted
 //! - `creation`: how a new table is made, and with what
 //! - `view`: what one worker has seen of the table, and for how long
@@ -14,6 +15,7 @@
 mod assigned;
 pub(crate) mod assignment;
 mod creation;
+mod edited;
 pub(crate) mod fleet;
 mod held;
 mod purpose;
@@ -27,7 +29,7 @@ mod view;
 pub use creation::{Billing, TableOptions};
 pub(crate) use held::{HeldLease, LeaseError};
 pub(crate) use purpose::Purpose;
-pub(crate) use row::{HashRange, Item, LeaseRow, Wish, child_ids, number, text};
+pub(crate) use row::{HashRange, Item, KEY, LeaseRow, THROUGHPUT, Wish, child_ids, number, text};
 pub(crate) use table::{Change, LeaseTable, Scan};
 pub(crate) use term::Term;
 pub(crate) use view::View;

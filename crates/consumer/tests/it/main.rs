@@ -14,6 +14,7 @@ mod delivery;
 mod dumps;
 mod dynamo;
 mod earlier_stream;
+mod editing;
 mod faults;
 mod fleet;
 mod foreign_rows;

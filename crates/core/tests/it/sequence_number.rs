@@ -78,3 +78,18 @@ fn zero_is_the_smallest() {
     assert_eq!(parse("0"), SequenceNumber::ZERO);
     assert!(SequenceNumber::ZERO < parse("1"));
 }
+
+#[test]
+fn a_number_of_the_service_names_its_shard_and_any_other_names_none() {
+    // As real services gave them out: for shards 0, 1, 3, and 0 of another stream.
+    for (number, index) in [
+        ("49680487973733288424064368233818218389012877529422233602", 0),
+        ("49680487973755589169262898857009320065889725687091167250", 1),
+        ("49680487973800190659659960103239198766371978726416056370", 3),
+    ] {
+        assert_eq!(number.parse::<SequenceNumber>().unwrap().shard_index(), Some(index), "{number}");
+    }
+    for number in ["0", "7", "49680487973733288424064368233818218389012877529422233602000", "1"] {
+        assert_eq!(number.parse::<SequenceNumber>().unwrap().shard_index(), None, "{number}");
+    }
+}

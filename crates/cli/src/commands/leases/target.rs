@@ -1,0 +1,37 @@
+//! Which application is meant, and which table and stream are its own.
+
+use std::path::Path;
+
+use kinesink::StreamName;
+
+use crate::args::Leases;
+use crate::commands::check;
+use crate::exit::{Exit, Problem};
+
+/// What the command line says, and what a pipeline file says where it leaves something open.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) app: String,
+    pub(super) table: String,
+    pub(super) stream: Option<StreamName>,
+    pub(super) region: Option<String>,
+}
+
+impl Target {
+    pub(super) fn of(args: &Leases) -> Result<Self, Problem> {
+        let stream = args.stream.as_deref().map(str::parse::<StreamName>).transpose();
+        let stream = stream.map_err(|error| Problem::new(Exit::Configuration, error))?;
+        let file = Path::new(&args.app);
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            let table = args.table.clone().unwrap_or_else(|| args.app.clone());
+            return Ok(Self { app: args.app.clone(), table, stream, region: None });
+        }
+        let (config, _programs) = check::read(file)?;
+        Ok(Self {
+            app: config.app,
+            table: args.table.clone().unwrap_or(config.lease.table),
+            stream: Some(stream.unwrap_or(config.source.stream)),
+            region: config.source.region,
+        })
+    }
+}
