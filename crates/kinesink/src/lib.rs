@@ -85,3 +85,8 @@ pub use kinesink_pipeline::{
 };
 pub use kinesink_sinks as sinks;
 pub use stop::Stop;
+
+/// The Rust on the page for who comes from the Java KCL.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/coming-from-the-java-kcl.md")]
+struct JavaKclPage;
