@@ -63,6 +63,7 @@ impl PatternFilter {
         Needs {
             json: self.rules.iter().any(|rule| rule.data),
             partition_key: self.rules.iter().any(|rule| rule.partition_key.is_some()),
+            lines: false,
         }
     }
 }

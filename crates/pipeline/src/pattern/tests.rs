@@ -60,7 +60,7 @@ fn several_patterns_are_alternatives_and_text_data_is_matched_as_text() {
     assert!(filter.keep(&event("hello", None)));
     assert!(filter.keep(&event("other", Some("x"))));
     assert!(!filter.keep(&event("other", Some("y"))));
-    assert_eq!(filter.needs(), Needs { json: false, partition_key: true });
+    assert_eq!(filter.needs(), Needs { json: false, partition_key: true, lines: false });
 }
 
 #[test]

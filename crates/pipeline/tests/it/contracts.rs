@@ -17,7 +17,7 @@ async fn the_window_buffer_keeps_the_buffers_contract() {
 fn raw_keeps_the_transformers_contract() {
     let samples = [sample_record(&sample_shard(1), 1, "{\"a\":1}"), sample_record(&sample_shard(1), 2, "text")];
     for json in [false, true] {
-        transformer_contract(|| Raw::new(Needs { json, partition_key: true }), &samples).unwrap();
+        transformer_contract(|| Raw::new(Needs { json, partition_key: true, lines: !json }), &samples).unwrap();
     }
 }
 
