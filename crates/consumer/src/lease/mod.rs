@@ -6,6 +6,7 @@
 //! - `edited`: a write of somebody who does not hold the lease
 //! - `purpose`: what the table is asked for, counted
 //! - `creation`: how a new table is made, and with what
+//! - `rhythm`: how often others renew
 //! - `view`: what one worker has seen of the table, and for how long
 //! - `assignment`: which leases to take beside Java workers, a pure function of the view
 //! - `fleet`: the same among workers of ours
@@ -19,6 +20,7 @@ mod edited;
 pub(crate) mod fleet;
 mod held;
 mod purpose;
+mod rhythm;
 mod row;
 mod table;
 mod term;
@@ -29,6 +31,7 @@ mod view;
 pub use creation::{Billing, TableOptions};
 pub(crate) use held::{HeldLease, LeaseError};
 pub(crate) use purpose::Purpose;
+pub(crate) use rhythm::Rhythm;
 pub(crate) use row::{HashRange, Item, KEY, LeaseRow, THROUGHPUT, Wish, child_ids, number, text};
 pub(crate) use table::{Change, LeaseTable, Scan};
 pub(crate) use term::Term;

@@ -54,7 +54,7 @@ impl Drive<'_> {
         let rows = table.rows().await.map_err(as_failure)?;
         let found = table.leases(&rows).map_err(as_failure)?;
         self.worker.metrics.cannot_read(found.unreadable.len());
-        self.taker.note(found);
+        self.taker.note(found, &self.worker.id);
         let held = self.held.shards();
         let leases = self.taker.view.leases().iter();
         let found = leases.filter(|lease| self.is_assigned(lease) && !held.contains(&lease.shard)).cloned().collect();

@@ -18,7 +18,7 @@ use super::{EPSILON, WRITES_AT_ONCE, Worker, mixed};
 use crate::Start;
 use crate::fetch::ReaderSettings;
 use crate::lease::fleet::{Moves, Round, is_ours};
-use crate::lease::{HeldLease, LeaseError, LeaseRow, Purpose, Scan, View, Wish, assignment};
+use crate::lease::{HeldLease, LeaseError, LeaseRow, Purpose, Rhythm, Scan, View, Wish, assignment};
 
 /// Among ourselves the table is read this often at least, so that a dead worker's last renewal is timed closely.
 const SCAN_MAX: Duration = Duration::from_millis(1_500);
@@ -35,6 +35,7 @@ const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
 pub(super) struct Taker {
     failover: Duration,
     pub(super) view: View,
+    rhythm: Rhythm,
     rng: Rng,
     /// Leases that may have become this worker's without an answer to it: asked for, or taken by a write that was not
     /// answered.
@@ -63,10 +64,10 @@ struct Plan {
 
 impl Taker {
     pub(super) fn new(failover: Duration, rng: Rng) -> Self {
-        let view = View::new(failover);
+        let (view, rhythm) = (View::new(failover), Rhythm::new(failover));
         let share_at = Instant::now();
         let (expected, unreadable) = (BTreeSet::new(), BTreeSet::new());
-        Self { failover, view, rng, expected, unreadable, began: false, ours: true, share_at }
+        Self { failover, view, rhythm, rng, expected, unreadable, began: false, ours: true, share_at }
     }
 
     /// How often workers of ours look.
@@ -102,14 +103,24 @@ impl Taker {
     }
 
     /// Takes in a scan. What cannot be read is told once.
-    pub(super) fn note(&mut self, found: Scan) {
+    pub(super) fn note(&mut self, found: Scan, me: &str) {
         for row in &found.unreadable {
             if !self.unreadable.contains(row.row()) {
                 error!(%row, "row left alone, and its shard and those after it are not read here; correct the row");
             }
         }
         self.unreadable = found.unreadable.iter().map(|row| row.row().to_owned()).collect();
-        self.view.note(found.leases, Instant::now());
+        let now = Instant::now();
+        for other in self.rhythm.note(&found.leases, me, now) {
+            let (ours, theirs) = (self.failover, other.failover);
+            warn!(
+                owner = other.owner,
+                ?ours,
+                ?theirs,
+                "another worker renews as if its failover were another: set all alike"
+            );
+        }
+        self.view.note(found.leases, now);
     }
 
     fn plan(&mut self, worker: &Worker, held: &BTreeSet<ShardId>, gifts: &BTreeMap<ShardId, Instant>) -> Plan {
@@ -174,7 +185,7 @@ impl Drive<'_> {
             Err(error) => return error!(%error, "leases not read; trying again"),
         };
         self.worker.metrics.cannot_read(found.unreadable.len());
-        self.taker.note(found);
+        self.taker.note(found, &self.worker.id);
         let slow = began.elapsed() > self.worker.renew_period() / 2;
         let (held, gifts) = (self.held.shards(), self.held.gifts());
         let mut plan = self.taker.plan(self.worker, &held, &gifts);
