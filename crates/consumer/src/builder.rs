@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::coordination::Coordinator;
-use crate::fetch::{ReaderSettings, Registration, Texts};
+use crate::fetch::{BeyondRetention, ReaderSettings, Registration, Texts};
 use crate::lease::assignment::Appetite;
 use crate::lease::{LeaseTable, TableOptions};
 use crate::metrics::Metrics;
@@ -82,6 +82,7 @@ pub struct ConsumerBuilder {
     table: Option<String>,
     worker_id: Option<String>,
     start: Start,
+    beyond_retention: BeyondRetention,
     failover: Duration,
     coordination: Coordination,
     appetite: Appetite,
@@ -114,6 +115,7 @@ impl Consumer {
             table: None,
             worker_id: None,
             start: Start::Latest,
+            beyond_retention: BeyondRetention::default(),
             failover: FAILOVER,
             coordination: Coordination::default(),
             appetite: APPETITE,
@@ -173,6 +175,13 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Where reading goes on when the stream has forgotten what a checkpoint stands at. Default: at its oldest record.
+    #[must_use]
+    pub fn beyond_retention(mut self, choice: BeyondRetention) -> Self {
+        self.beyond_retention = choice;
         self
     }
 
@@ -306,6 +315,9 @@ impl ConsumerBuilder {
             registration,
             records_max: self.records_max,
             idle: self.idle,
+            beyond_retention: self.beyond_retention,
+            start: self.start,
+            clock: Arc::clone(&self.clock),
             metrics: metrics.clone(),
             seed: self.seed,
         };

@@ -67,6 +67,7 @@ mod worker;
 pub use builder::{Consumer, ConsumerBuilder, Retrieval, Start};
 pub use coordination::Coordination;
 pub use error::Error;
+pub use fetch::BeyondRetention;
 pub use handler::{Finished, Shard, ShardHandler};
 pub use lease::{Billing, TableOptions};
 pub use leases::{Handoff, Lease, LeaseEdit, Leases, Look, Place, Plan, Seen, look};

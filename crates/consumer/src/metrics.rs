@@ -36,6 +36,7 @@ struct RequestLabels {
 /// | `leases_lost_total` | leases | leases that another worker took, or that were not renewed in time |
 /// | `checkpoints_total` | writes | checkpoints written |
 /// | `lease_table_requests_total` | requests | requests to DynamoDB, by `operation` and `purpose` |
+/// | `checkpoints_beyond_retention_total` | checkpoints | checkpoints whose record has left the stream: records are lost |
 /// | `lease_rows_unreadable` | rows | rows of the lease table that are left alone, because they cannot be read |
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
@@ -50,6 +51,7 @@ pub(crate) struct Metrics {
     checkpoints: Counter,
     table_requests: Family<RequestLabels, Counter>,
     unreadable: Gauge,
+    beyond_retention: Counter,
 }
 
 impl Metrics {
@@ -72,6 +74,8 @@ impl Metrics {
         let requests = metrics.table_requests.clone();
         registry.register("lease_table_requests", "Requests to the lease table, by operation and purpose", requests);
         let unreadable = metrics.unreadable.clone();
+        let beyond = metrics.beyond_retention.clone();
+        registry.register("checkpoints_beyond_retention", "Checkpoints whose record has left the stream", beyond);
         registry.register("lease_rows_unreadable", "Rows of the lease table that cannot be read", unreadable);
         metrics
     }
@@ -116,6 +120,10 @@ impl Metrics {
 
     pub(crate) fn cannot_read(&self, rows: usize) {
         self.unreadable.set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn checkpoint_beyond_retention(&self) {
+        self.beyond_retention.inc();
     }
 
     pub(crate) fn checkpointed(&self) {

@@ -58,6 +58,17 @@ impl SequenceNumber {
         (high >> (184 - 128) == VERSION).then_some(u32::try_from((low >> 4) & u64::from(u32::MAX)).ok()?)
     }
 
+    /// When the record came, in seconds since 1970, as the service writes it into its numbers. It promises nothing about
+    /// them: for people to read. `None` for numbers of another make.
+    ///
+    /// They have 186 bits: 2 in the highest and in the lowest four, the seconds in bits 36 to 71.
+    #[must_use]
+    pub fn arrival_s(&self) -> Option<u64> {
+        let [0, 0, 0, 0, high, middle, low] = self.0 else { return None };
+        let seconds = (middle & 0xff) << 28 | low >> 36;
+        (high >> 56 == 2 && low & 0xf == 2 && seconds > 0).then_some(seconds)
+    }
+
     /// On the `limbs` least significant limbs, which must hold the result.
     fn multiply_add(&mut self, factor: u64, addend: u64, limbs: usize) {
         let mut carry = u128::from(addend);

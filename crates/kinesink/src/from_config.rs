@@ -11,7 +11,7 @@ use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
 
 use crate::config::{self, Config, ConfigError, Fetch};
-use crate::consumer::{Retrieval, Start};
+use crate::consumer::{BeyondRetention, Retrieval, Start};
 use crate::handler::Earlier;
 use crate::{Connector, Error, recipe};
 
@@ -41,7 +41,8 @@ impl Programs {
     pub fn compile(config: &Config) -> Result<Self, ConfigError> {
         let filter = (!config.patterns.is_empty()).then(|| PatternFilter::new(&config.patterns)).transpose();
         let filter = filter.map_err(|error| config.mistake("filter.pattern", &error.to_string()))?;
-        let needs = filter.as_ref().map_or_else(Needs::default, PatternFilter::needs);
+        let mut needs = filter.as_ref().map_or_else(Needs::default, PatternFilter::needs);
+        needs.lines = config.sinks.iter().any(|sink| sink.format == config::Format::Ndjson);
         let transform = match &config.jq {
             None => Transform::Raw(Raw::new(needs)),
             Some(program) => {
@@ -150,6 +151,7 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
             let consumer = consumer.list_shards(lease.list_shards_attempts, lease.list_shards_pause);
             let consumer = consumer.idle(config.source.idle).max_records(config.source.max_records);
             let consumer = consumer.retrieval(retrieval(&config.source.fetch)).coordination(lease.coordination);
+            let consumer = consumer.beyond_retention(beyond_retention(config.source.beyond_retention));
             let consumer = match lease.max {
                 Some(leases) => consumer.max_leases(leases),
                 None => consumer,
@@ -160,6 +162,14 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
             }
         })
         .build(registry)
+}
+
+fn beyond_retention(choice: config::BeyondRetention) -> BeyondRetention {
+    match choice {
+        config::BeyondRetention::Oldest => BeyondRetention::Oldest,
+        config::BeyondRetention::Start => BeyondRetention::Start,
+        config::BeyondRetention::Fail => BeyondRetention::Fail,
+    }
 }
 
 fn retrieval(fetch: &Fetch) -> Retrieval {
@@ -200,5 +210,28 @@ fn start(start: config::Start) -> Start {
         config::Start::TrimHorizon => Start::TrimHorizon,
         config::Start::Latest => Start::Latest,
         config::Start::AtTimestamp(time) => Start::AtTimestamp(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_of_lines_takes_no_bytes_of_a_schema_registry() {
+        let needs = |formats: &[&str]| {
+            let sink = |(index, format): (usize, &&str)| {
+                format!(
+                    "[[sink]]\nname = \"{index}\"\ntype = \"s3\"\nurl = \"s3://bucket/{index}\"\nformat = \"{format}\"\n"
+                )
+            };
+            let sinks: String = formats.iter().enumerate().map(sink).collect();
+            let text = format!("version = 1\napp = \"orders\"\n[source]\nstream = \"orders\"\n{sinks}");
+            let config = Config::parse(&text, "orders.toml").unwrap();
+            let programs = Programs::compile(&config).unwrap();
+            format!("{:?}", programs.transform)
+        };
+        assert!(needs(&["ndjson"]).contains("lines: true") && needs(&["raw", "ndjson"]).contains("lines: true"));
+        assert!(needs(&["raw"]).contains("lines: false"));
     }
 }

@@ -1,5 +1,7 @@
 //! Where a reader stands. Pure.
 
+use std::sync::{Arc, OnceLock};
+
 use jiff::Timestamp;
 use kinesink_aws::kinesis::types::ShardIteratorType;
 use kinesink_core::{Checkpoint, Position, SequenceNumber};
@@ -15,6 +17,21 @@ pub(crate) struct Cursor {
     start: Option<Timestamp>,
     /// Until when LATEST still means what it says: the lease was taken just now.
     fresh_until: Option<Instant>,
+    /// The record that the checkpoint stands at, until it was seen: the first read begins with it, while the stream has
+    /// it.
+    unseen: Option<SequenceNumber>,
+    /// Found by the last read.
+    gap: Option<Gap>,
+    /// Where reading goes on beyond a gap, if not at the oldest record. Decided once, whatever is rewound.
+    resume: Arc<OnceLock<Timestamp>>,
+}
+
+/// The record that a checkpoint stands at has left the stream, and others after it may have, which nobody has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) checkpoint: SequenceNumber,
+    /// The oldest record that is left; none if the shard ended without one.
+    pub(crate) oldest: Option<(SequenceNumber, Timestamp)>,
 }
 
 /// What is dropped of the first read, which is AT a position that may be inside an aggregate.
@@ -24,6 +41,16 @@ enum Floor {
     After(Checkpoint),
     /// Everything before this record.
     From(Position),
+}
+
+impl Floor {
+    /// The record that a checkpoint stands at, which is there unless it is too old.
+    fn stands_at(self) -> Option<SequenceNumber> {
+        match self {
+            Self::After(Checkpoint::At(position)) => Some(position.sequence),
+            Self::After(_) | Self::From(_) => None,
+        }
+    }
 }
 
 /// What to ask GetShardIterator for.
@@ -50,7 +77,8 @@ impl Cursor {
     /// After `checkpoint`; `start` is the time stored in the lease, `fresh_until` until when it may
     /// be read as "now", if this process stored it.
     pub(crate) fn new(checkpoint: Checkpoint, start: Option<Timestamp>, fresh_until: Option<Instant>) -> Self {
-        Self { floor: Floor::After(checkpoint), read: None, start, fresh_until }
+        let floor = Floor::After(checkpoint);
+        Self { floor, read: None, start, fresh_until, unseen: floor.stands_at(), gap: None, resume: Arc::default() }
     }
 
     /// The iterator that continues here.
@@ -62,6 +90,9 @@ impl Cursor {
         let by = |kind, sequence, time| Request { kind, sequence, time };
         if let Some(sequence) = self.read {
             return by(ShardIteratorType::AfterSequenceNumber, Some(sequence), None);
+        }
+        if let Some(time) = self.resume.get() {
+            return by(ShardIteratorType::AtTimestamp, None, Some(*time));
         }
         let checkpoint = match self.floor {
             Floor::After(checkpoint) => checkpoint,
@@ -111,9 +142,32 @@ impl Cursor {
     }
 
     fn go_to(&mut self, floor: Floor) {
+        if floor != self.floor {
+            self.resume = Arc::default();
+        }
         self.floor = floor;
         self.read = None;
         self.fresh_until = None;
+        self.unseen = floor.stands_at().filter(|_| self.resume.get().is_none());
+    }
+
+    /// The first record of a read, before any is dropped.
+    pub(crate) fn saw(&mut self, first: SequenceNumber, arrival: Timestamp) {
+        let checkpoint = self.unseen.take().filter(|checkpoint| first > *checkpoint);
+        self.gap = checkpoint.map(|checkpoint| Gap { checkpoint, oldest: Some((first, arrival)) });
+    }
+
+    /// What the last read has found to be missing; `at_end` if nothing comes after it.
+    pub(crate) fn take_gap(&mut self, at_end: bool) -> Option<Gap> {
+        let unseen = self.unseen.take_if(|_| at_end);
+        self.gap.take().or(unseen.map(|checkpoint| Gap { checkpoint, oldest: None }))
+    }
+
+    /// Reading goes on at this time.
+    pub(crate) fn resume_at(&mut self, time: Timestamp) {
+        (self.read, self.unseen) = (None, None);
+        // Set before: it stays as it was decided.
+        let _decided = self.resume.set(time);
     }
 }
 
@@ -153,6 +207,34 @@ mod tests {
         assert_eq!(cursor.request().kind, ShardIteratorType::AtSequenceNumber);
         cursor.advance("9".parse().unwrap());
         assert_eq!(cursor.request().kind, ShardIteratorType::AfterSequenceNumber);
+    }
+
+    #[test]
+    fn a_checkpoint_whose_record_is_not_the_first_that_comes_has_a_gap_behind_it() {
+        let cursor = || Cursor::new(Checkpoint::At(at("7", 2)), None, None);
+        let (mut seen, mut missed, mut ended) = (cursor(), cursor(), cursor());
+        seen.saw("7".parse().unwrap(), Timestamp::UNIX_EPOCH);
+        seen.saw("9".parse().unwrap(), Timestamp::UNIX_EPOCH);
+        assert_eq!(seen.take_gap(true), None);
+        missed.saw("9".parse().unwrap(), Timestamp::UNIX_EPOCH);
+        let checkpoint = "7".parse().unwrap();
+        let oldest = Some(("9".parse().unwrap(), Timestamp::UNIX_EPOCH));
+        assert_eq!(missed.take_gap(false), Some(Gap { checkpoint, oldest }));
+        assert_eq!(missed.take_gap(true), None, "it is told once");
+        assert_eq!(ended.take_gap(false), None, "the record may still come");
+        assert_eq!(ended.take_gap(true), Some(Gap { checkpoint, oldest: None }));
+        assert_eq!(Cursor::new(Checkpoint::TrimHorizon, None, None).take_gap(true), None);
+    }
+
+    #[test]
+    fn a_rewind_to_the_same_checkpoint_resumes_where_it_was_decided() {
+        let mut cursor = Cursor::new(Checkpoint::At(at("7", 0)), None, None);
+        let mut reader = cursor.clone();
+        cursor.resume_at(Timestamp::UNIX_EPOCH);
+        reader.rewind(Checkpoint::At(at("7", 0)));
+        assert_eq!(reader.request().time, Some(Timestamp::UNIX_EPOCH));
+        reader.rewind(Checkpoint::At(at("9", 0)));
+        assert_eq!(reader.request().kind, ShardIteratorType::AtSequenceNumber);
     }
 
     #[tokio::test(start_paused = true)]

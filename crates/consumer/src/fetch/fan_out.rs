@@ -185,6 +185,19 @@ impl Fetch for FanOut {
                     return Err(failure);
                 }
             };
+        if let Some(gap) = self.cursor.take_gap(is_end) {
+            match self.settings.bridge(&self.shard, &gap, &mut self.cursor) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.events = None;
+                    return Ok(None);
+                }
+                Err(failure) => {
+                    (self.cursor, self.events) = (before, None);
+                    return Err(failure);
+                }
+            }
+        }
         let bytes: usize = records.iter().map(Record::memory_bytes).sum();
         if let Err(owed_bytes) = pay(&self.settings.budget, &mut reservation, bytes).await {
             debug!(shard = %self.shard, bytes, "the event was larger than its reservation; subscribing again");

@@ -1,6 +1,7 @@
 //! Records of one shard.
 //!
 //! - `cursor`: where to read next, and which iterator asks for it
+//! - `gap`: what to do about a checkpoint whose record has left the stream
 //! - `reader`: what a handler is given: fetches ahead, again and again until it succeeds
 //! - `polling`: a fetch by GetRecords, at a `pace` that the shard takes
 //! - `fan_out`: a fetch by SubscribeToShard, for the consumer of `registration`
@@ -12,6 +13,7 @@ mod contents;
 mod cursor;
 mod event;
 mod fan_out;
+mod gap;
 mod pace;
 mod polling;
 mod reader;
@@ -22,6 +24,7 @@ mod texts;
 mod wire;
 
 pub(crate) use cursor::Cursor;
+pub use gap::BeyondRetention;
 pub(crate) use reader::{Reader, ReaderSettings};
 pub(crate) use registration::Registration;
 pub(crate) use reply::Child;

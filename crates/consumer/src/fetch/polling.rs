@@ -140,6 +140,19 @@ impl Fetch for Polling {
         let Reply { records, behind_latest_ms, next_iterator, children, stored } =
             reply::read(&text, limit, &self.shard, &mut self.cursor)?;
         self.settings.texts.give_back(text);
+        if let Some(gap) = self.cursor.take_gap(next_iterator.is_none()) {
+            match self.settings.bridge(&self.shard, &gap, &mut self.cursor) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.iterator = None;
+                    return Ok(None);
+                }
+                Err(failure) => {
+                    (self.cursor, self.iterator) = (before, None);
+                    return Err(failure);
+                }
+            }
+        }
         let bytes: usize = records.iter().map(Record::memory_bytes).sum();
         if let Some(average) = bytes.checked_div(stored) {
             self.record_bytes = Some(average.max(1));

@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kinesink_aws::kinesis::Client;
 use kinesink_core::{
-    Backoff, Budget, Checkpoint, Class, Failure, Position, Read, Records, Reservation, ShardId, ShardReader, StreamName,
+    Backoff, Budget, Checkpoint, Class, Clock, Failure, Position, Read, Records, Reservation, ShardId, ShardReader,
+    StreamName,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -14,10 +15,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::fan_out::FanOut;
+use super::gap::BeyondRetention;
 use super::polling::Polling;
 use super::registration::Registration;
 use super::reply::Child;
 use super::{Cursor, Texts};
+use crate::Start;
 use crate::metrics::Metrics;
 
 /// Who does not ask for so long does something else: waits for a sink, or for someone to mend one.
@@ -36,6 +39,9 @@ pub(crate) struct ReaderSettings {
     pub(crate) records_max: usize,
     /// The pause after a reply that reached the newest record.
     pub(crate) idle: Duration,
+    pub(crate) beyond_retention: BeyondRetention,
+    pub(crate) start: Start,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) seed: u64,
 }

@@ -8,7 +8,11 @@ use super::Cursor;
 
 /// The user records of Kinesis records, those that are still to be given. Most streams hold no aggregates, and their
 /// records stay where they are.
-pub(super) fn user_records(stored: Vec<Record>, cursor: &Cursor) -> Vec<Record> {
+pub(super) fn user_records(stored: Vec<Record>, cursor: &mut Cursor) -> Vec<Record> {
+    if let Some(first) = stored.first() {
+        cursor.saw(first.position.sequence, first.arrival);
+    }
+    let cursor = &*cursor;
     let as_stored = |record: &Record| cursor.wants(record.position) && !kinesink_kpl::has_magic(&record.data);
     if stored.iter().all(as_stored) {
         return stored;

@@ -1,8 +1,11 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use kinesink_aws::kinesis::primitives::Blob;
-use kinesink_core::{Budget, Checkpoint};
+use kinesink_consumer::{Finished, Shard, ShardHandler};
+use kinesink_core::{Budget, Checkpoint, Failure};
 use kinesink_kpl::Aggregator;
 
 use crate::recorder::{Commit, Event, Recorder};
@@ -131,4 +134,49 @@ async fn an_empty_stream_is_waited_on_and_drained() {
             .values()
             .all(|checkpoint| checkpoint == &Checkpoint::TrimHorizon.sequence_text())
     );
+}
+
+/// A recorder whose first shards take a reply and keep it.
+struct Keeping {
+    recorder: Arc<Recorder>,
+    keeping: BTreeSet<&'static str>,
+}
+
+#[async_trait]
+impl ShardHandler for Keeping {
+    async fn run(&self, mut shard: Shard) -> Result<Finished, Failure> {
+        if self.keeping.contains(shard.id.as_str()) {
+            let kept = shard.reader.next().await?;
+            shard.drain.cancelled().await;
+            drop(kept);
+            return Ok(Finished::Drained);
+        }
+        self.recorder.run(shard).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_that_keep_their_memory_do_not_starve_the_others() {
+    let world = World::new(8).await;
+    let mut others = Vec::new();
+    for shard in 0..8_u128 {
+        for number in 0..60 {
+            let text = format!("{shard}-{number:02}-{}", "x".repeat(20_000));
+            let put = world.kinesis.put_record().stream_name(crate::world::STREAM).partition_key("key");
+            let put = put.explicit_hash_key(((u128::MAX / 8 + 1) * shard).to_string());
+            put.data(Blob::new(text.as_bytes())).send().await.unwrap();
+            if shard >= 2 {
+                others.push(text);
+            }
+        }
+    }
+    // What the two keep is more than half of it, and all that there is twice as much.
+    let budget = Budget::new(4 * 1024 * 1024);
+    let keeping = BTreeSet::from(["shardId-000000000000", "shardId-000000000001"]);
+    let handler = Arc::new(Keeping { recorder: Recorder::new(Commit::Each), keeping });
+    let running = run(world.consumer("a").budget(budget.clone()), &handler);
+    until("the others are delivered", async || handler.recorder.texts().len() >= others.len()).await;
+    running.drained().await;
+    assert_eq!(handler.recorder.texts(), others);
+    assert_eq!(budget.free_bytes(), budget.total_bytes());
 }

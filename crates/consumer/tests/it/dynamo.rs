@@ -1,6 +1,6 @@
 //! The lease table's service, in process: the real SDK client, no socket, faults on demand, a log of writes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +15,8 @@ use kinesink_aws::dynamodb::config::retry::RetryConfig;
 use kinesink_aws::dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use serde_json::Value;
 
+const DENIED: &str = r#"{"__type":"x#AccessDeniedException","message":"not authorized"}"#;
+
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -26,6 +28,8 @@ pub(crate) enum Fault {
     Cut,
     /// It is refused for want of capacity.
     Throttle,
+    /// It is refused for want of a permission.
+    Deny,
     /// It never arrives, and its caller is not told.
     Hang,
     /// Its caller's task panics.
@@ -45,6 +49,7 @@ pub(crate) struct Dynamo {
 struct Shared {
     faults: VecDeque<(&'static str, Fault)>,
     denied: Vec<String>,
+    lasting: BTreeMap<&'static str, Fault>,
     log: Vec<(String, Value)>,
 }
 
@@ -81,6 +86,15 @@ impl Dynamo {
         self.shared.lock().unwrap().denied.push(table.to_owned());
     }
 
+    /// From now on every call of the operation fails like this, or none.
+    pub(crate) fn every(&self, operation: &'static str, fault: Option<Fault>) {
+        let lasting = &mut self.shared.lock().unwrap().lasting;
+        match fault {
+            Some(fault) => lasting.insert(operation, fault),
+            None => lasting.remove(operation),
+        };
+    }
+
     /// Faults that no call has met yet.
     pub(crate) fn faults_left(&self) -> usize {
         self.shared.lock().unwrap().faults.len()
@@ -98,7 +112,8 @@ impl Dynamo {
         let fault = {
             let mut shared = self.shared.lock().unwrap();
             let index = shared.faults.iter().position(|(on, _)| *on == operation);
-            index.and_then(|index| shared.faults.remove(index)).map(|(_, fault)| fault)
+            let once = index.and_then(|index| shared.faults.remove(index)).map(|(_, fault)| fault);
+            once.or(shared.lasting.get(&*operation).copied())
         };
         let at_once = |answer| Some((Duration::ZERO, answer));
         let broken = || Err(ConnectorError::io("the connection was cut".into()));
@@ -109,12 +124,14 @@ impl Dynamo {
             Some(Fault::Throttle) => {
                 return at_once(Ok(answer(400, r#"{"__type":"x#ThrottlingException","message":"slow down"}"#)));
             }
+            Some(Fault::Deny) => {
+                return at_once(Ok(answer(400, DENIED)));
+            }
             Some(Fault::Pass | Fault::LoseAnswer | Fault::Slow(_)) | None => {}
         }
         let table = serde_json::from_slice::<Value>(body).unwrap()["TableName"].as_str().unwrap_or_default().to_owned();
         if self.shared.lock().unwrap().denied.contains(&table) {
-            let denied = r#"{"__type":"x#AccessDeniedException","message":"not authorized"}"#;
-            return at_once(Ok(answer(400, denied)));
+            return at_once(Ok(answer(400, DENIED)));
         }
         let response = match self.call(&operation, body) {
             Ok(json) => {

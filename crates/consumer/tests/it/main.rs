@@ -10,7 +10,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails as a test does")]
 
 mod clocks;
+mod costs;
 mod delivery;
+mod denied;
 mod dumps;
 mod dynamo;
 mod earlier_stream;
@@ -24,6 +26,7 @@ mod odd_rows;
 mod recorder;
 mod resharding;
 mod restart;
+mod retention;
 mod retrieval;
 mod settings;
 mod settling;

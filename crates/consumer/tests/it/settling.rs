@@ -49,7 +49,10 @@ impl Stumbling {
             Write::Checkpoint => shard.checkpointer.commit(durable(Checkpoint::At(last))).await,
             Write::End => shard.checkpointer.commit(durable(Checkpoint::ShardEnd)).await,
         };
-        Err(Failure::transient(written.unwrap_err().to_string()))
+        match written {
+            Err(error) => Err(Failure::transient(error.to_string())),
+            Ok(()) => std::future::pending().await,
+        }
     }
 }
 
@@ -99,6 +102,26 @@ async fn a_plan_without_an_answer_is_handed_to_the_restart() {
     assert_eq!(*handler.prepared.lock().await, [Some(Bytes::from_static(b"plan"))]);
     let handler = stumbling(Write::Plan, Fault::Cut).await;
     assert_eq!(*handler.prepared.lock().await, [None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_handed_to_the_next_owner() {
+    let world = World::new(1).await;
+    world.put("key", &["a".to_owned()]).await;
+    let (recorder, prepared) = (Recorder::new(Commit::Each), Mutex::default());
+    let write = Mutex::new(Some(Write::Plan));
+    let handler = Arc::new(Stumbling { write, fault: Fault::Pass, world, recorder, prepared });
+    let world = &handler.world;
+    let first = run(world.consumer("one"), &handler);
+    let announced = async || world.rows().await.values().any(|row| row.contains_key("pendingCheckpointState"));
+    until("there is a table", async || !world.dynamo.writes().is_empty()).await;
+    until("the window is announced", announced).await;
+    first.killed().await;
+    let next = run(world.consumer("two"), &handler);
+    until("the next owner has read", async || handler.recorder.texts() == ["a"]).await;
+    next.drained().await;
+    assert_eq!(*handler.prepared.lock().await, [Some(Bytes::from_static(b"plan"))]);
+    assert!(!world.rows().await["shardId-000000000000"].contains_key("pendingCheckpointState"), "it is committed");
 }
 
 #[tokio::test(start_paused = true)]

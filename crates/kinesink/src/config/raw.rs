@@ -14,6 +14,7 @@ pub(super) const VERSION: i64 = 1;
 // Defaults stand here once, as they would be written: for reading a file and for the reference.
 pub(super) const MEMORY: &str = "256MiB";
 pub(super) const START: &str = "trim-horizon";
+pub(super) const BEYOND_RETENTION: &str = "oldest";
 pub(super) const FETCH: &str = "polling";
 pub(super) const FAN_OUT: &str = "fan-out";
 pub(super) const IDLE: &str = "1s";
@@ -96,6 +97,11 @@ pub(super) struct RawSource {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "`\"trim-horizon\"`, `\"latest\"` or a time", "default" = START))]
     pub(super) start: Option<Spanned<String>>,
+    /// Where to go on when the record of a checkpoint has left the stream, and unread ones with it perhaps: at the oldest
+    /// that is left, at `start`, or nowhere until somebody moves the checkpoint. It is logged with both times.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "`\"oldest\"`, `\"start\"` or `\"fail\"`", "default" = BEYOND_RETENTION))]
+    pub(super) beyond_retention: Option<Spanned<String>>,
     /// How records are fetched: by asking, or by enhanced fan-out, which sends them when they arrive and which AWS
     /// charges for. Either continues where the other stopped.
     #[serde(default)]

@@ -52,6 +52,8 @@ pub struct Source {
     pub region: Option<String>,
     /// Where to start in a shard without a checkpoint.
     pub start: Start,
+    /// Where to go on when the stream has forgotten a checkpoint's record.
+    pub beyond_retention: BeyondRetention,
     /// How records are fetched.
     pub fetch: Fetch,
     /// Pause between two requests to a shard that had nothing new.
@@ -69,6 +71,17 @@ pub enum Start {
     Latest,
     /// At the first record that arrived at this time or later.
     AtTimestamp(Timestamp),
+}
+
+/// Where to go on when the record of a checkpoint has left the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeyondRetention {
+    /// At the oldest record that is left.
+    Oldest,
+    /// At the source's start.
+    Start,
+    /// Nowhere, until somebody moves the checkpoint.
+    Fail,
 }
 
 /// How records are fetched.

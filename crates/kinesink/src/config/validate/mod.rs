@@ -17,7 +17,7 @@ use toml::Spanned;
 use super::error::Mistake;
 use super::raw::{self, RawBuffer, RawConfig, RawSink, RawSource, Size};
 use super::structure::not_one_of;
-use super::validated::{Buffer, Config, DeadLetter, Fetch, Sink, Source, Start};
+use super::validated::{BeyondRetention, Buffer, Config, DeadLetter, Fetch, Sink, Source, Start};
 use super::values;
 
 /// Less holds hardly a reply of the service.
@@ -92,11 +92,13 @@ impl Checks {
         }
         let region = raw.region.as_ref().map(|region| self.not_empty("source.region", region));
         let start = raw.start.as_ref().map_or(Start::TrimHorizon, |start| self.start(start));
+        let beyond_retention = self.beyond_retention(raw.beyond_retention.as_ref());
         let fetch = self.fetch(raw, app);
         let idle = self.duration("source.idle", raw.idle.as_ref(), raw::IDLE, IDLE_MIN);
         let max_records =
             self.count("source.max_records", raw.max_records.as_ref(), raw::MAX_RECORDS, raw::MAX_RECORDS);
-        Some(Source { stream: stream?, region, start, fetch, idle, max_records: whole(max_records) })
+        let max_records = whole(max_records);
+        Some(Source { stream: stream?, region, start, beyond_retention, fetch, idle, max_records })
     }
 
     fn fetch(&mut self, raw: &RawSource, app: &Spanned<String>) -> Fetch {
@@ -131,6 +133,20 @@ impl Checks {
             self.refuse("`app` is too long to name a consumer", named.span(), "taken for `source.consumer`", hint);
         }
         text.clone()
+    }
+
+    fn beyond_retention(&mut self, given: Option<&Spanned<String>>) -> BeyondRetention {
+        match given.map_or(raw::BEYOND_RETENTION, |given| given.get_ref()) {
+            raw::BEYOND_RETENTION => BeyondRetention::Oldest,
+            "start" => BeyondRetention::Start,
+            "fail" => BeyondRetention::Fail,
+            other => {
+                let span = given.map(Spanned::span).unwrap_or_default();
+                let allowed = [raw::BEYOND_RETENTION, "start", "fail"];
+                self.mistakes.push(not_one_of("source.beyond_retention", other, &allowed, span));
+                BeyondRetention::Oldest
+            }
+        }
     }
 
     fn start(&mut self, start: &Spanned<String>) -> Start {

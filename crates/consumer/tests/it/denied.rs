@@ -1,0 +1,166 @@
+//! A lease table that refuses for an hour, and permissions that are missing one by one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kinesink_consumer::Error;
+use kinesink_emulator::{Fault as KinesisFault, FaultKind};
+
+use crate::dynamo::Fault;
+use crate::recorder::{Commit, Event, Recorder};
+use crate::resharding::QUARTER;
+use crate::world::{FAILOVER, STREAM, World, run, until};
+
+const OPERATIONS: [&str; 5] = ["Scan", "GetItem", "PutItem", "UpdateItem", "DeleteItem"];
+
+/// Every text once at least, and no checkpoint that went back.
+fn complete(recorder: &Recorder, all: &[String]) {
+    let mut texts = recorder.texts();
+    texts.dedup();
+    assert_eq!(texts, all);
+    let mut committed = BTreeMap::new();
+    for event in recorder.events() {
+        if let Event::Committed(shard, to) = event {
+            let from = committed.insert(shard.clone(), to);
+            assert!(from.is_none_or(|from| from <= to), "{shard} went back from {from:?} to {to}");
+        }
+    }
+}
+
+async fn split(world: &World) {
+    let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key(QUARTER).send().await.unwrap();
+}
+
+/// Reads while `during` lasts and after it, over a split.
+async fn survives(what: &str, during: impl AsyncFn(&World)) {
+    let world = World::new(1).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one"), &recorder);
+    let mut all = Vec::new();
+    for key in 0..4 {
+        let texts: Vec<_> = (0..50).map(|number| format!("a-{key}-{number:02}")).collect();
+        world.put(&format!("key{key}"), &texts).await;
+        all.extend(texts);
+    }
+    until("reading has begun", async || recorder.texts().len() == all.len()).await;
+    let before = async {
+        for key in 0..4 {
+            let texts: Vec<_> = (0..50).map(|number| format!("b-{key}-{number:02}")).collect();
+            world.put(&format!("key{key}"), &texts).await;
+            all.extend(texts);
+        }
+        split(&world).await;
+        for key in 0..4 {
+            let texts: Vec<_> = (0..50).map(|number| format!("c-{key}-{number:02}")).collect();
+            world.put(&format!("key{key}"), &texts).await;
+            all.extend(texts);
+        }
+    };
+    tokio::join!(during(&world), before);
+    let ended =
+        async || world.texts("checkpoint").await.get("shardId-000000000000").is_some_and(|at| at == "SHARD_END");
+    until(&format!("the parent is finished after {what}"), async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ended().await
+    })
+    .await;
+    let newest = |recorder: &Recorder| recorder.texts().iter().filter(|text| text.starts_with("c-")).count();
+    until(&format!("the children are read after {what}"), async || newest(&recorder) >= 200).await;
+    tokio::time::sleep(FAILOVER * 3).await;
+    running.drained().await;
+    complete(&recorder, &all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_table_that_throttles_for_an_hour_loses_no_record() {
+    let hour = async |world: &World| {
+        OPERATIONS.iter().for_each(|operation| world.dynamo.every(operation, Some(Fault::Throttle)));
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        OPERATIONS.iter().for_each(|operation| world.dynamo.every(operation, None));
+    };
+    survives("an hour of throttles", hour).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permission_that_is_missing_for_a_while_loses_no_record() {
+    for operation in ["Scan", "GetItem", "PutItem", "UpdateItem"] {
+        let denied = async |world: &World| {
+            world.dynamo.every(operation, Some(Fault::Deny));
+            tokio::time::sleep(FAILOVER * 6).await;
+            world.dynamo.every(operation, None);
+        };
+        survives(operation, denied).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_may_not_be_deleted_stays_until_it_may() {
+    let world = World::new(1).await;
+    let recorder = Recorder::new(Commit::Each);
+    let patient = world.consumer("one").idle(Duration::from_secs(20)).failover(FAILOVER * 6);
+    let running = run(patient, &recorder);
+    until("reading has begun", async || !recorder.starts().is_empty()).await;
+    split(&world).await;
+    until("the children are read", async || recorder.starts().len() == 3).await;
+    for key in 0..4 {
+        world.put(&format!("key{key}"), &["a".to_owned()]).await;
+    }
+    until("all came", async || recorder.texts().len() == 4).await;
+    world.dynamo.every("DeleteItem", Some(Fault::Deny));
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    assert!(world.rows().await.contains_key("shardId-000000000000"));
+    world.dynamo.every("DeleteItem", None);
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    assert!(!world.rows().await.contains_key("shardId-000000000000"), "it was not tried again");
+    running.drained().await;
+}
+
+fn no_permission(operation: &str) -> KinesisFault {
+    let kind = FaultKind::Error { code: "AccessDeniedException".into(), message: "not authorized".into() };
+    KinesisFault::on(operation, kind)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_may_not_be_read_for_a_while_loses_no_record() {
+    for operation in ["GetRecords", "GetShardIterator", "ListShards"] {
+        let denied = async |world: &World| assert!(world.emulator.faults().push(no_permission(operation).times(20)));
+        survives(operation, denied).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permission_that_is_missing_at_the_start_is_named() {
+    for (operation, said) in [
+        ("DescribeTable", "describe lease table"),
+        ("CreateTable", "create lease table"),
+        ("Scan", "scan lease table"),
+        ("PutItem", "create lease shardId-000000000000"),
+    ] {
+        let world = World::new(1).await;
+        world.dynamo.every(operation, Some(Fault::Deny));
+        let error = run(world.consumer("one"), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
+        assert!(matches!(error, Error::Start(_)), "{operation}: {error:?}");
+        let text = error.to_string();
+        assert!(text.contains(said) && text.contains("AccessDeniedException"), "{operation}: {text}");
+        assert!(text.contains("grant the permission"), "{operation}: {text}");
+    }
+    let world = World::new(1).await;
+    world.emulator.faults().push(no_permission("ListShards"));
+    let error = run(world.consumer("one"), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
+    assert!(matches!(&error, Error::Start(failure) if failure.message.contains("AccessDeniedException")), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_may_not_take_leases_waits_until_it_may() {
+    let world = World::new(1).await;
+    world.put("key", &["a".to_owned()]).await;
+    world.dynamo.every("UpdateItem", Some(Fault::Deny));
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one"), &recorder);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(recorder.starts().is_empty());
+    world.dynamo.every("UpdateItem", None);
+    until("it came", async || recorder.texts() == ["a"]).await;
+    running.drained().await;
+}
