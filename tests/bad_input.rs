@@ -100,6 +100,23 @@ fn a_missing_stream_and_missing_credentials_are_one_line_with_a_remedy() {
 }
 
 #[test]
+fn a_denied_permission_is_one_line_with_a_remedy() {
+    let services = Services::start();
+    services.create_stream("denied", 1);
+    let (file, folder) = (services.path("denied.toml"), services.path("objects"));
+    std::fs::write(&file, pipeline_toml("denied", "denied", &folder, "")).unwrap();
+    let denied = r#""times":1000,"kind":{"error":{"code":"AccessDeniedException"}}"#;
+    services
+        .fault(&format!(r#"[{{"operation":"ListShards",{denied}}},{{"operation":"DescribeStreamSummary",{denied}}}]"#));
+    let run = output(services.kinesink().arg("--log-level").arg("error").arg("run").arg(&file));
+    let said = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(3), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("stream denied") && said.contains("grant the permission to this role"), "{said}");
+    assert!(objects(&folder).is_empty() && services.owners("denied").is_empty(), "something was started");
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_named_at_start() {
     let services = Services::start();
     services.create_stream("blocked", 1);

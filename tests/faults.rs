@@ -78,6 +78,11 @@ impl<'a> SmallDisk<'a> {
         assert!(mounted.success(), "mounting a small tmpfs needs root");
         Self(path)
     }
+
+    fn remount(&self, how: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.0).status().unwrap();
+        assert!(done.success(), "remounting the small tmpfs needs root");
+    }
 }
 
 impl Drop for SmallDisk<'_> {
@@ -111,6 +116,37 @@ fn a_full_disk_pauses_the_sink_and_loses_nothing_when_space_returns() {
     all_land(&folder.join("objects"), 1_000);
     let (code, log) = process.terminate();
     assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_halts_the_shard_until_it_is_writable_again() {
+    if ran_in_a_namespace("faults::a_disk_that_becomes_read_only_halts_the_shard_until_it_is_writable_again") {
+        return;
+    }
+    let services = Services::start();
+    services.create_stream("readonly", 1);
+    let folder = services.path("disk");
+    let disk = SmallDisk::mount(&folder);
+    let process = start(&services, "readonly", &folder.join("objects"));
+    services.put("readonly", &numbered(0, 500));
+    all_land(&folder.join("objects"), 500);
+    let before = eventually("the checkpoint is at the last record", || {
+        let checkpoints = services.checkpoints("readonly");
+        let last = services.read_stream("readonly").pop().unwrap().1;
+        checkpoints.values().eq([&last]).then_some(checkpoints)
+    });
+    disk.remount("ro");
+    services.put("readonly", &numbered(500, 1_000));
+    eventually("it says what is wrong and what to do", || {
+        let log = process.log();
+        (log.contains("Read-only") && log.contains("let this user write there")).then_some(())
+    });
+    assert_eq!(services.checkpoints("readonly"), before, "the checkpoint moved without an object");
+    disk.remount("rw");
+    all_land(&folder.join("objects"), 1_000);
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(lines(&folder.join("objects")).values().all(|count| *count == 1), "nothing is there twice");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::harness::{Process, Services, eventually, http, lines, numbered, objects, pause, pipeline_toml};
+use crate::harness::{
+    Process, Services, eventually, http, kinesink, lines, numbered, objects, output, pause, pipeline_toml, text,
+};
 
 fn start(services: &Services, name: &str, more: &str) -> (Process, std::path::PathBuf) {
     let folder = services.path("objects");
@@ -250,4 +252,34 @@ fn aggregated_records_land_one_by_one() {
     });
     assert_eq!(process.terminate().0, 0);
     assert!(lines(&folder).values().all(|count| *count == 1));
+}
+
+#[test]
+fn local_state_survives_a_kill_of_the_run_that_it_serves() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let put = |from: usize, to: usize| {
+        std::fs::write(path("records"), numbered(from, to).join(&b'\n')).unwrap();
+        let mut command = kinesink();
+        command.arg("local").arg(path("local")).args(["--", env!("CARGO_BIN_EXE_kinesink"), "put", "kept"]);
+        let put = output(command.arg(path("records")).args(["--create", "2"]));
+        assert_eq!(put.status.code(), Some(0), "{}", text(&put.stderr));
+    };
+    std::fs::write(path("kept.toml"), pipeline_toml("kept", "kept", &path("objects"), "")).unwrap();
+    let start = || {
+        let mut command = kinesink();
+        command.arg("run").arg(path("kept.toml")).arg("--local").arg(path("local"));
+        Process::start(command, &path("log"))
+    };
+    put(0, 500);
+    let process = start();
+    eventually("what was put lands", || (lines(&path("objects")).len() == 500).then_some(()));
+    process.kill();
+    put(500, 1_000);
+    let process = start();
+    eventually("the rest lands", || (lines(&path("objects")).len() == 1_000).then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    let landed: BTreeSet<Vec<u8>> = lines(&path("objects")).into_keys().collect();
+    assert_eq!(landed, numbered(0, 1_000).into_iter().collect());
 }
