@@ -5,6 +5,10 @@ use std::fmt;
 use twox_hash::XxHash3_128;
 
 use crate::Item;
+use crate::sequence_number::LIMBS;
+
+/// A sequence number's limbs and how many they are, sub-sequence and ordinal.
+const PLACE_BYTES_MAX: usize = 8 * (LIMBS + 3);
 
 /// What a window's sinks are about to make durable, as 128 bits of XXH3: it tells a window that was made again from one
 /// that came out differently. It guards against accidents, not against someone who wants two windows to agree.
@@ -27,13 +31,17 @@ impl Fingerprint {
 
     /// Adds the place of an item: position and ordinal.
     pub fn place<T>(&mut self, item: &Item<T>) {
-        let limbs = item.record.position.sequence.significant_limbs();
-        self.number(limbs.len() as u64);
-        for limb in limbs {
-            self.number(*limb);
+        let position = &item.record.position;
+        let limbs = position.sequence.significant_limbs();
+        let rest = [position.sub_sequence, item.ordinal.into()];
+        let numbers = [limbs.len() as u64].into_iter().chain(limbs.iter().copied()).chain(rest);
+        // In one piece: to feed a number costs as much as to feed them all.
+        let (mut bytes, mut len) = ([0; PLACE_BYTES_MAX], 0);
+        for (room, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            room.copy_from_slice(&number.to_le_bytes());
+            len += room.len();
         }
-        self.number(item.record.position.sub_sequence);
-        self.number(item.ordinal.into());
+        self.0.write(bytes.get(..len).unwrap_or_default());
     }
 
     /// The digest of all that was added, in order.
@@ -62,6 +70,7 @@ impl fmt::Debug for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Position, Record};
 
     fn of(parts: &[&str]) -> u128 {
         let mut fingerprint = Fingerprint::new();
@@ -76,6 +85,27 @@ mod tests {
         assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
         assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
         assert_ne!(of(&["ab", ""]), of(&["ab"]));
+    }
+
+    #[test]
+    fn a_place_is_fed_as_its_numbers_one_after_the_other() {
+        let largest = "9".repeat(129);
+        for (digits, limbs) in [("0", &[][..]), ("7", &[7]), ("18446744073709551617", &[1, 1]), (&largest, &[])] {
+            let position = Position { sequence: digits.parse().unwrap(), sub_sequence: 3 };
+            let record = Record {
+                shard: "shardId-000000000000".parse().unwrap(),
+                position,
+                arrival: jiff::Timestamp::UNIX_EPOCH,
+                partition_key: None,
+                data: bytes::Bytes::new(),
+            };
+            let limbs = if digits == largest { position.sequence.significant_limbs() } else { limbs };
+            let (mut whole, mut single) = (Fingerprint::new(), Fingerprint::new());
+            whole.place(&Item { record, ordinal: 2, value: () });
+            single.number(limbs.len() as u64);
+            limbs.iter().copied().chain([3, 2]).for_each(|number| single.number(number));
+            assert_eq!(whole.finish(), single.finish(), "{digits}");
+        }
     }
 
     #[test]

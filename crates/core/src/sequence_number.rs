@@ -8,7 +8,7 @@ use crate::Error;
 /// Most decimal digits a sequence number has in the Kinesis API (`0|([1-9]\d{0,128})`).
 const DIGITS_MAX: usize = 129;
 /// 10^129 < 2^448.
-const LIMBS: usize = 7;
+pub(crate) const LIMBS: usize = 7;
 /// Decimal digits that fit one limb.
 const CHUNK_DIGITS: usize = 19;
 const CHUNK: u64 = 10_000_000_000_000_000_000;
