@@ -116,13 +116,16 @@ async fn a_listing_and_a_scan_of_many_pages_are_read_to_their_end() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_listed_late_does_not_begin_children_of_a_shard_that_another_reads() {
     let world = World::new(1).await;
-    world.dynamo.fail("Scan", Fault::Slow(Duration::from_secs(300)));
+    world.dynamo.fail("Scan", Fault::Slow(Duration::from_secs(20)));
     let late = run(world.consumer("late").start(Start::Latest), &Recorder::new(Commit::Never));
     until("its scan is under way", async || world.dynamo.faults_left() == 0).await;
     let recorder = Recorder::new(Commit::Never);
     let early = run(world.consumer("early").start(Start::Latest), &recorder);
     until("the other has begun", async || !recorder.starts().is_empty()).await;
-    split(&world, "shardId-000000000000", "1000").await;
+    let began = tokio::time::Instant::now();
+    let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key("1000").send().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "the scan has been answered");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(checkpoints(&world).await, expected(&[(0, "LATEST")]), "the end of the parent creates its children");
     late.drained().await;
