@@ -22,7 +22,7 @@ fn forty_kills_leave_no_hole_and_double_nothing() {
     let log = services.path("run.log");
     // Every other start finds a file with another compression: what was announced is finished as it was announced.
     let start = |number: usize| {
-        let compression = if number % 2 == 0 { "none" } else { "gzip" };
+        let compression = if number.is_multiple_of(2) { "none" } else { "gzip" };
         let format = format!("format = \"ndjson\"\ncompression = {compression:?}");
         std::fs::write(&file, small_windows.replace("format = \"ndjson\"", &format)).unwrap();
         let mut command = services.kinesink();

@@ -249,8 +249,10 @@ fn life() -> impl Strategy<Value = Life> {
 
 impl Life {
     fn rig(&self, before: Option<&Rig>) -> Rig {
-        let mut left: Vec<_> =
-            (1..=RECORDS).map(|n| record(n, ["x", "a,b", "skip", "y,skip"][n as usize % 4])).collect();
+        let mut left: Vec<_> = (1..=RECORDS)
+            .zip(["a,b", "skip", "y,skip", "x"].into_iter().cycle())
+            .map(|(n, data)| record(n, data))
+            .collect();
         let mut script = Vec::new();
         for (delay_ms, count) in &self.replies {
             let rest = left.split_off((*count).min(left.len()));
