@@ -220,7 +220,12 @@ impl Builder {
         let clock = JumpingClock::new(self.clock, self.faults.ahead_ms());
         let file_calls = log.is_some().then(|| Arc::new(Semaphore::new(FILE_CALLS_MAX as usize)));
         let mut store = Store { streams, log, swept_at_ms: 0, swept_at_bytes: 0 };
-        store.sweep(clock.now().as_millisecond())?;
+        // A log of this format that cannot be written anew for want of room is as good as before.
+        if let Err(error) = store.sweep(clock.now().as_millisecond())
+            && store.log.as_ref().is_some_and(Log::is_old)
+        {
+            return Err(error);
+        }
         Ok(Emulator(Arc::new(Shared {
             clock: Arc::new(clock),
             faults: self.faults,

@@ -1,6 +1,7 @@
 //! The settings of a pipeline file that decide keys and contents of its objects, by name, and back.
 
 use kinesink_pipeline::Recipe;
+use kinesink_sinks::Location;
 use serde_json::Value;
 
 use crate::Error;
@@ -36,10 +37,11 @@ pub(crate) fn of(config: &Config) -> Recipe {
 }
 
 /// The file as it was when a window was announced with `recipe`. What decides neither keys nor contents stays as it is
-/// now: regions and endpoints by the sink's name, credentials, limits, dead letters.
+/// now: credentials, limits, dead letters, and how a bucket is reached.
 ///
 /// # Errors
-/// [`Error::Configuration`] names the setting that this program does not know.
+/// [`Error::Configuration`] names the setting that this program does not know, or the bucket that the file no longer
+/// says how to reach.
 pub(crate) fn applied(config: &Config, recipe: &Recipe) -> Result<Config, Error> {
     let unknown = |name: &str| Error::Configuration(format!("a window was announced with another {name}"));
     let mut then = config.clone();
@@ -52,10 +54,14 @@ pub(crate) fn applied(config: &Config, recipe: &Recipe) -> Result<Config, Error>
     for index in 0.. {
         let text = |key: &str| recipe.get(&format!("sink.{index}.{key}"));
         let Some(name) = text("name") else { break };
-        let now = config.sinks.iter().find(|sink| sink.name == *name).or(config.sinks.first());
-        let Some(mut sink) = now.cloned() else { break };
+        let url: Location = text("url").and_then(|url| url.parse().ok()).ok_or_else(|| unknown("sink.url"))?;
+        let now = config.sinks.iter().find(|sink| is_reached_alike(&sink.url, &url));
+        let Some(mut sink) = now.cloned() else {
+            let why = "no [[sink]] says any more how to reach it: put it back until the window is finished";
+            return Err(Error::Configuration(format!("a window was announced for {url}, and {why}")));
+        };
         sink.name.clone_from(name);
-        sink.url = text("url").and_then(|url| url.parse().ok()).ok_or_else(|| unknown("sink.url"))?;
+        sink.url = url;
         sink.format = match text("format").map(String::as_str) {
             Some("ndjson") => Format::Ndjson,
             Some("raw") => Format::Raw,
@@ -69,6 +75,16 @@ pub(crate) fn applied(config: &Config, recipe: &Recipe) -> Result<Config, Error>
         then.sinks.push(sink);
     }
     if of(&then) == *recipe { Ok(then) } else { Err(unknown("setting, which this program does not know")) }
+}
+
+/// Whether region and endpoint of one place are those of the other.
+fn is_reached_alike(now: &Location, then: &Location) -> bool {
+    match (now, then) {
+        (Location::Bucket { bucket: now, .. }, Location::Bucket { bucket: then, .. }) => now == then,
+        // A directory needs neither.
+        (_, Location::Directory(_)) => true,
+        (Location::Directory(_), Location::Bucket { .. }) => false,
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +122,7 @@ mod tests {
         [[sink]]
         name = "a"
         type = "s3"
-        url = "s3://bucket-c/orders"
+        url = "s3://bucket-a/elsewhere"
         region = "eu-central-1"
     "#;
 
@@ -117,6 +133,13 @@ mod tests {
         assert_eq!((&again.patterns, &again.jq), (&then.patterns, &then.jq));
         assert_eq!(of(&again), of(&then));
         assert_eq!(again.sinks[0].region.as_deref(), Some("eu-central-1"), "where it is reached is today's");
+    }
+
+    #[test]
+    fn a_bucket_that_the_file_no_longer_has_is_not_asked_for_elsewhere() {
+        let (then, now) = (Config::parse(THEN, "then").unwrap(), NOW.replace("bucket-a", "bucket-c"));
+        let error = applied(&Config::parse(&now, "now").unwrap(), &of(&then)).unwrap_err().to_string();
+        assert!(error.contains("s3://bucket-a/orders") && error.contains("put it back"), "{error}");
     }
 
     #[test]

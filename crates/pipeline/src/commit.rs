@@ -106,6 +106,7 @@ pub(crate) async fn commit<T: Transformer>(
             recipe: pipeline.recipe.clone(),
         })
     });
+    let was_announced = standing.plan.is_some();
     announce(shard, made, checkpointer, standing).await?;
     let settlement = Settlement::new(through, pipeline.sinks.len(), outputs.len(), refused.len());
     let ledger = Mutex::new(Ledger { settlement, refused });
@@ -126,6 +127,9 @@ pub(crate) async fn commit<T: Transformer>(
     checkpoint(shard, &durable, checkpointer).await?;
     *standing = Standing { committed: through, plan: None };
     shard.metrics.records_committed.inc_by(records);
+    if was_announced {
+        shard.metrics.plan_finished();
+    }
     if let Some(last) = last {
         shard.metrics.watermark(&shard.id, last.arrival.as_duration().as_secs_f64());
     }
@@ -158,8 +162,7 @@ async fn announce(
     standing: &mut Standing,
 ) -> Result<(), Stop> {
     if let Some(announced) = &standing.plan {
-        let compared = announced.compare(made.as_ref()).map(|()| shard.metrics.plan_found_again());
-        return compared.map_err(|difference| Stop::Halt(Halt::Plan(difference)));
+        return announced.compare(made.as_ref()).map_err(|difference| Stop::Halt(Halt::Plan(difference)));
     }
     let Some(made) = made else { return Ok(()) };
     let bytes =

@@ -177,8 +177,8 @@ impl Metrics {
         self.plan("written");
     }
 
-    /// An announced window was made again as it was.
-    pub(crate) fn plan_found_again(&self) {
+    /// A window that had been announced before was made again, as it was, and is committed.
+    pub(crate) fn plan_finished(&self) {
         self.plan("finished");
     }
 

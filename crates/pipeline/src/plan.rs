@@ -55,8 +55,8 @@ impl fmt::Display for Plan {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Plan(Box<Plan>),
-    /// A newer kinesink wrote it.
-    Newer(u8),
+    /// A plan of ours that this program cannot read: some of its window may be published. Why, and what to do.
+    Unreadable(String),
     /// Not ours, or overtaken by a checkpoint of somebody else. The reason, for the log.
     Nothing(&'static str),
 }
@@ -87,6 +87,9 @@ impl Plan {
         bytes.push(VERSION);
         let mut deflate = DeflateEncoder::new(bytes, Compression::default());
         let json = serde_json::to_vec(&plan).map_err(|error| error.to_string())?;
+        if json.len() as u64 > JSON_BYTES_MAX {
+            return Err(format!("its settings take {} bytes; shorten the jq program or the patterns", json.len()));
+        }
         deflate.write_all(&json).and_then(|()| deflate.finish()).map(Bytes::from).map_err(|error| error.to_string())
     }
 
@@ -129,11 +132,20 @@ impl Plan {
         format!("{self} has no records left in the stream; {REMEDY}")
     }
 
+    /// What to say of it where a sink or a record holds it up.
+    pub(crate) fn still_owed(&self) -> String {
+        format!(
+            "{self} is finished with the settings of then, whatever the file says now; a dead-letter destination counts at \
+             once; to give the window up, drop its plan with `kinesink leases APP --drop-plan SHARD`, after which some of \
+             it may be there twice"
+        )
+    }
+
     /// Memory is wanted while it is being read.
     pub(crate) fn too_large(&self) -> String {
         let bytes = self.memory_bytes;
         format!(
-            "{self} needs {bytes} bytes of memory at once, which others hold; it is read again: if this lasts, give more `memory`"
+            "{self} needs {bytes} bytes of memory at once, and others want it too; it is read again later: if this lasts, give more `memory`"
         )
     }
 
@@ -152,11 +164,16 @@ impl Plan {
 }
 
 /// Why a plan of a newer version stops a shard.
-pub(crate) fn newer(version: u8) -> String {
+fn newer(version: u8) -> String {
     format!(
         "the window that was announced has a plan of version {version}, and this program reads up to version {VERSION}; \
          use a newer kinesink, or drop the plan with `kinesink leases APP --drop-plan SHARD`, after which it may be there twice"
     )
+}
+
+/// Why a plan that makes no sense stops a shard.
+fn damaged(last: Checkpoint) -> String {
+    format!("the window that was announced up to {last} has a plan that is damaged; {REMEDY}")
 }
 
 /// The settings that a window was announced with, if the last owner left one that counts for a lease at `start`.
@@ -164,7 +181,7 @@ pub(crate) fn newer(version: u8) -> String {
 pub fn announced_recipe(prepared: &Prepared, start: Checkpoint) -> Option<Recipe> {
     match found(prepared, start) {
         Found::Plan(plan) => Some(plan.recipe),
-        Found::Newer(_) | Found::Nothing(_) => None,
+        Found::Unreadable(_) | Found::Nothing(_) => None,
     }
 }
 
@@ -175,10 +192,13 @@ pub(crate) fn found(prepared: &Prepared, start: Checkpoint) -> Found {
     let Some((version, body)) = plan.strip_prefix(MAGIC).and_then(<[u8]>::split_first) else {
         return Found::Nothing("another program prepared it");
     };
-    if *version > VERSION {
-        return Found::Newer(*version);
+    if prepared.checkpoint <= start {
+        return Found::Nothing("the checkpoint has moved past it");
     }
-    let Some(plan) = Plan::from_body(body) else { return Found::Nothing("its plan is damaged") };
+    if *version > VERSION {
+        return Found::Unreadable(newer(*version));
+    }
+    let Some(plan) = Plan::from_body(body) else { return Found::Unreadable(damaged(prepared.checkpoint)) };
     if plan.after != start {
         return Found::Nothing("the checkpoint has moved since");
     }
@@ -236,7 +256,16 @@ mod tests {
     fn a_plan_of_a_newer_version_is_known_as_one() {
         let mut left = prepared(&plan());
         left.plan = Some(Bytes::from_static(b"KNSP\x02whatever it holds"));
-        assert_eq!(found(&left, Checkpoint::TrimHorizon), Found::Newer(2));
+        assert_eq!(found(&left, Checkpoint::TrimHorizon), Found::Unreadable(newer(2)));
+        let overtaken = found(&left, left.checkpoint);
+        assert!(matches!(overtaken, Found::Nothing(_)), "a Java owner has moved the checkpoint past it");
+    }
+
+    #[test]
+    fn a_damaged_plan_of_ours_is_not_taken_for_another_programs() {
+        let mut left = prepared(&plan());
+        left.plan = left.plan.map(|plan| plan.slice(..plan.len() - 9));
+        assert!(matches!(found(&left, Checkpoint::TrimHorizon), Found::Unreadable(_)));
     }
 
     #[test]

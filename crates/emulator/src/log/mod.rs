@@ -79,6 +79,11 @@ impl Log {
         Ok(log)
     }
 
+    /// Whether it is of an earlier format, and has to be written anew before anything is added.
+    pub(crate) fn is_old(&self) -> bool {
+        self.is_old
+    }
+
     /// Bytes in the file.
     pub(crate) fn len_bytes(&self) -> u64 {
         self.len_bytes
@@ -98,10 +103,18 @@ impl Log {
             return Ok(());
         }
         let path = self.directory.join(NEXT_FILE);
-        self.replace(&path, streams).map_err(|source| Error::Io { action: "write", path, source })
+        self.replace(&path, streams).map_err(|source| {
+            // What it left would hold room that appends need, where the disk is full.
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::debug!(%error, path = %path.display(), "no unfinished log to remove");
+            }
+            Error::Io { action: "write", path, source }
+        })
     }
 
     fn replace(&mut self, next_path: &Path, streams: &Streams) -> io::Result<()> {
+        // Before anything is replaced: afterwards nothing may fail.
+        let directory = File::open(&self.directory)?;
         let mut file = open_file(next_path)?;
         file.set_len(0)?;
         let mut output = io::BufWriter::new(&mut file);
@@ -113,9 +126,12 @@ impl Log {
         file.sync_all()?;
         let len_bytes = file.stream_position()?;
         std::fs::rename(next_path, self.directory.join(FILE))?;
-        File::open(&self.directory)?.sync_all()?;
         tracing::info!(path = %self.directory.display(), before = self.len_bytes, after = len_bytes, "wrote the log anew");
+        // The name is the new file's from here on: what went on into the old one would be lost.
         (self.file, self.len_bytes, self.is_old, self.broken) = (file, len_bytes, false, false);
+        if let Err(error) = directory.sync_all() {
+            tracing::warn!(%error, path = %self.directory.display(), "the new log's name may not survive a power cut");
+        }
         Ok(())
     }
 
@@ -171,6 +187,38 @@ fn header() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_written_anew_leaves_nothing_in_the_way_and_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut streams = Streams::default();
+        let mut log = Log::open(directory.path(), &mut streams).unwrap();
+        let event = || Event::DeleteStream { stream: "s".to_owned() };
+        log.append(&event()).unwrap();
+        let before = std::fs::read(directory.path().join(FILE)).unwrap();
+        log.len_bytes += 2 * SLACK_BYTES;
+        // A folder in its way: it can be neither opened nor removed as a file.
+        std::fs::create_dir(directory.path().join(NEXT_FILE)).unwrap();
+        assert!(log.shorten(&streams).is_err());
+        log.len_bytes -= 2 * SLACK_BYTES;
+        log.append(&event()).unwrap();
+        let after = std::fs::read(directory.path().join(FILE)).unwrap();
+        assert!(after.starts_with(&before) && after.len() > before.len(), "appends go on into the log that is there");
+    }
+
+    #[test]
+    fn a_log_that_was_written_anew_is_where_the_next_event_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut streams = Streams::default();
+        let mut log = Log::open(directory.path(), &mut streams).unwrap();
+        log.append(&Event::DeleteStream { stream: "s".to_owned() }).unwrap();
+        log.len_bytes += 2 * SLACK_BYTES;
+        log.shorten(&streams).unwrap();
+        let shortened = std::fs::read(directory.path().join(FILE)).unwrap().len();
+        log.append(&Event::DeleteStream { stream: "t".to_owned() }).unwrap();
+        assert!(std::fs::read(directory.path().join(FILE)).unwrap().len() > shortened);
+        assert!(!directory.path().join(NEXT_FILE).exists());
+    }
 
     #[test]
     fn a_write_that_cannot_be_undone_stops_all_later_ones() {

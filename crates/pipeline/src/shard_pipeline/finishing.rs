@@ -1,11 +1,17 @@
 //! An announced window: read again from its first record to its last, whatever else would close a window.
 
+use std::time::Duration;
+
 use kinesink_core::{CloseReason, Failure, Prepared, Transformer};
+use tokio::time::Instant;
 
 use super::ShardPipeline;
 use crate::commit::Halt;
 use crate::pipeline::{Finished, ShardInput};
 use crate::plan::{self, Found};
+
+/// How long an announced window waits for its rest while others want memory.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 
 impl<T: Transformer> ShardPipeline<'_, T> {
     /// Begins with what the last owner announced, if that counts.
@@ -18,7 +24,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
                 self.reader.seek(plan.first);
                 self.standing.plan = Some(*plan);
             }
-            Found::Newer(version) => self.newer_plan = Some(version),
+            Found::Unreadable(why) => self.unreadable_plan = Some(why),
             Found::Nothing(why) => {
                 tracing::warn!(%shard, prepared = %prepared.checkpoint, why,
                     "a prepared checkpoint does not count; the next checkpoint removes it");
@@ -47,18 +53,32 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         Ok(Ok(ShardInput { stream, shard, start, prepared: None, reader, checkpointer, drain, budget }))
     }
 
-    /// Whether an announced window is open that the stream has nothing more for: a halt, then.
-    pub(super) fn is_plan_lost(&mut self) -> bool {
+    /// Halts if the stream has nothing more for the announced window that is being read. Whether it does.
+    pub(super) fn halt_at_lost_plan(&mut self) -> bool {
         let Some(plan) = &self.standing.plan else { return false };
         self.halt = Some(Halt::Plan(plan.lost()));
         true
     }
 
-    /// The memory budget asks for the open window. An announced one cannot be cut: it is given up and read again later.
+    /// The memory budget asks for the open window. An announced one cannot be cut, and it may be our own next reply that
+    /// asks: it is given up only if no more of it comes for a while.
     pub(super) fn give_memory(&mut self) {
-        match &self.standing.plan {
-            None => self.close(CloseReason::Memory),
-            Some(plan) => self.halt = Some(Halt::Plan(plan.too_large())),
+        if self.standing.plan.is_none() {
+            self.close(CloseReason::Memory);
+        } else {
+            self.give_up_at.get_or_insert(Instant::now() + MEMORY_PATIENCE);
         }
+    }
+
+    /// More of the announced window came.
+    pub(super) fn plan_progressed(&mut self) {
+        if let Some(give_up_at) = &mut self.give_up_at {
+            *give_up_at = Instant::now() + MEMORY_PATIENCE;
+        }
+    }
+
+    pub(super) fn give_plan_up(&mut self) {
+        self.give_up_at = None;
+        self.halt = self.standing.plan.as_ref().map(|plan| Halt::Plan(plan.too_large()));
     }
 }

@@ -97,7 +97,10 @@ impl<T: Transformer> ShardPipeline<'_, T> {
 
     /// Gives the shard's memory back and waits before what stopped it is tried again. Ends at once on a drain.
     pub(super) async fn wait_halted(&mut self, halt: Halt) -> Option<Finished> {
-        let (position, label, why) = (halt.position(), halt.label(), halt.text());
+        let (position, label, mut why) = (halt.position(), halt.label(), halt.text());
+        if let (Some(plan), Halt::Record { .. } | Halt::Sink { .. }) = (&self.standing.plan, &halt) {
+            why = format!("{why}; {}", plan.still_owed());
+        }
         if self.standing.plan.is_none() {
             self.blocked = position.or(self.blocked);
         }
@@ -152,6 +155,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         self.closed = None;
         drop(self.window.close(self.standing.committed));
         self.reply = Reply::default();
+        self.give_up_at = None;
         self.halt = None;
     }
 

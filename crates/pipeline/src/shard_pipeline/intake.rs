@@ -45,7 +45,9 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         metrics.bytes_in.inc_by(reply.records.iter().map(|record| record.data.len() as u64).sum());
         metrics.behind_latest(&self.shard.id, std::time::Duration::from_millis(reply.behind_latest_ms).as_secs_f64());
         self.shard.health.progress(true);
-        if reply.records.is_empty() && reply.behind_latest_ms == 0 && self.is_plan_lost() {
+        if !reply.records.is_empty() {
+            self.plan_progressed();
+        } else if reply.behind_latest_ms == 0 && self.halt_at_lost_plan() {
             return;
         }
         // An empty reply is dropped here: nothing would take its last record and give its memory back.
@@ -81,7 +83,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     fn take_record(&mut self, now: Instant, tally: &mut Tally) -> Option<CloseReason> {
         let next = self.reply.records.as_slice().first()?;
         let seen = Seen { position: next.position, arrival: next.arrival };
-        if self.standing.plan.as_ref().is_some_and(|plan| seen.position > plan.last) && self.is_plan_lost() {
+        if self.standing.plan.as_ref().is_some_and(|plan| seen.position > plan.last) && self.halt_at_lost_plan() {
             return None;
         }
         let blocked = self.blocked.is_some_and(|blocked| seen.position >= blocked);
@@ -96,7 +98,9 @@ impl<T: Transformer> ShardPipeline<'_, T> {
                 let refused = Refused { record, ordinal: 0, stage: Stage::Transform, reason };
                 if self.pipeline.dead_letters.is_none() {
                     self.halt = Some(Halt::of(&refused));
-                    return self.window.is_open().then_some(CloseReason::Halt);
+                    // An announced window is not cut: it halts as a whole.
+                    let may_close = self.window.is_open() && self.standing.plan.is_none();
+                    return may_close.then_some(CloseReason::Halt);
                 }
                 self.window.refuse(refused, &self.reply.reservation);
                 false

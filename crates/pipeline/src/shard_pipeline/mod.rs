@@ -24,7 +24,6 @@ use crate::commit::{Halt, Standing, Stop, commit};
 use crate::health::ShardHealth;
 use crate::pause::Pause;
 use crate::pipeline::{Retry, ShardInput};
-use crate::plan;
 use crate::{Finished, Metrics, Pipeline};
 
 /// What names and reports a shard, shared by its loop and its commits.
@@ -78,8 +77,10 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
     blocked: Option<Position>,
     halting: Option<Halting>,
     budget: Budget,
-    /// The version of a plan that only a newer kinesink can finish: nothing is read.
-    newer_plan: Option<u8>,
+    /// Why nothing is read: a plan of ours that this program cannot read.
+    unreadable_plan: Option<String>,
+    /// When an announced window that is being read is given up, because memory is wanted and nothing comes.
+    give_up_at: Option<Instant>,
 }
 
 impl<'a, T: Transformer> ShardPipeline<'a, T> {
@@ -108,7 +109,8 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             halt: None,
             blocked: None,
             halting: None,
-            newer_plan: None,
+            unreadable_plan: None,
+            give_up_at: None,
             budget: input.budget,
             shard,
         }
@@ -129,7 +131,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
         self.fill();
         self.start_commit();
         if self.committing.is_none() {
-            if let Some(halt) = self.halt.take().or_else(|| self.newer_plan.map(plan::newer).map(Halt::Plan)) {
+            if let Some(halt) = self.halt.take().or_else(|| self.unreadable_plan.clone().map(Halt::Plan)) {
                 return Ok(self.wait_halted(halt).await);
             }
             if let Some(finished) = self.ending {
@@ -158,7 +160,10 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
                 return self.settled(outcome);
             }
             () = self.shard.drain.cancelled(), if self.ending != Some(Finished::Drained) => self.drain(),
-            () = self.window.asked(), if open && self.window.is_open() => self.give_memory(),
+            () = self.window.asked(), if open && self.window.is_open() && self.give_up_at.is_none() => self.give_memory(),
+            () = sleep_until(self.give_up_at.unwrap_or_else(Instant::now)), if finishing && self.give_up_at.is_some() => {
+                self.give_plan_up();
+            }
             () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if open && flush_at.is_some() && !finishing => {
                 self.close(self.window.timed_reason());
             }
@@ -170,7 +175,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
 
     /// Takes nothing more in while a full window waits, and not past a blocked record while a commit is in flight.
     fn may_fill(&self) -> bool {
-        let waits = self.blocked.is_some() && self.committing.is_some() || self.newer_plan.is_some();
+        let waits = self.blocked.is_some() && self.committing.is_some() || self.unreadable_plan.is_some();
         self.closed.is_none() && self.ending.is_none() && self.halt.is_none() && !waits
     }
 
@@ -183,7 +188,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             }
             Ok(Read::ShardEnd) => {
                 self.read_pause.cured();
-                if self.is_plan_lost() {
+                if self.halt_at_lost_plan() {
                     return Ok(());
                 }
                 self.ending = Some(Finished::ShardEnd);
@@ -205,6 +210,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             (_, None) => return,
         };
         debug_assert!(self.closed.is_none(), "a window closed while another one waits");
+        self.give_up_at = None;
         self.shard.metrics.window_closed(reason);
         self.closed = Some(self.window.close(through));
     }

@@ -207,6 +207,52 @@ async fn a_record_refused_in_an_announced_window_halts_the_window_as_a_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_the_transformer_refuses_now_halts_the_announced_window_and_is_named() {
+    let mut records = plain(1, 7);
+    records[2] = record(3, "bad");
+    let mut rig = next_owner(vec![reply(records), Step::End]).await;
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(60)).await;
+        let report = rig.health.report(Instant::now());
+        let ShardStatus::Halted { reason } = &report.shards[&shard()] else { panic!("{report:?}") };
+        assert!(reason.contains("record 3.0 is refused by transform"), "{reason}");
+        assert!(reason.contains("records 1.0 to 5.0") && reason.contains("dead-letter destination"), "{reason}");
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert!(rig.events().is_empty(), "{:?}", rig.events());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announced_window_is_not_given_up_while_its_records_come() {
+    let slowly = (1..=7).map(|n| Step::Reply(Duration::from_secs(6), plain(n, n))).collect();
+    let mut rig = next_owner(slowly).await;
+    rig.bytes_per_reply = 100 * 1024;
+    let other = rig.budget.reserve(500 * 1024).await;
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(8)).await;
+        // Somebody wants more than is free, for a while in which nothing comes either.
+        let wanted = rig.budget.reserve(500 * 1024);
+        let freed = async {
+            sleep(Duration::from_secs(5)).await;
+            drop(other);
+        };
+        let (got, ()) = tokio::join!(wanted, freed);
+        drop(got);
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(rig.metric(HALTED), 0.0);
+        sleep(Duration::from_secs(60)).await;
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(rig.batches("one"), [vec![1, 2, 3, 4, 5], vec![6, 7]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_announced_window_that_memory_is_wanted_for_is_given_up_and_finished_later() {
     let mut rig = next_owner(vec![reply(plain(1, 3)), reply(plain(4, 7)), Step::End]).await;
     rig.bytes_per_reply = 400 * 1024;
