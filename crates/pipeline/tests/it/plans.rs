@@ -249,7 +249,7 @@ async fn an_announced_window_is_not_given_up_while_its_records_come() {
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
     assert_eq!(finished.unwrap(), Finished::Drained);
-    assert_eq!(rig.batches("one"), [vec![1, 2, 3, 4, 5], vec![6, 7]]);
+    assert_eq!(rig.batches("one"), [vec![1, 2, 3, 4, 5], vec![6], vec![7]]);
 }
 
 #[tokio::test(start_paused = true)]
