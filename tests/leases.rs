@@ -61,7 +61,8 @@ fn what_cannot_be_is_named_and_nothing_is_written() {
     services.create_stream("another", 1);
     services.put("another", &numbered(0, 1));
     let of_another_stream = services.read_stream("another").remove(0).1;
-    let cases: [(&[&str], i32, &str); 18] = [
+    let cases: [(&[&str], i32, &str); 19] = [
+        (&[APP, "--drop-plan", FIRST, "--yes"], 2, "has no plan"),
         (&["nobody"], 3, "there is no such table"),
         (&[APP, "--stream", "no/name"], 2, "no/name"),
         (&["nowhere.toml"], 2, "nowhere.toml"),
@@ -255,6 +256,35 @@ fn on_a_terminal_it_asks_and_writes_only_after_yes() {
     let written = asked(&services, "y\n", &arguments);
     assert_eq!(written.status.code(), Some(0), "{}", text(&written.stdout));
     assert_eq!(services.checkpoints(APP)[FIRST], "TRIM_HORIZON");
+}
+
+#[test]
+fn a_plan_is_dropped_and_the_checkpoint_stays() {
+    let services = read_once();
+    let checkpoint = services.checkpoints(APP)[FIRST].clone();
+    let announce = services.dynamodb.update_item().table_name(APP).key("leaseKey", AttributeValue::S(FIRST.into()));
+    let announce = announce.update_expression(
+        "SET pendingCheckpoint = :pending, pendingCheckpointSubSequenceNumber = :sub, pendingCheckpointState = :plan",
+    );
+    let announce = announce
+        .expression_attribute_values(":pending", AttributeValue::S(format!("{checkpoint}0")))
+        .expression_attribute_values(":sub", AttributeValue::N("0".into()))
+        .expression_attribute_values(":plan", AttributeValue::B(b"KNSP\x07".to_vec().into()));
+    services.block_on(announce.send()).unwrap();
+
+    // A worker does not pass what it cannot read.
+    let worker = start(&services, "two", "3s");
+    eventually("the shard halts", || worker.log().contains("--drop-plan").then_some(()));
+    let looked = leases(&services, &[APP, "--drop-plan", FIRST, "--dry-run"]);
+    assert!(text(&looked.stdout).contains("may be there twice"), "{}", text(&looked.stdout));
+    let dropped = leases(&services, &[APP, "--drop-plan", FIRST, "--yes"]);
+    assert_eq!(dropped.status.code(), Some(0), "{}", text(&dropped.stderr));
+    services.put(APP, &numbered(300, 400));
+    eventually("the shard goes on", || (lines(&services.path("objects")).len() == 400).then_some(()));
+    let (code, log) = worker.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(!rows(&services)[FIRST].contains("pendingCheckpoint"));
+    assert!(lines(&services.path("objects")).into_values().all(|count| count == 1));
 }
 
 #[test]

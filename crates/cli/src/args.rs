@@ -142,6 +142,10 @@ pub(crate) struct Leases {
     /// lets it expire
     #[arg(long, group = "edit", num_args = 2.., value_names = ["WORKER", "SHARD"])]
     pub(crate) assign: Option<Vec<String>>,
+    /// Give up the window that SHARD's lease announces: it is read again from the checkpoint and cut as the file says
+    /// now. What of it is in the sinks already may then be there twice
+    #[arg(long, group = "edit", value_name = "SHARD")]
+    pub(crate) drop_plan: Option<String>,
     /// Show what would be written, and write nothing
     #[arg(long, requires = "edit")]
     pub(crate) dry_run: bool,

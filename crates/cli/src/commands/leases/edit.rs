@@ -20,6 +20,7 @@ pub(super) enum Asked {
     /// No shards: all of the worker's.
     Release(String, Vec<ShardId>),
     Assign(String, Vec<ShardId>),
+    DropPlan(ShardId),
 }
 
 /// One lease, as it is and as it is to be.
@@ -35,6 +36,8 @@ struct Step {
 enum Skipped {
     Forwards(Duration),
     Backwards(Duration),
+    /// The checkpoint stays; a plan goes.
+    Plan,
 }
 
 fn refuse(message: impl std::fmt::Display) -> Problem {
@@ -43,7 +46,7 @@ fn refuse(message: impl std::fmt::Display) -> Problem {
 
 /// Before anything is read: whether the answer to the question could be given.
 pub(super) fn can_be_asked(args: &Leases) -> Result<(), Problem> {
-    let is_edit = args.move_to.is_some() || args.release.is_some() || args.assign.is_some();
+    let is_edit = args.move_to.is_some() || args.release.is_some() || args.assign.is_some() || args.drop_plan.is_some();
     if !is_edit || args.yes || args.dry_run || std::io::stdin().is_terminal() {
         return Ok(());
     }
@@ -54,6 +57,9 @@ impl Asked {
     pub(super) fn of(args: &Leases) -> Result<Option<Self>, Problem> {
         if let Some([shard, place]) = args.move_to.as_deref() {
             return Ok(Some(Self::Move(parsed(shard)?, parsed(place)?)));
+        }
+        if let Some(shard) = &args.drop_plan {
+            return Ok(Some(Self::DropPlan(parsed(shard)?)));
         }
         let shards = |shards: &[String]| shards.iter().map(|shard| parsed(shard)).collect::<Result<Vec<_>, _>>();
         Ok(match (args.release.as_deref(), args.assign.as_deref()) {
@@ -77,6 +83,7 @@ pub(super) async fn run(
 ) -> Result<Exit, Problem> {
     let steps = match asked {
         Asked::Move(shard, place) => vec![moved(find(seen, shard)?, *place, stream, seen).await?],
+        Asked::DropPlan(shard) => vec![dropped(find(seen, shard)?, stream).await?],
         Asked::Release(worker, shards) => released(seen, worker, shards, stream).await?,
         Asked::Assign(worker, shards) => assigned(seen, worker, shards, stream).await?,
     };
@@ -146,6 +153,14 @@ async fn moved(before: &Lease, to: Place, stream: &Stream, seen: &[Lease]) -> Re
         skipped: skipped(before.checkpoint(), to, here, there),
         lags: [here, there],
     })
+}
+
+async fn dropped(before: &Lease, stream: &Stream) -> Result<Step, Problem> {
+    if before.plan().is_none() {
+        return Err(refuse(format!("lease {} has no plan: nothing was announced and not committed", before.shard())));
+    }
+    warn(before, before.place(), &[]);
+    Ok(Step { skipped: Some(Skipped::Plan), ..kept_in_place(before, LeaseEdit::Move(before.place()), stream).await })
 }
 
 /// What needs no look at the stream.
@@ -270,6 +285,10 @@ fn show(steps: &[Step]) -> Result<(), Problem> {
                     format!("{} of records would be skipped, delivered to nobody", minutes(time))
                 }
                 Some(Skipped::Backwards(time)) => format!("{} of records would be delivered again", minutes(time)),
+                Some(Skipped::Plan) => {
+                    "the announced window would be read again; what of it is in the sinks already may be there twice"
+                        .to_owned()
+                }
                 None => "how much would be skipped is not known".to_owned(),
             })?;
         }
@@ -308,6 +327,7 @@ fn report(args: &Leases, steps: &[Step], written: &[(&Step, Lease)]) -> Result<(
             let [here, there] = step.lags;
             let skipped_ms = step.skipped.map(|skipped| match skipped {
                 Skipped::Forwards(time) => i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
+                Skipped::Plan => 0,
                 Skipped::Backwards(time) => -i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
             });
             let object = json!({
