@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
 }
 
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 impl Shared {
     /// A pipeline beside the one that the connector runs.
     pub(crate) fn handler<T: Transformer>(&self, pipeline: Pipeline<T>) -> Arc<dyn AnyPipeline> {
