@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fetch::Child;
 use crate::lease::{Change, HeldLease, LeaseError, LeaseRow, Purpose, child_ids};
 use crate::metrics::Metrics;
+use crate::planted::{Fault, planted};
 
 /// Writes the checkpoints of one lease while it is held.
 #[derive(Debug)]
@@ -35,16 +36,17 @@ impl LeaseCheckpointer {
     /// The children's leases come before `SHARD_END`: a crash in between must not lose the branch.
     async fn create_children(&self) -> Result<(), Failure> {
         let children = self.children.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if children.is_empty() {
+        if children.is_empty() || planted(Fault::EndsWithoutChildren) {
             return Ok(());
         }
-        if let [merged] = &*children {
+        if let ([merged], false) = (&*children, planted(Fault::MergedTooEarly)) {
             self.other_parent_has_a_lease(merged).await?;
         }
         let table = self.lease.table().by(Purpose::Checkpoint);
         for child in &children {
             let parents = child.parents.clone();
-            let lease = LeaseRow::new(child.id.clone(), Checkpoint::TrimHorizon, parents, child.hash_range);
+            let start = if planted(Fault::ChildrenAtLatest) { Checkpoint::Latest } else { Checkpoint::TrimHorizon };
+            let lease = LeaseRow::new(child.id.clone(), start, parents, child.hash_range);
             table.create(&lease).await?;
         }
         let ids: Vec<_> = children.into_iter().map(|child| child.id).collect();

@@ -61,6 +61,7 @@ mod handler;
 mod lease;
 mod leases;
 mod metrics;
+mod planted;
 mod shard_sync;
 mod worker;
 
@@ -71,3 +72,5 @@ pub use fetch::BeyondRetention;
 pub use handler::{Finished, Shard, ShardHandler};
 pub use lease::{Billing, TableOptions};
 pub use leases::{Handoff, Lease, LeaseEdit, Leases, Look, Place, Plan, Seen, look};
+#[cfg(feature = "planted-faults")]
+pub use planted::{Fault, plant};

@@ -113,6 +113,7 @@ impl Clock for JumpingClock {
             while self.now() < moment {
                 let ahead_ms = *jumps.borrow_and_update();
                 tokio::select! {
+                    biased;
                     () = self.base.wait_until(moved(moment, ahead_ms.saturating_neg())) => {}
                     _ = jumps.changed() => {}
                 }

@@ -7,6 +7,8 @@ use kinesink_aws::kinesis::types::ShardIteratorType;
 use kinesink_core::{Checkpoint, Position, SequenceNumber};
 use tokio::time::Instant;
 
+use crate::planted::{Fault, planted};
+
 /// Where to read next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cursor {
@@ -88,7 +90,7 @@ impl Cursor {
     /// arrived meanwhile, so the stored time stands in for it.
     pub(crate) fn request(&self) -> Request {
         let by = |kind, sequence, time| Request { kind, sequence, time };
-        if let Some(sequence) = self.read {
+        if let Some(sequence) = self.read.filter(|_| !planted(Fault::ForgetsPosition)) {
             return by(ShardIteratorType::AfterSequenceNumber, Some(sequence), None);
         }
         if let Some(time) = self.resume.get() {
@@ -103,6 +105,8 @@ impl Cursor {
             Checkpoint::Latest if self.fresh_until.is_some_and(|until| Instant::now() < until) => {
                 by(ShardIteratorType::Latest, None, None)
             }
+            Checkpoint::Latest if planted(Fault::LatestTwice) => by(ShardIteratorType::Latest, None, None),
+            Checkpoint::AtTimestamp if planted(Fault::TimestampIsLatest) => by(ShardIteratorType::Latest, None, None),
             Checkpoint::Latest | Checkpoint::AtTimestamp if self.start.is_some() => {
                 by(ShardIteratorType::AtTimestamp, None, self.start)
             }

@@ -14,6 +14,7 @@ use super::Cursor;
 use super::pace::Pace;
 use super::reader::{Fetch, Fetched, ReaderSettings, pay};
 use super::reply::{self, Reply};
+use crate::planted::{Fault, planted};
 
 /// A reply is at most 10 MiB of data.
 const REPLY_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -159,6 +160,10 @@ impl Fetch for Polling {
         }
         if let Err(owed_bytes) = pay(&self.settings.budget, &mut reservation, bytes).await {
             debug!(shard = %self.shard, bytes, "the reply was larger than its reservation; reading it again");
+            if planted(Fault::SkipsUnpaid) {
+                self.iterator = next_iterator;
+                return Ok(None);
+            }
             self.cursor = before;
             self.owed_bytes = owed_bytes;
             return Ok(None);

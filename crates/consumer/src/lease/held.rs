@@ -12,11 +12,12 @@ use uuid::Uuid;
 
 use super::purpose::Purpose;
 use super::row::{
-    self, CHECKPOINT, CHECKPOINT_OWNER, ENDED_AFTER, LeaseRow, MARK, OWNER, Owners, PENDING, PENDING_STATE,
-    PENDING_SUB_SEQUENCE, START_MS, SUB_SEQUENCE, SWITCHES, THROUGHPUT, WISH,
+    self, CHECKPOINT, CHECKPOINT_OWNER, ENDED_AFTER, ENDING_HASH_KEY, LeaseRow, MARK, OWNER, Owners, PENDING,
+    PENDING_STATE, PENDING_SUB_SEQUENCE, START_MS, STARTING_HASH_KEY, SUB_SEQUENCE, SWITCHES, THROUGHPUT, WISH,
 };
 use super::table::{Change, LeaseTable, Mark, WriteError};
 use super::term::{Moment, Term};
+use crate::planted::{Fault, planted};
 
 /// Unanswered writes that are remembered. A lease expires before there are more.
 const UNANSWERED_MAX: usize = 64;
@@ -62,7 +63,7 @@ struct State {
 impl State {
     /// Whether the row is as an unanswered write of ours left it.
     fn sent(&self, row: &LeaseRow) -> bool {
-        self.unanswered.iter().any(|mark| mark.is_on(row))
+        self.unanswered.iter().any(|mark| mark.is_on(row)) && !planted(Fault::ForgetsUnanswered)
     }
 }
 
@@ -83,7 +84,7 @@ impl HeldLease {
         if observed.owner.as_deref().is_some_and(|owner| owner != worker) {
             change.set.push((SWITCHES, row::number(observed.switches + 1)));
         }
-        if let Some(start) = start {
+        if let Some(start) = start.filter(|_| !planted(Fault::ForgetsStart)) {
             change.set.push((START_MS, row::number(u64::try_from(start.as_millisecond()).unwrap_or(0))));
         }
         let sent = term.now();
@@ -121,6 +122,7 @@ impl HeldLease {
     /// Until the lease is lost: another worker has it, or it expired, whatever a write is waiting for. Cancel safe.
     pub(crate) async fn gone(&self) {
         tokio::select! {
+            biased;
             () = self.lost.cancelled() => {}
             () = self.term.over(&self.renewed) => self.lost.cancel(),
         }
@@ -196,7 +198,10 @@ impl HeldLease {
             if let (Checkpoint::ShardEnd, Checkpoint::At(last)) = (to, row.checkpoint) {
                 set.push((ENDED_AFTER, row::text(last.sequence.to_string())));
             }
-            let remove = vec![PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE];
+            let mut remove = vec![PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE];
+            if planted(Fault::DropsHashRange) {
+                remove.extend([STARTING_HASH_KEY, ENDING_HASH_KEY]);
+            }
             Ok(Some(Change { set, remove, if_owners: None }))
         })
         .await
@@ -206,10 +211,11 @@ impl HeldLease {
     pub(crate) async fn prepare(&self, to: Checkpoint, state: &Bytes) -> Result<(), LeaseError> {
         self.write(Purpose::Checkpoint, |row| {
             not_backwards(&self.shard, row.checkpoint, to)?;
+            let checkpoint = if planted(Fault::PrepareMovesCheckpoint) { to } else { row.checkpoint };
             let mut change = Change {
                 set: vec![
-                    (CHECKPOINT, row::text(row.checkpoint.sequence_text())),
-                    (SUB_SEQUENCE, row::number(row.checkpoint.sub_sequence())),
+                    (CHECKPOINT, row::text(checkpoint.sequence_text())),
+                    (SUB_SEQUENCE, row::number(checkpoint.sub_sequence())),
                     (PENDING, row::text(to.sequence_text())),
                     (PENDING_SUB_SEQUENCE, row::number(to.sub_sequence())),
                 ],
@@ -295,7 +301,7 @@ impl HeldLease {
         let table = self.table.by(purpose);
         let mut state = self.state.lock().await;
         loop {
-            if self.is_lost() || self.left().is_zero() {
+            if (self.is_lost() || self.left().is_zero()) && !planted(Fault::WritesExpired) {
                 return Err(self.lose());
             }
             let Some(change) = change(&state.row)? else { return Ok(()) };
@@ -313,7 +319,7 @@ impl HeldLease {
                 Ok(Ok(row)) => {
                     *state = State { row, unanswered: Vec::new() };
                     self.note_handoff(&state.row);
-                    self.renewed.send_replace(sent);
+                    self.renewed.send_replace(if planted(Fault::HeldSinceAnswer) { self.term.now() } else { sent });
                     return Ok(());
                 }
                 Ok(Err(WriteError::Overtaken(Some(row)))) if self.began_handoff(&state.row, &row) => {

@@ -14,6 +14,7 @@ use super::row::{
 };
 use crate::Error;
 use crate::metrics::Metrics;
+use crate::planted::{Fault, planted};
 
 pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 
@@ -74,7 +75,8 @@ pub(crate) struct Mark {
 impl Mark {
     pub(crate) fn is_on(&self, row: &LeaseRow) -> bool {
         let holder = row.holder() == self.owner.as_deref();
-        row.counter == self.counter + 1 && row.token.as_ref() == Some(&self.token) && holder
+        let is_ours = row.token.as_ref() == Some(&self.token) || planted(Fault::ReadBackWithoutToken);
+        row.counter == self.counter + 1 && is_ours && holder
     }
 }
 
@@ -146,7 +148,7 @@ impl LeaseTable {
             let reply = reply.map_err(|error| Error::Start(failure("scan", &self.what(), &error)))?;
             rows.extend(reply.items.unwrap_or_default());
             from = reply.last_evaluated_key;
-            if from.is_none() {
+            if from.is_none() || planted(Fault::ScansOnePage) {
                 return Ok(rows);
             }
         }
@@ -189,7 +191,8 @@ impl LeaseTable {
     /// if its answer is lost.
     pub(crate) async fn write(&self, shard: &ShardId, mark: &Mark, change: &Change) -> Result<LeaseRow, WriteError> {
         let mut change = change.clone();
-        change.set.push((COUNTER, number(mark.counter + 1)));
+        let step = u64::from(!planted(Fault::CounterStands));
+        change.set.push((COUNTER, number(mark.counter + step)));
         change.set.push((TOKEN, text(mark.token.as_str())));
         match &mark.owner {
             // Given to one who is not of ours.
@@ -202,7 +205,8 @@ impl LeaseTable {
             Some(owners) => as_owned(request, owners),
             None => (request, String::new()),
         };
-        let request = request.condition_expression(format!("#leaseCounter = :counter{owned}"));
+        let any = if planted(Fault::Unconditional) { " OR attribute_exists(#leaseCounter)" } else { "" };
+        let request = request.condition_expression(format!("#leaseCounter = :counter{owned}{any}"));
         let request = request.expression_attribute_names("#leaseCounter", COUNTER);
         let request = request.expression_attribute_values(":counter", number(mark.counter));
         match request.return_values(ReturnValue::AllNew).send().await {
@@ -210,6 +214,9 @@ impl LeaseTable {
                 Some(Ok(Some(row))) => Ok(row),
                 _ => Err(WriteError::Failed(Failure::transient(format!("{} sent no row back", self.what())))),
             },
+            Err(error) if code(&error) == Some(CONDITION_FAILED) && planted(Fault::NoReadBack) => {
+                Err(WriteError::Overtaken(None))
+            }
             Err(error) if code(&error) == Some(CONDITION_FAILED) => self.read_back(shard, mark).await,
             Err(error) => {
                 let what = format!("lease {shard} in {}", self.what());

@@ -5,14 +5,17 @@
 //! A wall clock that is set forward looks the same, and costs the leases held then; one that is set back changes
 //! nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kinesink_core::Clock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
+
+use crate::planted::{Fault, planted};
 
 /// Clocks are corrected in steps smaller than this all the time.
 const SLEEP_MIN: Duration = Duration::from_millis(250);
@@ -34,13 +37,22 @@ struct Clocks {
     origin: Instant,
     last: Mutex<(Instant, Timestamp)>,
     /// Since the origin.
-    slept: watch::Sender<Duration>,
+    slept: Mutex<Duration>,
+    /// Told when it was more.
+    woken: Notify,
+}
+
+impl Clocks {
+    fn slept(&self) -> MutexGuard<'_, Duration> {
+        self.slept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Term {
     pub(crate) fn new(failover: Duration, wall: Arc<dyn Clock>) -> Self {
         let (origin, last) = (Instant::now(), wall.now());
-        let clocks = Clocks { wall, origin, last: Mutex::new((origin, last)), slept: watch::Sender::default() };
+        let clocks =
+            Clocks { wall, origin, last: Mutex::new((origin, last)), slept: Mutex::default(), woken: Notify::new() };
         Self { failover, clocks: Arc::new(clocks) }
     }
 
@@ -59,28 +71,33 @@ impl Term {
         let ahead = Duration::try_from(wall_since).unwrap_or_default().saturating_sub(since);
         if ahead >= SLEEP_MIN {
             warn!(?ahead, "the machine slept, or its clock was set forward: what was not renewed since has expired");
-            clocks.slept.send_modify(|slept| *slept = slept.saturating_add(ahead));
+            let mut slept = clocks.slept();
+            *slept = slept.saturating_add(ahead);
+            clocks.woken.notify_waiters();
         }
-        Moment((now - clocks.origin).saturating_add(*clocks.slept.borrow()))
+        Moment((now - clocks.origin).saturating_add(*clocks.slept()))
     }
 
     /// How much is left of a lease that was renewed then.
     pub(crate) fn left(&self, renewed: Moment) -> Duration {
-        self.failover.saturating_sub(self.now().0.saturating_sub(renewed.0))
+        let late = if planted(Fault::ExpiresLate) { self.failover / 3 } else { Duration::ZERO };
+        (self.failover + late).saturating_sub(self.now().0.saturating_sub(renewed.0))
     }
 
     /// Until a lease ends that is renewed as `renewed` says. Cancel safe.
     pub(crate) async fn over(&self, renewed: &watch::Sender<Moment>) {
-        let mut slept = self.clocks.slept.subscribe();
         loop {
-            slept.mark_unchanged();
+            let mut woken = pin!(self.clocks.woken.notified());
+            // Before the look, which may miss a sleep that is noticed meanwhile.
+            woken.as_mut().enable();
             let left = self.left(*renewed.borrow());
             if left.is_zero() {
                 return;
             }
             tokio::select! {
+                biased;
                 () = sleep(left) => {}
-                Ok(()) = slept.changed() => {}
+                () = woken => {}
             }
         }
     }

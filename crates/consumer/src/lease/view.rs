@@ -7,6 +7,7 @@ use kinesink_core::ShardId;
 use tokio::time::Instant;
 
 use super::row::{LeaseRow, Wish};
+use crate::planted::{Fault, planted};
 
 /// The last scan, and since when each lease has been as it is. One worker's roles share it.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ impl View {
             let (since, never_moved) = match old {
                 Some(old) if old.counter == lease.counter => (old.since, old.never_moved),
                 Some(_) => (now, false),
+                None if planted(Fault::TakesAtFirstSight) => (now.checked_sub(self.failover * 2).unwrap_or(now), true),
                 None => (now, lease.owner.is_none()),
             };
             self.seen.insert(lease.shard.clone(), Seen { counter: lease.counter, since, never_moved, wish });
@@ -63,7 +65,8 @@ impl View {
 
     /// Whether the lease may be taken: nobody has it, or its owner let it expire.
     pub(crate) fn is_available(&self, lease: &LeaseRow, now: Instant) -> bool {
-        lease.owner.is_none() || self.still_for(lease, now) > self.failover
+        let failover = if planted(Fault::TakesEarly) { self.failover / 2 } else { self.failover };
+        lease.owner.is_none() || self.still_for(lease, now) > failover
     }
 
     /// Whether the lease has gone without an owner so long that KCL takes it beyond the worker's share.

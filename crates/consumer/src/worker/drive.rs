@@ -1,11 +1,12 @@
 //! The loop of a worker.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use kinesink_core::{Failure, ShardId};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -38,8 +39,8 @@ pub(super) struct Drive<'a> {
     /// What this worker remembers while it leads.
     pub(super) leading: Leading,
     standing: Standing,
-    /// Changes whenever a shard was read to its end.
-    pub(super) ended: watch::Sender<()>,
+    /// Told whenever a shard was read to its end.
+    pub(super) ended: Arc<Notify>,
 }
 
 impl<'a> Drive<'a> {
@@ -59,7 +60,7 @@ impl<'a> Drive<'a> {
             taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.reader.seed, &worker.id, ""))),
             leading: Leading::default(),
             standing,
-            ended: watch::Sender::new(()),
+            ended: Arc::default(),
         }
     }
 
@@ -76,7 +77,10 @@ impl<'a> Drive<'a> {
         // Ends with the drain, once nobody counts on this worker any more.
         let mut keepers = JoinSet::new();
         keepers.spawn(keeper.run(drain.clone()));
-        let mut ended = self.ended.subscribe();
+        let told = Arc::clone(&self.ended);
+        let mut ended = pin!(told.notified());
+        // What is told while a branch is at work counts too.
+        ended.as_mut().enable();
         let mut scan_at = Instant::now();
         let mut syncs = interval(self.worker.shard_sync);
         syncs.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,6 +92,7 @@ impl<'a> Drive<'a> {
                 return failed.map_or(Ok(()), |failure| Err(Error::Running(failure)));
             }
             let went_on = tokio::select! {
+                biased;
                 () = drain.cancelled(), if !draining => Ok(()),
                 Some(joined) = self.shards.join_next() => self.left(joined),
                 Some(Err(error)) = renewer.join_next() => {
@@ -101,20 +106,15 @@ impl<'a> Drive<'a> {
                     scan_at = Instant::now();
                     Ok(())
                 }
-                Ok(()) = ended.changed() => {
+                () = ended.as_mut() => {
+                    ended.set(told.notified());
+                    ended.as_mut().enable();
                     // Its children's leases are free now.
                     scan_at = if self.standing.assigns() { Instant::now() } else { self.taker.soonest(scan_at) };
                     Ok(())
                 }
                 () = sleep_until(scan_at), if !draining => {
-                    // Dropped anywhere: a lease whose take was sent and not answered expires.
-                    if self.standing.assigns() {
-                        drain.run_until_cancelled(self.assigned_round(self.standing)).await;
-                        scan_at = Instant::now() + self.taker.scan_period();
-                    } else {
-                        drain.run_until_cancelled(self.round()).await;
-                        scan_at = self.taker.next_scan(&self.worker.id);
-                    }
+                    scan_at = self.look(&drain).await;
                     Ok(())
                 }
                 _ = syncs.tick(), if !draining => {
@@ -135,6 +135,17 @@ impl<'a> Drive<'a> {
                 failed.get_or_insert(failure);
             }
         }
+    }
+
+    /// One look at the table, or what there is time for before the drain; when the next one is due. Dropped anywhere: a
+    /// lease whose take was sent and not answered expires.
+    async fn look(&mut self, drain: &CancellationToken) -> Instant {
+        if self.standing.assigns() {
+            drain.run_until_cancelled(self.assigned_round(self.standing)).await;
+            return Instant::now() + self.taker.scan_period();
+        }
+        drain.run_until_cancelled(self.round()).await;
+        self.taker.next_scan(&self.worker.id)
     }
 
     /// Notes how a shard's task came to its end.

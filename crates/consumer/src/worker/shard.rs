@@ -1,12 +1,13 @@
 //! The run of one held shard, from taking its lease to giving it back.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use kinesink_core::{Backoff, Class, Failure, Prepared, ShardId};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -19,6 +20,7 @@ use crate::coordination::HANDOFF_TIMEOUT;
 use crate::fetch::{Cursor, Reader, ReaderSettings};
 use crate::lease::{LeaseError, LeaseRow, Purpose};
 use crate::metrics::Metrics;
+use crate::planted::{Fault, planted};
 use crate::{Finished, Shard, ShardHandler};
 
 const PAUSE_BASE: Duration = Duration::from_millis(500);
@@ -35,7 +37,7 @@ pub(super) struct ShardRun {
     /// How often it is looked whether the lease may go once the shard is finished. None: it stays.
     pub(super) cleanup: Option<Duration>,
     /// Told whenever a shard of this worker was read to its end.
-    pub(super) ended: watch::Sender<()>,
+    pub(super) ended: Arc<Notify>,
     pub(super) metrics: Metrics,
 }
 
@@ -47,7 +49,7 @@ impl ShardRun {
         let finished = tokio::select! {
             biased;
             // Drops the handler, and with it whatever it has in flight.
-            () = lease.gone() => Ok(Finished::LeaseLost),
+            () = lease.gone(), if !planted(Fault::RunsOnWithoutLease) => Ok(Finished::LeaseLost),
             // Nothing of a stage is used after it panicked.
             finished = AssertUnwindSafe(self.stages(&id)).catch_unwind() => finished.unwrap_or_else(|_| {
                 Err(Failure::fatal(format!("the handler of shard {id} panicked; its message is on standard error")))
@@ -55,7 +57,7 @@ impl ShardRun {
             // The handler did not come to an end in time. It is dropped as if the lease were lost.
             () = given_up(&holding) => Ok(Finished::LeaseLost),
         };
-        if finished.is_ok() && !lease.is_lost() {
+        if finished.is_ok() && !lease.is_lost() && !planted(Fault::KeepsLeases) {
             self.give_back().await;
         }
         (id, finished)
@@ -73,7 +75,7 @@ impl ShardRun {
                 finished => return Ok(finished),
             }
             info!(shard = %id, "the shard is read to its end");
-            self.ended.send_replace(());
+            self.ended.notify_waiters();
         }
         let leftover = Leftover {
             lease: &self.holding.lease,
@@ -89,17 +91,21 @@ impl ShardRun {
     async fn parents_finished(&self) {
         let parents = self.holding.lease.row().await.parents;
         let table = self.holding.lease.table().by(Purpose::Parents);
-        let mut ended = self.ended.subscribe();
-        for parent in parents {
+        for parent in parents.into_iter().take(if planted(Fault::WaitsForOneParent) { 1 } else { 2 }) {
             loop {
+                let mut ended = pin!(self.ended.notified());
+                // Before the look, which may miss an end that comes meanwhile.
+                ended.as_mut().enable();
                 match table.get(&parent).await {
+                    Ok(_) if planted(Fault::ChildTooEarly) => break,
                     Ok(row) if row.as_ref().is_none_or(LeaseRow::is_finished) => break,
                     Ok(_) => debug!(%parent, "waiting for the end of the parent"),
                     Err(failure) => debug!(%parent, %failure, "lease of the parent not read; trying again"),
                 }
                 tokio::select! {
+                    biased;
                     () = sleep(self.failover / 3) => {}
-                    Ok(()) = ended.changed() => {}
+                    () = ended => {}
                 }
             }
         }
@@ -137,6 +143,7 @@ impl ShardRun {
         let shard = self.shard(id, row, held_up.clone());
         tokio::select! {
             biased;
+            () = drain.cancelled(), if planted(Fault::DrainsAtOnce) => Ok(Finished::Drained),
             finished = self.handler.run(shard) => finished,
             // Its end stays uncommitted: what it waits for may be a shard that drains as well.
             () = async { tokio::join!(drain.cancelled(), held_up.cancelled()); } => Ok(Finished::Drained),

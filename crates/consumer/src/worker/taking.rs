@@ -270,7 +270,7 @@ impl Drive<'_> {
             },
             failover: worker.failover,
             cleanup: worker.cleanup,
-            ended: self.ended.clone(),
+            ended: Arc::clone(&self.ended),
             metrics: worker.metrics.clone(),
         };
         let span = info_span!("lease", stream = %worker.reader.stream, %shard, lease_owner = worker.id);
