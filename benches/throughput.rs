@@ -16,16 +16,17 @@
     reason = "a benchmark measures real time and says what broke by panicking"
 )]
 
+mod harness;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use aws_sdk_kinesis::config::retry::RetryConfig;
-use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
-use aws_sdk_kinesis::{Client, Config};
+
+use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, runtime};
 
 // The same allocator on both sides.
 #[global_allocator]
@@ -35,8 +36,6 @@ const STREAM: &str = "bench";
 const JOBS: [&str; 3] = ["bare GetRecords", "NDJSON", "NDJSON, gzip"];
 const SHARDS: i32 = 4;
 const MEMORY: &str = "64MiB";
-const TICKS_PER_SECOND: f64 = 100.0;
-const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -90,44 +89,11 @@ struct Run {
     rss_mib: f64,
 }
 
-struct Services {
-    directory: tempfile::TempDir,
-    process: Child,
-    kinesis: String,
-    dynamodb: String,
-}
-
-impl Drop for Services {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
 impl Services {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let env = directory.path().join("env");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
-        let process = command.args(["local", "--no-limits", "--env"]).arg(&env).stderr(Stdio::null()).spawn().unwrap();
-        let text = eventually(|| std::fs::read_to_string(&env).ok().filter(|text| text.ends_with('\n')));
-        let value = |name: &str| {
-            let line =
-                text.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap().to_owned()
-        };
-        let (kinesis, dynamodb) = (value("AWS_ENDPOINT_URL_KINESIS"), value("AWS_ENDPOINT_URL_DYNAMODB"));
-        Self { process, kinesis, dynamodb, directory }
-    }
-
     fn fill(&self, size: usize, records: usize) {
         runtime().block_on(async {
+            self.create_stream(STREAM, SHARDS).await;
             let client = client(&self.kinesis);
-            client.create_stream().stream_name(STREAM).shard_count(SHARDS).send().await.unwrap();
-            while client.put_record().stream_name(STREAM).partition_key("k").data(Blob::new("x")).send().await.is_err()
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
             let per_call = (4_000_000 / size).min(500);
             for start in (1..records).step_by(per_call) {
                 let numbers = start..records.min(start + per_call);
@@ -166,25 +132,20 @@ impl Services {
     }
 
     fn pipeline(&self, compression: &str, round: usize, records: usize) -> Run {
-        let objects = self.directory.path().join(format!("{compression}-{round}"));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let objects = self.path(&format!("{compression}-{round}"));
+        let port = free_port();
         let file = self.write_pipeline(compression, round, &objects, port);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
-        command.args(["--log-level", "warn", "run"]).arg(&file);
-        command.env("AWS_ENDPOINT_URL_KINESIS", &self.kinesis).env("AWS_ENDPOINT_URL_DYNAMODB", &self.dynamodb);
-        command.env("AWS_ACCESS_KEY_ID", "local").env("AWS_SECRET_ACCESS_KEY", "local");
         let start = Instant::now();
-        let mut child = command.spawn().unwrap();
-        let address = format!("127.0.0.1:{port}");
-        eventually(|| (emitted(&address)? >= records).then_some(()));
+        let mut child = self.run(&file, &self.dynamodb);
+        // Records that the sink has made durable.
+        eventually(|| (metric(port, "kinesink_records_emitted_total{")? >= records as f64).then_some(()));
         let run = measured(child.id(), start);
-        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        drain(&mut child);
         run
     }
 
     fn write_pipeline(&self, compression: &str, round: usize, objects: &Path, port: u16) -> PathBuf {
-        let file = self.directory.path().join("bench.toml");
+        let file = self.path("bench.toml");
         let text = format!(
             "version = 1\napp = \"bench-{compression}-{round}\"\nmemory = \"{MEMORY}\"\n\n[source]\nstream = \
              \"{STREAM}\"\nregion = \"us-east-1\"\nstart = \"trim-horizon\"\nidle = \"200ms\"\n\n[buffer]\nrecords = \
@@ -197,52 +158,9 @@ impl Services {
     }
 }
 
-/// Records that the sink has made durable, from /metrics.
-fn emitted(address: &str) -> Option<usize> {
-    use std::io::{Read as _, Write as _};
-    let mut socket = std::net::TcpStream::connect(address).ok()?;
-    write!(socket, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
-    let mut reply = String::new();
-    socket.read_to_string(&mut reply).ok()?;
-    let line = reply.lines().find(|line| line.starts_with("kinesink_records_emitted_total{"))?;
-    line.rsplit_once(' ')?.1.parse().ok()
-}
-
 /// CPU and peak memory of a process that is done and still alive.
 fn measured(pid: u32, start: Instant) -> Run {
-    let wall_s = start.elapsed().as_secs_f64();
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    Run { wall_s, cpu_s: ticks / TICKS_PER_SECOND, rss_mib: kib / 1024.0 }
-}
-
-fn eventually<T>(mut done: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        if let Some(value) = done() {
-            return value;
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    panic!("not within {PATIENCE:?}");
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
-}
-
-fn client(endpoint: &str) -> Client {
-    let config = Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("local", "local", None, None, "bench"))
-        .retry_config(RetryConfig::disabled())
-        .endpoint_url(endpoint);
-    Client::from_conf(config.build())
+    Run { wall_s: start.elapsed().as_secs_f64(), cpu_s: cpu_s(pid), rss_mib: memory_kib(pid, "VmHWM:") / 1024.0 }
 }
 
 /// The bare loop: one task a shard, GetRecords in a row, lengths added up. Prints the sum and stays for its meter.

@@ -1,0 +1,129 @@
+//! What benchmarks share: the local services in a process of their own, and what Linux says of a process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_kinesis::{Client, Config};
+
+const TICKS_PER_SECOND: f64 = 100.0;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// `kinesink local` without limits.
+pub(crate) struct Services {
+    directory: tempfile::TempDir,
+    process: Child,
+    pub(crate) kinesis: String,
+    pub(crate) dynamodb: String,
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Services {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let env = directory.path().join("env");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
+        let process = command.args(["local", "--no-limits", "--env"]).arg(&env).stderr(Stdio::null()).spawn().unwrap();
+        let text = eventually(|| std::fs::read_to_string(&env).ok().filter(|text| text.ends_with('\n')));
+        let value = |name: &str| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
+            line.unwrap().to_owned()
+        };
+        let (kinesis, dynamodb) = (value("AWS_ENDPOINT_URL_KINESIS"), value("AWS_ENDPOINT_URL_DYNAMODB"));
+        Self { process, kinesis, dynamodb, directory }
+    }
+
+    /// A file beside the services, gone with them.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Creates the stream and waits until it takes a record.
+    pub(crate) async fn create_stream(&self, name: &str, shards: i32) {
+        let client = client(&self.kinesis);
+        client.create_stream().stream_name(name).shard_count(shards).send().await.unwrap();
+        let put = || client.put_record().stream_name(name).partition_key("k").data(b"x".to_vec().into()).send();
+        while put().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// `kinesink run FILE` against these services, its DynamoDB at `dynamodb`.
+    pub(crate) fn run(&self, file: &Path, dynamodb: &str) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
+        command.args(["--log-level", "warn", "run"]).arg(file);
+        command.env("AWS_ENDPOINT_URL_KINESIS", &self.kinesis).env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb);
+        command.env("AWS_ACCESS_KEY_ID", "local").env("AWS_SECRET_ACCESS_KEY", "local");
+        command.spawn().unwrap()
+    }
+}
+
+/// SIGTERM, and a clean exit.
+pub(crate) fn drain(child: &mut Child) {
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The first value of a metric whose line begins so, from /metrics.
+pub(crate) fn metric(port: u16, line_start: &str) -> Option<f64> {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    write!(socket, "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").ok()?;
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).ok()?;
+    let line = reply.lines().find(|line| line.starts_with(line_start))?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+/// User and system time of a process so far.
+pub(crate) fn cpu_s(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS_PER_SECOND
+}
+
+/// A line of the process' memory, such as `VmRSS:`.
+pub(crate) fn memory_kib(pid: u32, line: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|found| found.strip_prefix(line)).unwrap();
+    value.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+pub(crate) fn eventually<T>(mut done: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(value) = done() {
+            return value;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    panic!("not within {PATIENCE:?}");
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+pub(crate) fn client(endpoint: &str) -> Client {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "bench"))
+        .retry_config(RetryConfig::disabled())
+        .endpoint_url(endpoint);
+    Client::from_conf(config.build())
+}
