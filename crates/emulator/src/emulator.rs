@@ -94,7 +94,7 @@ impl Store {
             return;
         }
         if let Err(error) = self.sweep(now_ms) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the log keeps what retention has removed");
+            warn_not_shortened(&error);
         }
     }
 
@@ -106,6 +106,10 @@ impl Store {
         self.swept_at_bytes = self.log.as_ref().map_or(0, Log::len_bytes);
         shortened
     }
+}
+
+fn warn_not_shortened(error: &Error) {
+    tracing::warn!(error = error as &dyn std::error::Error, "the log keeps what retention has removed");
 }
 
 impl Shared {
@@ -220,11 +224,12 @@ impl Builder {
         let clock = JumpingClock::new(self.clock, self.faults.ahead_ms());
         let file_calls = log.is_some().then(|| Arc::new(Semaphore::new(FILE_CALLS_MAX as usize)));
         let mut store = Store { streams, log, swept_at_ms: 0, swept_at_bytes: 0 };
-        // A log of this format that cannot be written anew for want of room is as good as before.
-        if let Err(error) = store.sweep(clock.now().as_millisecond())
-            && store.log.as_ref().is_some_and(Log::is_old)
-        {
-            return Err(error);
+        if let Err(error) = store.sweep(clock.now().as_millisecond()) {
+            // A log of this format is as good as before.
+            if store.log.as_ref().is_some_and(Log::is_old) {
+                return Err(error);
+            }
+            warn_not_shortened(&error);
         }
         Ok(Emulator(Arc::new(Shared {
             clock: Arc::new(clock),

@@ -197,9 +197,11 @@ mod tests {
         log.append(&event()).unwrap();
         let before = std::fs::read(directory.path().join(FILE)).unwrap();
         log.len_bytes += 2 * SLACK_BYTES;
-        // A folder in its way: it can be neither opened nor removed as a file.
-        std::fs::create_dir(directory.path().join(NEXT_FILE)).unwrap();
+        // What is there opens and takes nothing.
+        let next = directory.path().join(NEXT_FILE);
+        std::os::unix::fs::symlink("/dev/full", &next).unwrap();
         assert!(log.shorten(&streams).is_err());
+        assert!(next.symlink_metadata().is_err(), "what the failed rewrite left holds no room");
         log.len_bytes -= 2 * SLACK_BYTES;
         log.append(&event()).unwrap();
         let after = std::fs::read(directory.path().join(FILE)).unwrap();
