@@ -131,6 +131,23 @@ fn a_directory_that_cannot_be_written_is_named_at_start() {
     assert!(services.owners("blocked").is_empty(), "no lease was taken");
 }
 
+#[test]
+fn a_metrics_port_in_use_is_named_and_nothing_is_started() {
+    let services = Services::start();
+    services.create_stream("metered", 1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let (file, folder) = (services.path("metered.toml"), services.path("objects"));
+    let metrics = format!("\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
+    std::fs::write(&file, pipeline_toml("metered", "metered", &folder, "") + &metrics).unwrap();
+    let run = output(services.kinesink().arg("--log-level").arg("error").arg("run").arg(&file));
+    let said = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(3), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("change [metrics] listen"), "{said}");
+    assert!(objects(&folder).is_empty() && services.owners("metered").is_empty(), "something was started");
+}
+
 /// A bucket's service that refuses everything, for as long as the test runs.
 fn refusing_s3(status: &'static str, code: &'static str) -> String {
     use std::io::{Read as _, Write as _};

@@ -4,8 +4,9 @@ use crate::{Checkpoint, Emitted, Error, Exception, Reject};
 
 /// Proof that every record up to a checkpoint is delivered to every sink, filtered, or in the dead letters.
 ///
-/// Only a finished [`Settlement`] makes one, and a [`Checkpointer`](crate::Checkpointer) takes nothing else: a
-/// checkpoint ahead of what is durable does not compile. A copy lets a checkpoint whose write failed be tried again.
+/// Only a finished [`Settlement`] makes one, and a [`Checkpointer`](crate::Checkpointer) takes nothing else. It proves
+/// what the settlement was told is owed: who builds one by hand vouches for that. A copy lets a checkpoint whose write
+/// failed be tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Durable {

@@ -11,7 +11,7 @@
 //! The key is `PREFIX/STREAM/SHARD/FIRST-LAST.ndjson`, each position as `SEQUENCE.SUBSEQUENCE` padded with zeros, so that
 //! a listing gives a shard's objects in stream order.
 //!
-//! Limits: one object holds one window and is put in one request (S3 takes 5 GB); at most 32 MiB of records are
+//! Limits: one object holds one window and is put in one request (S3 takes 5 GB); at most 16 MiB of records are
 //! being encoded at a time, or one larger window alone.
 
 mod config;
