@@ -70,6 +70,7 @@ pub(crate) struct Store {
 impl Store {
     /// Makes the event durable, then true. After an error it is neither.
     pub(crate) fn commit(&mut self, event: Event) -> Result<(), ServiceError> {
+        let before_bytes = self.log.as_ref().map_or(0, Log::len_bytes);
         if let Some(log) = &mut self.log {
             log.append(&event).map_err(|error| {
                 tracing::error!(%error, "cannot write the log of the local Kinesis");
@@ -77,6 +78,11 @@ impl Store {
             })?;
         }
         self.streams.apply(event).map_err(|error| {
+            // No start could read a log with this in it, and what it has changed so far is in none.
+            if let Some(log) = &mut self.log {
+                log.end_at(before_bytes);
+            }
+            tracing::error!(%error, "a change does not fit the state of the local Kinesis");
             ServiceError::internal_failure(format!("kinesink local has an error: a change named {error}"))
         })
     }
@@ -133,13 +139,14 @@ impl Shared {
         let Some(turns) = &self.file_calls else { return work(self) };
         let turn = Arc::clone(turns).acquire_owned().await;
         let shared = Arc::clone(self);
+        // The turn ends with the result, as that may hold what is shared: nobody may be there to take it.
         let done = tokio::task::spawn_blocking(move || {
             let done = work(&shared);
-            drop((shared, turn));
-            done
+            drop(shared);
+            (done, turn)
         });
         match done.await.map_err(JoinError::try_into_panic) {
-            Ok(done) => done,
+            Ok((done, _turn)) => done,
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             // The runtime ends, and this with it.
             Err(Err(_cancelled)) => std::future::pending().await,
@@ -260,5 +267,62 @@ impl Emulator {
     /// The faults that wait for their calls.
     pub fn faults(&self) -> &Faults {
         &self.0.faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn stored_in(directory: &std::path::Path) -> Emulator {
+        Emulator::builder().directory(directory).build().unwrap()
+    }
+
+    #[test]
+    fn a_change_that_does_not_fit_is_in_no_log_and_nothing_follows_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let emulator = stored_in(directory.path());
+        let bytes = || std::fs::read(directory.path().join("kinesis.log")).unwrap();
+        let before = bytes();
+        let commit = |event| emulator.0.store().commit(event).unwrap_err().message;
+        assert!(commit(Event::Activate { stream: "none".to_owned() }).contains("a stream that does not exist"));
+        assert_eq!(bytes(), before);
+        // What the first has changed before it failed is in memory only, and so would be what the next builds on.
+        assert!(commit(Event::RestoreCount { last_number: 7 }).contains("restart"));
+        drop(emulator);
+        stored_in(directory.path());
+    }
+
+    /// Like a subscription that nobody reads any longer: what holds the streams, and is dropped as the last of a call.
+    struct Unread {
+        _shared: Arc<Shared>,
+        is_rest: mpsc::Receiver<()>,
+    }
+
+    impl Drop for Unread {
+        fn drop(&mut self) {
+            // Whoever does not wait for this has time to say so.
+            let _told = self.is_rest.recv_timeout(Duration::from_millis(100));
+        }
+    }
+
+    #[tokio::test]
+    async fn at_rest_nothing_is_left_of_a_call_that_nobody_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let emulator = stored_in(directory.path());
+        let (go_on, told) = mpsc::channel::<()>();
+        let (say_rest, is_rest) = mpsc::channel();
+        let unread = Unread { _shared: Arc::clone(&emulator.0), is_rest };
+        let mut call = Box::pin(emulator.0.run(move |_| {
+            told.recv().unwrap();
+            unread
+        }));
+        assert!(futures::poll!(call.as_mut()).is_pending());
+        drop(call);
+        go_on.send(()).unwrap();
+        emulator.0.at_rest().await;
+        assert!(say_rest.send(()).is_err(), "nobody is left to tell");
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::faults::Fault;
+
 /// What went wrong outside of any request. Requests are answered with the service's own errors.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,6 +63,20 @@ pub enum Error {
         /// Why it failed.
         #[source]
         source: io::Error,
+    },
+    /// No call can ever have the fault, so that a test would wait for it in vain.
+    #[error("cannot add the fault {fault:?}: {reason}")]
+    ImpossibleFault {
+        /// The fault.
+        fault: Box<Fault>,
+        /// What does not fit, and what would.
+        reason: String,
+    },
+    /// So many faults wait that one more would only be a leak: clear them, or add fewer at a time.
+    #[error("cannot add a fault: {max} wait for their calls already; forget those, or add it later")]
+    TooManyFaults {
+        /// How many can wait.
+        max: usize,
     },
     /// The listener can be reached from other machines, and the emulator checks no signature.
     #[error("cannot serve the local Kinesis on {address}: it checks no credentials, so it listens on loopback only")]

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! loop:
+//!     cut or expired by a test?               end
 //!     taken over, deregistered, deleted?      the error, end
 //!     five minutes old?                       end
 //!     records, and the rate allows them?      an event with records
 //!     closed and read to its end?             an event with the children and without a number to go on from, end
 //!     no event for some seconds?              an event without records
-//!     wait for a record, the close, a moment of the clock, or the end of the claim
+//!     wait for a record, the close, a change of the stream, a moment of the clock, a fault, or the end of the claim
 //! ```
 //!
 //! Nobody drives it but the connection that reads it: a client that does not read stops it, and a connection that is
@@ -68,6 +69,7 @@ pub(crate) struct Subscription {
     news: watch::Receiver<u64>,
     /// Ends when another subscription takes over.
     claim: CancellationToken,
+    faults_added: watch::Receiver<u64>,
     expires_at_ms: i64,
     idle_event_at_ms: i64,
     bytes: Bucket,
@@ -108,12 +110,14 @@ impl Subscription {
         claim: CancellationToken,
     ) -> Result<Self, ServiceError> {
         let now_ms = shared.now_ms();
+        let faults_added = shared.faults.added();
         let mut subscription = Self {
             shared,
             encoding,
             place,
             news,
             claim,
+            faults_added,
             expires_at_ms: now_ms.saturating_add(LIFETIME_MS),
             idle_event_at_ms: now_ms,
             bytes: Bucket::default(),
@@ -139,7 +143,15 @@ impl Subscription {
     }
 
     /// Sends something, ends, or waits for a reason to look again.
-    async fn step(self) -> Self {
+    async fn step(mut self) -> Self {
+        // A test may have asked for the end. It comes before what there is to send, which can be without end.
+        if let Some(fault) = self.fault() {
+            self.is_over = true;
+            if fault == SubscriptionFault::Cut {
+                self.unsent.push_back(Err(broken()));
+            }
+            return self;
+        }
         let shared = Arc::clone(&self.shared);
         let look = move |_: &Arc<Shared>| {
             let mut subscription = self;
@@ -165,15 +177,16 @@ impl Subscription {
         tokio::select! {
             biased;
             () = self.claim.cancelled() => {}
-            fault = self.shared.faults.subscription_fault() => {
-                self.is_over = true;
-                if fault == SubscriptionFault::Cut {
-                    self.unsent.push_back(Err(broken()));
-                }
-            }
+            _ = self.faults_added.changed() => {}
             _ = self.news.changed() => {}
             () = self.shared.clock.wait_until(moment) => {}
         }
+    }
+
+    /// The fault that ends it, unless it is over by itself.
+    fn fault(&mut self) -> Option<SubscriptionFault> {
+        self.faults_added.mark_unchanged();
+        if self.claim.is_cancelled() { None } else { self.shared.faults.take_end() }
     }
 
     fn fail(&mut self, error: &ServiceError) {

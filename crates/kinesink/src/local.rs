@@ -12,7 +12,7 @@ use kinesink_emulator::{Certificate, Emulator};
 pub use kinesink_emulator::{Limit, Limits};
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{AwsOptions, StaticCredentials};
@@ -112,25 +112,19 @@ impl Local {
         let lock = options.directory.as_deref().map(open_directory).transpose()?;
         let kinesis_listener = listen("kinesis", options.kinesis_port).await?;
         let dynamodb_listener = listen("dynamodb", options.dynamodb_port).await?;
-        let storage = |path: &Path, message: String| Error::Storage { path: path.into(), message };
-
-        let mut builder = Emulator::builder().limits(options.limits).transitions(options.transitions);
-        let database = if let Some(directory) = &options.directory {
-            builder = builder.directory(directory.join("kinesis"));
-            let file = directory.join("dynamodb.sqlite");
-            let text = file.to_str().ok_or_else(|| storage(&file, "the path is not UTF-8".into()))?;
-            dynoxide::Database::new(text).map_err(|error| storage(&file, error.to_string()))?
-        } else {
-            dynoxide::Database::memory().map_err(|error| storage(Path::new(":memory:"), error.to_string()))?
+        // A log of gigabytes takes its time, and no worker of the runtime waits for it.
+        let from = options.clone();
+        let opened = tokio::task::spawn_blocking(move || open_services(&from)).await;
+        let (emulator, database) = match opened.map_err(JoinError::try_into_panic) {
+            Ok(opened) => opened?,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends, and this with it.
+            Err(Err(_cancelled)) => std::future::pending().await,
         };
-        let emulator = builder.build().map_err(|error| {
-            storage(options.directory.as_deref().unwrap_or(Path::new(":memory:")), error.to_string())
-        })?;
 
         let shutdown = CancellationToken::new();
-        let address = |listener: &TcpListener| {
-            listener.local_addr().map_err(|error| storage(Path::new("127.0.0.1"), error.to_string()))
-        };
+        let address =
+            |listener: &TcpListener| listener.local_addr().map_err(|error| storage(Path::new("127.0.0.1"), &error));
         let (kinesis, dynamodb) = (address(&kinesis_listener)?, address(&dynamodb_listener)?);
         let mut services = JoinSet::new();
         let stopped = shutdown.clone().cancelled_owned();
@@ -199,6 +193,27 @@ impl Local {
         self.dynamodb_service.abort();
         while self.services.join_next().await.is_some() {}
     }
+}
+
+fn storage(path: &Path, message: &impl ToString) -> Error {
+    Error::Storage { path: path.into(), message: message.to_string() }
+}
+
+/// Reads what the directory holds, all of the local Kinesis' log included.
+fn open_services(options: &LocalOptions) -> Result<(Emulator, dynoxide::Database), Error> {
+    let mut builder = Emulator::builder().limits(options.limits).transitions(options.transitions);
+    let (place, database) = if let Some(directory) = &options.directory {
+        builder = builder.directory(directory.join("kinesis"));
+        let file = directory.join("dynamodb.sqlite");
+        let text = file.to_str().ok_or_else(|| storage(&file, &"the path is not UTF-8"))?;
+        let database = dynoxide::Database::new(text).map_err(|error| storage(&file, &error))?;
+        (directory.as_path(), database)
+    } else {
+        let place = Path::new(":memory:");
+        (place, dynoxide::Database::memory().map_err(|error| storage(place, &error))?)
+    };
+    let emulator = builder.build().map_err(|error| storage(place, &error))?;
+    Ok((emulator, database))
 }
 
 async fn listen(service: &'static str, port: u16) -> Result<TcpListener, Error> {
@@ -290,6 +305,24 @@ mod tests {
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
         first.stop().await;
         Local::start(&options).await.unwrap().stop().await;
+    }
+
+    #[test]
+    fn while_the_log_is_read_other_tasks_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = LocalOptions { directory: Some(directory.path().into()), ..LocalOptions::default() };
+        // The only thread for what takes long is busy, so that the start is not done before it is looked at.
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (go_on, told) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || told.recv());
+            let mut start = Box::pin(Local::start(&options));
+            assert!(futures::poll!(start.as_mut()).is_pending());
+            go_on.send(()).unwrap();
+            start.await.unwrap().stop().await;
+            busy.await.unwrap().unwrap();
+        });
     }
 
     #[tokio::test]

@@ -124,7 +124,7 @@ fn no_permission(operation: &str) -> KinesisFault {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_may_not_be_read_for_a_while_loses_no_record() {
     for operation in ["GetRecords", "GetShardIterator", "ListShards"] {
-        let denied = async |world: &World| assert!(world.emulator.faults().push(no_permission(operation).times(20)));
+        let denied = async |world: &World| world.emulator.faults().push(no_permission(operation).times(20)).unwrap();
         survives(operation, denied).await;
     }
 }
@@ -146,7 +146,7 @@ async fn a_permission_that_is_missing_at_the_start_is_named() {
         assert!(text.contains("grant the permission"), "{operation}: {text}");
     }
     let world = World::new(1).await;
-    world.emulator.faults().push(no_permission("ListShards"));
+    world.emulator.faults().push(no_permission("ListShards")).unwrap();
     let error = run(world.consumer("one"), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
     assert!(matches!(&error, Error::Start(failure) if failure.message.contains("AccessDeniedException")), "{error:?}");
 }

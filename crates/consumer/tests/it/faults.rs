@@ -22,7 +22,7 @@ async fn survives(operation: &str, kind: &FaultKind) {
     let running = run(world.consumer("one"), &recorder);
     let mut all = Vec::new();
     for round in 0..6 {
-        world.emulator.faults().push(Fault::on(operation, kind.clone()).times(3));
+        world.emulator.faults().push(Fault::on(operation, kind.clone()).times(3)).unwrap();
         let texts: Vec<_> = (0..100).map(|number| format!("{round}-{number:03}")).collect();
         world.put("key", &texts).await;
         all.extend(texts);
@@ -64,7 +64,7 @@ async fn an_iterator_that_is_refused_as_an_argument_is_made_anew() {
 async fn a_listing_that_fails_is_repeated() {
     let world = World::new(2).await;
     for kind in [error("LimitExceededException"), error("ResourceInUseException"), FaultKind::Cut] {
-        world.emulator.faults().push(Fault::on("ListShards", kind));
+        world.emulator.faults().push(Fault::on("ListShards", kind)).unwrap();
     }
     let recorder = Recorder::new(Commit::Each);
     let running = run(world.consumer("one"), &recorder);
@@ -168,7 +168,7 @@ async fn a_drain_does_not_wait_for_a_scan_or_a_listing_that_hangs() {
     let hangs: [fn(&World); 2] = [
         |world| world.dynamo.fail("Scan", dynamo::Fault::Hang),
         |world| {
-            world.emulator.faults().push(Fault::on("ListShards", FaultKind::DelayMs(1_000_000)));
+            world.emulator.faults().push(Fault::on("ListShards", FaultKind::DelayMs(1_000_000))).unwrap();
         },
     ];
     for hang in hangs {

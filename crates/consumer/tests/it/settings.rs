@@ -136,7 +136,7 @@ async fn shard_sync_is_how_soon_a_shard_without_a_lease_gets_one() {
 async fn started(throttles: u32, settings: impl FnOnce(ConsumerBuilder) -> ConsumerBuilder) -> Duration {
     let world = World::new(1).await;
     let kind = FaultKind::Error { code: "LimitExceededException".into(), message: "made up".into() };
-    world.emulator.faults().push(Fault::on("ListShards", kind).times(throttles));
+    world.emulator.faults().push(Fault::on("ListShards", kind).times(throttles)).unwrap();
     let recorder = Recorder::new(Commit::Never);
     let began = Instant::now();
     let running = run(settings(world.consumer("one")), &recorder);

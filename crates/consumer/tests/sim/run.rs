@@ -168,7 +168,7 @@ impl World {
         self.emulator.faults().clear();
         let listed = self.runtime.block_on(self.client.list_shards().stream_name(STREAM).send());
         for fault in waiting {
-            assert!(self.emulator.faults().push(fault));
+            self.emulator.faults().push(fault).unwrap();
         }
         listed.expect("a listing").shards.unwrap_or_default()
     }
@@ -330,10 +330,12 @@ impl Run {
         if self.rng.u8(0..12) == 0 {
             for operation in ["GetRecords", "ListShards"] {
                 let times = self.rng.u32(0..4);
-                self.world.emulator.faults().push(Fault::on(operation, FaultKind::Expire).times(times));
+                if times > 0 {
+                    self.world.emulator.faults().push(Fault::on(operation, FaultKind::Expire).times(times)).unwrap();
+                }
             }
             let stale = FaultKind::StaleShardsMs(self.rng.u64(0..5_000));
-            self.world.emulator.faults().push(Fault::on("ListShards", stale));
+            self.world.emulator.faults().push(Fault::on("ListShards", stale)).unwrap();
             return self.note("iterators expire, and a listing is old");
         }
         if self.rng.u8(0..10) == 0 && self.processes.len() < 5 {

@@ -8,8 +8,10 @@
 //!   {"kind": "cut_subscription"}]`.
 //! `POST /_kinesink/faults/seeded` with `{"seed": 7, "rate": 0.01}` lets faults come by chance until `DELETE`, and
 //! `POST /_kinesink/clock` with `{"jump_ms": 3600000}` moves the clock at once.
-//! A fault for a call that there is not, or a rate that is none, is refused, as a test would wait for it in vain.
+//! A fault that no call can have, or a rate that is none, is refused, as a test would wait for it in vain.
 //! Only JSON by content type is taken, which no page of a web browser can send here unasked.
+
+use std::fmt::Display;
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -17,16 +19,11 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::{EVENT, Fault, Faults};
+use super::{Fault, Faults};
+use crate::error::Error;
 
 /// What a request is refused with: 422 and why.
 type Refused = (StatusCode, String);
-
-#[derive(Debug, Clone)]
-struct Admin {
-    faults: Faults,
-    operations: &'static [&'static str],
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,59 +38,54 @@ struct Jump {
     jump_ms: i64,
 }
 
-/// The routes, by which faults can be set for calls of these operations.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>(
-    faults: Faults,
-    operations: &'static [&'static str],
-) -> Router<S> {
+/// The routes, by which these faults can be set.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(faults: Faults) -> Router<S> {
     Router::new()
         .route("/_kinesink/faults", get(list).post(add).delete(clear))
         .route("/_kinesink/faults/seeded", post(seed))
         .route("/_kinesink/clock", post(jump))
-        .with_state(Admin { faults, operations })
+        .with_state(faults)
 }
 
-impl Admin {
-    fn check(&self, fault: &Fault) -> Result<(), Refused> {
-        let known = |named: &str| named == EVENT || self.operations.contains(&named);
-        let Some(named) = fault.operation.as_deref().filter(|named| !known(named)) else { return Ok(()) };
-        let operations = self.operations.join(", ");
-        let message = format!("a fault names no operation with {named:?}; it can name {EVENT}, {operations}");
-        Err((StatusCode::UNPROCESSABLE_ENTITY, message))
-    }
+fn refused(why: &impl Display) -> Refused {
+    (StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
 }
 
-async fn list(State(Admin { faults, .. }): State<Admin>) -> Json<Vec<Fault>> {
+async fn list(State(faults): State<Faults>) -> Json<Vec<Fault>> {
     Json(faults.list())
 }
 
 /// All of them, or none if one is refused. Those that there is no room for are left out.
 async fn add(
-    State(admin): State<Admin>,
+    State(faults): State<Faults>,
     Json(new): Json<Vec<Fault>>,
 ) -> Result<(StatusCode, Json<Vec<Fault>>), Refused> {
-    new.iter().try_for_each(|fault| admin.check(fault))?;
-    let faults = admin.faults;
-    let all_taken = new.into_iter().all(|fault| faults.push(fault));
-    let status = if all_taken { StatusCode::OK } else { StatusCode::INSUFFICIENT_STORAGE };
+    new.iter().try_for_each(Fault::check).map_err(|error| refused(&error))?;
+    let mut status = StatusCode::OK;
+    for fault in new {
+        match faults.push(fault) {
+            Ok(()) => {}
+            Err(Error::TooManyFaults { .. }) => status = StatusCode::INSUFFICIENT_STORAGE,
+            Err(error) => return Err(refused(&error)),
+        }
+    }
     Ok((status, Json(faults.list())))
 }
 
-async fn clear(State(Admin { faults, .. }): State<Admin>) -> Json<Vec<Fault>> {
+async fn clear(State(faults): State<Faults>) -> Json<Vec<Fault>> {
     faults.clear();
     Json(Vec::new())
 }
 
-async fn seed(State(admin): State<Admin>, Json(Seeded { seed, rate }): Json<Seeded>) -> Result<StatusCode, Refused> {
+async fn seed(State(faults): State<Faults>, Json(Seeded { seed, rate }): Json<Seeded>) -> Result<StatusCode, Refused> {
     if !(0.0..=1.0).contains(&rate) {
-        let message = format!("the rate is a share of the calls, from 0 to 1, and not {rate}");
-        return Err((StatusCode::UNPROCESSABLE_ENTITY, message));
+        return Err(refused(&format_args!("the rate is a share of the calls, from 0 to 1, and not {rate}")));
     }
-    admin.faults.seed(seed, rate);
+    faults.seed(seed, rate);
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn jump(State(Admin { faults, .. }): State<Admin>, Json(Jump { jump_ms }): Json<Jump>) -> StatusCode {
+async fn jump(State(faults): State<Faults>, Json(Jump { jump_ms }): Json<Jump>) -> StatusCode {
     faults.jump_clock(jump_ms);
     StatusCode::NO_CONTENT
 }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::seeded::Plan;
+use crate::error::Error;
+use crate::operations;
 
 /// Faults that can be waiting at once.
 const FAULTS_WAITING_MAX: usize = 1000;
@@ -56,6 +58,16 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// The only ones that can be named together with the fault, if it is not for all.
+    fn only_for(&self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Expire => Some(&["GetRecords", "ListShards", "ListStreamConsumers", "ListStreams", SUBSCRIBE]),
+            Self::StaleShardsMs(_) => Some(&["DescribeStream", "ListShards"]),
+            Self::CutSubscription => Some(&[SUBSCRIBE]),
+            _ => None,
+        }
+    }
+
     /// Whether the operation itself asks for the fault, where it has something to apply it to.
     fn is_asked_for(&self) -> bool {
         matches!(self, Self::Expire | Self::StaleShardsMs(_) | Self::CutSubscription)
@@ -107,6 +119,26 @@ impl Fault {
         self
     }
 
+    /// Refuses a fault that no call can have.
+    fn check(&self) -> Result<(), Error> {
+        let impossible = |reason| Err(Error::ImpossibleFault { fault: Box::new(self.clone()), reason });
+        if self.times == 0 {
+            return impossible("it is for 0 calls, and can be for 1 or more".to_owned());
+        }
+        let Some(named) = self.operation.as_deref() else { return Ok(()) };
+        if named != EVENT && !operations::NAMES.contains(&named) {
+            let names = operations::NAMES.join(", ");
+            return impossible(format!("no operation is named {named:?}; it can name {EVENT}, {names}"));
+        }
+        match self.kind.only_for() {
+            Some(only) if !only.contains(&named) => {
+                let names = only.join(", ");
+                impossible(format!("{named} cannot have one of its kind; it can name {names}, or no operation"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it is meant for calls of this operation, perhaps among others.
     fn is_for(&self, operation: &str) -> bool {
         self.operation.is_none() || self.names(operation)
@@ -148,16 +180,19 @@ impl Faults {
         self.state().plan = Some(Plan::new(seed, rate));
     }
 
-    /// Adds a fault behind those that wait. Each call takes the first that fits it. Beyond 1,000 waiting faults a new
-    /// one is refused: the answer is false.
-    pub fn push(&self, fault: Fault) -> bool {
+    /// Adds a fault behind those that wait. Each call takes the first that fits it.
+    ///
+    /// # Errors
+    /// No call can have the fault, or 1,000 wait already. Then it is not added.
+    pub fn push(&self, fault: Fault) -> Result<(), Error> {
+        fault.check()?;
         let mut state = self.state();
-        let room = state.waiting.len() < FAULTS_WAITING_MAX;
-        if room {
-            state.waiting.push_back(fault);
-            self.added.send_modify(|added| *added = added.wrapping_add(1));
+        if state.waiting.len() >= FAULTS_WAITING_MAX {
+            return Err(Error::TooManyFaults { max: FAULTS_WAITING_MAX });
         }
-        room
+        state.waiting.push_back(fault);
+        self.added.send_modify(|added| *added = added.wrapping_add(1));
+        Ok(())
     }
 
     /// Forgets all faults, also those by chance. The clock stays where it is.
@@ -210,27 +245,21 @@ impl Faults {
         }
     }
 
-    /// Waits for a fault that ends a subscription which is open, and takes it: a cut, or an expiry that names the
+    /// Takes the fault that ends a subscription which is open, if there is one: a cut, or an expiry that names the
     /// operation, as any other is meant for an iterator or a token.
-    ///
-    /// # Cancel safety
-    /// A fault is taken only when the future is ready.
-    pub(crate) async fn subscription_fault(&self) -> SubscriptionFault {
-        let mut added = self.added.subscribe();
+    pub(crate) fn take_end(&self) -> Option<SubscriptionFault> {
         let ends = |fault: &Fault| match fault.kind {
             FaultKind::Expire => fault.names(SUBSCRIBE),
             FaultKind::CutSubscription => fault.is_for(SUBSCRIBE),
             _ => false,
         };
-        loop {
-            let kind = self.state().scripted(ends);
-            match kind {
-                Some(FaultKind::Expire) => return SubscriptionFault::Expired,
-                Some(_) => return SubscriptionFault::Cut,
-                // This holds a sender, so it waits for the next fault for ever.
-                None => drop(added.changed().await),
-            }
-        }
+        let is_expiry = self.state().scripted(ends)? == FaultKind::Expire;
+        Some(if is_expiry { SubscriptionFault::Expired } else { SubscriptionFault::Cut })
+    }
+
+    /// Shows it when a fault was added. It ends with these faults.
+    pub(crate) fn added(&self) -> watch::Receiver<u64> {
+        self.added.subscribe()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -45,6 +45,8 @@ pub(crate) struct Log {
     is_old: bool,
     /// Set when a failed write could not be undone.
     broken: bool,
+    /// Set when the streams are no longer what it says.
+    is_behind: bool,
     _lock: File,
 }
 
@@ -71,7 +73,8 @@ impl Log {
             reader.events(streams)?;
         }
         let (len_bytes, is_old) = (reader.at_byte, reader.format != FORMAT);
-        let mut log = Self { directory: directory.to_owned(), file, len_bytes, is_old, broken: false, _lock: lock };
+        let directory = directory.to_owned();
+        let mut log = Self { directory, file, len_bytes, is_old, broken: false, is_behind: false, _lock: lock };
         log.cut().map_err(failed("write", &path))?;
         if len_bytes == 0 {
             log.write(&[&header()]).map_err(failed("write", &path))?;
@@ -94,12 +97,22 @@ impl Log {
         self.write(&Entry::new(event, event.json())?.parts())
     }
 
+    /// Takes back what was written behind that byte, and takes nothing more: the streams are no longer what it says.
+    pub(crate) fn end_at(&mut self, len_bytes: u64) {
+        self.len_bytes = len_bytes;
+        self.is_behind = true;
+        if let Err(error) = self.cut() {
+            tracing::error!(%error, path = %self.directory.display(), "the log ends with a change that does not fit");
+        }
+    }
+
     /// Replaces a log that is mostly of what is gone, or of an earlier format. The streams are what it says.
     ///
     /// # Errors
     /// The new file cannot be written; then the log is as it was before.
     pub(crate) fn shorten(&mut self, streams: &Streams) -> Result<(), Error> {
-        if !self.is_old && self.len_bytes <= 2 * streams.stored_bytes() + SLACK_BYTES {
+        let is_short = !self.is_old && self.len_bytes <= 2 * streams.stored_bytes() + SLACK_BYTES;
+        if is_short || self.is_behind {
             return Ok(());
         }
         let path = self.directory.join(NEXT_FILE);
@@ -136,8 +149,8 @@ impl Log {
     }
 
     fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        if self.broken || self.is_old {
-            return Err(io::Error::other("an earlier write failed and could not be undone; restart"));
+        if self.broken || self.is_behind || self.is_old {
+            return Err(io::Error::other("an earlier change failed and could not be undone; restart"));
         }
         let written = parts.iter().try_for_each(|part| self.file.write_all(part));
         if written.is_err() {
@@ -167,6 +180,7 @@ impl Log {
             len_bytes: header().len() as u64,
             is_old: false,
             broken: false,
+            is_behind: false,
             _lock: File::create(directory.join(LOCK_FILE)).unwrap(),
         }
     }

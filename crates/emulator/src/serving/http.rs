@@ -25,7 +25,7 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 const TARGET_PREFIX: &str = "Kinesis_20131202.";
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    let admin = faults::admin::router(shared.faults.clone(), &operations::NAMES);
+    let admin = faults::admin::router(shared.faults.clone());
     Router::new().merge(admin).fallback(serve).with_state(shared)
 }
 

@@ -75,6 +75,11 @@ impl Consumers {
         self.after(None, now_ms).count()
     }
 
+    /// The names and tags of all, also of those that are gone and not yet forgotten.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&String, &BTreeMap<String, String>)> {
+        self.0.iter().map(|(name, consumer)| (name, &consumer.tags))
+    }
+
     /// Takes the place of one of that name that is gone, and forgets all that are.
     pub(super) fn register(&mut self, name: String, tags: BTreeMap<String, String>, at_ms: i64, active_at_ms: i64) {
         self.0.retain(|_, consumer| consumer.exists(at_ms));

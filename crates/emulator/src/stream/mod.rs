@@ -320,7 +320,10 @@ impl Streams {
             Event::SetMode { stream, mode } => self.changed(&stream)?.mode = mode,
             Event::Begin { stream, change, done_at_ms } => {
                 // A deletion may begin while something else goes on, which is then never done.
-                self.changed(&stream)?.transition = Some(Transition { change, done_at_ms });
+                let changed = self.changed(&stream)?;
+                changed.transition = Some(Transition { change, done_at_ms });
+                // Who waits for news of a shard waits until then at the longest.
+                changed.shards.values().for_each(Shard::tell);
                 self.deadlines.insert((done_at_ms, Deadline::Stream(stream)));
             }
             Event::Activate { stream } => {

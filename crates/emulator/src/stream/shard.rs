@@ -150,13 +150,14 @@ impl Shard {
         self.last_arrival_ms
     }
 
-    /// Shows [`latest_index`](Self::latest_index) as it grows, with each record and with the close. It ends with the
-    /// stream.
+    /// Shows it when there is something to look at: a record, the close, a change of the stream that has begun. It ends
+    /// with the stream.
     pub(crate) fn news(&mut self) -> watch::Receiver<u64> {
         self.news.get_or_insert_with(|| watch::Sender::new(self.next_index)).subscribe()
     }
 
-    fn tell(&self) {
+    /// Lets those who wait for news look again.
+    pub(super) fn tell(&self) {
         if let Some(news) = &self.news {
             news.send_replace(self.next_index);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::primitives::Blob;
 use axum::body::{Body, to_bytes};
-use kinesink_emulator::{Fault, FaultKind, Faults, Limits};
+use kinesink_emulator::{Error, Fault, FaultKind, Faults, Limits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -27,8 +27,8 @@ async fn the_chosen_calls_fail_and_then_all_is_well() {
     let client = in_process(&emulator);
     create(&client, 1).await;
     let throttle = "ProvisionedThroughputExceededException";
-    emulator.faults().push(Fault::on("GetRecords", error(throttle)).times(2));
-    emulator.faults().push(Fault::on("GetRecords", error("InternalFailure")));
+    emulator.faults().push(Fault::on("GetRecords", error(throttle)).times(2)).unwrap();
+    emulator.faults().push(Fault::on("GetRecords", error("InternalFailure"))).unwrap();
     let iterator = trim_horizon(&client, SHARD).await;
     let read = || client.get_records().shard_iterator(&iterator).send();
     for _ in 0..2 {
@@ -46,7 +46,7 @@ async fn an_injected_error_has_no_effect_and_a_cut_reply_has() {
     let client = in_process(&emulator);
     create(&client, 1).await;
     for kind in [error("InternalFailure"), FaultKind::Cut, FaultKind::Truncate] {
-        emulator.faults().push(Fault::on("PutRecord", kind));
+        emulator.faults().push(Fault::on("PutRecord", kind)).unwrap();
     }
     let put = |data: &str| {
         let put = client.put_record().stream_name("orders").partition_key("k");
@@ -72,7 +72,7 @@ async fn a_broken_connection_is_seen_over_a_socket() {
         batch.send().await.unwrap();
         let iterator = trim_horizon(&client, SHARD).await;
         for kind in [FaultKind::Cut, FaultKind::Truncate] {
-            emulator.faults().push(Fault::on("GetRecords", kind));
+            emulator.faults().push(Fault::on("GetRecords", kind)).unwrap();
             let broken = client.get_records().shard_iterator(&iterator).send().await.unwrap_err();
             assert!(broken.as_service_error().is_none(), "{broken:?}");
         }
@@ -86,7 +86,7 @@ async fn a_broken_connection_is_seen_over_a_socket() {
 #[tokio::test(start_paused = true)]
 async fn a_delayed_call_waits_and_then_succeeds() {
     let (emulator, _) = emulator();
-    emulator.faults().push(Fault::on_any(FaultKind::DelayMs(5000)));
+    emulator.faults().push(Fault::on_any(FaultKind::DelayMs(5000))).unwrap();
     let before = tokio::time::Instant::now();
     let (status, _) = raw(&emulator, "ListStreams", "{}").await;
     assert_eq!((status, before.elapsed().as_millis()), (200, 5000));
@@ -127,7 +127,7 @@ async fn an_error_after_the_effect_hides_it() {
     let client = in_process(&emulator);
     create(&client, 1).await;
     let kind = FaultKind::ErrorAfter { code: "InternalFailure".to_owned(), message: String::new() };
-    emulator.faults().push(Fault::on("PutRecord", kind));
+    emulator.faults().push(Fault::on("PutRecord", kind)).unwrap();
     let put = || client.put_record().stream_name("orders").partition_key("k").data(Blob::new("twice")).send();
     let failure = put().await.unwrap_err();
     assert_eq!(failure.raw_response().unwrap().status().as_u16(), 500);
@@ -141,8 +141,8 @@ async fn an_iterator_and_a_token_expire_before_their_time() {
     let (emulator, _) = emulator();
     let client = in_process(&emulator);
     create(&client, 3).await;
-    emulator.faults().push(Fault::on("GetRecords", FaultKind::Expire));
-    emulator.faults().push(Fault::on("ListShards", FaultKind::Expire));
+    emulator.faults().push(Fault::on("GetRecords", FaultKind::Expire)).unwrap();
+    emulator.faults().push(Fault::on("ListShards", FaultKind::Expire)).unwrap();
     let iterator = trim_horizon(&client, SHARD).await;
     assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
     get(&client, &iterator).await;
@@ -167,7 +167,7 @@ async fn a_stale_list_shows_the_shards_of_before() {
     clock.advance(Duration::from_secs(5));
     for stale_ms in [5001, 5000] {
         for operation in ["ListShards", "DescribeStream"] {
-            emulator.faults().push(Fault::on(operation, FaultKind::StaleShardsMs(stale_ms)));
+            emulator.faults().push(Fault::on(operation, FaultKind::StaleShardsMs(stale_ms))).unwrap();
         }
         let listed = client.list_shards().stream_name("orders").send().await.unwrap().shards.unwrap();
         let described = client.describe_stream().stream_name("orders").send().await.unwrap();
@@ -185,7 +185,7 @@ async fn the_clock_jumps_forward_and_back() {
     create(&client, 1).await;
     put_one(&client, "k", "old").await;
     let iterator = trim_horizon(&client, SHARD).await;
-    emulator.faults().push(Fault::on("GetRecords", FaultKind::ClockJumpMs(300_001)));
+    emulator.faults().push(Fault::on("GetRecords", FaultKind::ClockJumpMs(300_001))).unwrap();
     assert_eq!(code(client.get_records().shard_iterator(&iterator).send().await), "ExpiredIteratorException");
     emulator.faults().jump_clock(-300_001);
     assert_eq!(texts(&get(&client, &iterator).await), ["old"]);
@@ -292,6 +292,52 @@ async fn the_new_faults_the_seed_and_the_clock_are_set_over_http() {
     let partial = http::Request::post("/_kinesink/faults/seeded").header("content-type", "application/json");
     let partial = partial.body(Body::from(r#"{"seed": 1}"#)).unwrap();
     assert_eq!(emulator.router().oneshot(partial).await.unwrap().status(), 422);
+}
+
+/// Faults that no call can have, each with what its refusal names.
+fn impossible() -> Vec<(Fault, &'static str)> {
+    let (expire, stale, cut) = (FaultKind::Expire, FaultKind::StaleShardsMs(1), FaultKind::CutSubscription);
+    vec![
+        (Fault::on_any(FaultKind::Cut).times(0), "1 or more"),
+        (Fault::on("GetRecord", FaultKind::Cut), "GetRecords"),
+        (Fault::on("StartStreamEncryption", FaultKind::Cut), "GetRecords"),
+        (Fault::on("PutRecords", expire.clone()), "GetRecords, ListShards"),
+        (Fault::on("SubscribeToShardEvent", expire), "SubscribeToShard"),
+        (Fault::on("GetRecords", stale.clone()), "DescribeStream, ListShards"),
+        (Fault::on("SubscribeToShardEvent", stale), "DescribeStream, ListShards"),
+        (Fault::on("GetRecords", cut.clone()), "SubscribeToShard"),
+        (Fault::on("SubscribeToShardEvent", cut), "SubscribeToShard"),
+    ]
+}
+
+#[tokio::test]
+async fn a_fault_that_no_call_can_have_is_refused_and_the_refusal_names_what_can() {
+    let (emulator, _) = emulator();
+    for (fault, named) in impossible() {
+        let body = serde_json::to_string(&[&Fault::on_any(FaultKind::Cut), &fault]).unwrap();
+        let error = emulator.faults().push(fault.clone()).unwrap_err();
+        assert!(matches!(&error, Error::ImpossibleFault { .. }) && error.to_string().contains(named), "{error}");
+        let request = http::Request::post("/_kinesink/faults").header("content-type", "application/json");
+        let response = emulator.router().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        assert_eq!((status, &*String::from_utf8_lossy(&body)), (422, error.to_string().as_str()));
+        assert!(emulator.faults().list().is_empty(), "none of those beside it is added");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_that_there_is_no_room_for_is_refused() {
+    let (emulator, _) = emulator();
+    let fault = || Fault::on("ListStreams", FaultKind::Cut);
+    for _ in 0..999 {
+        emulator.faults().push(fault()).unwrap();
+    }
+    let body = serde_json::to_string(&[fault(), fault()]).unwrap();
+    let request = http::Request::post("/_kinesink/faults").header("content-type", "application/json");
+    let (status, waiting) = answer(&emulator, request.body(Body::from(body)).unwrap()).await;
+    assert_eq!((status, waiting.as_array().unwrap().len()), (507, 1000));
+    assert!(matches!(emulator.faults().push(fault()), Err(Error::TooManyFaults { max: 1000 })));
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn idle_and_delayed(emulator: &Emulator, address: std::net::SocketAddr) ->
     let mut idle = TcpStream::connect(address).await.unwrap();
     send_on(&mut idle, "ListStreams").await;
     assert_eq!(status_of(&mut idle).await, "HTTP/1.1 200");
-    emulator.faults().push(Fault::on("DescribeLimits", FaultKind::DelayMs(3_600_000)));
+    emulator.faults().push(Fault::on("DescribeLimits", FaultKind::DelayMs(3_600_000))).unwrap();
     let mut delayed = TcpStream::connect(address).await.unwrap();
     send_on(&mut delayed, "DescribeLimits").await;
     while !emulator.faults().list().is_empty() {
@@ -204,7 +204,7 @@ async fn a_server_that_is_dropped_takes_its_connections_with_it() {
     let talk = async {
         let [idle, delayed] = idle_and_delayed(&emulator, address).await;
         let (mut client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
-        emulator.faults().push(Fault::on("DescribeLimits", FaultKind::DelayMs(3_600_000)));
+        emulator.faults().push(Fault::on("DescribeLimits", FaultKind::DelayMs(3_600_000))).unwrap();
         let request = async {
             let (_, body) = send(client.clone(), "ListStreams", "{}".to_owned()).await;
             whole(body).await;

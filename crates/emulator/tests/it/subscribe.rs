@@ -10,11 +10,13 @@ use aws_sdk_kinesis::primitives::{Blob, DateTime};
 use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
 use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream};
 use futures::FutureExt as _;
-use kinesink_emulator::{Emulator, Fault, FaultKind, Limit, Limits, ManualClock};
+use kinesink_emulator::{Clock as _, Emulator, Fault, FaultKind, Limit, Limits, ManualClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{STREAM, code, create, emulator, in_process, over_socket, put_one, start, trim_horizon};
+use crate::client::{
+    STREAM, code, create, emulator, emulator_with, in_process, over_socket, put_one, start, trim_horizon,
+};
 use crate::consumers::register;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -316,6 +318,28 @@ async fn two_mib_a_second_and_the_lag_that_it_makes() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_waits_hears_of_a_split_that_begins_later_when_it_is_done() {
+    let (emulator, clock) = emulator_with(|builder| builder.limits(Limits::none()).transitions(Duration::from_secs(1)));
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    clock.advance(Duration::from_secs(1));
+    let arn = register(&client, "app").await.consumer_arn;
+    clock.advance(Duration::from_secs(1));
+    let mut subscribed = subscribe(&client, &arn, oldest()).await;
+    subscribed.next().await;
+    assert!(subscribed.is_quiet().await);
+    let split = client.split_shard().stream_name(STREAM).shard_to_split(SHARD).new_starting_hash_key("1000");
+    split.send().await.unwrap();
+    let split_at = clock.now();
+    // A second later nobody calls, and it is the only one who can notice.
+    let (end, ()) = tokio::join!(subscribed.next(), async {
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_secs(1));
+    });
+    assert_eq!((end.child_shards().len(), clock.now().duration_since(split_at).as_secs()), (2, 1));
+}
+
+#[tokio::test]
 async fn a_consumer_that_is_not_active_cannot_subscribe() {
     let clock = Arc::new(ManualClock::new(start()));
     let builder = Emulator::builder().clock(Arc::<ManualClock>::clone(&clock)).transitions(Duration::from_secs(1));
@@ -341,20 +365,20 @@ async fn faults_hit_the_call_or_an_event() {
         [(error("InternalFailureException"), true), (FaultKind::Cut, false), (FaultKind::Truncate, false)]
     {
         clock.advance(Duration::from_secs(5));
-        emulator.faults().push(Fault::on("SubscribeToShardEvent", kind.clone()));
+        emulator.faults().push(Fault::on("SubscribeToShardEvent", kind.clone())).unwrap();
         let mut subscribed = subscribe(&client, &arn, oldest()).await;
         let ended = subscribed.result().await.unwrap_err();
         assert_eq!(ended.is_some_and(|error| error.is_internal_failure_exception()), is_known, "{kind:?}");
         assert!(emulator.faults().list().is_empty());
     }
     clock.advance(Duration::from_secs(5));
-    emulator.faults().push(Fault::on("SubscribeToShard", error("LimitExceededException")));
+    emulator.faults().push(Fault::on("SubscribeToShard", error("LimitExceededException"))).unwrap();
     let refused = try_subscribe(&client, &arn, oldest()).await.err().unwrap().into_service_error();
     assert!(refused.is_limit_exceeded_exception());
-    emulator.faults().push(Fault::on("SubscribeToShard", FaultKind::Cut));
+    emulator.faults().push(Fault::on("SubscribeToShard", FaultKind::Cut)).unwrap();
     assert!(try_subscribe(&client, &arn, oldest()).await.err().unwrap().as_service_error().is_none());
     clock.advance(Duration::from_secs(5));
-    emulator.faults().push(Fault::on("SubscribeToShard", FaultKind::Truncate));
+    emulator.faults().push(Fault::on("SubscribeToShard", FaultKind::Truncate)).unwrap();
     let mut broken = subscribe(&client, &arn, oldest()).await;
     assert!(broken.result().await.unwrap_err().is_none());
     clock.advance(Duration::from_secs(5));
@@ -389,7 +413,7 @@ async fn an_open_subscription_leaves_faults_to_the_calls_that_they_are_meant_for
     subscribed.next().await;
     let error = FaultKind::Error { code: "InternalFailure".to_owned(), message: String::new() };
     for kind in [error, FaultKind::Cut, FaultKind::Expire] {
-        emulator.faults().push(Fault::on_any(kind));
+        emulator.faults().push(Fault::on_any(kind)).unwrap();
     }
     // While they wait, the subscription goes on.
     clock.advance(Duration::from_secs(5));
@@ -409,7 +433,7 @@ async fn an_open_subscription_leaves_faults_to_the_calls_that_they_are_meant_for
     assert!(subscribed.next().await.records.is_empty());
     assert!(subscribed.is_quiet().await);
     emulator.faults().clear();
-    emulator.faults().push(Fault::on("SubscribeToShard", FaultKind::Expire));
+    emulator.faults().push(Fault::on("SubscribeToShard", FaultKind::Expire)).unwrap();
     assert!(subscribed.result().await.unwrap().is_none());
 }
 
@@ -420,7 +444,7 @@ async fn a_cut_subscription_is_a_broken_connection_and_the_next_goes_on_where_it
     let mut subscribed = subscribe(&client, &arn, oldest()).await;
     assert_eq!(texts(&subscribed.next().await), ["read"]);
     assert!(subscribed.is_quiet().await);
-    emulator.faults().push(Fault::on_any(FaultKind::CutSubscription));
+    emulator.faults().push(Fault::on_any(FaultKind::CutSubscription)).unwrap();
     // No error of the service, but the connection's.
     assert!(subscribed.result().await.unwrap_err().is_none());
     assert!(emulator.faults().list().is_empty());
@@ -428,4 +452,24 @@ async fn a_cut_subscription_is_a_broken_connection_and_the_next_goes_on_where_it
     clock.advance(Duration::from_secs(5));
     let behind = position(ShardIteratorType::AfterSequenceNumber, Some(&read), None);
     assert_eq!(texts(&subscribe(&client, &arn, behind).await.next().await), ["missed"]);
+}
+
+#[tokio::test]
+async fn a_subscription_that_has_much_to_send_ends_when_a_test_asks_for_it() {
+    let (emulator, clock, client, arn) = subscribable_without(&[Limit::SubscriptionBytes, Limit::WriteBytes]).await;
+    for _ in 0..4 {
+        put_one(&client, "k", vec![7; 1024 * 1024 - 1]).await;
+    }
+    for (end, is_broken) in [
+        (Fault::on_any(FaultKind::CutSubscription), true),
+        (Fault::on("SubscribeToShard", FaultKind::CutSubscription), true),
+        (Fault::on("SubscribeToShard", FaultKind::Expire), false),
+    ] {
+        clock.advance(Duration::from_secs(5));
+        let mut subscribed = subscribe(&client, &arn, oldest()).await;
+        assert_eq!(subscribed.next().await.records.len(), 1);
+        emulator.faults().push(end).unwrap();
+        assert_eq!(subscribed.result().await.is_err(), is_broken);
+        assert!(emulator.faults().list().is_empty());
+    }
 }

@@ -206,7 +206,7 @@ async fn a_token_of_list_streams_lives_for_five_minutes() {
     let next = client.list_streams().next_token(token);
     clock.advance(Duration::from_secs(300));
     assert_eq!(next.clone().send().await.unwrap().stream_names, ["b"]);
-    emulator.faults().push(Fault::on("ListStreams", FaultKind::Expire));
+    emulator.faults().push(Fault::on("ListStreams", FaultKind::Expire)).unwrap();
     for _ in 0..2 {
         let expired = next.clone().send().await.unwrap_err().into_service_error();
         assert!(expired.is_expired_next_token_exception(), "{expired:?}");

@@ -70,7 +70,7 @@ async fn survives(way: Way, fault: &Fault) {
     let running = run(way.consumer(&world), &recorder);
     let mut all = Vec::new();
     for round in 0..3 {
-        world.emulator.faults().push(fault.clone());
+        world.emulator.faults().push(fault.clone()).unwrap();
         let texts: Vec<_> = (0..100).map(|number| format!("{round}-{number:03}")).collect();
         world.put("key", &texts).await;
         all.extend(texts);
@@ -102,7 +102,7 @@ async fn a_position_that_expires_continues_behind_what_was_given(way: Way) {
 async fn a_read_that_is_given_up_again_and_again_loses_and_doubles_nothing(way: Way) {
     let world = World::new(1).await;
     // Each reply takes far longer than the handler waits for it.
-    world.emulator.faults().push(Fault::on(way.delivery(), FaultKind::DelayMs(100)).times(50));
+    world.emulator.faults().push(Fault::on(way.delivery(), FaultKind::DelayMs(100)).times(50)).unwrap();
     let handler = Arc::new(Impatient::default());
     let running = run(way.consumer(&world).idle(Duration::from_millis(50)), &handler);
     until("it is started", async || *handler.given_up.lock().unwrap() > 0).await;
@@ -249,7 +249,7 @@ async fn latest_that_breaks_before_anything_came_skips_nothing(way: Way) {
         // So old that the stored start, which is a little before now, does not reach back to it.
         world.put("key", &["old".to_owned()]).await;
         sleep(Duration::from_secs(60)).await;
-        world.emulator.faults().push(Fault::on(operation, kind.clone()).times(4));
+        world.emulator.faults().push(Fault::on(operation, kind.clone()).times(4)).unwrap();
         let recorder = Recorder::new(Commit::Each);
         let running = run(way.consumer(&world).start(Start::Latest), &recorder);
         until("the first fault was met", async || {
@@ -259,7 +259,7 @@ async fn latest_that_breaks_before_anything_came_skips_nothing(way: Way) {
         world.put("key", &numbered(3)).await;
         if way == Way::Polling && operation == way.delivery() {
             // What was had is an iterator, and it is still good: the worst is that it is lost too.
-            world.emulator.faults().push(way.expiry());
+            world.emulator.faults().push(way.expiry()).unwrap();
         }
         until("they came", async || recorder.texts().len() >= 3).await;
         running.drained().await;
@@ -284,9 +284,9 @@ async fn the_rest_of_a_half_checkpointed_aggregate_survives_what_breaks_before_i
     running.killed().await;
     assert_eq!(world.rows().await[SHARD]["checkpointSubSequenceNumber"].as_n().unwrap(), "1");
 
-    world.emulator.faults().push(Fault::on(way.delivery(), FaultKind::Cut).times(2));
-    world.emulator.faults().push(Fault::on(way.delivery(), FaultKind::Truncate));
-    world.emulator.faults().push(way.expiry());
+    world.emulator.faults().push(Fault::on(way.delivery(), FaultKind::Cut).times(2)).unwrap();
+    world.emulator.faults().push(Fault::on(way.delivery(), FaultKind::Truncate)).unwrap();
+    world.emulator.faults().push(way.expiry()).unwrap();
     let second = Recorder::new(Commit::Each);
     let running = run(way.consumer(&world), &second);
     until("the rest is delivered", async || second.texts().len() >= 3).await;
@@ -305,7 +305,7 @@ async fn a_shard_ends_after_its_last_record_and_its_children_follow(way: Way) {
     let split = world.kinesis.split_shard().stream_name(STREAM).shard_to_split(SHARD);
     world.put("key", &texts("b")).await;
     // The event that says so breaks once.
-    world.emulator.faults().push(Fault::on(way.delivery(), FaultKind::Truncate));
+    world.emulator.faults().push(Fault::on(way.delivery(), FaultKind::Truncate)).unwrap();
     split.new_starting_hash_key((1_u128 << 127).to_string()).send().await.unwrap();
     world.put("key", &texts("c")).await;
     until("the children are read", async || recorder.texts().len() >= 300).await;

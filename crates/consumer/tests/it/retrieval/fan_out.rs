@@ -55,7 +55,7 @@ async fn a_name_or_an_arn_may_be_given_and_an_arn_is_not_looked_up() {
     assert_eq!(arn.0, "own-name");
 
     for operation in ["DescribeStreamSummary", "DescribeStreamConsumer", "RegisterStreamConsumer"] {
-        world.emulator.faults().push(Fault::on(operation, error("AccessDeniedException")).times(1_000));
+        world.emulator.faults().push(Fault::on(operation, error("AccessDeniedException")).times(1_000)).unwrap();
     }
     let recorder = Recorder::new(Commit::Each);
     let running = run(named(&world, &arn.1), &recorder);
@@ -71,14 +71,14 @@ async fn a_name_or_an_arn_may_be_given_and_an_arn_is_not_looked_up() {
 #[tokio::test(start_paused = true)]
 async fn what_forbids_to_register_is_named_before_anything_is_read_and_a_throttle_passes() {
     let world = World::new(1).await;
-    world.emulator.faults().push(Fault::on("RegisterStreamConsumer", error("AccessDeniedException")));
+    world.emulator.faults().push(Fault::on("RegisterStreamConsumer", error("AccessDeniedException"))).unwrap();
     let error_said = run(Way::FanOut.consumer(&world), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
     assert!(matches!(error_said, Error::Start(_)), "{error_said:?}");
     let said = error_said.to_string();
     assert!(said.contains(&format!("consumer {APP} of stream {STREAM}")) && said.contains("AccessDenied"), "{said}");
 
     for operation in ["DescribeStreamConsumer", "RegisterStreamConsumer"] {
-        world.emulator.faults().push(Fault::on(operation, error("LimitExceededException")).times(8));
+        world.emulator.faults().push(Fault::on(operation, error("LimitExceededException")).times(8)).unwrap();
     }
     let recorder = Recorder::new(Commit::Each);
     let running = run(Way::FanOut.consumer(&world), &recorder);
@@ -90,7 +90,8 @@ async fn what_forbids_to_register_is_named_before_anything_is_read_and_a_throttl
 #[tokio::test(start_paused = true)]
 async fn a_consumer_that_never_becomes_active_is_not_waited_for_without_end() {
     let world = World::new(1).await;
-    world.emulator.faults().push(Fault::on("DescribeStreamConsumer", error("LimitExceededException")).times(10_000));
+    let refused = Fault::on("DescribeStreamConsumer", error("LimitExceededException")).times(10_000);
+    world.emulator.faults().push(refused).unwrap();
     let began = Instant::now();
     let error = run(Way::FanOut.consumer(&world), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
     assert!(matches!(error, Error::Start(_)), "{error:?}");
@@ -165,7 +166,7 @@ async fn a_subscription_that_falls_silent_is_given_up() {
     let running = run(Way::FanOut.consumer(&world), &recorder);
     world.put("key", &numbered(3)).await;
     until("they came", async || recorder.texts().len() >= 3).await;
-    world.emulator.faults().push(Fault::on("SubscribeToShardEvent", FaultKind::DelayMs(100_000_000)));
+    world.emulator.faults().push(Fault::on("SubscribeToShardEvent", FaultKind::DelayMs(100_000_000))).unwrap();
     world.put("key", &["more".to_owned()]).await;
     let began = Instant::now();
     until("more came", async || recorder.texts().len() >= 4).await;
@@ -224,7 +225,7 @@ async fn a_shard_that_nobody_reads_keeps_no_subscription_open() {
     handler.paused.send_replace(true);
     sleep(Duration::from_secs(30)).await;
     world.put("key", &["more".to_owned()]).await;
-    world.emulator.faults().push(only_a_new_subscription());
+    world.emulator.faults().push(only_a_new_subscription()).unwrap();
     handler.paused.send_replace(false);
     until("more came", async || handler.texts.lock().unwrap().len() >= 4).await;
     assert_eq!(world.emulator.faults().list(), [], "the subscription was kept");
@@ -244,7 +245,7 @@ async fn a_shard_that_waits_for_memory_keeps_no_subscription_open() {
     handler.held.lock().unwrap().clear();
     let all = all.await;
     sleep(Duration::from_secs(30)).await;
-    world.emulator.faults().push(only_a_new_subscription());
+    world.emulator.faults().push(only_a_new_subscription()).unwrap();
     drop(all);
     world.put("key", &["more".to_owned()]).await;
     let has_more = |held: &kinesink_core::Records| held.records.iter().any(|record| *record.data == *b"more");
