@@ -49,6 +49,14 @@ impl Settlement {
         (0..count).map(move |place| some.flatten().and_then(|some| some.get(place).copied()).unwrap_or(place))
     }
 
+    /// The item that `sink` was sent at this place of its last batch.
+    fn sent(&self, sink: usize, place: usize) -> Option<usize> {
+        match self.unsettled.get(sink)? {
+            None => (place < self.items).then_some(place),
+            Some(some) => some.get(place).copied(),
+        }
+    }
+
     /// Notes the outcome of a batch that held exactly the unsettled items of `sink`, in order. Delivered items are
     /// settled, refused ones are returned (window index and reason, by index) and become owed dead letters, the rest
     /// stay.
@@ -60,9 +68,9 @@ impl Settlement {
         let mut rejected = Vec::new();
         let mut again = Vec::new();
         for (index, exception) in emitted.exceptions() {
-            let mut sent = self.unsettled(sink);
-            let items = sent.len();
-            let Some(item) = sent.nth(*index) else { return Err(Error::BeyondBatch { index: *index, items }) };
+            let Some(item) = self.sent(sink, *index) else {
+                return Err(Error::BeyondBatch { index: *index, items: self.unsettled(sink).len() });
+            };
             match exception {
                 Exception::Retry(_) => again.push(item),
                 Exception::Rejected(why) => rejected.push((item, why.clone())),

@@ -172,3 +172,19 @@ fn an_item_refused_twice_in_one_outcome_is_one_dead_letter() {
     settlement.dead_lettered(1);
     assert!(settlement.finish().is_ok());
 }
+
+/// Many exceptions cost as much each as few do.
+#[test]
+fn a_large_window_that_is_refused_as_a_whole_is_settled() {
+    const ITEMS: usize = 200_000;
+    let mut settlement = Settlement::new(Checkpoint::ShardEnd, 1, ITEMS, 0);
+    let (mut later, mut never) = (Emitted::all(), Emitted::all());
+    for index in 0..ITEMS {
+        later.retry(index, Reject::new("throttled"));
+        never.reject(index, Reject::new("no such field"));
+    }
+    assert!(settlement.emitted(0, &later).unwrap().is_empty());
+    assert_eq!(settlement.emitted(0, &never).unwrap().len(), ITEMS);
+    settlement.dead_lettered(ITEMS);
+    assert!(settlement.finish().is_ok());
+}
