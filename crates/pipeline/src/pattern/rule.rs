@@ -1,8 +1,11 @@
 //! One pattern: what it asks of the data, and of the partition key.
 
+use std::fmt;
 use std::hash::Hash;
 
 use quamina::Quamina;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Event};
@@ -29,8 +32,8 @@ impl Rule {
         if self.absent.is_empty() {
             return true;
         }
-        let Ok(data) = serde_json::from_slice::<Value>(data) else { return false };
-        !self.absent.iter().any(|path| is_there(&data, path))
+        let Ok(data) = serde_json::from_slice::<&RawValue>(data) else { return false };
+        !self.absent.iter().any(|path| is_there(data, path))
     }
 
     /// Whether the parts that are texts match.
@@ -103,12 +106,67 @@ fn take_absent(
     present
 }
 
-fn is_there(data: &Value, path: &[String]) -> bool {
+/// Whether a field is in valid JSON. Nothing is decoded but the names on its way: JSON may hold numbers and escapes that
+/// no number and no text stands for, and they must not decide what is kept.
+fn is_there(data: &RawValue, path: &[String]) -> bool {
     let Some((field, rest)) = path.split_first() else { return true };
-    match data {
-        Value::Object(fields) => fields.get(field).is_some_and(|value| is_there(value, rest)),
-        Value::Array(elements) => elements.iter().any(|element| is_there(element, path)),
+    let json = data.get();
+    match json.as_bytes().first() {
+        Some(b'{') => serde_json::from_str(json).is_ok_and(|Fields(fields)| {
+            fields.iter().any(|(name, value)| *name == field.as_bytes() && is_there(value, rest))
+        }),
+        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(json)
+            .is_ok_and(|elements| elements.iter().any(|element| is_there(element, path))),
         _ => false,
+    }
+}
+
+/// The fields of an object, their names as bytes: half of a surrogate pair is no text.
+struct Fields<'a>(Vec<(Vec<u8>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+
+        impl<'de> Visitor<'de> for Names {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Names)
+    }
+}
+
+struct Name(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsBytes;
+
+        impl Visitor<'_> for AsBytes {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_bytes<E>(self, name: &[u8]) -> Result<Name, E> {
+                Ok(Name(name.to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(AsBytes)
     }
 }
 

@@ -43,6 +43,43 @@ fn the_matchers_of_the_documentation() {
 }
 
 #[test]
+fn json_that_nothing_can_decode_is_kept_where_a_field_is_not_there() {
+    let absent = |path: Value| json!({ "data": path });
+    let (flat, deep) = (absent(json!({"a": [{"exists": false}]})), absent(json!({"a": {"b": [{"exists": false}]}})));
+    for odd in [r#""\ud83d""#, "1e999", r#"{"\udc00":"\ud83d"}"#, r#"["\ud83d",-1E+400]"#] {
+        let other = format!(r#"{{"x":{odd}}}"#);
+        assert!(keeps(flat.clone(), &other, None) && keeps(deep.clone(), &other, None), "{other}");
+        let there = format!(r#"{{"\ud83d":0,"a":{odd}}}"#);
+        assert!(!keeps(flat.clone(), &there, None), "{there}");
+        assert!(keeps(deep.clone(), &there, None), "{there}");
+        let deeper = format!(r#"{{"a":[{odd},{{"\u0062":{odd}}}]}}"#);
+        assert!(!keeps(deep.clone(), &deeper, None), "{deeper}");
+        let both = json!({"data": {"kind": ["k"], "a": [{"exists": false}]}});
+        assert!(keeps(both, &format!(r#"{{"kind":"k","x":{odd}}}"#), None), "{odd}");
+    }
+}
+
+/// JSON as text, in every way that it may be written.
+fn any_json() -> impl Strategy<Value = String> {
+    let space = "[ \t\r\n]{0,2}";
+    let text = r#""([ !#-\[\]-~é😀\x7f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}){0,6}""#;
+    let number = "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,4})?";
+    let leaf = prop_oneof![text, number, "true|false|null".prop_map(String::from)];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        let fields = prop::collection::vec((space, text, space, inner.clone()), 0..4).prop_map(|fields| {
+            let fields =
+                fields.iter().map(|(before, name, after, value)| format!("{before}{name}{after}:{before}{value}"));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        });
+        let elements = prop::collection::vec((space, inner), 0..4).prop_map(|elements| {
+            let elements = elements.iter().map(|(space, value)| format!("{value}{space}"));
+            format!("[{}]", elements.collect::<Vec<_>>().join(","))
+        });
+        prop_oneof![fields, elements]
+    })
+}
+
+#[test]
 fn or_is_expanded_at_every_level() {
     let pattern = json!({"data": {"kind": ["k"], "$or": [{"a": [1]}, {"b": {"c": [2]}}]}});
     assert!(keeps(pattern.clone(), r#"{"kind":"k","a":1}"#, None));
@@ -118,6 +155,15 @@ fn matcher() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    /// What the transformer lets through as JSON, the matcher of all rules can read: else it would drop it in silence.
+    #[test]
+    fn the_matcher_reads_whatever_is_json(value in any_json(), name in "[ab]") {
+        let data = format!(r#"{{"x":{value},"{name}":1,"y":{value}}}"#);
+        prop_assert_eq!(crate::event::check_json(data.as_bytes()), Ok(()));
+        prop_assert_eq!(keeps(json!({"data": {"a": [1]}}), &data, None), name == "a", "{}", data);
+        prop_assert_eq!(keeps(json!({"data": {"a": [{"exists": false}]}}), &data, None), name != "a", "{}", data);
+    }
+
     #[test]
     fn agrees_with_a_naive_matcher(
         pattern in prop::collection::btree_map("[abc]", prop::collection::vec(matcher(), 1..4), 1..3),
