@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// Back-off with full jitter: the n-th wait is uniform in `[base/2, base] × 2^n`, capped, and never shorter than what
-/// the other side asked for. One value per retried thing; jitter comes from the seed that is handed in.
+/// The longest wait that the other side is granted.
+const HINT_MAX: Duration = Duration::from_secs(3600);
+
+/// Back-off with half of it jitter: the n-th wait is uniform in `[base/2, base] × 2^n`, capped, and never shorter than
+/// what the other side asked for, up to an hour. One value per retried thing; jitter comes from the seed that is handed
+/// in.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     base: Duration,
@@ -27,12 +31,12 @@ impl Backoff {
         self.attempts
     }
 
-    /// The next wait, at least `hint`.
+    /// The next wait, at least `hint`, of which an hour counts.
     pub fn next_wait(&mut self, hint: Option<Duration>) -> Duration {
         let ceiling = self.base.saturating_mul(1 << self.attempts.min(16)).min(self.max);
         self.attempts = self.attempts.saturating_add(1);
         let jittered = ceiling.mul_f64(0.5 + self.rng.f64() / 2.0);
-        jittered.max(hint.unwrap_or_default())
+        jittered.max(hint.unwrap_or_default().min(HINT_MAX))
     }
 
     /// Starts afresh after a success.
@@ -54,6 +58,8 @@ mod tests {
             assert!(wait >= ceiling / 2 && wait <= ceiling, "{wait:?} outside half to whole of {ceiling:?}");
         }
         assert!(backoff.next_wait(Some(Duration::from_secs(9))) >= Duration::from_secs(9));
+        let endless = backoff.next_wait(Some(Duration::MAX));
+        assert_eq!(endless, Duration::from_secs(3600), "an answer must not stop a shard for good");
         backoff.reset();
         assert!(backoff.next_wait(None) <= Duration::from_millis(100));
     }

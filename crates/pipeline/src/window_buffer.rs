@@ -44,7 +44,8 @@ impl<T> WindowBuffer<T> {
 impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
     fn push(&mut self, item: Item<T>, now: Instant) {
         self.bytes = self.bytes.saturating_add(item.record.data.len());
-        self.flush_at.get_or_insert(now + self.limits.age);
+        // An age that no clock reaches is none.
+        self.flush_at = self.flush_at.or_else(|| now.checked_add(self.limits.age));
         if self.items.capacity() == 0 {
             self.items.reserve_exact(self.expected);
         }

@@ -94,7 +94,11 @@ impl<M: 'static> Window<M> {
 
     /// When the window closes by its age, if nothing else closes it before.
     pub(super) fn flush_at(&self) -> Option<Instant> {
-        if self.items == 0 { self.opened.map(|opened| opened + self.idle_age) } else { self.buffer.flush_at() }
+        if self.items == 0 {
+            self.opened.and_then(|opened| opened.checked_add(self.idle_age))
+        } else {
+            self.buffer.flush_at()
+        }
     }
 
     /// Why the window closes at [`flush_at`](Self::flush_at).

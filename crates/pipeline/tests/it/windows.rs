@@ -148,6 +148,14 @@ async fn an_empty_reply_gives_its_memory_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_age_that_no_clock_reaches_is_none() {
+    let mut rig = Rig::new(vec![reply([record(1, "skip")]), reply(plain(2, 3)), Step::End]);
+    rig.limits.age = Duration::MAX;
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.batches("one"), [[2, 3]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn age_counts_from_the_first_record_however_many_follow() {
     let trickle = (1..=2).map(|number| Step::Reply(Duration::from_secs(40), plain(number, number)));
     let mut rig = Rig::new(trickle.collect());
