@@ -61,8 +61,9 @@ async fn healthz(State(pages): State<Pages>) -> Response {
     }
     let lines = report.shards.iter().filter_map(|(shard, status)| match status {
         ShardStatus::Halted { reason } => Some(format!("{shard} is halted: {reason}\n")),
-        ShardStatus::Stuck { last_progress } => {
-            Some(format!("{shard} is stuck: nothing moved for {:?}\n", last_progress.elapsed()))
+        ShardStatus::Stuck { since, why } => {
+            let (seconds, why) = (since.elapsed().as_secs(), why.as_deref().unwrap_or("nothing answered"));
+            Some(format!("{shard} is stuck for {seconds} s: {why}\n"))
         }
         _ => None,
     });

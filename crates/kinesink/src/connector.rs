@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinesink_aws::Clients;
-use kinesink_consumer::{Consumer, ConsumerBuilder, Error as ConsumerError, ShardHandler, Start};
+use kinesink_consumer::{Consumer, ConsumerBuilder, Error as ConsumerError, Start};
 use kinesink_core::{Budget, StreamName, Transformer};
 use kinesink_pipeline::{Health, Metrics, Pipeline};
 use prometheus_client::registry::Registry;
-use tokio::time::Instant;
 
-use crate::handler::{AnyPipeline, Earlier, Handler, Shared};
+use crate::handler::{AnyPipeline, Earlier, Run, Shared, any};
 use crate::{Error, Stop};
 
 const MEMORY_BYTES: usize = 256 * 1024 * 1024;
@@ -24,7 +23,8 @@ const PREFIX: &str = "kinesink";
 pub enum Outcome {
     /// Everything read is delivered and checkpointed, and the leases are released.
     Drained,
-    /// Drained, while every held shard was halted by a record that cannot be delivered.
+    /// Drained, while every held shard was halted: by a record that has nowhere to go, a sink, the reader, or a window
+    /// that cannot be published as it was announced.
     Halted,
     /// The grace period or a second signal ended it; what is not checkpointed is read again.
     Aborted,
@@ -34,8 +34,7 @@ pub enum Outcome {
 pub struct Connector {
     consumer: Consumer,
     pipeline: Arc<dyn AnyPipeline>,
-    metrics: Metrics,
-    health: Health,
+    shared: Shared,
     grace: Duration,
 }
 
@@ -69,13 +68,13 @@ impl Connector {
     /// What each shard is doing.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.health.clone()
+        self.shared.health.clone()
     }
 
     /// What the pipeline counts.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        self.metrics.clone()
+        self.shared.metrics.clone()
     }
 
     /// Proves that the sinks can be written, then runs until `stop` says otherwise: its drain signal flushes,
@@ -97,9 +96,9 @@ impl Connector {
             tracing::info!("draining: no more fetching; flushing, checkpointing, releasing the leases");
             std::future::pending::<()>().await;
         };
-        let handler: Arc<dyn ShardHandler> = Arc::clone(&self.pipeline).as_handler();
+        let run = Arc::new(Run::new(Arc::clone(&self.pipeline), self.shared.clone(), stop.drain.clone()));
         // Boxed: it is the whole consumer, and every caller's future would hold it.
-        let ran = Box::pin(self.consumer.run(handler, stop.drain.clone(), stop.abort.clone()));
+        let ran = Box::pin(self.consumer.run(Arc::clone(&run) as _, stop.drain.clone(), stop.abort.clone()));
         tokio::select! {
             biased;
             () = &mut aborted => return Ok(Outcome::Aborted),
@@ -113,8 +112,7 @@ impl Connector {
         if let Err(failure) = self.pipeline.close().await {
             tracing::warn!(%failure, "a sink was not closed");
         }
-        let halted = self.health.report(Instant::now()).all_halted() && !self.pipeline.drained_well();
-        Ok(if halted { Outcome::Halted } else { Outcome::Drained })
+        Ok(if run.all_halted() { Outcome::Halted } else { Outcome::Drained })
     }
 }
 
@@ -180,17 +178,9 @@ impl<T: Transformer> ConnectorBuilder<T> {
     pub fn build(self, registry: &mut Registry) -> Result<Connector, Error> {
         let registry = registry.sub_registry_with_prefix(PREFIX);
         let budget = Budget::new(self.memory_bytes);
-        let metrics = Metrics::register(registry);
-        let health = Health::default();
-        let consumer = self.consumer.budget(budget.clone()).build(registry);
+        let shared = Shared { metrics: Metrics::register(registry), health: Health::default(), budget: budget.clone() };
+        let consumer = self.consumer.budget(budget).build(registry);
         let consumer = consumer.map_err(|error| Error::Configuration(error.to_string()))?;
-        let shared = Shared { metrics: metrics.clone(), health: health.clone(), budget };
-        Ok(Connector {
-            consumer,
-            pipeline: Arc::new(Handler::new(self.pipeline, shared, self.earlier)),
-            metrics,
-            health,
-            grace: self.grace,
-        })
+        Ok(Connector { consumer, pipeline: any(self.pipeline, self.earlier), shared, grace: self.grace })
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{self, Config, ConfigError, Fetch};
 use crate::consumer::{BeyondRetention, Retrieval, Start};
-use crate::handler::Earlier;
+use crate::handler::{Earlier, any};
 use crate::{Connector, Error, recipe};
 
 /// The part of the memory that the sinks' encoded copies of records may take, and twice as much is left to what is on
@@ -74,13 +74,13 @@ pub fn connector_from(
 /// Makes the pipeline of a window that was announced with other settings.
 fn earlier(config: &Config, clients: &Clients) -> Earlier {
     let (config, clients) = (config.clone(), clients.clone());
-    Arc::new(move |recipe, shared| {
+    Arc::new(move |recipe| {
         let then = recipe::applied(&config, recipe)?;
         let programs = Programs::compile(&then).map_err(|error| Error::Configuration(error.to_string()))?;
         let filter = programs.filter;
         Ok(match programs.transform {
-            Transform::Raw(raw) => shared.handler(pipeline(&then, filter, raw, &clients)?),
-            Transform::Jq(jq) => shared.handler(pipeline(&then, filter, *jq, &clients)?),
+            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &clients)?, None),
+            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &clients)?, None),
         })
     })
 }

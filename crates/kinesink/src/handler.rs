@@ -5,71 +5,55 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use kinesink_consumer::{Finished as ShardFinished, Shard, ShardHandler};
-use kinesink_core::{Budget, Failure, ShardId, Transformer};
-use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Recipe, ShardInput, ShardStatus, announced_recipe};
-use tokio::time::Instant;
+use kinesink_core::{Budget, Failure, Transformer};
+use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Recipe, ShardInput, announced_recipe};
+use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 
-/// A pipeline whose types are forgotten.
+/// What a connector asks of its pipeline.
 #[async_trait]
-pub(crate) trait AnyPipeline: ShardHandler {
+pub(crate) trait AnyPipeline: Send + Sync {
+    /// Runs one shard to its end.
+    async fn run(&self, input: ShardInput) -> Result<Finished, Failure>;
     async fn check(&self) -> Result<(), Failure>;
     async fn close(&self) -> Result<(), Failure>;
     /// Finishes the announced window, and nothing else.
     async fn finish_plan(&self, input: ShardInput) -> Result<Result<ShardInput, Finished>, Failure>;
-    /// Whether a shard was drained that was not halted.
-    fn drained_well(&self) -> bool;
-    fn as_handler(self: Arc<Self>) -> Arc<dyn ShardHandler>;
 }
 
-/// What all pipelines of one connector share.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared {
-    pub(crate) metrics: Metrics,
-    pub(crate) health: Health,
-    pub(crate) budget: Budget,
-}
-
-#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
-impl Shared {
-    /// A pipeline beside the one that the connector runs.
-    pub(crate) fn handler<T: Transformer>(&self, pipeline: Pipeline<T>) -> Arc<dyn AnyPipeline> {
-        Arc::new(Handler::new(pipeline, self.clone(), None))
-    }
+/// A pipeline whose types are forgotten.
+pub(crate) fn any<T: Transformer>(pipeline: Pipeline<T>, earlier: Option<Earlier>) -> Arc<dyn AnyPipeline> {
+    Arc::new(Handler { pipeline, earlier })
 }
 
 /// Makes the pipeline of a window that was announced with other settings.
-pub(crate) type Earlier = Arc<dyn Fn(&Recipe, &Shared) -> Result<Arc<dyn AnyPipeline>, Error> + Send + Sync>;
+pub(crate) type Earlier = Arc<dyn Fn(&Recipe) -> Result<Arc<dyn AnyPipeline>, Error> + Send + Sync>;
 
-pub(crate) struct Handler<T: Transformer> {
+struct Handler<T: Transformer> {
     pipeline: Pipeline<T>,
-    shared: Shared,
     earlier: Option<Earlier>,
-    drained_well: AtomicBool,
 }
 
 impl<T: Transformer> Handler<T> {
-    pub(crate) fn new(pipeline: Pipeline<T>, shared: Shared, earlier: Option<Earlier>) -> Self {
-        let pipeline = pipeline.metrics(shared.metrics.clone()).health(shared.health.clone());
-        Self { pipeline, shared, earlier, drained_well: AtomicBool::new(false) }
-    }
-
     /// The pipeline that the last owner announced a window with, if it is another one.
     fn announcer(&self, input: &ShardInput) -> Option<Arc<dyn AnyPipeline>> {
         let recipe = announced_recipe(input.prepared.as_ref()?, input.start)?;
         if recipe == *self.pipeline.recipe() {
             return None;
         }
-        let made = self.earlier.as_ref()?(&recipe, &self.shared);
+        let made = self.earlier.as_ref()?(&recipe);
         made.map_err(|error| {
             // This one's own comparison then halts the shard and names what differs.
             tracing::warn!(shard = %input.shard, %error, "cannot make the pipeline that a window was announced with");
         })
         .ok()
     }
+}
 
-    async fn run_shard(&self, mut input: ShardInput) -> Result<Finished, Failure> {
+#[async_trait]
+impl<T: Transformer> AnyPipeline for Handler<T> {
+    async fn run(&self, mut input: ShardInput) -> Result<Finished, Failure> {
         if let Some(announcer) = self.announcer(&input) {
             tracing::info!(shard = %input.shard, "a window was announced with other settings; finishing it with those");
             input = match announcer.finish_plan(input).await? {
@@ -80,32 +64,6 @@ impl<T: Transformer> Handler<T> {
         self.pipeline.run_shard(input).await
     }
 
-    fn is_halted(&self, shard: &ShardId) -> bool {
-        matches!(self.shared.health.report(Instant::now()).shards.get(shard), Some(ShardStatus::Halted { .. }))
-    }
-}
-
-#[async_trait]
-impl<T: Transformer> ShardHandler for Handler<T> {
-    async fn run(&self, shard: Shard) -> Result<ShardFinished, Failure> {
-        let Shard { stream, id, start, prepared, reader, checkpointer, drain } = shard;
-        let budget = self.shared.budget.clone();
-        let input = ShardInput { stream, shard: id.clone(), start, prepared, reader, checkpointer, drain, budget };
-        Ok(match self.run_shard(input).await? {
-            Finished::ShardEnd => ShardFinished::ShardEnd,
-            Finished::Drained => {
-                if !self.is_halted(&id) {
-                    self.drained_well.store(true, Ordering::Relaxed);
-                }
-                ShardFinished::Drained
-            }
-            Finished::LeaseLost => ShardFinished::LeaseLost,
-        })
-    }
-}
-
-#[async_trait]
-impl<T: Transformer> AnyPipeline for Handler<T> {
     async fn check(&self) -> Result<(), Failure> {
         self.pipeline.check().await
     }
@@ -117,12 +75,142 @@ impl<T: Transformer> AnyPipeline for Handler<T> {
     async fn finish_plan(&self, input: ShardInput) -> Result<Result<ShardInput, Finished>, Failure> {
         self.pipeline.finish_plan(input).await
     }
+}
 
-    fn drained_well(&self) -> bool {
-        self.drained_well.load(Ordering::Relaxed)
+/// What the shards of one connector share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+    pub(crate) budget: Budget,
+}
+
+/// One run of a pipeline: hands it its shards, and remembers how they ended when the process drained. A shard that was
+/// drained before, to be handed to another worker, says nothing of that.
+pub(crate) struct Run {
+    pipeline: Arc<dyn AnyPipeline>,
+    shared: Shared,
+    drain: CancellationToken,
+    drained: AtomicBool,
+    halted: AtomicBool,
+}
+
+impl Run {
+    /// `drain` is the process's.
+    pub(crate) fn new(pipeline: Arc<dyn AnyPipeline>, shared: Shared, drain: CancellationToken) -> Self {
+        Self { pipeline, shared, drain, drained: AtomicBool::new(false), halted: AtomicBool::new(false) }
     }
 
-    fn as_handler(self: Arc<Self>) -> Arc<dyn ShardHandler> {
-        self
+    /// Whether every shard that the process drained was halted, and there was one.
+    pub(crate) fn all_halted(&self) -> bool {
+        self.halted.load(Ordering::Relaxed) && !self.drained.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl ShardHandler for Run {
+    async fn run(&self, shard: Shard) -> Result<ShardFinished, Failure> {
+        let Shard { stream, id, start, prepared, reader, checkpointer, drain } = shard;
+        let Shared { metrics, health, budget } = self.shared.clone();
+        let input =
+            ShardInput { stream, shard: id, start, prepared, reader, checkpointer, drain, budget, metrics, health };
+        let (ended, finished) = match self.pipeline.run(input).await? {
+            Finished::ShardEnd => return Ok(ShardFinished::ShardEnd),
+            Finished::LeaseLost => return Ok(ShardFinished::LeaseLost),
+            Finished::Drained => (&self.drained, ShardFinished::Drained),
+            Finished::Halted => (&self.halted, ShardFinished::Drained),
+        };
+        if self.drain.is_cancelled() {
+            ended.store(true, Ordering::Relaxed);
+        }
+        Ok(finished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesink_core::{Checkpoint, CheckpointError, Checkpointer, Durable, Read, ShardReader};
+
+    use super::*;
+
+    /// Each shard ends as it is told.
+    struct Ends(Finished);
+
+    #[async_trait]
+    impl AnyPipeline for Ends {
+        async fn run(&self, _: ShardInput) -> Result<Finished, Failure> {
+            Ok(self.0)
+        }
+
+        async fn check(&self) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn close(&self) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn finish_plan(&self, input: ShardInput) -> Result<Result<ShardInput, Finished>, Failure> {
+            Ok(Ok(input))
+        }
+    }
+
+    struct Nothing;
+
+    #[async_trait]
+    impl ShardReader for Nothing {
+        async fn next(&mut self) -> Result<Read, Failure> {
+            Ok(Read::ShardEnd)
+        }
+
+        fn rewind(&mut self, _: Checkpoint) {}
+
+        fn seek(&mut self, _: kinesink_core::Position) {}
+    }
+
+    #[async_trait]
+    impl Checkpointer for Nothing {
+        async fn prepare(&mut self, _: kinesink_core::Position, _: bytes::Bytes) -> Result<(), CheckpointError> {
+            Ok(())
+        }
+
+        async fn commit(&mut self, _: Durable) -> Result<(), CheckpointError> {
+            Ok(())
+        }
+    }
+
+    async fn runs(run: &mut Run, ended: Finished) {
+        run.pipeline = Arc::new(Ends(ended));
+        let shard = Shard {
+            stream: "orders".parse().unwrap(),
+            id: "shardId-000000000000".parse().unwrap(),
+            start: Checkpoint::TrimHorizon,
+            prepared: None,
+            reader: Box::new(Nothing),
+            checkpointer: Box::new(Nothing),
+            drain: CancellationToken::new(),
+        };
+        ShardHandler::run(run, shard).await.unwrap();
+    }
+
+    fn run() -> Run {
+        let shared = Shared { metrics: Metrics::default(), health: Health::default(), budget: Budget::new(1) };
+        Run::new(Arc::new(Ends(Finished::Drained)), shared, CancellationToken::new())
+    }
+
+    #[tokio::test]
+    async fn a_handoff_before_the_drain_says_nothing_of_how_the_process_ended() {
+        let mut handed_off = run();
+        runs(&mut handed_off, Finished::Drained).await;
+        handed_off.drain.cancel();
+        runs(&mut handed_off, Finished::Halted).await;
+        assert!(handed_off.all_halted(), "a shard that was handed over in good health counts as drained");
+
+        let mut handed_off = run();
+        runs(&mut handed_off, Finished::Halted).await;
+        handed_off.drain.cancel();
+        assert!(!handed_off.all_halted(), "a halted shard that was handed over is another worker's");
+        runs(&mut handed_off, Finished::Drained).await;
+        assert!(!handed_off.all_halted());
     }
 }

@@ -175,6 +175,7 @@ async fn announce(
         }
     }
     pause.cured();
+    shard.health.progress(true);
     shard.metrics.plan_written();
     standing.plan = Some(made);
     Ok(())

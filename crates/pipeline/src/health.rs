@@ -1,7 +1,6 @@
 //! What each shard is doing, for a health page.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +13,10 @@ use tokio::time::Instant;
 pub enum ShardStatus {
     /// It moves, or has nothing to do.
     Running {
-        /// When it last read, closed or committed something.
+        /// When it last read, sent or committed something.
         last_progress: Instant,
-        /// Whether it holds records that are not checkpointed.
+        /// Whether something is under way that has to end by itself: a reply is taken in, or a window commits. A window
+        /// that waits for more records is not.
         busy: bool,
     },
     /// It retries something that should pass by itself.
@@ -31,10 +31,12 @@ pub enum ShardStatus {
         /// The failure, and what to do.
         reason: String,
     },
-    /// It holds records and has not moved for longer than the limit.
+    /// What is under way, or a pause, has lasted longer than the limit.
     Stuck {
-        /// When it last moved.
-        last_progress: Instant,
+        /// Since when.
+        since: Instant,
+        /// The failure that it retries, if it is one.
+        why: Option<String>,
     },
 }
 
@@ -46,114 +48,117 @@ pub struct HealthReport {
 }
 
 impl HealthReport {
-    /// Whether no shard is halted or stuck. A paused shard is healthy: it needs nobody.
+    /// Whether no shard is halted or stuck. A paused shard is healthy: so far, it needs nobody.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         !self.shards.values().any(|status| matches!(status, ShardStatus::Halted { .. } | ShardStatus::Stuck { .. }))
     }
-
-    /// Whether there are shards and every one of them is halted.
-    #[must_use]
-    pub fn all_halted(&self) -> bool {
-        !self.shards.is_empty() && self.shards.values().all(|status| matches!(status, ShardStatus::Halted { .. }))
-    }
 }
 
-/// The status of every shard that runs here. Cheap to clone; clones are one value.
-///
-/// A shard appears when its pipeline starts and leaves when it ends, except one that was drained while it was
-/// halted: it stays, so that the end of the process can say so.
-#[derive(Debug, Clone)]
+/// How long a commit may go without an answer, or a pause last, before the shard counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(300);
+
+/// The status of every shard that runs here. Cheap to clone; clones are one value. A shard appears when its pipeline
+/// starts and leaves when it ends.
+#[derive(Debug, Clone, Default)]
 pub struct Health {
-    stuck_after: Duration,
     shards: Shards,
 }
 
-type Shards = Arc<Mutex<BTreeMap<ShardId, ShardStatus>>>;
+type Shards = Arc<Mutex<BTreeMap<ShardId, Entry>>>;
 
-impl Default for Health {
-    fn default() -> Self {
-        Self::new(Duration::from_secs(300))
+/// What is known of one shard. A pause that ends leaves the clock of a commit as it was, so that a reader that fails
+/// now and then does not hide a sink that hangs.
+#[derive(Debug)]
+struct Entry {
+    last_progress: Instant,
+    busy: bool,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Debug)]
+enum Trouble {
+    Paused { since: Instant, why: String },
+    Halted { reason: String },
+}
+
+impl Entry {
+    fn status(&self, now: Instant) -> ShardStatus {
+        let lasts = |since: Instant| now.saturating_duration_since(since) > STUCK_AFTER;
+        let (last_progress, busy) = (self.last_progress, self.busy);
+        match &self.trouble {
+            Some(Trouble::Halted { reason }) => ShardStatus::Halted { reason: reason.clone() },
+            Some(Trouble::Paused { since, why }) if lasts(*since) => {
+                ShardStatus::Stuck { since: *since, why: Some(why.clone()) }
+            }
+            _ if busy && lasts(last_progress) => ShardStatus::Stuck { since: last_progress, why: None },
+            Some(Trouble::Paused { since, why }) => ShardStatus::Paused { since: *since, why: why.clone() },
+            None => ShardStatus::Running { last_progress, busy },
+        }
     }
 }
 
 impl Health {
-    /// No shards yet. `stuck_after` must be longer than a window's age and a sink's slowest answer.
-    #[must_use]
-    pub fn new(stuck_after: Duration) -> Self {
-        Self { stuck_after, shards: Arc::default() }
-    }
-
-    /// Every shard's status, with the ones that hold records and have not moved for too long as
-    /// [`Stuck`](ShardStatus::Stuck).
+    /// Every shard's status.
     #[must_use]
     pub fn report(&self, now: Instant) -> HealthReport {
-        let mut shards = lock(&self.shards).clone();
-        for status in shards.values_mut() {
-            if let ShardStatus::Running { last_progress, busy: true } = *status
-                && now.saturating_duration_since(last_progress) > self.stuck_after
-            {
-                *status = ShardStatus::Stuck { last_progress };
-            }
-        }
-        HealthReport { shards }
+        let shards = lock(&self.shards);
+        HealthReport { shards: shards.iter().map(|(shard, entry)| (shard.clone(), entry.status(now))).collect() }
     }
 
     /// The handle through which one running shard reports.
     pub(crate) fn shard(&self, shard: ShardId) -> ShardHealth {
-        let health = ShardHealth { shard, shards: Arc::clone(&self.shards), left: AtomicBool::new(false) };
-        health.running(false);
-        health
+        let entry = Entry { last_progress: Instant::now(), busy: false, trouble: None };
+        lock(&self.shards).insert(shard.clone(), entry);
+        ShardHealth { shard, health: self.clone() }
     }
 }
 
-/// Reports one shard; dropping it removes the shard, unless it was left.
+/// Reports one shard; dropping it removes the shard.
 #[derive(Debug)]
 pub(crate) struct ShardHealth {
     shard: ShardId,
-    shards: Shards,
-    left: AtomicBool,
+    health: Health,
 }
 
 impl ShardHealth {
-    /// It moved. A pause or a halt ends only with [`running`](Self::running).
-    pub(crate) fn progress(&self, now_busy: bool) {
-        if let Some(ShardStatus::Running { last_progress, busy }) = lock(&self.shards).get_mut(&self.shard) {
-            (*last_progress, *busy) = (Instant::now(), now_busy);
-        }
+    /// That of every shard.
+    pub(crate) fn of_all(&self) -> Health {
+        self.health.clone()
     }
 
-    pub(crate) fn running(&self, busy: bool) {
-        self.set(ShardStatus::Running { last_progress: Instant::now(), busy });
+    /// It moved. A pause or a halt ends only with [`running`](Self::running).
+    pub(crate) fn progress(&self, busy: bool) {
+        self.change(|entry| (entry.last_progress, entry.busy) = (Instant::now(), busy));
+    }
+
+    /// What it retried or waited for is over.
+    pub(crate) fn running(&self) {
+        self.change(|entry| entry.trouble = None);
     }
 
     pub(crate) fn paused(&self, since: Instant, why: &str) {
-        self.set(ShardStatus::Paused { since, why: why.into() });
+        self.change(|entry| entry.trouble = Some(Trouble::Paused { since, why: why.into() }));
     }
 
     pub(crate) fn halted(&self, reason: &str) {
-        self.set(ShardStatus::Halted { reason: reason.into() });
+        self.change(|entry| entry.trouble = Some(Trouble::Halted { reason: reason.into() }));
     }
 
-    /// Leaves the shard in the report as it is now, when the handle goes.
-    pub(crate) fn leave(&self) {
-        self.left.store(true, Ordering::Relaxed);
-    }
-
-    fn set(&self, status: ShardStatus) {
-        lock(&self.shards).insert(self.shard.clone(), status);
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = lock(&self.health.shards).get_mut(&self.shard) {
+            change(entry);
+        }
     }
 }
 
 impl Drop for ShardHealth {
     fn drop(&mut self) {
-        if !self.left.load(Ordering::Relaxed) {
-            lock(&self.shards).remove(&self.shard);
-        }
+        lock(&self.health.shards).remove(&self.shard);
     }
 }
 
-fn lock(shards: &Shards) -> MutexGuard<'_, BTreeMap<ShardId, ShardStatus>> {
+fn lock(shards: &Shards) -> MutexGuard<'_, BTreeMap<ShardId, Entry>> {
     shards.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -166,32 +171,52 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_shard_that_holds_records_can_be_stuck() {
-        let health = Health::new(Duration::from_secs(10));
+    async fn only_a_shard_that_has_something_under_way_can_be_stuck() {
+        let health = Health::default();
         let (idle, busy) = (health.shard(id("idle")), health.shard(id("busy")));
         idle.progress(false);
         busy.progress(true);
-        tokio::time::advance(Duration::from_secs(11)).await;
+        tokio::time::advance(STUCK_AFTER + Duration::from_secs(1)).await;
         let report = health.report(Instant::now());
         assert!(matches!(report.shards[&id("idle")], ShardStatus::Running { .. }), "{report:?}");
-        assert!(matches!(report.shards[&id("busy")], ShardStatus::Stuck { .. }), "{report:?}");
+        assert!(matches!(report.shards[&id("busy")], ShardStatus::Stuck { why: None, .. }), "{report:?}");
         assert!(!report.is_healthy());
         busy.progress(true);
         assert!(health.report(Instant::now()).is_healthy());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_halt_outlives_progress_and_only_a_left_shard_outlives_its_handle() {
+    async fn a_pause_that_lasts_is_stuck_and_one_that_passed_does_not_hide_a_commit_that_hangs() {
         let health = Health::default();
-        let (left, gone) = (health.shard(id("left")), health.shard(id("gone")));
-        left.halted("no permission");
-        left.progress(true);
-        gone.halted("no permission");
-        assert!(health.report(Instant::now()).all_halted());
-        left.leave();
-        drop((left, gone));
+        let shard = health.shard(id("shard"));
+        shard.progress(true);
+        let since = Instant::now();
+        for seconds in [200, 110] {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            shard.paused(Instant::now(), "throttled");
+            shard.running();
+        }
+        let ShardStatus::Stuck { since: told, why: None } = health.report(Instant::now()).shards[&id("shard")] else {
+            panic!("{health:?}")
+        };
+        assert_eq!(told, since);
+        shard.progress(false);
+        shard.paused(Instant::now(), "no space left");
+        assert!(health.report(Instant::now()).is_healthy(), "a short pause needs nobody");
+        tokio::time::advance(STUCK_AFTER + Duration::from_secs(1)).await;
         let report = health.report(Instant::now());
-        assert_eq!(report.shards.keys().collect::<Vec<_>>(), [&id("left")]);
-        assert!(report.all_halted());
+        let ShardStatus::Stuck { why: Some(why), .. } = &report.shards[&id("shard")] else { panic!("{report:?}") };
+        assert_eq!(why, "no space left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_halt_outlives_progress_and_never_its_shard() {
+        let health = Health::default();
+        let shard = health.shard(id("shard"));
+        shard.halted("no permission");
+        shard.progress(true);
+        assert!(!health.report(Instant::now()).is_healthy());
+        drop(shard);
+        assert!(health.report(Instant::now()).shards.is_empty());
     }
 }

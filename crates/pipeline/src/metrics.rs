@@ -219,7 +219,7 @@ impl Metrics {
     }
 
     pub(crate) fn resumed(&self, shard: &ShardId, reason: &str) {
-        self.shard_halted.get_or_create(&halt(shard, reason)).set(0);
+        self.shard_halted.remove(&halt(shard, reason));
     }
 
     pub(crate) fn behind_latest(&self, shard: &ShardId, seconds: f64) {

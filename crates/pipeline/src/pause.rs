@@ -146,15 +146,16 @@ impl Pause {
         }
         tracing::info!(what = self.what, "works again");
         self.mended();
-        self.shard.health.running(true);
+        self.shard.health.running();
         self.quick.reset();
         self.slow.reset();
         self.reports = Reports::default();
     }
 
-    /// Notes that some of what was tried worked: the next wait is a short one.
+    /// Notes that some of what was tried worked: the next wait is a short one, and a pause that comes is a new one.
     pub(crate) fn progressed(&mut self) {
         self.quick.reset();
+        self.since = None;
     }
 
     /// Whether it waits for someone to mend something.

@@ -72,8 +72,6 @@ pub struct Pipeline<T: Transformer> {
     pub(crate) dead_letters: Option<Arc<dyn Emitter<Bytes>>>,
     pub(crate) recipe: Recipe,
     pub(crate) retry: Retry,
-    pub(crate) metrics: Metrics,
-    pub(crate) health: Health,
 }
 
 impl<T: Transformer> Pipeline<T> {
@@ -89,8 +87,6 @@ impl<T: Transformer> Pipeline<T> {
             dead_letters: None,
             recipe: Recipe::new(),
             retry: Retry::default(),
-            metrics: Metrics::default(),
-            health: Health::default(),
         }
     }
 
@@ -154,20 +150,6 @@ impl<T: Transformer> Pipeline<T> {
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
-        self
-    }
-
-    /// Where to count.
-    #[must_use]
-    pub fn metrics(mut self, metrics: Metrics) -> Self {
-        self.metrics = metrics;
-        self
-    }
-
-    /// Where to report what each shard is doing.
-    #[must_use]
-    pub fn health(mut self, health: Health) -> Self {
-        self.health = health;
         self
     }
 
@@ -259,6 +241,10 @@ pub struct ShardInput {
     pub drain: CancellationToken,
     /// The memory that the reader reserves from, which may ask this shard's window to close.
     pub budget: Budget,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to report what the shard is doing.
+    pub health: Health,
 }
 
 impl fmt::Debug for ShardInput {
@@ -276,9 +262,10 @@ impl fmt::Debug for ShardInput {
 pub enum Finished {
     /// The shard is closed and its checkpoint is at `SHARD_END`.
     ShardEnd,
-    /// It was asked to drain. All that was read is checkpointed, unless the shard was halted: then
-    /// [`Health`] still shows it so.
+    /// It was asked to drain, and all that was read is checkpointed.
     Drained,
+    /// It was asked to drain while it was halted: what it waited for is not checkpointed.
+    Halted,
     /// Another worker holds the lease. Nothing was sent since this was known.
     LeaseLost,
 }

@@ -49,8 +49,10 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         let Some(checkpointer) = self.checkpointer else {
             return Err(Failure::fatal("a commit ended without giving its checkpointer back: a bug"));
         };
+        let (metrics, health) = (self.shard.metrics.clone(), self.shard.health.of_all());
         let (stream, reader, budget) = (self.shard.stream.clone(), self.reader, self.budget);
-        Ok(Ok(ShardInput { stream, shard, start, prepared: None, reader, checkpointer, drain, budget }))
+        let prepared = None;
+        Ok(Ok(ShardInput { stream, shard, start, prepared, reader, checkpointer, drain, budget, metrics, health }))
     }
 
     /// Halts if the stream has nothing more for the announced window that is being read. Whether it does.

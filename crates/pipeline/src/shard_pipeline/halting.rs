@@ -1,13 +1,14 @@
 //! A record that has nowhere to go: what came before it is committed, then the shard waits and tries it alone. And a
 //! sink that someone has to mend: the shard gives its memory back, waits and tries again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kinesink_core::{Backoff, Checkpoint, Class, Position, Transformer};
 use tokio::time::Instant;
 
-use super::ShardPipeline;
 use super::intake::Reply;
+use super::{Shard, ShardPipeline};
 use crate::Finished;
 use crate::commit::Halt;
 use crate::pause::{CONFIGURATION, Reports, backoff, wait_until};
@@ -59,14 +60,21 @@ impl Halt {
     }
 }
 
-/// A halt that lasts.
+/// A halt that lasts. Its metric ends with it, also where the shard leaves this worker meanwhile.
 #[derive(Debug)]
 pub(super) struct Halting {
+    shard: Arc<Shard>,
     /// The record that the shard cannot pass, if it is one.
     position: Option<Position>,
     label: String,
     backoff: Backoff,
     reports: Reports,
+}
+
+impl Drop for Halting {
+    fn drop(&mut self) {
+        self.shard.metrics.resumed(&self.shard.id, &self.label);
+    }
 }
 
 impl<T: Transformer> ShardPipeline<'_, T> {
@@ -111,6 +119,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         let shard = &self.shard;
         let name = format!("{}/halt", shard.id);
         let halting = self.halting.get_or_insert_with(|| Halting {
+            shard: Arc::clone(shard),
             position,
             label: label.clone(),
             backoff: backoff(&shard.retry, Class::Configuration, &name),
@@ -123,10 +132,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         tokio::select! {
             biased;
             () = wait_until(until, &mut halting.reports, report) => None,
-            () = shard.drain.cancelled() => {
-                shard.health.leave();
-                Some(Finished::Drained)
-            }
+            () = shard.drain.cancelled() => Some(Finished::Halted),
         }
     }
 
@@ -145,8 +151,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     fn end_halt(&mut self) {
         if let Some(halting) = self.halting.take() {
             tracing::info!(label = halting.label, "the shard goes on");
-            self.shard.metrics.resumed(&self.shard.id, &halting.label);
-            self.shard.health.running(true);
+            self.shard.health.running();
         }
     }
 

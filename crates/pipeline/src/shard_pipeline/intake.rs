@@ -44,7 +44,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         metrics.records_in.inc_by(reply.records.len() as u64);
         metrics.bytes_in.inc_by(reply.records.iter().map(|record| record.data.len() as u64).sum());
         metrics.behind_latest(&self.shard.id, std::time::Duration::from_millis(reply.behind_latest_ms).as_secs_f64());
-        self.shard.health.progress(true);
+        self.note_progress(!reply.records.is_empty());
         if !reply.records.is_empty() {
             self.plan_progressed();
         } else if reply.behind_latest_ms == 0 && self.halt_at_lost_plan() {
@@ -77,6 +77,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         if self.reply.is_empty() {
             self.reply = Reply::default();
         }
+        self.note_progress(!self.reply.is_empty());
     }
 
     /// One record, whole. Says whether the window closes after it, or before it where it is blocked.

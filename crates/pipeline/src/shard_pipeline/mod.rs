@@ -87,11 +87,11 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     pub(crate) fn new(pipeline: &'a Pipeline<T>, input: ShardInput) -> Self {
         let shard = Arc::new(Shard {
             stream: input.stream,
-            health: pipeline.health.shard(input.shard.clone()),
+            health: input.health.shard(input.shard.clone()),
             id: input.shard,
             drain: input.drain,
             retry: pipeline.retry.clone(),
-            metrics: pipeline.metrics.clone(),
+            metrics: input.metrics,
         });
         Self {
             pipeline,
@@ -135,10 +135,8 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
                 return Ok(self.wait_halted(halt).await);
             }
             if let Some(finished) = self.ending {
-                if self.read_pause.is_misconfigured() || self.halting.is_some() {
-                    self.shard.health.leave();
-                }
-                return Ok(Some(finished));
+                let halted = self.read_pause.is_misconfigured() || self.halting.is_some();
+                return Ok(Some(if halted && finished == Finished::Drained { Finished::Halted } else { finished }));
             }
         }
         self.turn().await
@@ -235,17 +233,26 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
         // What fills meanwhile is an ordinary window.
         let mut standing = Standing { committed: self.standing.committed, plan: self.standing.plan.take() };
         let patience = if self.halting.is_some() { 0 } else { CONFIGURATION_RETRIES_MAX };
+        self.shard.health.progress(true);
         self.committing = Some(Box::pin(async move {
             let outcome = commit(pipeline, &shard, window, &mut *checkpointer, &mut standing, patience).await;
             (checkpointer, standing, outcome)
         }));
     }
 
+    /// Notes that the shard moved. While a window commits only the commit can say so: a reader that goes on would hide a
+    /// sink that does not answer.
+    fn note_progress(&self, busy: bool) {
+        if self.committing.is_none() {
+            self.shard.health.progress(busy);
+        }
+    }
+
     fn settled(&mut self, outcome: Result<(), Stop>) -> Result<Option<Finished>, Failure> {
         match outcome {
             Ok(()) => {
                 self.passed(self.standing.committed);
-                self.shard.health.progress(self.window.is_open() || self.closed.is_some());
+                self.note_progress(self.closed.is_some());
                 Ok(None)
             }
             Err(Stop::Halt(halt)) => {
@@ -253,10 +260,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
                 Ok(None)
             }
             Err(Stop::LeaseLost) => Ok(Some(Finished::LeaseLost)),
-            Err(Stop::Drained) => {
-                self.shard.health.leave();
-                Ok(Some(Finished::Drained))
-            }
+            Err(Stop::Drained) => Ok(Some(Finished::Halted)),
             Err(Stop::Failed(failure)) => Err(failure),
         }
     }

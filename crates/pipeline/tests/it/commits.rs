@@ -91,9 +91,9 @@ async fn a_drain_does_not_wait_for_a_wrong_configuration() {
         rig.drain.cancel();
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
     assert!(rig.checkpoints().is_empty());
-    assert!(rig.health.report(Instant::now()).all_halted(), "the end of the process cannot tell that it was halted");
+    assert!(rig.health.report(Instant::now()).shards.is_empty(), "a shard that left is still reported");
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,6 +211,58 @@ async fn a_sink_that_never_answers_makes_the_shard_stuck() {
         _ = pipeline.run_shard(input) => panic!("it ended"),
         () = watch => {}
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_does_not_hide_a_sink_that_never_answers() {
+    let mut script = vec![reply(plain(1, 3))];
+    script.extend((0..600).map(|_| Step::Reply(Duration::from_secs(1), Vec::new())));
+    let mut rig = Rig::new(script);
+    rig.sinks = vec![Destination::new("one", &rig.log).answering([Answer::Hold(Arc::default())])];
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(299)).await;
+        assert!(rig.health.report(Instant::now()).is_healthy());
+        sleep(Duration::from_secs(2)).await;
+        let report = rig.health.report(Instant::now());
+        assert!(matches!(report.shards[&shard()], ShardStatus::Stuck { .. }), "{report:?}");
+    };
+    tokio::select! {
+        _ = pipeline.run_shard(input) => panic!("it ended"),
+        () = watch => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_waits_for_more_is_not_stuck() {
+    let mut rig = Rig::new(vec![reply(plain(1, 2)), reply([])]);
+    rig.limits.age = Duration::from_secs(3600);
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(1800)).await;
+        let report = rig.health.report(Instant::now());
+        assert!(matches!(report.shards[&shard()], ShardStatus::Running { busy: false, .. }), "{report:?}");
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_lasts_makes_the_shard_stuck() {
+    let mut rig = Rig::new(vec![reply(plain(1, 3)), Step::End]);
+    let full = Failure::transient("cannot write to /data: no space left");
+    rig.sinks = vec![Destination::new("one", &rig.log).answering(vec![Answer::Fail(full); 40])];
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(310)).await;
+        let report = rig.health.report(Instant::now());
+        let ShardStatus::Stuck { why: Some(why), .. } = &report.shards[&shard()] else { panic!("{report:?}") };
+        assert_eq!(why, "cannot write to /data: no space left");
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.delivered("one"), [1, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]

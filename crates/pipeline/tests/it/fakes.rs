@@ -392,9 +392,7 @@ impl Rig {
         let mut pipeline = Pipeline::new(transformer, sinks.next().unwrap())
             .filter(Arc::new(|model: &String| model != "skip"))
             .limits(self.limits)
-            .retry(Retry { seed: 7, ..Retry::default() })
-            .metrics(self.metrics.clone())
-            .health(self.health.clone());
+            .retry(Retry { seed: 7, ..Retry::default() });
         for sink in sinks {
             pipeline = pipeline.and_sink(sink);
         }
@@ -424,6 +422,8 @@ impl Rig {
             checkpointer: Box::new(lease),
             drain: self.drain.clone(),
             budget: self.budget.clone(),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
         };
         (pipeline, input)
     }
@@ -475,6 +475,13 @@ impl Rig {
             _ => None,
         };
         self.events().into_iter().filter_map(checkpoint).collect()
+    }
+
+    /// Whether a sample begins so.
+    pub(crate) fn shows(&self, sample: &str) -> bool {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text.lines().any(|line| line.starts_with(sample))
     }
 
     /// The value of one sample, such as `windows_closed_total{reason="age"}`.

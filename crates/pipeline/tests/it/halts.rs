@@ -66,9 +66,8 @@ async fn what_came_before_a_refused_record_in_its_window_is_committed_first() {
         rig.drain.cancel();
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
     assert_eq!(rig.metric("windows_closed_total{reason=\"halt\"}").min(2.0), 2.0);
-    assert!(rig.health.report(Instant::now()).all_halted());
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +82,37 @@ async fn a_halted_shard_tries_again_ever_more_slowly() {
         rig.drain.cancel();
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
+}
+
+/// What says that a shard is halted, as the registry and the health page show it.
+fn shown(rig: &Rig) -> (f64, usize) {
+    (rig.metric(TRANSFORM), rig.health.report(Instant::now()).shards.len())
+}
+
+const TRANSFORM: &str = "shard_halted{shard=\"shardId-000000000000\",reason=\"transform\"}";
+
+#[tokio::test(start_paused = true)]
+async fn a_halt_does_not_outlive_its_shard_on_this_worker() {
+    for drained in [true, false] {
+        let mut rig = with_record_4("bad");
+        let (pipeline, input) = rig.build();
+        let watch = async {
+            sleep(Duration::from_secs(100)).await;
+            assert_eq!(shown(&rig), (1.0, 1));
+            if drained {
+                rig.drain.cancel();
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            finished = pipeline.run_shard(input) => assert_eq!(finished.unwrap(), Finished::Halted),
+            // The lease is lost: the shard's task is dropped.
+            () = watch => {}
+        }
+        assert_eq!(shown(&rig), (0.0, 0), "drained: {drained}");
+        assert!(!rig.shows("shard_halted{"), "the series stays");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +128,7 @@ async fn a_dead_letter_that_is_refused_halts_the_shard() {
         rig.drain.cancel();
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
 }
 
 /// A rig whose first window, 1 to 3, holds a record that the sink refuses, after a second.
@@ -132,7 +161,7 @@ async fn a_halt_met_beyond_a_refused_record_is_not_reported_before_it() {
         rig.drain.cancel();
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +173,7 @@ async fn a_drain_commits_nothing_beyond_a_refused_record() {
         rig.drain.cancel();
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
     assert!(rig.checkpoints().is_empty(), "{:?}", rig.checkpoints());
 }
 
@@ -200,7 +229,6 @@ async fn a_drain_ends_a_shard_that_a_wrong_configuration_halts() {
         rig.drain.cancel();
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
     assert!(rig.checkpoints().is_empty());
-    assert!(rig.health.report(Instant::now()).all_halted());
 }

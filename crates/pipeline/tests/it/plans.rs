@@ -52,7 +52,7 @@ async fn halted(rig: &mut Rig) -> String {
         reason.clone()
     };
     let (finished, reason) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
     assert!(rig.events().is_empty(), "{:?}", rig.events());
     assert!(rig.lease.prepared.lock().unwrap().is_some(), "what is announced stays announced");
     reason
@@ -221,7 +221,7 @@ async fn a_record_that_the_transformer_refuses_now_halts_the_announced_window_an
         rig.drain.cancel();
     };
     let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert_eq!(finished.unwrap(), Finished::Halted);
     assert!(rig.events().is_empty(), "{:?}", rig.events());
 }
 
