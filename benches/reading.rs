@@ -27,6 +27,8 @@ const STREAM: &str = "bench";
 
 /// The CPU time of this thread, in nanoseconds.
 fn cpu_ns() -> u64 {
+    // Without a turn of the scheduler, the number is of its last tick, some milliseconds ago.
+    std::thread::yield_now();
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     text.split_whitespace().next().unwrap().parse().unwrap()
 }

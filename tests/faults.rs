@@ -57,7 +57,7 @@ fn throttles_expired_iterators_and_cut_connections_lose_nothing() {
 }
 
 /// Where mounting is not allowed, runs the test again in a namespace of its own, where it is. `true` if it did.
-fn ran_in_a_namespace(test: &str) -> bool {
+pub(crate) fn ran_in_a_namespace(test: &str) -> bool {
     let user = Command::new("id").arg("-u").output().unwrap();
     if user.stdout == b"0\n" {
         return false;
@@ -69,17 +69,17 @@ fn ran_in_a_namespace(test: &str) -> bool {
 }
 
 /// A file system of one megabyte, unmounted when dropped.
-struct SmallDisk<'a>(&'a Path);
+pub(crate) struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn mount(path: &'a Path) -> Self {
+    pub(crate) fn mount(path: &'a Path) -> Self {
         std::fs::create_dir_all(path).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(path).status().unwrap();
         assert!(mounted.success(), "mounting a small tmpfs needs root");
         Self(path)
     }
 
-    fn remount(&self, how: &str) {
+    pub(crate) fn remount(&self, how: &str) {
         let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.0).status().unwrap();
         assert!(done.success(), "remounting the small tmpfs needs root");
     }

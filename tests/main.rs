@@ -9,6 +9,8 @@
 //! - `faults`: throttles, expired iterators, cut connections, full and read-only disks
 //! - `leases`: the lease table, shown and edited
 //! - `kills`: kill -9 at seeded times under load
+//! - `local_kills`: the same of `kinesink local DIR`
+//! - `local_disk`: a `kinesink local DIR` on a full disk, or killed inside the rewrite of its log
 //! - `throttled_table`: a lease table without capacity
 //! - `tools`: `local`, `put`, `tail`, `check`, the examples
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
@@ -22,6 +24,7 @@ mod harness;
 mod help;
 mod kills;
 mod leases;
+mod local_disk;
 mod local_kills;
 mod run;
 mod throttled_table;

@@ -4,8 +4,9 @@ use std::io;
 
 use serde::Serialize;
 
-/// The format that is written. Format 1 had no checksum of its own in an entry's head.
-pub(super) const FORMAT: u16 = 2;
+/// The format that is written. Format 1 had no checksum of its own in an entry's head; formats 1 and 2 had no comma behind
+/// a record.
+pub(super) const FORMAT: u16 = 3;
 const HEAD_BYTES: usize = 16;
 
 /// What stands before an entry's bytes: both lengths, their bytes' checksum, and the checksum of these three.

@@ -89,7 +89,11 @@ impl<'a> Reader<'a> {
         }
         let mut event: Event = serde_json::from_slice(&event)
             .map_err(|error| self.damaged(format!("its entry at byte {start} cannot be read: {error}")))?;
-        event.set_json(Bytes::from(json));
+        if self.format < FORMAT {
+            event.set_json_without_commas(&json);
+        } else {
+            event.set_json(Bytes::from(json));
+        }
         Ok(Some(event))
     }
 

@@ -1,7 +1,7 @@
 //! PutRecords, and the way in for every record.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,11 @@ impl Entry {
         self.data.as_ref().map_or(0, Blob::len_bytes) + self.partition_key.as_ref().map_or(0, String::len)
     }
 
+    /// Room for its JSON, unless its key is of characters that are longer there.
+    fn json_bytes_max(&self) -> usize {
+        JSON_OVERHEAD_BYTES + self.base64().len() + self.partition_key.as_ref().map_or(0, String::len)
+    }
+
     fn base64(&self) -> &str {
         self.data.as_ref().map_or("", Blob::base64)
     }
@@ -168,18 +173,18 @@ pub(super) fn put(
         let shard = stream.shard_for_mut(hash_key);
         let shard = shard.ok_or_else(|| ServiceError::internal_failure("no open shard owns the hash key"))?;
         if shard.rates.try_write(entry.size_bytes() as u64, shared.limits, now_ms) {
-            batch.push(shard, entry, now_ms)?;
+            batch.accept(shard, entry, now_ms);
         } else {
             batch.refuse(throttle::shard_exceeded(name, &shard.id()));
         }
     }
-    let Batch { records, json, placed, next_index } = batch;
-    if records.is_empty() {
+    let Batch { accepted, placed, next_index } = batch;
+    if accepted.is_empty() {
         return Ok(placed);
     }
     let touched: Vec<u32> = next_index.into_keys().collect();
-    // What the last record needed less than the estimate is given back.
-    let json = Bytes::from(json.into_boxed_slice());
+    let (records, json) = written(accepted)
+        .map_err(|error| ServiceError::internal_failure(format!("the records cannot be encoded: {error}")))?;
     store.commit(Event::PutRecords { stream: name.to_owned(), records, json })?;
     if let Some(stream) = store.streams.get_mut(name) {
         stream.trim_shards(&touched, now_ms);
@@ -188,44 +193,36 @@ pub(super) fn put(
 }
 
 /// Records on their way in.
-struct Batch {
-    records: Vec<PutRecord>,
-    json: Vec<u8>,
+struct Batch<'a> {
+    accepted: Vec<Accepted<'a>>,
     placed: Vec<Placed>,
     next_index: HashMap<u32, u64>,
 }
 
-impl Batch {
+/// A record that has its place.
+struct Accepted<'a> {
+    entry: &'a Entry,
+    sequence_number: String,
+    place: PutRecord,
+}
+
+impl<'a> Batch<'a> {
     fn for_entries(entries: &[Entry]) -> Self {
-        let keys_and_data = |entry: &Entry| entry.base64().len() + entry.partition_key.as_ref().map_or(0, String::len);
-        let json_bytes = entries.iter().map(|entry| JSON_OVERHEAD_BYTES + keys_and_data(entry)).sum();
-        Self {
-            records: Vec::with_capacity(entries.len()),
-            json: Vec::with_capacity(json_bytes),
-            placed: Vec::with_capacity(entries.len()),
-            next_index: HashMap::new(),
-        }
+        let (accepted, placed) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+        Self { accepted, placed, next_index: HashMap::new() }
     }
 
-    /// Gives the record its place, and its form for ever.
-    fn push(&mut self, shard: &Shard, entry: &Entry, now_ms: i64) -> Result<(), ServiceError> {
+    /// Gives the record its place.
+    fn accept(&mut self, shard: &Shard, entry: &'a Entry, now_ms: i64) {
         let (first_index, arrival_ms) = shard.next_position(now_ms);
         let next_index = self.next_index.entry(shard.number).or_insert(first_index);
         let index = *next_index;
         *next_index += 1;
         let sequence_number = shard.sequence_number(index, arrival_ms).to_string();
-        let start = self.json.len();
-        write_json(&mut self.json, entry, &sequence_number, arrival_ms)
-            .map_err(|error| ServiceError::internal_failure(format!("the record cannot be encoded: {error}")))?;
-        self.records.push(PutRecord {
-            shard: shard.number,
-            index,
-            arrival_ms,
-            size_bytes: u32::try_from(entry.size_bytes()).unwrap_or(u32::MAX),
-            json_bytes: u32::try_from(self.json.len() - start).unwrap_or(u32::MAX),
-        });
-        self.placed.push(Placed::Stored { sequence_number, shard_id: shard.id() });
-        Ok(())
+        self.placed.push(Placed::Stored { sequence_number: sequence_number.clone(), shard_id: shard.id() });
+        let size_bytes = u32::try_from(entry.size_bytes()).unwrap_or(u32::MAX);
+        let place = PutRecord { shard: shard.number, index, arrival_ms, size_bytes, json_bytes: 0 };
+        self.accepted.push(Accepted { entry, sequence_number, place });
     }
 
     fn refuse(&mut self, error_message: String) {
@@ -234,8 +231,23 @@ impl Batch {
     }
 }
 
-/// The record as `GetRecords` will send it.
-fn write_json(json: &mut Vec<u8>, entry: &Entry, sequence_number: &str, arrival_ms: i64) -> std::io::Result<()> {
+/// The records in their form for ever: those of a shard side by side, as they will be read.
+fn written(mut accepted: Vec<Accepted<'_>>) -> io::Result<(Vec<PutRecord>, Bytes)> {
+    accepted.sort_by_key(|record| record.place.shard);
+    let mut json = Vec::with_capacity(accepted.iter().map(|record| record.entry.json_bytes_max()).sum());
+    let mut records = Vec::with_capacity(accepted.len());
+    for Accepted { entry, sequence_number, place } in accepted {
+        let start = json.len();
+        write_json(&mut json, entry, &sequence_number, place.arrival_ms)?;
+        let json_bytes = u32::try_from(json.len() - start).unwrap_or(u32::MAX);
+        records.push(PutRecord { json_bytes, ..place });
+    }
+    // What the records needed less than the estimate is given back.
+    Ok((records, Bytes::from(json.into_boxed_slice())))
+}
+
+/// The record as `GetRecords` will send it, and a comma.
+fn write_json(json: &mut Vec<u8>, entry: &Entry, sequence_number: &str, arrival_ms: i64) -> io::Result<()> {
     let arrival = Timestamp(arrival_ms).seconds();
     write!(json, r#"{{"SequenceNumber":"{sequence_number}","ApproximateArrivalTimestamp":{arrival},"Data":""#)?;
     json.extend_from_slice(entry.base64().as_bytes());
@@ -244,6 +256,6 @@ fn write_json(json: &mut Vec<u8>, entry: &Entry, sequence_number: &str, arrival_
         json.extend_from_slice(br#","PartitionKey":"#);
         serde_json::to_writer(&mut *json, partition_key)?;
     }
-    json.push(b'}');
+    json.extend_from_slice(b"},");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::shard::Record;
@@ -35,7 +35,8 @@ pub(crate) enum Event {
     PutRecords {
         stream: String,
         records: Vec<PutRecord>,
-        /// The records' JSON, one after the other. The log keeps it beside the event, as it is.
+        /// The records' JSON, a comma behind each, those of a shard side by side. The log keeps it beside the event, as
+        /// it is.
         #[serde(skip)]
         json: Bytes,
     },
@@ -139,6 +140,22 @@ impl Event {
         }
     }
 
+    /// The same for an event of format 1 or 2, which have no commas.
+    pub(crate) fn set_json_without_commas(&mut self, mut stored: &[u8]) {
+        let (Self::PutRecords { records, json, .. } | Self::RestoreRecords { records, json, .. }) = self else {
+            return;
+        };
+        let mut with_commas = Vec::with_capacity(stored.len() + records.len());
+        for record in records {
+            let (own, rest) = stored.split_at(stored.len().min(record.json_bytes as usize));
+            with_commas.extend_from_slice(own);
+            with_commas.push(b',');
+            record.json_bytes = record.json_bytes.saturating_add(1);
+            stored = rest;
+        }
+        *json = Bytes::from(with_commas);
+    }
+
     /// The event that makes the change true.
     pub(crate) fn done(change: Change, stream: String, at_ms: i64) -> Self {
         match change {
@@ -168,7 +185,7 @@ pub(crate) enum Distribution {
     UserPartitionKey,
 }
 
-/// Where a record goes, and how much of the event's JSON it is.
+/// Where a record goes, and how much of the event's JSON it is with its comma.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct PutRecord {
     #[serde(rename = "s")]
@@ -191,17 +208,19 @@ impl PutRecord {
             index: record.index,
             arrival_ms: record.arrival_ms,
             size_bytes: record.size_bytes,
-            json_bytes: u32::try_from(record.json.len()).unwrap_or(u32::MAX),
+            json_bytes: record.json_bytes,
         }
     }
 
-    /// The record, with its JSON, which is cut off the front of what is left.
-    pub(super) fn record(&self, left: &mut Bytes) -> Result<Record, Inconsistent> {
+    /// The record, with its JSON, behind which what is left goes on.
+    pub(crate) fn record(&self, left: &mut Bytes) -> Result<Record, Inconsistent> {
         let json_bytes = self.json_bytes as usize;
         if json_bytes > left.len() {
             return Err(Inconsistent("records longer than what was stored"));
         }
-        let json = left.split_to(json_bytes);
-        Ok(Record { index: self.index, arrival_ms: self.arrival_ms, size_bytes: self.size_bytes, json })
+        let Self { index, arrival_ms, size_bytes, json_bytes: own_bytes, .. } = *self;
+        let record = Record { index, arrival_ms, size_bytes, json_bytes: own_bytes, stored: left.clone() };
+        left.advance(json_bytes);
+        Ok(record)
     }
 }

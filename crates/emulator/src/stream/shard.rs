@@ -1,6 +1,7 @@
 //! One shard: its place in the lineage, and its records in order.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,16 +15,19 @@ use crate::limits::ShardRates;
 const SHARD_BYTES: u64 = 400;
 const RECORD_BYTES: u64 = 60;
 
-/// A stored record. What it says is kept only as the bytes that a reply will contain.
-#[derive(Debug, Clone)]
+/// A stored record. What it says is kept only as the bytes that a reply will contain, side by side with those of the
+/// records that came with it, so that a reply takes many at a time.
+#[derive(Clone)]
 pub(crate) struct Record {
     /// Position in the shard; grows by at least 1 from record to record.
     pub(crate) index: u64,
     pub(crate) arrival_ms: i64,
     /// Bytes of data and partition key, the size that limits count.
     pub(crate) size_bytes: u32,
-    /// The record as a JSON object, ready to be sent.
-    pub(crate) json: Bytes,
+    /// Bytes of its JSON, with the comma behind it.
+    pub(crate) json_bytes: u32,
+    /// The record as a JSON object, a comma, and what is stored behind it.
+    pub(crate) stored: Bytes,
 }
 
 /// What a shard has after it was split or merged.
@@ -93,6 +97,30 @@ pub(crate) fn shard_number(shard_id: &str) -> Option<u32> {
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
+/// Not with what is stored behind it.
+impl fmt::Debug for Record {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, arrival_ms, size_bytes, .. } = self;
+        write!(formatter, "record {index} of {arrival_ms} ms, {size_bytes} bytes: ")?;
+        formatter.write_str(&String::from_utf8_lossy(self.json_and_comma()))
+    }
+}
+
+impl Record {
+    /// The record as a JSON object, and a comma.
+    pub(crate) fn json_and_comma(&self) -> &[u8] {
+        self.stored.get(..self.json_bytes as usize).unwrap_or_default()
+    }
+
+    /// Whether it is stored that many bytes behind the other one's first.
+    pub(crate) fn is_behind(&self, other: &Self, bytes: usize) -> bool {
+        // Equal lengths to one end: it is in the same place, and not by chance behind the end of another.
+        self.stored.as_ptr() == other.stored.as_ptr().wrapping_add(bytes)
+            && self.stored.len() + bytes == other.stored.len()
+            && !self.stored.is_empty()
+    }
+}
+
 impl Shard {
     /// An open shard without parents. Index 0 is its starting sequence number; records begin at 1.
     pub(crate) fn new(number: u32, range: HashKeyRange, created_ms: i64) -> Self {
@@ -136,7 +164,7 @@ impl Shard {
 
     /// Appends a record that the shard had before.
     pub(crate) fn restore(&mut self, record: Record) {
-        self.json_bytes += record.json.len() as u64;
+        self.json_bytes += u64::from(record.json_bytes);
         self.records.push_back(record);
     }
 
@@ -166,7 +194,7 @@ impl Shard {
     /// Forgets records that arrived before the horizon.
     pub(crate) fn trim(&mut self, horizon_ms: i64) {
         while let Some(record) = self.records.pop_front_if(|record| record.arrival_ms < horizon_ms) {
-            self.json_bytes -= record.json.len() as u64;
+            self.json_bytes -= u64::from(record.json_bytes);
         }
     }
 

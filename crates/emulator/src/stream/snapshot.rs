@@ -52,7 +52,7 @@ fn write_records(stream: &str, shard: &Shard, write: &mut Write<'_>) -> io::Resu
     let (mut records, mut json) = (Vec::new(), Vec::new());
     let mut stored = shard.records_from(0).peekable();
     while let Some(record) = stored.next() {
-        json.extend_from_slice(&record.json);
+        json.extend_from_slice(record.json_and_comma());
         records.push(PutRecord::of(shard.number, record));
         if json.len() >= RECORDS_BYTES || stored.peek().is_none() {
             write(&Restore::RestoreRecords { stream, records: std::mem::take(&mut records) }, &json)?;

@@ -55,7 +55,7 @@ fn message(headers: &[(&str, &str)], payload: Payload) -> Result<Payload, Servic
     head.put_u32(u32::try_from(text.len()).map_err(too_long)?);
     head.put_u32(crc32fast::hash(&head));
     head.append(&mut text);
-    let mut message = Payload::with_capacity(2);
+    let mut message = Payload::default();
     let mut checksum = crc32fast::Hasher::new();
     for piece in std::iter::once(Bytes::from(head)).chain(payload.into_chunks()) {
         checksum.update(&piece);

@@ -7,8 +7,8 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 
-/// Large enough to keep system calls rare, small enough that memory for it is used again and again. A whole reply of 14
-/// MB in one buffer costs more in fresh pages than in copying.
+/// Pieces below this are joined, to keep system calls rare. It is small enough that memory for it is used again and again:
+/// a whole reply of 14 MB in one buffer costs more in fresh pages than in copying.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Bytes in pieces.
@@ -22,11 +22,6 @@ impl From<Vec<u8>> for Payload {
 }
 
 impl Payload {
-    /// Room for so many pieces.
-    pub(crate) fn with_capacity(pieces: usize) -> Self {
-        Self(VecDeque::with_capacity(pieces))
-    }
-
     pub(crate) fn push(&mut self, piece: Bytes) {
         self.0.push_back(piece);
     }
@@ -43,12 +38,12 @@ impl Payload {
         }
     }
 
-    /// The pieces joined to chunks; a piece that is a chunk by itself is not copied.
+    /// The pieces joined to chunks; a piece that is a chunk by itself, or has none to join, is not copied.
     pub(crate) fn into_chunks(mut self) -> impl Iterator<Item = Bytes> + Send {
         self.0.retain(|piece| !piece.is_empty());
         std::iter::from_fn(move || {
             let first = self.0.pop_front()?;
-            if first.len() >= CHUNK_BYTES || self.0.is_empty() {
+            if self.0.front().is_none_or(|next| first.len() + next.len() > CHUNK_BYTES) {
                 return Some(first);
             }
             let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
@@ -82,7 +77,7 @@ mod tests {
             cut in 0..1_000_000_usize,
         ) {
             let pieces: Vec<Vec<u8>> = (0..=u8::MAX).zip(lengths).map(|(fill, length)| vec![fill; length]).collect();
-            let mut payload = Payload::with_capacity(pieces.len());
+            let mut payload = Payload::default();
             pieces.iter().for_each(|piece| payload.push(Bytes::copy_from_slice(piece)));
             let mut expected = pieces.concat();
             prop_assert_eq!(payload.len_bytes(), expected.len());

@@ -1,5 +1,5 @@
-//! Stored records in a reply. They are stored as JSON, so that in JSON a reply joins slices; in CBOR each slice is
-//! written anew, which spares the memory of a second form.
+//! Stored records in a reply. They are stored as JSON, so that in JSON a reply is a few slices of what is stored; in CBOR
+//! each record is written anew, which spares the memory of a second form.
 
 use std::borrow::Cow;
 
@@ -35,13 +35,17 @@ pub(crate) fn encode(encoding: Encoding, records: &[Record], tail: &impl Seriali
 }
 
 fn json(records: &[Record], tail: Bytes) -> Payload {
-    let mut body = Payload::with_capacity(2 * records.len() + 2);
+    let mut body = Payload::default();
     body.push(Bytes::from_static(br#"{"Records":["#));
-    for (position, record) in records.iter().enumerate() {
-        if position > 0 {
-            body.push(Bytes::from_static(b","));
+    let mut left = records.iter().peekable();
+    while let Some(first) = left.next() {
+        // One piece of all that lie side by side.
+        let mut bytes = first.json_bytes as usize;
+        while let Some(next) = left.next_if(|next| next.is_behind(first, bytes)) {
+            bytes += next.json_bytes as usize;
         }
-        body.push(record.json.clone());
+        let is_last = left.peek().is_none();
+        body.push(first.stored.slice(..bytes.saturating_sub(usize::from(is_last))));
     }
     body.push(Bytes::from_static(b"],"));
     body.push(tail);
@@ -63,7 +67,7 @@ enum Major {
 }
 
 fn cbor(records: &[Record], tail: &[u8]) -> serde_json::Result<Payload> {
-    let mut body = Payload::with_capacity(2);
+    let mut body = Payload::default();
     let mut chunk = vec![MAP_OPEN];
     text(&mut chunk, "Records");
     head(&mut chunk, Major::Array, records.len());
@@ -80,7 +84,8 @@ fn cbor(records: &[Record], tail: &[u8]) -> serde_json::Result<Payload> {
 }
 
 fn cbor_record(out: &mut Vec<u8>, record: &Record) -> serde_json::Result<()> {
-    let stored: Stored<'_> = serde_json::from_slice(&record.json)?;
+    let json = record.json_and_comma().strip_suffix(b",").unwrap_or_default();
+    let stored: Stored<'_> = serde_json::from_slice(json)?;
     head(out, Major::Map, if stored.partition_key.is_some() { 4 } else { 3 });
     text(out, "SequenceNumber");
     text(out, stored.sequence_number);
@@ -121,5 +126,54 @@ fn head(out: &mut Vec<u8>, major: Major, number: usize) {
     } else {
         out.push(major | 27);
         out.extend((number as u64).to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::event::PutRecord;
+
+    #[derive(Serialize)]
+    struct Tail {
+        end: bool,
+    }
+
+    /// Records of one put, each of that many bytes with the comma behind it.
+    fn put(bytes: &[u32]) -> Vec<Record> {
+        let json = bytes.iter().map(|bytes| format!("\"{}\",", "x".repeat(*bytes as usize - 3))).collect::<String>();
+        let mut left = Bytes::from(json);
+        let place = |json_bytes| PutRecord { shard: 0, index: 1, arrival_ms: 0, size_bytes: 0, json_bytes };
+        bytes.iter().map(|bytes| place(*bytes).record(&mut left).unwrap()).collect()
+    }
+
+    fn chunks(records: &[Record]) -> Vec<Bytes> {
+        let chunks: Vec<_> = encode(Encoding::Json, records, &Tail { end: true }).unwrap().into_chunks().collect();
+        let reply: serde_json::Value = serde_json::from_slice(&chunks.concat()).unwrap();
+        assert_eq!((reply["Records"].as_array().unwrap().len(), &reply["end"]), (records.len(), &true.into()));
+        chunks
+    }
+
+    #[test]
+    fn records_that_lie_side_by_side_are_sent_as_they_lie() {
+        let records = put(&[40_000, 50_000, 60_000]);
+        let sent = chunks(&records);
+        assert_eq!(sent.iter().map(Bytes::len).collect::<Vec<_>>(), [12, 149_999, 13]);
+        assert_eq!(sent[1].as_ptr(), records[0].stored.as_ptr(), "not copied");
+        // From the middle of a put, and on into the next.
+        let both = [&records[1..], &put(&[70_000])].concat();
+        assert_eq!(chunks(&both).iter().map(Bytes::len).collect::<Vec<_>>(), [12, 110_000, 69_999, 13]);
+    }
+
+    #[test]
+    fn a_record_that_is_left_out_is_not_sent() {
+        let records = put(&[40_000, 50_000, 60_000]);
+        let ends = [records[0].clone(), records[2].clone()];
+        assert_eq!(chunks(&ends).concat().len(), 12 + 99_999 + 13);
+        // Nor is one of a put that only looks like the other.
+        let (one, other) = (put(&[70_000, 80_000]), put(&[70_000, 80_000]));
+        let both = chunks(&[one[0].clone(), other[1].clone()]);
+        assert_eq!(both.iter().map(Bytes::len).collect::<Vec<_>>(), [12, 70_000, 79_999, 13]);
+        assert_eq!(chunks(&[]).concat().len(), 12 + 13);
     }
 }

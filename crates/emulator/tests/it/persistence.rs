@@ -159,7 +159,7 @@ async fn what_is_not_a_log_or_was_changed_is_refused_and_left_alone() {
         assert_eq!(length(), ends[1]);
     }
     std::fs::write(&log, &whole).unwrap();
-    // The second byte from an entry's end is the quote that ends the record's partition key.
+    // The second byte from an entry's end is the brace that ends the record.
     let change_entry_before = |end: usize| {
         let mut bytes = std::fs::read(&log).unwrap();
         *bytes.get_mut(end - 2).unwrap() ^= 1;
@@ -391,7 +391,7 @@ async fn the_first_format_still_opens() {
     let log = directory.path().join("kinesis.log");
     std::fs::copy(golden("format-1.log"), &log).unwrap();
     assert_is_golden(&in_process(&open(directory.path(), &clock).unwrap())).await;
-    assert_eq!(std::fs::read(&log).unwrap()[16..18], [2, 0]);
+    assert_eq!(std::fs::read(&log).unwrap()[16..18], [3, 0]);
     assert_is_golden(&in_process(&open(directory.path(), &clock).unwrap())).await;
 }
 
@@ -408,10 +408,27 @@ async fn assert_is_golden(client: &Client) {
 /// A log of format 2 as it was written when the format was made: anew, and then added to.
 #[tokio::test]
 async fn the_second_format_still_opens() {
+    let (directory, clock) = opened_golden("format-2.log");
+    assert_is_whole(directory.path(), &clock, &["next"]).await;
+    assert_eq!(std::fs::read(directory.path().join("kinesis.log")).unwrap()[16..18], [3, 0]);
+}
+
+/// The same in format 3, to which one call has added three records of two shards.
+#[tokio::test]
+async fn the_third_format_still_opens() {
+    let (directory, clock) = opened_golden("format-3.log");
+    assert_is_whole(directory.path(), &clock, &["b", "next", "a", "c"]).await;
+}
+
+fn opened_golden(name: &str) -> (tempfile::TempDir, Arc<ManualClock>) {
     let (directory, clock) = (tempfile::tempdir().unwrap(), clock());
     clock.advance(Duration::from_secs(25 * 3600 + 3));
-    std::fs::copy(golden("format-2.log"), directory.path().join("kinesis.log")).unwrap();
-    let emulator = open(directory.path(), &clock).unwrap();
+    std::fs::copy(golden(name), directory.path().join("kinesis.log")).unwrap();
+    (directory, clock)
+}
+
+async fn assert_is_whole(directory: &Path, clock: &Arc<ManualClock>, added: &[&str]) {
+    let emulator = open(directory, clock).unwrap();
     let client = in_process(&emulator);
     assert_eq!(client.list_streams().send().await.unwrap().stream_names, [STREAM, "short"]);
     let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
@@ -424,7 +441,8 @@ async fn the_second_format_still_opens() {
     for shard in shard_ids(&client).await {
         texts.extend(read(&client, &shard).await);
     }
-    assert_eq!(texts, ["parent", "parent, while it is split", "child", "next"]);
+    let before = ["parent", "parent, while it is split", "child"];
+    assert_eq!(texts, [&before, added].concat());
     let next = put_one(&client, "k", "one more").await;
     assert_eq!(read(&client, &next.shard_id).await.last().unwrap(), "one more");
 }

@@ -1,0 +1,107 @@
+//! A `kinesink local DIR` whose disk is full, or which is killed while it writes its log anew: what it acknowledged stays.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use aws_sdk_kinesis::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_kinesis::primitives::Blob;
+
+use crate::faults::{SmallDisk, ran_in_a_namespace};
+use crate::harness::{Process, Services};
+use crate::local_kills::client;
+
+const STREAM: &str = "orders";
+const RECORD_BYTES: usize = 50_000;
+/// No disk of a megabyte takes so many of these records.
+const RECORDS_MAX: usize = 20;
+/// These are more than what a start is allowed to write in any round.
+const KEPT: usize = 60;
+/// The signal of a process that makes a file longer than it may.
+const SIGXFSZ: i32 = 25;
+
+fn record(number: usize) -> Vec<u8> {
+    format!("{number:0>RECORD_BYTES$}").into_bytes()
+}
+
+fn numbers(services: &Services) -> Vec<usize> {
+    let number = |data: Vec<u8>| String::from_utf8(data).unwrap().parse().unwrap();
+    services.read_stream(STREAM).into_iter().map(|(_, _, data)| number(data)).collect()
+}
+
+#[test]
+fn a_full_disk_refuses_records_loses_none_and_takes_them_again_when_there_is_space() {
+    if ran_in_a_namespace("local_disk::a_full_disk_refuses_records_loses_none_and_takes_them_again_when_there_is_space")
+    {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(directory.path());
+    let (services, process) = Services::start_in(directory.path());
+    services.create_stream(STREAM, 1);
+    let client = client(services.environment());
+    let put = |number: usize| {
+        let put = client.put_record().stream_name(STREAM).partition_key("k").data(Blob::new(record(number)));
+        services.block_on(put.send()).err().map(SdkError::into_service_error)
+    };
+    let refused = (0..RECORDS_MAX).find_map(|number| Some((number, put(number)?)));
+    let (first_refused, error) = refused.expect("a full disk refuses a record");
+    assert_eq!(error.code(), Some("InternalFailure"));
+    assert!(error.message().unwrap().contains("cannot write its log"), "{error:?}");
+    let before: Vec<usize> = (0..first_refused).collect();
+    assert!(!before.is_empty());
+    assert_eq!(numbers(&services), before, "what it acknowledged can be read, and what it refused is not there");
+
+    disk.remount("size=8m");
+    assert!(put(first_refused).is_none());
+    process.kill();
+    drop(services);
+    let (services, _process) = Services::start_in(directory.path());
+    assert_eq!(numbers(&services), (0..=first_refused).collect::<Vec<_>>());
+}
+
+/// A directory whose log is mostly of a stream that is gone, so that the next start writes it anew.
+fn mostly_of_what_is_gone(state: &Path) -> Vec<usize> {
+    let (services, process) = Services::start_in(state);
+    for stream in [STREAM, "gone"] {
+        services.create_stream(stream, 1);
+    }
+    for number in 0..KEPT {
+        services.put(STREAM, &[record(number)]);
+    }
+    for _ in 0..30 {
+        services.put("gone", &vec![vec![7; 100_000]; 10]);
+    }
+    services.block_on(services.kinesis.delete_stream().stream_name("gone").send()).unwrap();
+    process.kill();
+    (0..KEPT).collect()
+}
+
+#[test]
+fn a_start_that_is_killed_inside_the_rewrite_of_its_log_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let expected = mostly_of_what_is_gone(directory.path());
+    let (log, next) =
+        (directory.path().join("local/kinesis/kinesis.log"), directory.path().join("local/kinesis/kinesis.log.next"));
+    let before = std::fs::read(&log).unwrap();
+    // Longer than the database beside it, shorter than the new log.
+    for mebibytes in [1, 2, 3] {
+        // In blocks of 512 bytes. Where it ends, the system kills the process.
+        let limited = format!("ulimit -c 0; ulimit -f {}; exec \"$@\"", mebibytes * 2048);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_kinesink"), "local"])
+            .arg(directory.path().join("local"));
+        let ended = Process::start(command, &directory.path().join("killed.log")).wait();
+        assert_eq!(ended.signal(), Some(SIGXFSZ), "{ended:?}");
+        assert_eq!(
+            std::fs::metadata(&next).unwrap().len(),
+            mebibytes * 1024 * 1024,
+            "it was killed inside the rewrite"
+        );
+        assert!(std::fs::read(&log).unwrap() == before, "the log is as it was");
+    }
+    let (services, _process) = Services::start_in(directory.path());
+    assert_eq!(numbers(&services), expected);
+    assert!(!next.exists() && std::fs::metadata(&log).unwrap().len() < before.len() as u64 / 2);
+}
