@@ -7,8 +7,9 @@
 
 Records of 1 KB go in by PutRecords of 500 and come out by GetRecords of up to 10,000, over HTTP/1.1 and JSON. Requests
 are made beforehand, so that the client waits for the server, and what is compared is the server's own CPU time: one
-core spends it at the rate given. A target that is slow gets fewer records. Prints a table in Markdown; machines are
-noisy, so read the ratios, which come from runs that took turns.
+core spends it at the rate given. A target that is slow gets fewer records. Ours runs a second time with a directory, in
+which it keeps what is put. Prints a table in Markdown; machines are noisy, so read the ratios, which come from runs that
+took turns.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import pathlib
 import random
 import statistics
 import sys
+import tempfile
 import time
 import urllib.parse
 
@@ -30,6 +32,7 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "peers" / "differential"))
 import targets  # noqa: E402  it is found by the line above
 from session import AUTHORIZATION  # noqa: E402
 
+KEPT = "kinesink, in a directory"
 STREAM, SHARDS = "bench", 4
 RECORD_BYTES, RECORDS_PER_PUT = 1000, 500
 SECONDS_MAX = 20
@@ -132,6 +135,11 @@ def bodies():
         yield json.dumps({"StreamName": STREAM, "Records": records}).encode()
 
 
+def kept(port, state_ms, folder):
+    command, settings, working_directory = targets.kinesink(port, state_ms)
+    return [*command, tempfile.mkdtemp(dir=folder)], settings, working_directory
+
+
 def measure(name, requests, megabytes):
     began = time.monotonic()
     with targets.started(name, 10) as started:
@@ -168,11 +176,13 @@ def main():
     release = targets.ferrokinesis_binary("release")
     targets.COMMANDS["ferrokinesis"] = lambda port, state_ms: ([release, port, state_ms, 1000, 300], {}, None)
     requests = list(bodies())
-    names = (targets.OURS, *targets.PEERS)
+    names = (targets.OURS, KEPT, *targets.PEERS)
     rounds = {name: [] for name in names}
     for _ in range(arguments.rounds):
         for name in names:
-            rounds[name].append(measure(name, requests, arguments.megabytes))
+            with tempfile.TemporaryDirectory() as folder:
+                targets.COMMANDS[KEPT] = lambda port, state_ms, folder=folder: kept(port, state_ms, folder)
+                rounds[name].append(measure(name, requests, arguments.megabytes))
     columns = rounds[targets.OURS][0]
     print(table({name: {column: statistics.median(run[column] for run in rounds[name]) for column in columns}
                  for name in names}))

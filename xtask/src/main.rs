@@ -33,6 +33,9 @@ enum Task {
         /// Minutes
         #[arg(long = "for", default_value_t = 60)]
         minutes: u64,
+        /// Arguments for the suite itself
+        #[arg(last = true)]
+        more: Vec<String>,
     },
     /// Check the rules that clippy does not know
     Tidy,
@@ -44,7 +47,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
     let passed = match Task::parse() {
         Task::Test { suites } => suites::run(root, &suites, is_ci())?,
-        Task::Soak { suite, minutes } => suites::soak(root, &suite, minutes)?,
+        Task::Soak { suite, minutes, more } => suites::soak(root, &suite, minutes, more)?,
         Task::Tidy => tidy::run(root)?,
         Task::Features => features::run(root)?,
     };

@@ -8,8 +8,8 @@ The texts of errors are not compared: AWS documents none.
 
 A difference passes if a line of crates/emulator/DIFFERENCES.md names it. Any other one fails, as does an operation
 that never succeeded, or never failed, and an answer of ours that is not what the model makes of the call. `--draft`
-prints lines for what is new, to be completed by hand. `--minutes` runs seeds alone for so long; another time it goes on
-after the last that passed, and adds up what all of them have compared.
+prints lines for what is new, to be completed by hand. `--minutes` runs seeds alone for so long, or up to `--seeds`;
+another time it goes on after the last that passed, and adds up what all of them have compared. `--first 0` begins anew.
 """
 
 import argparse
@@ -56,8 +56,8 @@ class Set:
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=SEEDS_OF_CI)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--first", type=int)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--draft", action="store_true")
     parser.add_argument("--minutes", type=float, default=0)
@@ -68,12 +68,13 @@ def main():
     # Whoever is stopped stops what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     report = Report(differences.read_lines())
+    first, seeds = arguments.first or 0, arguments.seeds or SEEDS_OF_CI
     if arguments.minutes:
-        soak(time.monotonic() + 60 * arguments.minutes, report)
+        soak(time.monotonic() + 60 * arguments.minutes, arguments.first, arguments.seeds, report)
     else:
-        run_sets(sets(range(arguments.first, arguments.first + arguments.seeds), arguments.only), report)
-    is_partial = arguments.minutes or arguments.only or arguments.first
-    complete = not is_partial and arguments.seeds >= SEEDS_OF_CI
+        run_sets(sets(range(first, first + seeds), arguments.only), report)
+    is_partial = arguments.minutes or arguments.only or first
+    complete = not is_partial and seeds >= SEEDS_OF_CI
     report.print(complete, arguments.draft)
     failed = len(report.failures)
     print(f"{report.calls['compared'].total()} passed, {failed} failed", flush=True)
@@ -84,22 +85,25 @@ def names(cases):
     return tuple(case and (case.operation, case.name) for part in cases for case in part)
 
 
-def soak(ends, report):
-    """Goes on after the seeds of the last time; in the end the report has all of them in it."""
-    soaked = json.loads(SOAKED.read_text()) if SOAKED.exists() else {"seeds": 0, "calls": {}}
-    while time.monotonic() < ends and not report.failures:
-        more = range(soaked["seeds"], soaked["seeds"] + SEEDS_AT_ONCE)
+def soak(ends, first, seeds, report):
+    """Goes on after the seeds of the last time, up to so many; in the end the report has all of them in it."""
+    soaked = {"first": first or 0, "next": first or 0, "calls": {}}
+    if first is None and SOAKED.exists():
+        soaked = json.loads(SOAKED.read_text())
+    seeds_end = soaked["first"] + seeds if seeds else sys.maxsize
+    while time.monotonic() < ends and soaked["next"] < seeds_end and not report.failures:
+        more = range(soaked["next"], min(soaked["next"] + SEEDS_AT_ONCE, seeds_end))
         part = Report(report.lines)
         run_sets([Set([f"seed{seed}" for seed in more], FAST_MS)], part)
         report.failures |= part.failures
         print(f"seeds {more.start} to {more.stop - 1}: {len(part.failures)} failures", flush=True)
         if not part.failures:
             calls = {name: collections.Counter(soaked["calls"].get(name, {})) + part.calls[name] for name in part.calls}
-            soaked = {"seeds": more.stop, "calls": calls}
+            soaked = {"first": soaked["first"], "next": more.stop, "calls": calls}
             SOAKED.write_text(json.dumps(soaked))
     for name, counts in soaked["calls"].items():
         report.calls[name].update(counts)
-    print(f"all seeds below {soaked['seeds']}:")
+    print(f"seeds {soaked['first']} to {soaked['next'] - 1}:")
 
 
 def sets(seeds, only):

@@ -45,13 +45,14 @@ pub(crate) fn run(root: &Path, only: &[String], is_ci: bool) -> anyhow::Result<b
 }
 
 /// Runs the suite for so many minutes, and says how it ended; true when nothing has failed.
-pub(crate) fn soak(root: &Path, name: &str, minutes: u64) -> anyhow::Result<bool> {
+pub(crate) fn soak(root: &Path, name: &str, minutes: u64, more: Vec<String>) -> anyhow::Result<bool> {
     let table = Table::ours()?;
     let suites = table.chosen(&[name.to_owned()])?;
     let suite =
         suites.first().filter(|suite| suite.soaks).with_context(|| format!("suite \"{name}\" does not soak"))?;
     let places = Places { root: root.to_owned(), target: Metadata::read(root)?.target_directory };
-    let outcome = places.run(suite, &["--minutes".to_owned(), minutes.to_string()])?;
+    let arguments = [vec!["--minutes".to_owned(), minutes.to_string()], more].concat();
+    let outcome = places.run(suite, &arguments)?;
     let report =
         Report { suite: name.to_owned(), share: Duration::from_secs(minutes * 60), took: Duration::ZERO, outcome };
     let verdict = verdict::judge(&[report], &table.allowed_to_miss, true);

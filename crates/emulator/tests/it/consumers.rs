@@ -81,6 +81,10 @@ async fn a_stream_has_20_consumers_and_five_of_them_in_creation() {
     assert!(last.unwrap_err().into_service_error().is_limit_exceeded_exception());
     let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
     assert_eq!(summary.stream_description_summary.unwrap().consumer_count, Some(20));
+    let gone = client.deregister_stream_consumer().stream_arn(STREAM_ARN).consumer_name("app-07");
+    gone.send().await.unwrap();
+    clock.advance(Duration::from_secs(1));
+    register(&client, "last").await;
 
     let (emulator, clock) = emulator_with(|builder| builder.limits(Limits::default().without(Limit::Consumers)));
     let client = in_process(&emulator);

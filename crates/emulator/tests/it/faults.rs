@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aws_sdk_kinesis::error::SdkError;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition};
 use axum::body::{Body, to_bytes};
 use kinesink_emulator::{Error, Fault, FaultKind, Faults, Limits};
 use tokio::net::TcpListener;
@@ -14,6 +16,7 @@ use crate::client::{
     answer, code, create, emulator, emulator_with, entry, get, in_process, over_socket, put_one, raw, shard_ids, texts,
     trim_horizon,
 };
+use crate::consumers::register;
 
 const SHARD: &str = "shardId-000000000000";
 
@@ -292,6 +295,73 @@ async fn the_new_faults_the_seed_and_the_clock_are_set_over_http() {
     let partial = http::Request::post("/_kinesink/faults/seeded").header("content-type", "application/json");
     let partial = partial.body(Body::from(r#"{"seed": 1}"#)).unwrap();
     assert_eq!(emulator.router().oneshot(partial).await.unwrap().status(), 422);
+}
+
+fn outcome<T, E: ProvideErrorMetadata, R>(reply: Result<T, SdkError<E, R>>, said: impl FnOnce(T) -> String) -> String {
+    match reply {
+        Ok(reply) => said(reply),
+        Err(error) => error.code().unwrap_or("broken").to_owned(),
+    }
+}
+
+/// What a client sees that puts, reads, lists and subscribes, and how long it takes.
+async fn round(client: &Client, consumer: &str) -> Vec<String> {
+    let began = tokio::time::Instant::now();
+    let put = client.put_record().stream_name("orders").partition_key("k").data(Blob::new("x")).send().await;
+    let iterator = trim_horizon(client, SHARD).await;
+    let read = client.get_records().shard_iterator(iterator).limit(1).send().await;
+    let listed = client.list_shards().stream_name("orders").send().await;
+    let oldest = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon).build().unwrap();
+    let subscribed = client.subscribe_to_shard().consumer_arn(consumer).shard_id(SHARD).starting_position(oldest);
+    let event = match subscribed.send().await {
+        Ok(mut events) => {
+            outcome(events.event_stream.recv().await, |event| event.map_or("end", |_| "event").to_owned())
+        }
+        refused => outcome(refused, |_| String::new()),
+    };
+    vec![
+        outcome(put, |_| "put".to_owned()),
+        outcome(read, |read| format!("read {}", read.records.len())),
+        outcome(listed, |listed| format!("listed {}", listed.shards().len())),
+        event,
+        format!("{} ms", began.elapsed().as_millis()),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_sees_each_fault_once_recovers_and_sees_none_that_was_taken_back() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let consumer = register(&client, "app").await.consumer_arn;
+    put_one(&client, "k", "the first").await;
+    let calm = ["put", "read 1", "listed 1", "event", "0 ms"];
+    let after = FaultKind::ErrorAfter { code: "InternalFailure".to_owned(), message: String::new() };
+    let throttle = "ProvisionedThroughputExceededException";
+    for (fault, place, seen) in [
+        (Fault::on("PutRecord", error(throttle)), 0, throttle),
+        (Fault::on("PutRecord", after), 0, "InternalFailure"),
+        (Fault::on("GetRecords", FaultKind::Cut), 1, "broken"),
+        (Fault::on("GetRecords", FaultKind::Truncate), 1, "broken"),
+        (Fault::on("GetRecords", FaultKind::Expire), 1, "ExpiredIteratorException"),
+        (Fault::on("GetRecords", FaultKind::ClockJumpMs(300_001)), 1, "ExpiredIteratorException"),
+        (Fault::on("ListShards", FaultKind::StaleShardsMs(3_600_000)), 2, "listed 0"),
+        (Fault::on("ListShards", FaultKind::DelayMs(5000)), 4, "5000 ms"),
+        (Fault::on("SubscribeToShard", error("LimitExceededException")), 3, "LimitExceededException"),
+        (Fault::on("SubscribeToShard", FaultKind::Expire), 3, "end"),
+        (Fault::on("SubscribeToShard", FaultKind::CutSubscription), 3, "broken"),
+        (Fault::on("SubscribeToShardEvent", error("InternalFailureException")), 3, "InternalFailureException"),
+        (Fault::on("SubscribeToShardEvent", FaultKind::Truncate), 3, "broken"),
+    ] {
+        emulator.faults().push(fault.clone()).unwrap();
+        let mut expected = calm;
+        expected[place] = seen;
+        assert_eq!(round(&client, &consumer).await, expected, "{fault:?}");
+        assert_eq!(round(&client, &consumer).await, calm, "after {fault:?}");
+        emulator.faults().push(fault.clone()).unwrap();
+        emulator.faults().clear();
+        assert_eq!(round(&client, &consumer).await, calm, "{fault:?} was taken back");
+    }
 }
 
 /// Faults that no call can have, each with what its refusal names.

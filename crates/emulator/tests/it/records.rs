@@ -123,6 +123,12 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_taken() {
     assert_eq!(code(batch(Vec::new()).await), "ValidationException");
     let read = get(&client, &trim_horizon(&client, "shardId-000000000000").await).await;
     assert!(read.records.iter().all(|record| record.data.as_ref().iter().all(|byte| *byte == 0)));
+
+    let (emulator, _) = emulator_with(|builder| builder.limits(Limits::default().without(Limit::RequestSizes)));
+    let client = in_process(&emulator);
+    create(&client, 1).await;
+    let put = client.put_records().stream_name(STREAM).set_records(Some(vec![entry("k", vec![0; 990_000]); 11]));
+    put.send().await.unwrap();
 }
 
 #[tokio::test]
