@@ -85,7 +85,7 @@
 //!   IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod, UpdateShardCount, UpdateStreamMode,
 //!   UpdateMaxRecordSize, UpdateStreamRecordDistributionStrategy, AddTagsToStream, RemoveTagsFromStream,
 //!   ListTagsForStream, TagResource, UntagResource, ListTagsForResource. Any other answers that kinesink local does not
-//!   emulate it.
+//!   emulate it. For the Kinesis Producer Library, GetCallerIdentity of STS is answered at the same address.
 //! - The service's rates, sizes and counts hold, and each is switched off by itself: see [`Limit`] and
 //!   [`Builder::limits`]. Not limited is how often a stream is scaled or changes its mode in a day. Whatever limits are
 //!   off, there are at most 100,000 open shards, 500 records a put, 10,000 records and 10 MiB a read.

@@ -45,6 +45,13 @@ pub(super) fn maven(build: &Path, project: &Path) -> Result<(), String> {
     if std::fs::read_to_string(&built).is_ok_and(|text| text == wanted) {
         return Ok(());
     }
+    // A jar that is no longer wanted would stay on the class path.
+    match std::fs::remove_dir_all(build) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("cannot empty {}: {error}", build.display()));
+        }
+        _ => {}
+    }
     let pom = project.join("pom.xml").display().to_string();
     let into = format!("-Dbuild={}", build.display());
     let compile = ["mvn", "--batch-mode", "--quiet", "--file", &pom, &into, "compile"];

@@ -11,6 +11,7 @@ use futures::{StreamExt as _, future, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
+use super::identity;
 use crate::emulator::Shared;
 use crate::faults::{self, FaultKind};
 use crate::operations;
@@ -42,7 +43,11 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let (parts, body) = request.into_parts();
     let (operation, encoding) = match addressed(&parts.method, &parts.headers) {
         Ok((operation, encoding)) => (operation.to_owned(), encoding),
-        Err(error) => return failed(Encoding::Json, &error),
+        Err(error) => {
+            let asked = identity::may_be_asked(&parts.headers);
+            let identity = if asked { identity::answer(body).await } else { None };
+            return identity.unwrap_or_else(|| failed(Encoding::Json, &error));
+        }
     };
     if let Err(error) = signature::check(&parts.headers) {
         return failed(encoding, &error);

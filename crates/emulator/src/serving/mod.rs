@@ -3,6 +3,7 @@
 
 mod connections;
 mod http;
+mod identity;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]

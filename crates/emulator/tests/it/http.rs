@@ -6,12 +6,14 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition, SubscribeToShardEventStream};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use axum::body::{Body, to_bytes};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use kinesink_emulator::{Certificate, Emulator, Fault, FaultKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use crate::client::{AUTHORIZATION, STREAM, code, config, create, emulator, in_process, put_one};
 use crate::consumers::register;
@@ -227,4 +229,24 @@ async fn a_server_that_is_dropped_takes_its_connections_with_it() {
     rest_of(idle).await;
     assert_eq!(rest_of(delayed).await, "");
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+/// As the Kinesis Producer Library asks; what it does with the answer is tested with itself.
+#[tokio::test]
+async fn who_asks_sts_for_its_identity_is_told_the_account_of_the_streams() {
+    let (emulator, _) = emulator();
+    let ask = async |form: &'static str| {
+        let request =
+            http::Request::post("/").header("content-type", "application/x-www-form-urlencoded; charset=utf-8");
+        let response = emulator.router().oneshot(request.body(Body::from(form)).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (status, body) = ask("Action=GetCallerIdentity&Version=2011-06-15").await;
+    assert_eq!(status, 200);
+    assert!(body.contains("<Account>000000000000</Account>"), "{body}");
+    let (status, body) = ask("Action=AssumeRole&Version=2011-06-15").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("UnknownOperationException"), "{body}");
 }

@@ -3,6 +3,8 @@ package kinesink.peers;
 import static org.junit.platform.engine.discovery.DiscoverySelectors.selectClass;
 
 import java.io.PrintWriter;
+import java.util.ArrayList;
+import java.util.List;
 import org.junit.platform.engine.TestExecutionResult;
 import org.junit.platform.launcher.TestExecutionListener;
 import org.junit.platform.launcher.TestIdentifier;
@@ -17,12 +19,13 @@ public final class Tests {
 
     public static void main(String[] args) {
         boolean tls = Clients.trusted().isPresent();
+        List<Class<?>> classes = new ArrayList<>(
+                List.of(DataTest.class, ReshardingTest.class, FanOutTest.class, ErrorsTest.class));
+        classes.addAll(tls ? List.of(TlsTest.class, ProducerTest.class) : List.of(ExampleTest.class));
         SummaryGeneratingListener results = new SummaryGeneratingListener();
         LauncherFactory.create().execute(
                 LauncherDiscoveryRequestBuilder.request()
-                        .selectors(selectClass(DataTest.class), selectClass(ReshardingTest.class),
-                                selectClass(FanOutTest.class), selectClass(ErrorsTest.class),
-                                selectClass(tls ? TlsTest.class : ExampleTest.class))
+                        .selectors(classes.stream().map(each -> selectClass(each)).toList())
                         .build(),
                 results, new Names());
         TestExecutionSummary summary = results.getSummary();
