@@ -9,7 +9,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tracing::debug;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::config::{Compression, Naming, S3Config};
@@ -196,7 +196,8 @@ impl Emitter<Bytes> for S3Emitter {
         self.store.put(&probe, PutPayload::new()).await.map_err(|error| fail("write to", error))?;
         self.store.get(&probe).await.map_err(|error| fail("read from", error))?;
         if let Err(error) = self.store.delete(&probe).await {
-            debug!(%error, "the empty object {PROBE} stays: it may not be deleted");
+            let object = self.url(&probe);
+            warn!(object, %error, "an empty object stays from each start; allow s3:DeleteObject on {PROBE}_* to have it removed");
         }
         Ok(())
     }

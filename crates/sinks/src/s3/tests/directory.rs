@@ -165,15 +165,25 @@ async fn the_key_does_not_depend_on_what_is_still_unsettled() {
 }
 
 #[tokio::test]
-async fn a_staging_file_left_by_a_kill_is_in_nobodys_way() {
+async fn staging_files_left_by_kills_go_with_the_window_that_is_sent_again() {
     let directory = tempfile::tempdir().unwrap();
     let shard = directory.path().join("orders/shardId-000000000003");
     fs::create_dir_all(&shard).unwrap();
-    fs::write(shard.join(format!("{NAME}#1")), "on").unwrap();
+    for number in [1, 2] {
+        fs::write(shard.join(format!("{NAME}#{number}")), "on").unwrap();
+    }
+    let neighbour = format!("{}#1", NAME.replace('2', "3"));
+    fs::write(shard.join(&neighbour), "o").unwrap();
     let sink = S3Emitter::open(config(directory.path())).unwrap();
     let (source, items) = (source(), items(&[b"one", b"two"]));
     assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
     assert_eq!(fs::read(shard.join(NAME)).unwrap(), b"one\ntwo\n");
+    let left: Vec<_> = files(&shard).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, [PathBuf::from(NAME), neighbour.into()], "another window's may be a live writer's");
+    // Met again as it is, it is the same.
+    fs::write(shard.join(format!("{NAME}#1")), "one\ntwo\n").unwrap();
+    assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert_eq!(files(&shard).len(), 2);
 }
 
 #[tokio::test]
