@@ -10,14 +10,9 @@ use kinesink_sinks::Location;
 use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
 
-use crate::config::{self, Config, ConfigError, Fetch};
-use crate::consumer::{BeyondRetention, Retrieval, Start};
+use crate::config::{self, Config, ConfigError};
 use crate::handler::{Earlier, any};
 use crate::{Connector, Error, recipe};
-
-/// The part of the memory that the sinks' encoded copies of records may take, and twice as much is left to what is on
-/// its way in, the texts of replies and the buffers of connections, and to what the allocator keeps.
-const ENCODED_SHARE: usize = 8;
 
 /// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
 /// file.
@@ -85,11 +80,6 @@ fn earlier(config: &Config, clients: &Clients) -> Earlier {
     })
 }
 
-/// Bytes that each destination may hold as encoded copies.
-fn encoded_bytes(config: &Config) -> usize {
-    config.memory_bytes / ENCODED_SHARE
-}
-
 fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     config: &Config,
     filter: Option<PatternFilter>,
@@ -99,7 +89,7 @@ fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     let destinations = config.sinks.len() + usize::from(config.dead_letter.is_some());
     let s3 = |location: &Location| {
         let mut s3 = s3(location.clone(), clients);
-        s3.encoded_bytes_max = encoded_bytes(config) / destinations;
+        s3.encoded_bytes_max = config.encoded_bytes() / destinations;
         s3
     };
     let mut sinks = config.sinks.iter().map(|sink| {
@@ -140,9 +130,9 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
     let lease = config.lease.clone();
     let earlier = earlier(config, &clients);
     Connector::builder(&config.app, config.source.stream.clone(), clients, pipeline)
-        .start(start(config.source.start))
+        .start(config.source.start)
         .earlier(earlier)
-        .memory_bytes(config.memory_bytes - 3 * encoded_bytes(config))
+        .memory_bytes(config.record_bytes())
         .grace(config.drain_grace)
         .consumer(|consumer| {
             let consumer =
@@ -150,8 +140,8 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
             let consumer = consumer.max_steals(lease.max_steals).shard_sync(lease.shard_sync).cleanup(lease.cleanup);
             let consumer = consumer.list_shards(lease.list_shards_attempts, lease.list_shards_pause);
             let consumer = consumer.idle(config.source.idle).max_records(config.source.max_records);
-            let consumer = consumer.retrieval(retrieval(&config.source.fetch)).coordination(lease.coordination);
-            let consumer = consumer.beyond_retention(beyond_retention(config.source.beyond_retention));
+            let consumer = consumer.retrieval(config.source.fetch.clone()).coordination(lease.coordination);
+            let consumer = consumer.beyond_retention(config.source.beyond_retention);
             let consumer = match lease.max {
                 Some(leases) => consumer.max_leases(leases),
                 None => consumer,
@@ -162,21 +152,6 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
             }
         })
         .build(registry)
-}
-
-fn beyond_retention(choice: config::BeyondRetention) -> BeyondRetention {
-    match choice {
-        config::BeyondRetention::Oldest => BeyondRetention::Oldest,
-        config::BeyondRetention::Start => BeyondRetention::Start,
-        config::BeyondRetention::Fail => BeyondRetention::Fail,
-    }
-}
-
-fn retrieval(fetch: &Fetch) -> Retrieval {
-    match fetch {
-        Fetch::Polling => Retrieval::Polling,
-        Fetch::FanOut { consumer } => Retrieval::FanOut { consumer: Some(consumer.clone()) },
-    }
 }
 
 fn s3(location: Location, clients: &Clients) -> S3Config {
@@ -202,14 +177,6 @@ fn compression(compression: config::Compression) -> Compression {
     match compression {
         config::Compression::None => Compression::None,
         config::Compression::Gzip => Compression::Gzip,
-    }
-}
-
-fn start(start: config::Start) -> Start {
-    match start {
-        config::Start::TrimHorizon => Start::TrimHorizon,
-        config::Start::Latest => Start::Latest,
-        config::Start::AtTimestamp(time) => Start::AtTimestamp(time),
     }
 }
 

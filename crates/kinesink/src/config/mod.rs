@@ -40,4 +40,4 @@ mod values;
 pub use error::ConfigError;
 pub use raw::{Compression, Format};
 pub use reference::{EXAMPLE, reference};
-pub use validated::{BeyondRetention, Buffer, Config, DeadLetter, Fetch, Lease, Sink, Source, Start};
+pub use validated::{Buffer, Config, DeadLetter, Lease, Sink, Source};

@@ -217,7 +217,7 @@ pub(super) struct RawBuffer {
     #[serde(default)]
     #[schemars(with = "u64", extend("default" = RECORDS))]
     pub(super) records: Option<Spanned<u64>>,
-    /// Bytes in a window. No more than `memory`.
+    /// Bytes in a window. No more than five eighths of `memory`.
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "size", "default" = BYTES))]
     pub(super) bytes: Option<Spanned<Size>>,

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kinesink_consumer::{Billing, Coordination, TableOptions};
+use kinesink_consumer::{Billing, Coordination, Retrieval, Start, TableOptions};
 use kinesink_sinks::Location;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
-use super::{Compression, Config, ConfigError, EXAMPLE, Fetch, Format, Start, reference};
+use super::{Compression, Config, ConfigError, EXAMPLE, Format, reference};
 
 const MINIMAL: &str = "\
 version = 1
@@ -157,11 +157,12 @@ fn every_key_of_a_sink_is_read() {
 #[test]
 fn a_small_memory_lowers_the_default_of_a_window() {
     let config = Config::parse(&format!("memory = \"32MiB\"\n{MINIMAL}"), "orders.toml").unwrap();
-    assert_eq!(config.buffer.bytes, 32 << 20);
+    assert_eq!(config.buffer.bytes, 20 << 20, "what is left to records");
+    assert_eq!(config.record_bytes() + 3 * config.encoded_bytes(), config.memory_bytes);
 }
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 29] = [
+const MISTAKES: [(&str, &str, &str); 32] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -189,6 +190,9 @@ const MISTAKES: [(&str, &str, &str); 29] = [
     ("endpoint of a directory", "type = \"s3\"", "type = \"s3\"\nendpoint = \"http://127.0.0.1:9000\""),
     ("size of a wrong type", "[[sink]]", "[buffer]\nbytes = true\n[[sink]]"),
     ("negative number", "[[sink]]", "[buffer]\nrecords = -1\n[[sink]]"),
+    ("larger than what memory leaves to records", "[[sink]]", "[buffer]\nbytes = \"200MiB\"\n[[sink]]"),
+    ("longer than a year", "[[sink]]", "[buffer]\nage = \"8761h\"\n[[sink]]"),
+    ("name of the dead letters", "type = \"s3\"", "type = \"s3\"\nname = \"dead_letters\""),
     ("pattern that is not one", "[[sink]]", "[filter]\npattern = \"click\"\n[[sink]]"),
     (
         "several at once",
@@ -205,11 +209,11 @@ fn a_consumer_is_named_by_the_application_unless_the_file_says_otherwise() {
     for (line, expected) in [("", "orders"), ("consumer = \"mine\"", "mine"), (&format!("consumer = {arn:?}"), arn)] {
         let text = MINIMAL.replacen("[[sink]]", &format!("fetch = \"fan-out\"\n{line}\n[[sink]]"), 1);
         let config = Config::parse(&text, "orders.toml").unwrap();
-        assert_eq!(config.source.fetch, Fetch::FanOut { consumer: expected.into() });
+        assert_eq!(config.source.fetch, Retrieval::FanOut { consumer: Some(expected.into()) });
     }
     let long = "o".repeat(129);
     let text = MINIMAL.replacen("app = \"orders\"", &format!("app = {long:?}"), 1);
-    assert_eq!(Config::parse(&text, "orders.toml").unwrap().source.fetch, Fetch::Polling);
+    assert_eq!(Config::parse(&text, "orders.toml").unwrap().source.fetch, Retrieval::Polling);
     let text = text.replacen("[[sink]]", "fetch = \"fan-out\"\n[[sink]]", 1);
     let shown = rendered(&Config::parse(&text, "orders.toml").unwrap_err());
     assert!(shown.contains("`app` is too long to name a consumer"), "{shown}");

@@ -3,14 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use kinesink_consumer::{Coordination, TableOptions};
+use kinesink_consumer::{BeyondRetention, Coordination, Retrieval, Start, TableOptions};
 use kinesink_core::StreamName;
 use kinesink_sinks::Location;
 use serde_json::Value;
 
 use super::error::{ConfigError, Mistake};
 use super::{Compression, Format, structure, validate};
+
+/// The part of the memory that the sinks' encoded copies of records may take, and twice as much is left to what is on
+/// its way in, the texts of replies and the buffers of connections, and to what the allocator keeps.
+const ENCODED_SHARE: usize = 8;
 
 /// A checked pipeline file.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,46 +58,11 @@ pub struct Source {
     /// Where to go on when the stream has forgotten a checkpoint's record.
     pub beyond_retention: BeyondRetention,
     /// How records are fetched.
-    pub fetch: Fetch,
+    pub fetch: Retrieval,
     /// Pause between two requests to a shard that had nothing new.
     pub idle: Duration,
     /// Kinesis records that one request asks for at most.
     pub max_records: usize,
-}
-
-/// Where to start in a shard without a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// At the oldest record.
-    TrimHorizon,
-    /// After the newest record.
-    Latest,
-    /// At the first record that arrived at this time or later.
-    AtTimestamp(Timestamp),
-}
-
-/// Where to go on when the record of a checkpoint has left the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BeyondRetention {
-    /// At the oldest record that is left.
-    Oldest,
-    /// At the source's start.
-    Start,
-    /// Nowhere, until somebody moves the checkpoint.
-    Fail,
-}
-
-/// How records are fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fetch {
-    /// By asking again and again.
-    Polling,
-    /// By enhanced fan-out: they are sent when they arrive.
-    FanOut {
-        /// Name or ARN of the registered consumer.
-        consumer: String,
-    },
 }
 
 /// How leases are held.
@@ -178,6 +146,25 @@ impl Config {
         Ok(config)
     }
 
+    /// How often a record may be in the destinations, whatever crashes meanwhile.
+    #[must_use]
+    pub fn delivery(&self) -> &'static str {
+        // Objects are the only destinations so far, and their windows are announced.
+        "effectively once"
+    }
+
+    /// Bytes of the memory that the records themselves may take.
+    #[must_use]
+    pub fn record_bytes(&self) -> usize {
+        record_bytes(self.memory_bytes)
+    }
+
+    /// Bytes of the memory that encoded copies of records may take, over all destinations.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        self.memory_bytes / ENCODED_SHARE
+    }
+
     /// A mistake in the value of `key`, such as `transform.jq`, that showed when something was built from it.
     #[must_use]
     pub fn mistake(&self, key: &str, why: &str) -> ConfigError {
@@ -196,4 +183,9 @@ impl Config {
         let hint = "add `region = \"...\"`, or set AWS_REGION or a region in the AWS profile";
         ConfigError::new(file, text, vec![mistake.hint(hint)])
     }
+}
+
+/// What of the memory is left to records.
+pub(super) fn record_bytes(memory_bytes: usize) -> usize {
+    memory_bytes - 3 * (memory_bytes / ENCODED_SHARE)
 }

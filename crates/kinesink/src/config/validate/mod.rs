@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kinesink_consumer::{BeyondRetention, Retrieval, Start};
 use kinesink_core::StreamName;
 use kinesink_sinks::{Error as SinkError, Location};
 use serde_json::Value;
@@ -17,7 +18,7 @@ use toml::Spanned;
 use super::error::Mistake;
 use super::raw::{self, RawBuffer, RawConfig, RawSink, RawSource, Size};
 use super::structure::not_one_of;
-use super::validated::{BeyondRetention, Buffer, Config, DeadLetter, Fetch, Sink, Source, Start};
+use super::validated::{Buffer, Config, DeadLetter, Sink, Source, record_bytes};
 use super::values;
 
 /// Less holds hardly a reply of the service.
@@ -27,6 +28,11 @@ const IDLE_MIN: Duration = Duration::from_millis(200);
 const CONSUMER_CHARACTERS_MAX: usize = 128;
 const AGE_MIN: Duration = Duration::from_millis(1);
 const GRACE_MIN: Duration = Duration::from_millis(1);
+/// A year: what is longer is a mistake, and no clock has to reach it.
+const DURATION_HOURS_MAX: u64 = 365 * 24;
+const DURATION_MAX: Duration = Duration::from_secs(DURATION_HOURS_MAX * 3600);
+/// What logs and metrics call the dead-letter destination.
+const DEAD_LETTERS: &str = "dead_letters";
 
 /// Checks everything, so that all mistakes are told at once.
 pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
@@ -101,21 +107,21 @@ impl Checks {
         Some(Source { stream: stream?, region, start, beyond_retention, fetch, idle, max_records })
     }
 
-    fn fetch(&mut self, raw: &RawSource, app: &Spanned<String>) -> Fetch {
+    fn fetch(&mut self, raw: &RawSource, app: &Spanned<String>) -> Retrieval {
         let fetch = raw.fetch.as_ref().map_or(raw::FETCH, |fetch| fetch.get_ref());
         match (fetch, &raw.consumer) {
-            (raw::FAN_OUT, consumer) => Fetch::FanOut { consumer: self.consumer(consumer.as_ref(), app) },
-            (raw::FETCH, None) => Fetch::Polling,
+            (raw::FAN_OUT, consumer) => Retrieval::FanOut { consumer: Some(self.consumer(consumer.as_ref(), app)) },
+            (raw::FETCH, None) => Retrieval::Polling,
             (raw::FETCH, Some(consumer)) => {
                 let what = "`source.consumer` means nothing for polling";
                 let hint = "leave it out, or write `fetch = \"fan-out\"`";
                 self.refuse(what, consumer.span(), "contradicts `fetch`", hint);
-                Fetch::Polling
+                Retrieval::Polling
             }
             (other, _) => {
                 let span = raw.fetch.as_ref().map(Spanned::span).unwrap_or_default();
                 self.mistakes.push(not_one_of("source.fetch", other, &[raw::FETCH, raw::FAN_OUT], span));
-                Fetch::Polling
+                Retrieval::Polling
             }
         }
     }
@@ -184,14 +190,17 @@ impl Checks {
             self.refuse("`buffer.records` is 0", given.span(), "a window holds at least one", "write at least 1");
         }
         let mut bytes = self.size("buffer.bytes", raw.bytes.as_ref(), raw::BYTES, 1);
-        if bytes > memory_bytes {
+        let most = record_bytes(memory_bytes);
+        if bytes > most {
             match &raw.bytes {
                 Some(given) => {
-                    let what = format!("`buffer.bytes` ({bytes} bytes) is more than `memory` ({memory_bytes} bytes)");
+                    let what = format!(
+                        "`buffer.bytes` ({bytes} bytes) is more than `memory` leaves to records ({most} bytes)"
+                    );
                     self.refuse(what, given.span(), "never reached", "lower it, or raise `memory`");
                 }
                 // The default gives way to a small memory.
-                None => bytes = memory_bytes,
+                None => bytes = most,
             }
         }
         let age = self.duration("buffer.age", raw.age.as_ref(), raw::AGE, AGE_MIN);
@@ -229,6 +238,10 @@ impl Checks {
         }
         let url = self.location("sink.url", &raw.url)?;
         let name = raw.name.as_ref().map_or_else(|| "s3".into(), |name| self.not_empty("sink.name", name));
+        if let Some(given) = raw.name.as_ref().filter(|_| name == DEAD_LETTERS) {
+            let hint = "logs and metrics call the dead letters so; write another";
+            self.refuse("`sink.name` is that of the dead letters", given.span(), "taken", hint);
+        }
         if matches!(url, Location::Directory(_)) {
             for (key, value) in [("endpoint", &raw.endpoint), ("region", &raw.region)] {
                 let Some(value) = value else { continue };
@@ -300,7 +313,11 @@ impl Checks {
             return values::duration(default).unwrap_or(min);
         };
         match values::duration(given.get_ref()) {
-            Some(duration) if duration >= min => return duration,
+            Some(duration) if (min..=DURATION_MAX).contains(&duration) => return duration,
+            Some(duration) if duration > min => {
+                let what = format!("`{key}` is {}, which is too long", given.get_ref());
+                self.refuse(what, given.span(), "too long", format!("write at most \"{DURATION_HOURS_MAX}h\""));
+            }
             Some(_) => {
                 let what = format!("`{key}` is {}, which is too short", given.get_ref());
                 self.refuse(what, given.span(), "too short", format!("write at least \"{}ms\"", min.as_millis()));
