@@ -86,6 +86,10 @@ impl From<kinesink::Error> for Problem {
 
 impl From<kinesink::local::Error> for Problem {
     fn from(error: kinesink::local::Error) -> Self {
-        Self::new(Exit::Start, error)
+        let exit = match &error {
+            kinesink::local::Error::Ended { .. } => Exit::Failed,
+            _ => Exit::Start,
+        };
+        Self::new(exit, error)
     }
 }

@@ -5,6 +5,8 @@ mod args;
 mod commands;
 mod exit;
 mod logs;
+mod shards;
+mod shell;
 mod signals;
 mod stdout;
 
@@ -17,12 +19,12 @@ use clap::Parser as _;
 use crate::args::{Cli, Command};
 use crate::exit::{Exit, Problem};
 
-// Replies of megabytes come and go; this allocator gives the memory back to the system.
 /// Threads that write files and compress. An allocator keeps memory for each thread: few threads, and none for long,
 /// keep little.
 const BLOCKING_THREADS_MAX: usize = 16;
 const BLOCKING_IDLE_MAX: Duration = Duration::from_millis(200);
 
+// Replies of megabytes come and go; this allocator gives the memory back to the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -56,7 +58,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
             Command::Put(args) => commands::put::run(args).await,
             Command::Tail(args) => commands::tail::run(args).await,
             Command::Completions { shell } => commands::completions::completions(shell),
-            Command::Man => commands::completions::man(),
+            Command::Man { command } => commands::completions::man(command.as_deref()),
         }
     });
     // A blocked read of standard input, or an aborted write, must not keep the process.

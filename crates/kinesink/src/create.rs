@@ -5,33 +5,67 @@ use std::time::Duration;
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::types::StreamStatus;
 use kinesink_aws::{code, failure};
-use tokio::time::sleep;
+use kinesink_core::{Backoff, Class, Failure};
+use tokio::time::{sleep, timeout};
 
 use crate::Error;
 
-const ACTIVE_POLL: Duration = Duration::from_millis(100);
-const ACTIVE_POLLS_MAX: u32 = 3_000;
+/// The service takes ten requests a second and account that ask for this.
+const ACTIVE_POLL: Duration = Duration::from_secs(1);
+const ACTIVE_WITHIN: Duration = Duration::from_secs(300);
+/// A request that fails so often in a row is given up.
+const ATTEMPTS_MAX: u32 = 10;
 
-/// Creates the stream if it is missing, and waits until it can be used.
+/// Creates the stream if it is missing, and waits until it can be used. Dropped, it may or may not have created it.
 ///
 /// # Errors
 /// [`Error::Start`] names the stream and what to do.
 pub async fn create_stream(client: &Client, stream: &str, shards: u16) -> Result<(), Error> {
-    let what = format!("stream {stream}");
-    match client.create_stream().stream_name(stream).shard_count(i32::from(shards)).send().await {
-        Ok(_) => tracing::info!(stream, shards, "stream created"),
-        // It is there already.
-        Err(error) if code(&error) == Some("ResourceInUseException") => {}
-        Err(error) => return Err(Error::Start(failure("create", &what, &error).message)),
-    }
-    for _ in 0..ACTIVE_POLLS_MAX {
-        let reply = client.describe_stream_summary().stream_name(stream).send().await;
-        let reply = reply.map_err(|error| Error::Start(failure("describe", &what, &error).message))?;
-        let status = reply.stream_description_summary().map(|summary| summary.stream_status());
-        if matches!(status, Some(StreamStatus::Active | StreamStatus::Updating)) {
-            return Ok(());
+    retried(|| create(client, stream, shards)).await?;
+    let active = async {
+        while !retried(|| is_active(client, stream)).await? {
+            sleep(ACTIVE_POLL).await;
         }
-        sleep(ACTIVE_POLL).await;
+        Ok(())
+    };
+    timeout(ACTIVE_WITHIN, active).await.unwrap_or_else(|_| {
+        Err(Error::Start(format!("stream {stream} did not become active; look at it with describe-stream-summary")))
+    })
+}
+
+async fn create(client: &Client, stream: &str, shards: u16) -> Result<(), Failure> {
+    match client.create_stream().stream_name(stream).shard_count(i32::from(shards)).send().await {
+        Ok(_) => {
+            tracing::info!(stream, shards, "stream created");
+            Ok(())
+        }
+        // It is there already.
+        Err(error) if code(&error) == Some("ResourceInUseException") => Ok(()),
+        Err(error) => Err(failure("create", &format!("stream {stream}"), &error)),
     }
-    Err(Error::Start(format!("{what} did not become active; look at it with describe-stream-summary")))
+}
+
+async fn is_active(client: &Client, stream: &str) -> Result<bool, Failure> {
+    let reply = client.describe_stream_summary().stream_name(stream).send().await;
+    let reply = reply.map_err(|error| failure("describe", &format!("stream {stream}"), &error))?;
+    let status = reply.stream_description_summary().map(|summary| summary.stream_status());
+    Ok(matches!(status, Some(StreamStatus::Active | StreamStatus::Updating)))
+}
+
+/// Sends what should pass by itself again.
+async fn retried<T, F: Future<Output = Result<T, Failure>>>(mut send: impl FnMut() -> F) -> Result<T, Error> {
+    let seed = u64::from(std::process::id());
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), seed);
+    loop {
+        let failure = match send().await {
+            Ok(reply) => return Ok(reply),
+            Err(failure) => failure,
+        };
+        let wait = backoff.next_wait(failure.retry_after);
+        if failure.class != Class::Transient || backoff.attempts() == ATTEMPTS_MAX {
+            return Err(Error::Start(failure.message));
+        }
+        tracing::warn!(%failure, "failed, trying again");
+        sleep(wait).await;
+    }
 }

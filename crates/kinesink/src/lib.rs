@@ -71,8 +71,9 @@ pub use kinesink_aws as aws;
 pub use kinesink_consumer as consumer;
 pub use kinesink_core::{
     Backoff, Batch, Budget, Buffer, Checkpoint, CheckpointError, Checkpointer, Class, Clock, CloseReason, Durable,
-    Emitted, Emitter, Exception, Failure, Filter, Item, Position, Read, Record, Records, Reject, Reservation,
-    SequenceNumber, Settlement, ShardId, ShardReader, StreamName, SystemClock, Transformer,
+    Emitted, Emitter, Exception, Failure, Filter, Fingerprint, Item, PartitionKey, Position, Prepared, Read, Record,
+    Records, Reject, Reservation, SequenceNumber, Settlement, ShardId, ShardReader, StreamName, SystemClock,
+    Transformer,
 };
 pub use kinesink_kpl as kpl;
 #[cfg(feature = "jq")]

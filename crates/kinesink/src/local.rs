@@ -60,6 +60,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A service ended by itself.
+    #[error("the local {service} ended by itself: {why}; what was acknowledged is stored: start it again")]
+    Ended {
+        /// `kinesis` or `dynamodb`.
+        service: &'static str,
+        /// What it said.
+        why: String,
+    },
     /// TLS was asked for and cannot be had.
     #[error("cannot serve the local Kinesis in TLS: {0}")]
     Certificate(#[source] kinesink_emulator::Error),
@@ -142,6 +150,18 @@ impl Local {
         let dynamodb_service =
             services.spawn(dynoxide::server::serve_with_shutdown(dynamodb_listener, database, stopped));
         Ok(Self { kinesis, dynamodb, services, dynamodb_service, shutdown, authority, _lock: lock })
+    }
+
+    /// Resolves once a service has ended that nobody stopped: whoever is pointed at it waits for nothing. Cancel safe.
+    pub async fn ended(&mut self) -> Error {
+        let (id, why) = match self.services.join_next_with_id().await {
+            Some(Ok((id, Ok(())))) => (id, "it was told to stop".to_owned()),
+            Some(Ok((id, Err(why)))) => (id, why),
+            Some(Err(error)) => (error.id(), error.to_string()),
+            None => return std::future::pending().await,
+        };
+        let service = if id == self.dynamodb_service.id() { "dynamodb" } else { "kinesis" };
+        Error::Ended { service, why }
     }
 
     /// The environment that points an AWS SDK, or the `aws` command, at these services.
@@ -274,7 +294,10 @@ fn check_version(directory: &Path) -> Result<(), Error> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let text = format!("{DIRECTORY_VERSION} {}\n", env!("CARGO_PKG_VERSION"));
-            std::fs::write(&path, text).map_err(|error| storage(error.to_string()))
+            // In one piece: half a version would lock the directory up for good.
+            let new = directory.join("version.new");
+            let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path));
+            written.map_err(|error| storage(error.to_string()))
         }
         Err(error) => Err(storage(error.to_string())),
     }
@@ -323,6 +346,16 @@ mod tests {
             start.await.unwrap().stop().await;
             busy.await.unwrap().unwrap();
         });
+    }
+
+    #[tokio::test]
+    async fn a_service_that_ends_by_itself_is_noticed_and_named() {
+        let mut local = Local::start(&LocalOptions::default()).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), local.ended()).await.is_err(), "both serve");
+        local.dynamodb_service.abort();
+        let error = local.ended().await.to_string();
+        assert!(error.starts_with("the local dynamodb ended by itself"), "{error}");
+        local.stop().await;
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use crate::stdout;
 pub(crate) fn run(args: &Check) -> Result<Exit, Problem> {
     let (config, _programs) = read(&args.file)?;
     stdout::line(format!("{}: no mistakes found", args.file.display()))?;
-    stdout::line(format!("  app {}, stream {}, delivery: effectively once", config.app, config.source.stream))?;
+    stdout::line(format!("  app {}, stream {}, delivery: {}", config.app, config.source.stream, config.delivery()))?;
     for sink in &config.sinks {
         stdout::line(format!("  sink {} -> {}", sink.name, sink.url))?;
     }

@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::args::Local;
 use crate::exit::{Exit, Problem};
+use crate::shell::quoted;
 use crate::{signals, stdout};
 
 pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
@@ -25,7 +26,7 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;
     tokio::pin!(signals);
-    let services = Services::start(&options).await?;
+    let mut services = Services::start(&options).await?;
     let lines = shell_lines(&services);
     match &args.env {
         Some(file) => std::fs::write(file, lines + "\n")
@@ -39,6 +40,7 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
         let ended = tokio::select! {
             ended = run_command(command, &stop) => ended,
             () = &mut signals => Ok(None),
+            error = services.ended() => return Err(error.into()),
         };
         services.stop().await;
         let ended = ended.map_err(|error| {
@@ -49,6 +51,7 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
     tokio::select! {
         () = &mut signals => {}
         () = stop.drain.cancelled() => {}
+        error = services.ended() => return Err(error.into()),
     }
     services.stop().await;
     Ok(Exit::Drained)
@@ -71,16 +74,6 @@ async fn run_command(mut command: Command, stop: &Stop) -> std::io::Result<Optio
 fn shell_lines(services: &Services) -> String {
     let lines = services.environment().into_iter().map(|(name, value)| format!("export {name}={}", quoted(&value)));
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// The text as one word of a POSIX shell, in which nothing is expanded.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// Ends this process as the command ended: with its code, or 128 + the signal, as a shell says it.

@@ -30,26 +30,38 @@ pub(crate) async fn run(args: Run) -> Result<Exit, Problem> {
 }
 
 async fn services_and_pipeline(config: &Config, programs: Programs, args: &Run, stop: &Stop) -> Result<Exit, Problem> {
-    let local = match &args.local {
-        Some(directory) => Some(start_local(directory).await?),
-        None => None,
+    let Some(directory) = &args.local else {
+        let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
+        return stream_and_pipeline(config, programs, &options, args.create, stop).await;
     };
-    let mut options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
-    if let Some(local) = &local {
-        options = local.aws_options();
-    }
-    let clients = connect(&options).await.map_err(|error| match error {
+    let mut local = start_local(directory).await?;
+    let options = local.aws_options();
+    let exit = tokio::select! {
+        exit = stream_and_pipeline(config, programs, &options, true, stop) => exit,
+        error = local.ended() => Err(error.into()),
+    };
+    local.stop().await;
+    exit
+}
+
+async fn stream_and_pipeline(
+    config: &Config,
+    programs: Programs,
+    options: &AwsOptions,
+    create: bool,
+    stop: &Stop,
+) -> Result<Exit, Problem> {
+    let clients = connect(options).await.map_err(|error| match error {
         aws::Error::NoRegion => Problem::report(Exit::Configuration, &config.missing_region().into()),
         error => Problem::new(Exit::Start, error),
     })?;
-    if args.create || local.is_some() {
-        create_stream(&clients.kinesis, config.source.stream.as_str(), SHARDS).await?;
+    if create {
+        tokio::select! {
+            created = create_stream(&clients.kinesis, config.source.stream.as_str(), SHARDS) => created?,
+            () = stop.drain.cancelled() => return Ok(Exit::Drained),
+        }
     }
-    let exit = pipeline(config, programs, clients, stop).await;
-    if let Some(local) = local {
-        local.stop().await;
-    }
-    exit
+    pipeline(config, programs, clients, stop).await
 }
 
 async fn start_local(directory: &Path) -> Result<Local, Problem> {
@@ -60,6 +72,7 @@ async fn start_local(directory: &Path) -> Result<Local, Problem> {
 }
 
 async fn pipeline(config: &Config, programs: Programs, clients: Clients, stop: &Stop) -> Result<Exit, Problem> {
+    tracing::info!(app = config.app, stream = %config.source.stream, delivery = config.delivery(), "starting");
     let mut registry = Registry::default();
     let connector = connector_from(config, programs, clients, &mut registry)?;
     let health = connector.health();

@@ -11,6 +11,7 @@ use super::rows::{Lag, Row, table};
 use super::{Stream, problem};
 use crate::args::Leases;
 use crate::exit::{Exit, Problem};
+use crate::shell::quoted;
 use crate::stdout;
 
 /// What the command line asks for.
@@ -367,13 +368,4 @@ fn undo(args: &Leases, steps: &[&Step]) -> String {
         }
     }
     words.join(" ")
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
