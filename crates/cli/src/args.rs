@@ -78,9 +78,13 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    #[command(after_help = "Example:\n  kinesink man > /usr/local/share/man/man1/kinesink.1")]
-    Man,
+    /// Print the man page of kinesink, or of one of its commands
+    #[command(after_help = "Examples:\n  kinesink man > /usr/local/share/man/man1/kinesink.1\n  \
+                            kinesink man run > /usr/local/share/man/man1/kinesink-run.1")]
+    Man {
+        /// The command, such as run
+        command: Option<String>,
+    },
 }
 
 /// `kinesink demo`

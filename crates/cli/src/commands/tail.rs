@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kinesink::Stop;
+use jiff::Timestamp;
 use kinesink::aws::kinesis::Client;
+use kinesink::aws::kinesis::operation::get_records::GetRecordsOutput;
+use kinesink::aws::kinesis::primitives::DateTime;
 use kinesink::aws::kinesis::types::{Record, ShardIteratorType};
-use kinesink::aws::{AwsOptions, connect, failure};
-use kinesink::kpl;
+use kinesink::aws::{AwsOptions, code, connect, failure};
+use kinesink::{Class, Clock as _, Failure, Stop, SystemClock, kpl};
 
 use crate::args::{From, Tail};
 use crate::exit::{Exit, Problem};
-use crate::{signals, stdout};
+use crate::{shards, signals, stdout};
 
 /// Below the service's five calls a second and shard.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -28,30 +30,55 @@ pub(crate) async fn run(args: Tail) -> Result<Exit, Problem> {
     }
 }
 
+/// A shard that is being read.
+struct Open {
+    /// The next request's; none where one has to be asked for.
+    iterator: Option<String>,
+    from: Place,
+}
+
+/// Where an iterator begins that has to be asked for.
+#[derive(Clone)]
+enum Place {
+    Oldest,
+    /// After the newest; the time is when that was.
+    Latest(Timestamp),
+    /// At what arrived since then.
+    Since(Timestamp),
+    /// After the record of this sequence number.
+    After(String),
+}
+
 async fn follow(client: &Client, args: &Tail) -> Result<Exit, Problem> {
-    let kind = match args.from {
-        From::Latest => ShardIteratorType::Latest,
-        From::TrimHorizon => ShardIteratorType::TrimHorizon,
-    };
-    let mut iterators = open_shards(client, &args.stream, &kind).await?;
-    let mut seen: BTreeSet<String> = iterators.keys().cloned().collect();
+    let start = SystemClock.now();
+    let listed = shards::list(client, &args.stream).await?;
+    let ids: BTreeSet<&str> = listed.iter().map(|shard| shard.shard_id()).collect();
+    let mut open = BTreeMap::new();
+    for shard in &listed {
+        let parent_is_there = shard.parent_shard_id().is_some_and(|parent| ids.contains(parent));
+        let from = match args.from {
+            From::Latest if shards::is_open(shard) => Place::Latest(start),
+            // From the oldest record, children are met at the end of their parents.
+            From::TrimHorizon if !parent_is_there => Place::Oldest,
+            From::Latest | From::TrimHorizon => continue,
+        };
+        open.insert(shard.shard_id().to_owned(), Open { iterator: None, from });
+    }
+    let mut seen: BTreeSet<String> = open.keys().cloned().collect();
     let mut left = args.records.unwrap_or(u64::MAX);
-    while left > 0 && !iterators.is_empty() {
-        for (shard, iterator) in std::mem::take(&mut iterators) {
-            let what = format!("shard {shard} of stream {}", args.stream);
-            let reply = match client.get_records().shard_iterator(&iterator).send().await {
+    while left > 0 && !open.is_empty() {
+        for (id, mut shard) in std::mem::take(&mut open) {
+            let reply = match read(client, &args.stream, &id, &mut shard).await {
                 Ok(reply) => reply,
-                Err(error) => {
-                    let failure = failure("read", &what, &error);
-                    if failure.class != kinesink::Class::Transient {
-                        return Err(Problem::new(Exit::Failed, failure));
-                    }
+                Err(failure) if failure.class == Class::Transient => {
                     tracing::warn!(%failure, "trying again");
-                    iterators.insert(shard, iterator);
+                    open.insert(id, shard);
                     continue;
                 }
+                Err(failure) => return Err(Problem::new(Exit::Failed, failure)),
             };
             for record in reply.records {
+                shard.from = Place::After(record.sequence_number.clone());
                 for line in user_data(record) {
                     if left == 0 || !stdout::line(&line)? {
                         return Ok(Exit::Drained);
@@ -59,17 +86,15 @@ async fn follow(client: &Client, args: &Tail) -> Result<Exit, Problem> {
                     left -= 1;
                 }
             }
-            if let Some(next) = reply.next_shard_iterator {
-                iterators.insert(shard, next);
-            } else {
-                for child in reply.child_shards.unwrap_or_default() {
-                    // A merged shard is announced by both of its parents.
-                    if !seen.insert(child.shard_id.clone()) {
-                        continue;
-                    }
-                    let first =
-                        iterator_of(client, &args.stream, child.shard_id(), &ShardIteratorType::TrimHorizon).await?;
-                    iterators.insert(child.shard_id, first);
+            shard.iterator = reply.next_shard_iterator;
+            if shard.iterator.is_some() {
+                open.insert(id, shard);
+                continue;
+            }
+            for child in reply.child_shards.unwrap_or_default() {
+                // A merged shard is announced by both of its parents.
+                if seen.insert(child.shard_id.clone()) {
+                    open.insert(child.shard_id, Open { iterator: None, from: Place::Oldest });
                 }
             }
         }
@@ -78,54 +103,48 @@ async fn follow(client: &Client, args: &Tail) -> Result<Exit, Problem> {
     Ok(Exit::Drained)
 }
 
+/// One reply. An iterator that has expired is forgotten, so that the next call asks for another.
+async fn read(client: &Client, stream: &str, id: &str, shard: &mut Open) -> Result<GetRecordsOutput, Failure> {
+    let what = format!("shard {id} of stream {stream}");
+    let iterator = match shard.iterator.take() {
+        Some(iterator) => iterator,
+        None => iterator_at(client, stream, id, &shard.from).await?,
+    };
+    match client.get_records().shard_iterator(&iterator).send().await {
+        Ok(reply) => Ok(reply),
+        Err(error) => {
+            if code(&error) != Some("ExpiredIteratorException") {
+                shard.iterator = Some(iterator);
+            } else if let Place::Latest(start) = shard.from {
+                // What arrived meanwhile is older than the newest.
+                shard.from = Place::Since(start);
+            }
+            Err(failure("read", &what, &error))
+        }
+    }
+}
+
+async fn iterator_at(client: &Client, stream: &str, id: &str, place: &Place) -> Result<String, Failure> {
+    let what = format!("shard {id} of stream {stream}");
+    let request = client.get_shard_iterator().stream_name(stream).shard_id(id);
+    let request = match place {
+        Place::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+        Place::Latest(_) => request.shard_iterator_type(ShardIteratorType::Latest),
+        Place::Since(time) => request
+            .shard_iterator_type(ShardIteratorType::AtTimestamp)
+            .timestamp(DateTime::from_millis(time.as_millisecond())),
+        Place::After(number) => {
+            request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(number)
+        }
+    };
+    let reply = request.send().await.map_err(|error| failure("get an iterator of", &what, &error))?;
+    reply.shard_iterator.ok_or_else(|| Failure::fatal(format!("cannot read {what}: the reply had no iterator")))
+}
+
 fn user_data(record: Record) -> Vec<Bytes> {
     let data = Bytes::from(record.data.into_inner());
     match kpl::unpack(&data) {
         kpl::Unpacked::Plain | kpl::Unpacked::Malformed(_) => vec![data],
         kpl::Unpacked::Aggregated(records) => records.into_iter().map(|record| record.data).collect(),
     }
-}
-
-async fn open_shards(
-    client: &Client,
-    stream: &str,
-    kind: &ShardIteratorType,
-) -> Result<BTreeMap<String, String>, Problem> {
-    let mut iterators = BTreeMap::new();
-    let mut next_token: Option<String> = None;
-    loop {
-        let request = client.list_shards();
-        let request = match next_token.take() {
-            Some(token) => request.next_token(token),
-            None => request.stream_name(stream),
-        };
-        let reply = request.send().await.map_err(|error| {
-            Problem::new(Exit::Start, failure("list the shards of", &format!("stream {stream}"), &error))
-        })?;
-        let all = reply.shards.unwrap_or_default();
-        for shard in &all {
-            let closed = shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_some());
-            let has_parent = all.iter().any(|other| Some(other.shard_id()) == shard.parent_shard_id());
-            // From the oldest record, children are met at the end of their parents.
-            let wanted = if *kind == ShardIteratorType::Latest { !closed } else { !has_parent };
-            if wanted {
-                let first = iterator_of(client, stream, shard.shard_id(), kind).await?;
-                iterators.insert(shard.shard_id.clone(), first);
-            }
-        }
-        next_token = reply.next_token;
-        if next_token.is_none() {
-            return Ok(iterators);
-        }
-    }
-}
-
-async fn iterator_of(client: &Client, stream: &str, shard: &str, kind: &ShardIteratorType) -> Result<String, Problem> {
-    let request = client.get_shard_iterator().stream_name(stream).shard_id(shard).shard_iterator_type(kind.clone());
-    let reply = request.send().await.map_err(|error| {
-        Problem::new(Exit::Failed, failure("get an iterator of", &format!("shard {shard} of stream {stream}"), &error))
-    })?;
-    reply.shard_iterator.ok_or_else(|| {
-        Problem::new(Exit::Failed, format!("cannot read shard {shard} of stream {stream}: the reply had no iterator"))
-    })
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::exit::{Exit, Problem};
 
 const PIPELINE: &str = include_str!("pipeline.toml");
-/// Marks a directory as a demo's own, which the next demo may replace.
+/// Marks a directory as a demo's own, which the next demo may replace: the version of its layout, and who wrote it.
 const MARK: &str = ".kinesink-demo";
+const VERSION: u32 = 1;
 
 /// Where everything is.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Layout {
                 }
                 std::fs::create_dir_all(&path)?;
             }
-            std::fs::write(directory.join(MARK), "1\n")?;
+            std::fs::write(directory.join(MARK), format!("{VERSION} {}\n", env!("CARGO_PKG_VERSION")))?;
             let layout = Self::at(directory)?;
             let url = |name: &str| directory.canonicalize().map(|path| path.join(name).display().to_string());
             let text = PIPELINE.replace("{objects}", &url("objects")?).replace("{dead}", &url("dead")?);
@@ -54,9 +55,16 @@ impl Layout {
 
     /// The directory of an earlier demo.
     pub(crate) fn existing(directory: &Path) -> Result<Self, Problem> {
-        if !directory.join(MARK).exists() {
-            let message = format!("no demo was run in {}; run kinesink demo --dir first", directory.display());
-            return Err(Problem::new(Exit::Configuration, message));
+        let refuse = |message: String| Err(Problem::new(Exit::Configuration, message));
+        let Ok(mark) = std::fs::read_to_string(directory.join(MARK)) else {
+            return refuse(format!("no demo was run in {}; run kinesink demo --dir first", directory.display()));
+        };
+        let (version, writer) = mark.trim_end().split_once(' ').unwrap_or((mark.trim_end(), "unknown"));
+        if version.parse().is_ok_and(|version: u32| version > VERSION) {
+            let directory = directory.display();
+            return refuse(format!(
+                "cannot verify {directory}: kinesink {writer} made it; use that one or a newer one"
+            ));
         }
         Self::at(directory)
             .map_err(|error| Problem::new(Exit::Configuration, format!("cannot use {}: {error}", directory.display())))

@@ -101,15 +101,21 @@ async fn pipeline(connector: &Connector, records: u64, stop: &Stop) -> Result<Op
                 }
             }
         }
-        bar.finish_and_clear();
         run_stop.drain.cancel();
+        // The connector ends then, or has ended by itself already.
+        std::future::pending().await
     };
-    let both = async { tokio::join!(connector.run(&run_stop), all_committed).0 };
-    let outcome = tokio::time::timeout(PATIENCE, both).await;
-    let outcome = outcome.map_err(|_| {
+    let outcome = tokio::time::timeout(PATIENCE, async {
+        tokio::select! {
+            outcome = connector.run(&run_stop) => outcome,
+            never = all_committed => never,
+        }
+    });
+    let outcome = outcome.await;
+    bar.finish_and_clear();
+    outcome.map_err(|_| {
         Problem::new(Exit::Failed, format!("the pipeline delivered {} of {records} records in time", done(&metrics)))
-    })?;
-    outcome?;
+    })??;
     let finished = done(&metrics) >= records;
     Ok(finished.then(|| Landed { progress: metrics.progress(), took: start.elapsed() }))
 }

@@ -24,7 +24,10 @@ pub(crate) async fn run(args: Put) -> Result<Exit, Problem> {
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;
     if let Some(shards) = args.create {
-        create_stream(&clients.kinesis, &args.stream, shards).await?;
+        tokio::select! {
+            created = create_stream(&clients.kinesis, &args.stream, shards) => created?,
+            () = stop.drain.cancelled() => return Ok(Exit::Aborted),
+        }
     }
     let aggregators =
         if args.aggregate { Some(Aggregators::of_stream(&clients.kinesis, &args.stream).await?) } else { None };
@@ -38,8 +41,25 @@ pub(crate) async fn run(args: Put) -> Result<Exit, Problem> {
     Ok(if stop.drain.is_cancelled() { Exit::Aborted } else { Exit::Drained })
 }
 
-/// Sends every line, or those before the first signal: what was begun is finished, so that the count is right.
-async fn send(mut lines: Lines, args: &Put, producer: &mut Producer<'_>, stop: &Stop) -> Result<(), Problem> {
+/// Sends every line, or those before the first signal or the first that cannot be sent: what was begun is finished, so
+/// that the count is right.
+async fn send(lines: Lines, args: &Put, producer: &mut Producer<'_>, stop: &Stop) -> Result<(), Problem> {
+    let refused = add_all(lines, args, producer, stop).await?;
+    producer.finish().await?;
+    let taken = producer.sent().0;
+    match refused {
+        None => Ok(()),
+        Some(why) => Err(Problem::new(Exit::Failed, format!("{why}; {taken} lines before it were taken"))),
+    }
+}
+
+/// Adds the lines. Why one of them cannot be sent, if that ended it.
+async fn add_all(
+    mut lines: Lines,
+    args: &Put,
+    producer: &mut Producer<'_>,
+    stop: &Stop,
+) -> Result<Option<String>, Problem> {
     for number in 1.. {
         let line = tokio::select! {
             biased;
@@ -48,21 +68,25 @@ async fn send(mut lines: Lines, args: &Put, producer: &mut Producer<'_>, stop: &
         };
         let Some(line) = line else { break };
         let cannot = |what: &str, why: &dyn std::fmt::Display| {
-            let sent = producer.sent().0;
-            let place = format!("{}, line {number}", args.file.display());
-            Problem::new(Exit::Failed, format!("cannot {what} {place}: {why}; {sent} lines before it were taken"))
+            Ok(Some(format!("cannot {what} {}, line {number}: {why}", args.file.display())))
         };
-        let line = line.map_err(|error| cannot("read", &error))?;
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => return cannot("read", &error),
+        };
         if line.is_empty() {
             continue;
         }
-        let key = partition_key(&line, args.key.as_deref(), number).map_err(|why| cannot("send", &why))?;
+        let key = match partition_key(&line, args.key.as_deref(), number) {
+            Ok(key) => key,
+            Err(why) => return cannot("send", &why),
+        };
         if key.len() + line.len() > RECORD_BYTES_MAX {
-            return Err(cannot("send", &"it is larger than 1 MiB with its key, which is the service's limit"));
+            return cannot("send", &"it is larger than 1 MiB with its key, which is the service's limit");
         }
         producer.add(key, Bytes::from(line)).await?;
     }
-    producer.finish().await
+    Ok(None)
 }
 
 /// The value of `field` as text, or the line's number, which spreads lines evenly.

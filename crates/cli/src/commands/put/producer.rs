@@ -58,16 +58,16 @@ impl<'a> Producer<'a> {
         }
         self.lines += 1;
         let Some(aggregators) = &mut self.aggregators else { return self.entry(key, data).await };
-        match aggregators.push(&key, &data)? {
-            Some(full) => self.entry(full.partition_key, full.data).await,
-            None => Ok(()),
+        for (key, data) in aggregators.push(&key, &data)? {
+            self.entry(key, data).await?;
         }
+        Ok(())
     }
 
     pub(crate) async fn finish(&mut self) -> Result<(), Problem> {
         let rest = self.aggregators.as_mut().map(Aggregators::finish).unwrap_or_default();
-        for aggregate in rest {
-            self.entry(aggregate.partition_key, aggregate.data).await?;
+        for (key, data) in rest {
+            self.entry(key, data).await?;
         }
         self.flush().await
     }
