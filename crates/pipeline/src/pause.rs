@@ -192,3 +192,22 @@ fn report(what: &str, attempts: u32, failure: &Failure) {
         tracing::warn!(what, attempts, error = %failure, "failed, trying again; nothing is lost meanwhile");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lasts_is_reported_at_once_and_then_once_a_minute() {
+        let begun = Instant::now();
+        let mut said = Vec::new();
+        let mut reports = Reports::default();
+        // Short waits one after the other, then a long one.
+        for seconds in [7; 30].into_iter().chain([200]) {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            wait_until(until, &mut reports, || said.push(begun.elapsed().as_secs())).await;
+            assert_eq!(Instant::now(), until);
+        }
+        assert_eq!(said, [0, 60, 120, 180, 240, 300, 360]);
+    }
+}

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinesink_core::{CheckpointError, Failure};
-use kinesink_pipeline::{DeadLetter, Finished, ShardStatus};
+use kinesink_pipeline::{Finished, ShardStatus};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::fakes::{Answer, Destination, Event, Rig, Step, plain, record, reply, shard};
+use crate::fakes::{Answer, Destination, Event, Rig, Step, letter, plain, record, reply, shard};
 
 #[tokio::test(start_paused = true)]
 async fn the_next_window_fills_while_one_commits_and_then_reading_stops() {
@@ -170,11 +170,9 @@ async fn dead_letters_are_durable_before_the_checkpoint() {
     let events = rig.events();
     let Some(Event::Durable { outputs, .. }) = events.get(events.len() - 2) else { panic!("{events:?}") };
     assert_eq!(events.last(), Some(&Event::Checkpointed(kinesink_core::Checkpoint::ShardEnd)));
-    let letters: Vec<DeadLetter> =
-        outputs.iter().map(|(.., json)| DeadLetter::from_json(json.as_bytes()).unwrap()).collect();
-    let summary: Vec<_> =
-        letters.iter().map(|letter| (letter.sequence.as_str(), letter.ordinal, letter.stage.as_str())).collect();
-    assert_eq!(summary, [("1", 0, "transform"), ("2", 0, "sink:one"), ("3", 0, "transform"), ("4", 1, "sink:one")]);
+    let letters: Vec<_> = outputs.iter().map(|(.., json)| letter(json)).collect();
+    let summary: Vec<_> = letters.iter().map(|letter| (letter.number, letter.ordinal, &*letter.stage)).collect();
+    assert_eq!(summary, [(1, 0, "transform"), (2, 0, "sink:one"), (3, 0, "transform"), (4, 1, "sink:one")]);
     assert_eq!(letters[1].reason, "poisonous");
     assert_eq!(letters[1].data, "poison");
     assert_eq!(rig.delivered("one"), [4]);

@@ -28,11 +28,13 @@ pub(crate) fn number(position: Position) -> u64 {
     position.sequence.to_string().parse().unwrap()
 }
 
+const ARRIVAL: &str = "2023-11-14T22:13:20Z";
+
 pub(crate) fn record(number: u64, data: &str) -> Record {
     Record {
         shard: shard(),
         position: position(number),
-        arrival: jiff::Timestamp::from_second(1_700_000_000).unwrap(),
+        arrival: ARRIVAL.parse().unwrap(),
         partition_key: Some(format!("key-{number}").as_str().into()),
         data: Bytes::from(data.to_owned()),
     }
@@ -491,6 +493,28 @@ impl Rig {
         let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_default()
     }
+}
+
+/// An envelope, read by other means than it was written by.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Letter {
+    pub(crate) number: u64,
+    pub(crate) ordinal: u32,
+    pub(crate) stage: String,
+    pub(crate) reason: String,
+    pub(crate) data: String,
+}
+
+pub(crate) fn letter(json: &str) -> Letter {
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    let text = |field: &str| value[field].as_str().unwrap().to_owned();
+    assert_eq!((&value["version"], &value["sub_sequence"]), (&1.into(), &0.into()));
+    assert_eq!((&*text("stream"), &*text("shard"), &*text("arrival")), ("orders", &*shard().to_string(), ARRIVAL));
+    let number = text("sequence").parse().unwrap();
+    assert_eq!(text("partition_key"), format!("key-{number}"));
+    let data = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text("data")).unwrap();
+    let ordinal = value["ordinal"].as_u64().unwrap().try_into().unwrap();
+    Letter { number, ordinal, stage: text("stage"), reason: text("reason"), data: String::from_utf8(data).unwrap() }
 }
 
 pub(crate) fn reply(records: impl IntoIterator<Item = Record>) -> Step {

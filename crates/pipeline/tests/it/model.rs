@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kinesink_core::{Checkpoint, CheckpointError, Failure};
-use kinesink_pipeline::{DeadLetter, Finished, WindowLimits};
+use kinesink_pipeline::{Finished, WindowLimits};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::RngSeed;
 use tokio::time::sleep;
 
-use crate::fakes::{Answer, Destination, Event, Rig, Step, number, record};
+use crate::fakes::{Answer, Destination, Event, Rig, Step, letter, number, record};
 
 #[derive(Debug, Clone)]
 struct Plan {
@@ -135,8 +135,8 @@ impl World {
     fn add(&mut self, sink: &str, outputs: &[(u64, u32, String)]) {
         for (number, ordinal, text) in outputs {
             if sink == "dead_letters" {
-                let letter = DeadLetter::from_json(text.as_bytes()).unwrap();
-                assert_eq!((letter.sequence, letter.ordinal), (number.to_string(), *ordinal));
+                let letter = letter(text);
+                assert_eq!((letter.number, letter.ordinal), (*number, *ordinal));
                 self.dead.insert((*number, *ordinal, letter.stage));
             } else {
                 self.delivered.entry(sink.into()).or_default().insert((*number, *ordinal));

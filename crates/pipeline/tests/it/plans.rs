@@ -7,11 +7,11 @@ use std::time::Duration;
 use kinesink_core::{Checkpoint, Failure, Prepared, Record};
 use kinesink_pipeline::{Finished, ShardStatus, WindowLimits};
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, Strategy, proptest};
+use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 use proptest::test_runner::RngSeed;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::fakes::{Answer, Destination, Event, Rig, Step, plain, position, record, reply, shard};
+use crate::fakes::{Answer, Destination, Event, Rig, Step, letter, number, plain, position, record, reply, shard};
 
 const HALTED: &str = "shard_halted{shard=\"shardId-000000000000\",reason=\"plan\"}";
 
@@ -269,36 +269,53 @@ async fn an_announced_window_that_memory_is_wanted_for_is_given_up_and_finished_
     assert_eq!(rig.batches("one"), [vec![1, 2, 3, 4, 5], vec![6, 7]]);
 }
 
-/// One owner of the shard: how it cuts windows, how its replies are cut, what its sink answers, and when it is killed.
+/// One owner of the shard: how it cuts windows, how its replies are cut, what its sink and its dead letters answer, and
+/// when it is killed, or drained.
 #[derive(Debug, Clone)]
 struct Life {
     records: usize,
     age_ms: u64,
     replies: Vec<(u64, usize)>,
     answers: Vec<u8>,
-    killed_after_ms: u64,
+    buried: Vec<u8>,
+    ends_after_ms: u64,
+    drains: bool,
 }
 
 const RECORDS: u64 = 40;
 
 fn life() -> impl Strategy<Value = Life> {
-    (1..15_usize, 50..3_000_u64, vec((0..1_000_u64, 1..15_usize), 1..12), vec(0..8_u8, 0..12), 0..15_000_u64).prop_map(
-        |(records, age_ms, replies, answers, killed_after_ms)| Life {
+    let windows = (1..15_usize, 50..3_000_u64, vec((0..1_000_u64, 1..15_usize), 1..12));
+    (windows, vec(0..8_u8, 0..12), vec(0..8_u8, 0..6), 0..15_000_u64, any::<bool>()).prop_map(
+        |((records, age_ms, replies), answers, buried, ends_after_ms, drains)| Life {
             records,
             age_ms,
             replies,
             answers,
-            killed_after_ms,
+            buried,
+            ends_after_ms,
+            drains,
         },
     )
 }
 
+/// What the records hold, over and over; and what must become of each: outputs in the sink, and dead letters.
+const DATA: [&str; 7] = ["a,b", "skip", "y,skip", "x", "bad", "x,poison", "unencodable,z"];
+
+fn fate(number: u64) -> (&'static [u32], &'static [(u32, &'static str)]) {
+    match (number - 1) % 7 {
+        0 => (&[0, 1], &[]),
+        2 | 3 => (&[0], &[]),
+        4 => (&[], &[(0, "transform")]),
+        5 => (&[0], &[(1, "sink:one")]),
+        6 => (&[1], &[(0, "transform")]),
+        _ => (&[], &[]),
+    }
+}
+
 impl Life {
     fn rig(&self, before: Option<&Rig>) -> Rig {
-        let mut left: Vec<_> = (1..=RECORDS)
-            .zip(["a,b", "skip", "y,skip", "x"].into_iter().cycle())
-            .map(|(n, data)| record(n, data))
-            .collect();
+        let mut left: Vec<_> = (1..=RECORDS).zip(DATA.into_iter().cycle()).map(|(n, data)| record(n, data)).collect();
         let mut script = Vec::new();
         for (delay_ms, count) in &self.replies {
             let rest = left.split_off((*count).min(left.len()));
@@ -326,49 +343,99 @@ impl Life {
             slow => Answer::DeliverAfter(Duration::from_millis(u64::from(*slow) * 100)),
         };
         rig.sinks = vec![Destination::new("one", &rig.log).planned().answering(self.answers.iter().map(answer))];
+        rig.dead_letters = Some(Destination::new("dead_letters", &rig.log).answering(self.buried.iter().map(answer)));
         rig
+    }
+
+    /// Runs until it is killed, or has drained.
+    async fn live(&self, rig: &mut Rig) {
+        let (pipeline, input) = rig.build();
+        let end = Duration::from_millis(self.ends_after_ms);
+        if self.drains {
+            let drain = async {
+                sleep(end).await;
+                rig.drain.cancel();
+            };
+            let (finished, ()) = tokio::join!(pipeline.run_shard(input), drain);
+            finished.unwrap();
+        } else {
+            drop(timeout(end, pipeline.run_shard(input)).await);
+        }
+    }
+}
+
+/// What is durable, as the events come.
+#[derive(Default)]
+struct World {
+    objects: BTreeMap<(u64, u64), BTreeSet<(u64, u32)>>,
+    delivered: BTreeMap<(u64, u32), (u64, u64)>,
+    dead: BTreeSet<(u64, u32, String)>,
+}
+
+impl World {
+    /// A destination of objects that are named by their window and written once.
+    fn object(&mut self, window: (u64, u64), outputs: &[(u64, u32, String)]) {
+        let object: BTreeSet<_> = outputs.iter().map(|(number, ordinal, _)| (*number, *ordinal)).collect();
+        if let Some(there) = self.objects.get(&window) {
+            assert_eq!(*there, object, "an object was written again with other content");
+            return;
+        }
+        for output in &object {
+            assert_eq!(self.delivered.insert(*output, window), None, "{output:?} is in two objects");
+        }
+        self.objects.insert(window, object);
+    }
+
+    fn bury(&mut self, outputs: &[(u64, u32, String)]) {
+        self.dead.extend(outputs.iter().map(|(.., json)| letter(json)).map(|it| (it.number, it.ordinal, it.stage)));
+    }
+
+    /// Whether everything up to the checkpoint became what it must, and nothing else.
+    fn is_settled(&self, through: u64) {
+        let delivered = self.delivered.keys().filter(|(number, _)| *number <= through);
+        let outputs = (1..=through).flat_map(|n| fate(n).0.iter().map(move |ordinal| (n, *ordinal)));
+        assert_eq!(delivered.copied().collect::<Vec<_>>(), outputs.collect::<Vec<_>>(), "up to {through}");
+        let dead = self.dead.iter().filter(|(number, ..)| *number <= through).cloned();
+        let letters = (1..=through)
+            .flat_map(|n| fate(n).1.iter().map(move |(ordinal, stage)| (n, *ordinal, (*stage).to_owned())));
+        assert_eq!(dead.collect::<Vec<_>>(), letters.collect::<Vec<_>>(), "dead letters up to {through}");
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, rng_seed: RngSeed::Fixed(5), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A destination of objects that are named by their window and written once.
     #[test]
-    fn whatever_is_killed_each_output_is_in_exactly_one_object(lives in vec(life(), 1..8)) {
+    fn whatever_is_killed_each_output_is_in_one_object_and_each_refusal_in_the_dead_letters(lives in vec(life(), 1..8)) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let mut last: Option<Rig> = None;
             for life in &lives {
                 let mut rig = life.rig(last.as_ref());
-                let (pipeline, input) = rig.build();
-                drop(timeout(Duration::from_millis(life.killed_after_ms), pipeline.run_shard(input)).await);
+                if rig.start != Checkpoint::ShardEnd {
+                    life.live(&mut rig).await;
+                }
                 last = Some(rig);
             }
-            let calm = Life { answers: Vec::new(), ..lives[0].clone() };
+            let calm = Life { answers: Vec::new(), buried: Vec::new(), ..lives[0].clone() };
             let mut rig = calm.rig(last.as_ref());
             if rig.start != Checkpoint::ShardEnd {
                 assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
             }
-            let mut objects: BTreeMap<(u64, u64), BTreeSet<(u64, u32)>> = BTreeMap::new();
-            let mut seen = BTreeMap::new();
+            let mut world = World::default();
+            let mut window = (0, 0);
             for event in rig.events() {
-                let Event::Durable { outputs, .. } = event else { continue };
-                let object: BTreeSet<_> = outputs.iter().map(|(number, ordinal, _)| (*number, *ordinal)).collect();
-                let name = (outputs[0].0, outputs[outputs.len() - 1].0);
-                if let Some(there) = objects.get(&name) {
-                    assert_eq!(*there, object, "an object was written again with other content");
-                    continue;
+                match event {
+                    Event::Begun { sink, first, last, .. } if sink == "one" => window = (first, last),
+                    Event::Durable { sink, outputs } if sink == "one" => world.object(window, &outputs),
+                    Event::Durable { outputs, .. } => world.bury(&outputs),
+                    Event::Checkpointed(Checkpoint::At(position)) => world.is_settled(number(position)),
+                    Event::Checkpointed(_) => world.is_settled(RECORDS),
+                    Event::Begun { .. } | Event::Announced(_) => {}
                 }
-                for output in &object {
-                    assert_eq!(seen.insert(*output, name), None, "{output:?} is in two objects");
-                }
-                objects.insert(name, object);
             }
-            let outputs = |n: u64| match n % 4 { 1 => vec![(n, 0), (n, 1)], 0 | 3 => vec![(n, 0)], _ => Vec::new() };
-            let wanted: BTreeSet<_> = (1..=RECORDS).flat_map(outputs).collect();
-            assert_eq!(seen.into_keys().collect::<BTreeSet<_>>(), wanted);
+            world.is_settled(RECORDS);
         });
     }
 }
