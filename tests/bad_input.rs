@@ -97,6 +97,7 @@ fn a_missing_stream_and_missing_credentials_are_one_line_with_a_remedy() {
     for part in ["missing.toml:5:1", "missing key `region` in `source`", "[source]", "AWS_REGION"] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    assert!(objects(&folder).is_empty() && services.owners("missing").is_empty(), "something was started");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The main job, and that its verification can say no.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::harness::{Process, eventually, kinesink, objects, output, text};
+use crate::harness::{Process, eventually, http, kinesink, objects, output, text};
 
 #[test]
 fn the_demo_verifies_what_landed_and_sees_a_tampered_object() {
@@ -109,6 +109,27 @@ fn a_directory_that_is_not_a_demos_is_left_alone() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("it is not empty"), "{}", text(&refused.stderr));
     assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn a_demo_whose_pipeline_fails_ends_at_once_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = kinesink();
+    command.arg("demo").arg("--dir").arg(directory.path().join("demo"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let (_, address) = line.split_once("Kinesis at http://").expect(&line);
+    let denied = r#"[{"operation":"ListShards","times":1000,"kind":{"error":{"code":"AccessDeniedException"}}}]"#;
+    let planted = http(address.split_once(',').unwrap().0, "POST", "/_kinesink/faults", denied);
+    assert!(planted.starts_with("HTTP/1.1 2"), "{planted}");
+    // To its end, so that it is never held up.
+    stdout.read_to_string(&mut line).unwrap();
+    let failed = child.wait_with_output().unwrap();
+    let said = text(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(3), "{said}");
+    assert!(said.contains("AccessDeniedException") && said.contains("grant the permission"), "{said}");
 }
 
 #[test]

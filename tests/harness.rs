@@ -123,6 +123,13 @@ impl Services {
         Self::start_on(&state, directory, &[])
     }
 
+    /// Where a stream takes an hour to be made.
+    pub(crate) fn start_slow() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("local");
+        Self::start_on(&state, directory, &["--transitions", "1h"])
+    }
+
     /// On state that outlives the process, which is handed out to be killed.
     pub(crate) fn start_in(state: &Path) -> (Self, Process) {
         let mut services = Self::start_on(&state.join("local"), tempfile::tempdir().unwrap(), &["--transitions", "0s"]);
@@ -342,6 +349,22 @@ pub(crate) fn objects(folder: &Path) -> Vec<(PathBuf, Vec<Vec<u8>>)> {
         }
     }
     found.sort();
+    found
+}
+
+/// Files of writes that were never finished.
+pub(crate) fn staged(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_name().to_string_lossy().contains('#') {
+                found.push(entry.path());
+            }
+        }
+    }
     found
 }
 

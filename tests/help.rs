@@ -17,7 +17,7 @@ fn help_is_as_the_golden_files_say() {
         assert!(shown.contains("Example"), "{arguments:?} shows no example:\n{shown}");
         let name = if arguments.len() == 1 { "kinesink" } else { arguments[0] };
         let golden = folder.join(format!("{name}.txt"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(&golden, &shown).unwrap();
         }

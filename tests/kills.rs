@@ -1,9 +1,10 @@
 //! kill -9 at seeded times under load: every record once, never a hole.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, Process, Services, eventually, lines, numbered, objects, pause, pipeline_toml};
+use crate::harness::{PATIENCE, Process, Services, eventually, lines, numbered, objects, pause, pipeline_toml, staged};
 
 const KILLS: usize = 40;
 /// So many kills must have hit between an object and its checkpoint, or the test proved too little.
@@ -63,6 +64,7 @@ fn forty_kills_leave_no_hole_and_double_nothing() {
     let in_stream: BTreeSet<Vec<u8>> = services.read_stream("kills").into_iter().map(|(_, _, data)| data).collect();
     assert_eq!(in_stream, expected, "the stream holds what was put");
     assert_eq!(landed, in_stream, "the objects hold what the stream holds, and nothing else");
+    assert_eq!(staged(&folder), Vec::<PathBuf>::new(), "what killed writers left behind stays");
     let doubled = lines(&folder).into_values().filter(|count| *count > 1).count();
     assert_eq!(doubled, 0, "{doubled} records are in the objects more than once");
 }

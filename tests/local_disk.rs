@@ -1,20 +1,13 @@
-//! A `kinesink local DIR` whose disk is full, or which is killed while it writes its log anew: what it acknowledged stays.
+//! A `kinesink local DIR` that is killed while it writes its log anew: what it acknowledged stays.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use aws_sdk_kinesis::error::{ProvideErrorMetadata as _, SdkError};
-use aws_sdk_kinesis::primitives::Blob;
-
-use crate::faults::{SmallDisk, ran_in_a_namespace};
 use crate::harness::{Process, Services};
-use crate::local_kills::client;
 
 const STREAM: &str = "orders";
 const RECORD_BYTES: usize = 50_000;
-/// No disk of a megabyte takes so many of these records.
-const RECORDS_MAX: usize = 20;
 /// These are more than what a start is allowed to write in any round.
 const KEPT: usize = 60;
 /// The signal of a process that makes a file longer than it may.
@@ -27,37 +20,6 @@ fn record(number: usize) -> Vec<u8> {
 fn numbers(services: &Services) -> Vec<usize> {
     let number = |data: Vec<u8>| String::from_utf8(data).unwrap().parse().unwrap();
     services.read_stream(STREAM).into_iter().map(|(_, _, data)| number(data)).collect()
-}
-
-#[test]
-fn a_full_disk_refuses_records_loses_none_and_takes_them_again_when_there_is_space() {
-    if ran_in_a_namespace("local_disk::a_full_disk_refuses_records_loses_none_and_takes_them_again_when_there_is_space")
-    {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(directory.path());
-    let (services, process) = Services::start_in(directory.path());
-    services.create_stream(STREAM, 1);
-    let client = client(services.environment());
-    let put = |number: usize| {
-        let put = client.put_record().stream_name(STREAM).partition_key("k").data(Blob::new(record(number)));
-        services.block_on(put.send()).err().map(SdkError::into_service_error)
-    };
-    let refused = (0..RECORDS_MAX).find_map(|number| Some((number, put(number)?)));
-    let (first_refused, error) = refused.expect("a full disk refuses a record");
-    assert_eq!(error.code(), Some("InternalFailure"));
-    assert!(error.message().unwrap().contains("cannot write its log"), "{error:?}");
-    let before: Vec<usize> = (0..first_refused).collect();
-    assert!(!before.is_empty());
-    assert_eq!(numbers(&services), before, "what it acknowledged can be read, and what it refused is not there");
-
-    disk.remount("size=8m");
-    assert!(put(first_refused).is_none());
-    process.kill();
-    drop(services);
-    let (services, _process) = Services::start_in(directory.path());
-    assert_eq!(numbers(&services), (0..=first_refused).collect::<Vec<_>>());
 }
 
 /// A directory whose log is mostly of a stream that is gone, so that the next start writes it anew.

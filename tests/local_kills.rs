@@ -29,7 +29,7 @@ const CHURNED_MIB: usize = 2;
 type Acknowledged = (usize, String, String);
 
 /// A client that tries once: what it is not told has or has not happened.
-pub(crate) fn client(environment: &BTreeMap<String, String>) -> Client {
+fn client(environment: &BTreeMap<String, String>) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

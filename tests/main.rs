@@ -6,16 +6,19 @@
 //! - `fleet`: several workers of one application
 //! - `run`: drain, restart, resharding, signals, exit codes
 //! - `bad_input`: what a person mistypes or forgets
-//! - `faults`: throttles, expired iterators, cut connections, full and read-only disks
+//! - `bucket`: objects in a bucket instead of a directory
+//! - `faults`: throttles, expired iterators, cut connections; full and read-only disks have a target of their own
 //! - `leases`: the lease table, shown and edited
 //! - `kills`: kill -9 at seeded times under load
 //! - `local_kills`: the same of `kinesink local DIR`
-//! - `local_disk`: a `kinesink local DIR` on a full disk, or killed inside the rewrite of its log
+//! - `local_disk`: a `kinesink local DIR` that is killed inside the rewrite of its log
 //! - `throttled_table`: a lease table without capacity
-//! - `tools`: `local`, `put`, `tail`, `check`, the examples
+//! - `put`, `tail`: the sample producer and the reader
+//! - `tools`: `local`, `check`, completions, readers that leave, the examples
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
 
 mod bad_input;
+mod bucket;
 mod demo;
 mod fan_out;
 mod faults;
@@ -26,6 +29,8 @@ mod kills;
 mod leases;
 mod local_disk;
 mod local_kills;
+mod put;
 mod run;
+mod tail;
 mod throttled_table;
 mod tools;

@@ -23,18 +23,115 @@ fn a_drain_flushes_checkpoints_and_releases_and_a_restart_doubles_nothing() {
     services.put("drain", &numbered(0, 1_000));
     let (process, folder) = start(&services, "drain", "");
     eventually("all records land", || (lines(&folder).len() == 1_000).then_some(()));
-    // Still in an open window when the signal comes.
-    services.put("drain", &numbered(1_000, 1_050));
-    eventually("the first window of them lands or is fetched", || (lines(&folder).len() >= 1_000).then_some(()));
     let (code, log) = process.terminate();
     assert_eq!(code, 0, "{log}");
     assert_eq!(services.owners("drain").len(), 0, "the leases are released");
+    assert!(log.contains("delivery=\"effectively once\""), "the tier is told at start: {log}");
 
+    services.put("drain", &numbered(1_000, 1_050));
     let (process, _) = start(&services, "drain", "");
     eventually("the rest lands", || (lines(&folder).len() == 1_050).then_some(()));
+    process.signal("-INT");
+    assert_eq!(process.wait().code(), Some(0), "SIGINT drains as SIGTERM does");
+    assert_eq!(services.owners("drain").len(), 0, "the leases are released");
+    assert!(lines(&folder).values().all(|count| *count == 1), "a drained restart reads nothing again");
+}
+
+/// The address that the log says the metrics are served at.
+fn metrics_address(process: &Process) -> String {
+    eventually("the metrics are served", || {
+        let log = process.log();
+        let (_, rest) = log.split_once("bound=")?;
+        rest.split_once('\n').map(|(address, _)| address.to_owned())
+    })
+}
+
+#[test]
+fn a_drain_flushes_an_open_window_that_would_have_waited_for_an_hour() {
+    let services = Services::start();
+    services.create_stream("flush", 2);
+    services.put("flush", &numbered(0, 50));
+    let (file, folder) = (services.path("flush.toml"), services.path("objects"));
+    let text = pipeline_toml("flush", "flush", &folder, "[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    std::fs::write(&file, text.replace("age = \"200ms\"", "age = \"1h\"")).unwrap();
+    let start = || {
+        let mut command = services.kinesink();
+        command.arg("run").arg(&file);
+        Process::start(command, &services.path("run.log"))
+    };
+    let process = start();
+    let address = metrics_address(&process);
+    eventually("every record is read", || {
+        http(&address, "GET", "/metrics", "").contains("\nkinesink_records_in_total 50\n").then_some(())
+    });
+    assert!(objects(&folder).is_empty(), "the windows are open");
     let (code, log) = process.terminate();
     assert_eq!(code, 0, "{log}");
-    assert!(lines(&folder).values().all(|count| *count == 1), "a drained restart reads nothing again");
+    assert_eq!(lines(&folder), numbered(0, 50).into_iter().map(|line| (line, 1)).collect());
+    let last = |shard: &String| {
+        let of_shard = services.read_stream("flush").into_iter().filter(|(id, _, _)| id == shard);
+        of_shard.map(|(_, sequence, _)| sequence).last()
+    };
+    for (shard, checkpoint) in services.checkpoints("flush") {
+        assert_eq!(Some(checkpoint), last(&shard), "the checkpoint of {shard}");
+    }
+}
+
+#[test]
+fn a_missing_stream_is_created_also_while_the_service_throttles() {
+    let services = Services::start();
+    services.fault(
+        r#"[{"operation":"CreateStream","times":1,"kind":{"error":{"code":"LimitExceededException"}}},
+            {"operation":"DescribeStreamSummary","times":2,"kind":{"error":{"code":"LimitExceededException"}}}]"#,
+    );
+    let (file, folder) = (services.path("created.toml"), services.path("objects"));
+    std::fs::write(&file, pipeline_toml("created", "created", &folder, "")).unwrap();
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file).arg("--create");
+    let process = Process::start(command, &services.path("run.log"));
+    eventually("the leases are held", || (services.owners("created").len() == 4).then_some(()));
+    services.put("created", &numbered(0, 100));
+    eventually("all records land", || (lines(&folder).len() == 100).then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("LimitExceededException") && log.contains("trying again"), "{log}");
+}
+
+#[test]
+fn a_signal_ends_a_start_that_waits_for_its_stream() {
+    let services = Services::start_slow();
+    let (file, folder) = (services.path("slow.toml"), services.path("objects"));
+    std::fs::write(&file, pipeline_toml("slow", "slow", &folder, "")).unwrap();
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file).arg("--create");
+    let process = Process::start(command, &services.path("run.log"));
+    eventually("the stream is being created", || process.log().contains("stream created").then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(objects(&folder).is_empty() && services.owners("slow").is_empty(), "something was started");
+}
+
+#[test]
+fn run_local_makes_the_stream_that_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("fresh.toml"), pipeline_toml("fresh", "fresh", &path("objects"), "")).unwrap();
+    std::fs::write(path("records"), numbered(0, 100).join(&b'\n')).unwrap();
+    let mut command = kinesink();
+    command.arg("run").arg(path("fresh.toml")).arg("--local").arg(path("local"));
+    let process = Process::start(command, &path("log"));
+    eventually("its shards are taken", || (process.log().matches("lease taken").count() == 4).then_some(()));
+    let log = process.log();
+    let (_, address) = log.split_once("kinesis=\"").unwrap();
+    let address = address.split_once('"').unwrap().0;
+    let mut put = kinesink();
+    put.envs([("AWS_ENDPOINT_URL_KINESIS", address), ("AWS_REGION", "us-east-1")]);
+    put.envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local")]);
+    let put = output(put.args(["put", "fresh"]).arg(path("records")));
+    assert_eq!(put.status.code(), Some(0), "{}", text(&put.stderr));
+    eventually("all records land", || (lines(&path("objects")).len() == 100).then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
 }
 
 #[test]
@@ -178,10 +275,10 @@ fn a_poisoned_shard_halts_loudly_and_the_others_go_on() {
 #[test]
 fn when_every_held_shard_is_halted_the_drain_ends_with_5() {
     let services = Services::start();
-    services.create_stream("halted", 1);
-    services.put("halted", &[b"not json".to_vec()]);
-    let (process, _) = start(&services, "halted", "[transform]\njq = '.'\n");
-    eventually("the halt is logged", || process.log().contains("halt").then_some(()));
+    services.create_stream("refused", 1);
+    services.put("refused", &[b"not json".to_vec()]);
+    let (process, _) = start(&services, "refused", "[transform]\njq = '.'\n");
+    eventually("the halt is logged", || process.log().contains("the shard is halted").then_some(()));
     let (code, log) = process.terminate();
     assert_eq!(code, 5, "{log}");
 }

@@ -1,9 +1,10 @@
-//! `local`, `put`, `tail`, `check`, completions, and the examples.
+//! `local`, `check`, completions, readers that leave, and the examples.
 
-use std::io::Write as _;
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use crate::harness::{Process, Services, eventually, kinesink, numbered, output, text};
+use crate::harness::{Process, Services, eventually, kinesink, numbered, output, pipeline_toml, text};
 
 #[test]
 fn local_prints_shell_lines_and_nothing_else_once_every_port_answers() {
@@ -16,14 +17,18 @@ fn local_prints_shell_lines_and_nothing_else_once_every_port_answers() {
     assert!(seen.starts_with("http://127.0.0.1:") && seen.contains(" us-east-1 local"), "{seen}");
 
     let mut child = kinesink().arg("local").arg(directory.path()).stdout(Stdio::piped()).spawn().unwrap();
-    let stdout = child.stdout.take().unwrap();
-    let lines: Vec<String> =
-        std::io::BufRead::lines(std::io::BufReader::new(stdout)).take(6).map(Result::unwrap).collect();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = vec![String::new(); 6];
+    for line in &mut lines {
+        stdout.read_line(line).unwrap();
+    }
     assert!(lines.iter().all(|line| line.starts_with("export AWS_")), "{lines:?}");
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
     let address = lines[0].split_once("=http://").unwrap().1.to_owned();
     assert!(std::net::TcpStream::connect(address).is_ok(), "printed before the port answers");
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(stdout.lines().map(Result::unwrap).collect::<Vec<_>>(), [""; 0], "nothing else was printed");
 }
 
 #[test]
@@ -35,9 +40,9 @@ fn what_local_prints_is_safe_to_evaluate_whatever_its_directory_is_called() {
     eventually("the file is written", || lines.metadata().is_ok_and(|file| file.len() > 0).then_some(()));
     let script = r#"set -eu; . "$1"; cd "$2"; printf %s "$AWS_CA_BUNDLE"; test -f "$AWS_CA_BUNDLE"; ls"#;
     let shell = ["-c", script, "sh"].map(std::ffi::OsString::from);
-    let mut sh = std::process::Command::new("sh");
+    let mut sh = Command::new("sh");
     let seen = output(sh.args(shell).arg(&lines).arg(directory.path()).current_dir(directory.path()));
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let printed = text(&seen.stdout);
     assert!(seen.status.success() && printed.starts_with(state.to_str().unwrap()), "{printed} {}", text(&seen.stderr));
@@ -60,45 +65,17 @@ fn a_port_in_use_and_a_directory_in_use_are_named() {
 }
 
 #[test]
-fn what_put_sends_tail_prints_also_when_aggregated() {
-    let services = Services::start();
-    let file = services.path("records.ndjson");
-    let records = numbered(0, 500);
-    std::fs::write(&file, records.iter().flat_map(|line| [line.as_slice(), b"\n"].concat()).collect::<Vec<u8>>())
-        .unwrap();
-    for (stream, more) in [("plain", vec![]), ("packed", vec!["--aggregate"])] {
-        let put = output(
-            services.kinesink().args(["put", stream]).arg(&file).args(["--key", "n", "--create", "2"]).args(&more),
-        );
-        assert_eq!(put.status.code(), Some(0), "{}", text(&put.stderr));
-        assert!(text(&put.stdout).starts_with("500 lines sent"), "{}", text(&put.stdout));
-        let in_stream = services.read_stream(stream).len();
-        assert_eq!(in_stream == 500, more.is_empty(), "{stream} holds {in_stream} Kinesis records");
-        let tail = output(services.kinesink().args(["tail", stream, "--from", "trim-horizon", "--records", "500"]));
-        assert_eq!(tail.status.code(), Some(0), "{}", text(&tail.stderr));
-        let mut printed: Vec<Vec<u8>> = text(&tail.stdout).lines().map(|line| line.as_bytes().to_vec()).collect();
-        printed.sort();
-        let mut expected = records.clone();
-        expected.sort();
-        assert_eq!(printed, expected, "{stream}");
+fn completions_and_the_man_page_come_from_the_same_definitions() {
+    let bash = text(&output(kinesink().args(["completions", "bash"])).stdout);
+    let man = text(&output(kinesink().arg("man")).stdout);
+    for command in ["demo", "run", "local", "tail"] {
+        assert!(bash.contains(command) && man.contains(command), "{command}");
     }
-}
-
-#[test]
-fn put_sends_no_line_before_its_rate_allows() {
-    let services = Services::start();
-    services.create_stream("paced", 1);
-    let file = services.path("records.ndjson");
-    let records = numbered(0, 21);
-    std::fs::write(&file, records.join(&b'\n')).unwrap();
-    // The times are those of the service: from before the command was started to its last line.
-    services.put("paced", &[b"before".to_vec()]);
-    let put = output(services.kinesink().args(["put", "paced", "--rate", "10"]).arg(&file));
-    assert_eq!(put.status.code(), Some(0), "{}", text(&put.stderr));
-    let (data, arrivals_ms): (Vec<_>, Vec<_>) = services.arrivals_ms("paced").into_iter().unzip();
-    assert_eq!(data, [vec![b"before".to_vec()], records].concat());
-    let took_ms = arrivals_ms[21] - arrivals_ms[0];
-    assert!(took_ms >= 2_000, "the last of 21 lines at 10 a second was sent after {took_ms} ms");
+    let man = text(&output(kinesink().args(["man", "run"])).stdout);
+    assert!(man.contains("kinesink\\-run") && man.contains("\\-\\-create") && !man.contains("transitions"), "{man}");
+    let unknown = output(kinesink().args(["man", "walk"]));
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("\"walk\""), "{}", text(&unknown.stderr));
 }
 
 #[test]
@@ -106,56 +83,72 @@ fn a_reader_that_leaves_is_no_error() {
     let services = Services::start();
     services.create_stream("pipe", 1);
     services.put("pipe", &numbered(0, 2_000));
-    let mut child = services.kinesink();
-    child.args(["tail", "pipe", "--from", "trim-horizon"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = child.spawn().unwrap();
-    drop(child.stdout.take());
-    let left = child.wait_with_output().unwrap();
-    assert_eq!(left.status.code(), Some(0), "{}", text(&left.stderr));
-}
-
-#[test]
-fn put_names_the_line_that_it_cannot_send() {
-    let services = Services::start();
-    services.create_stream("lines", 1);
-    let mut child = services.kinesink();
-    child
-        .args(["put", "lines", "-", "--key", "id"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = child.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"{\"id\":1}\n{\"no\":2}\n").unwrap();
-    let refused = child.wait_with_output().unwrap();
-    assert_eq!(refused.status.code(), Some(1));
-    let stderr = text(&refused.stderr);
-    assert!(stderr.contains("line 2") && stderr.contains("\"id\""), "{stderr}");
-}
-
-#[test]
-fn completions_and_the_man_page_come_from_the_same_definitions() {
-    let bash = text(&output(kinesink().args(["completions", "bash"])).stdout);
-    let man = text(&output(kinesink().arg("man")).stdout);
-    for command in ["demo", "run", "local", "tail"] {
-        assert!(bash.contains(command) && man.contains(command), "{command}");
+    let (file, records) = (services.path("pipe.toml"), services.path("records"));
+    std::fs::write(&file, pipeline_toml("pipe", "pipe", &services.path("objects"), "")).unwrap();
+    std::fs::write(&records, "{}\n").unwrap();
+    let (file, records) = (file.to_str().unwrap(), records.to_str().unwrap());
+    for arguments in [
+        &["tail", "pipe", "--from", "trim-horizon"][..],
+        &["put", "pipe", records],
+        &["check", file],
+        &["completions", "bash"],
+        &["man"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let left = services.kinesink().args(arguments).stdout(writer).output().unwrap();
+        assert_eq!(left.status.code(), Some(0), "{arguments:?}: {}", text(&left.stderr));
     }
+}
+
+/// An example as cargo built it beside the tests.
+fn example(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
+    let missing = example.display();
+    assert!(example.exists(), "{missing} is missing: run the tests without --test, which builds the examples");
+    example
 }
 
 #[test]
 fn the_user_example_prints_what_it_says() {
-    let tests = std::env::current_exe().unwrap();
-    let example = tests.parent().unwrap().parent().unwrap().join("examples/user");
-    assert!(
-        example.exists(),
-        "{} is missing: run the tests without --test, which builds the examples",
-        example.display()
-    );
-    let run = output(&mut std::process::Command::new(example));
+    let run = output(&mut Command::new(example("user")));
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     assert_eq!(
         text(&run.stdout),
         "hello Ada, 36\nhello Cleo, 51\nhello Dan, 18\nrefused: not a user in JSON\nDrained\n"
     );
+}
+
+#[test]
+fn the_journal_example_writes_each_record_down_and_goes_on_where_it_ended() {
+    let services = Services::start();
+    services.create_stream("journal", 2);
+    let journal = services.path("journal.tsv");
+    let start = || {
+        let mut command = Command::new(example("journal"));
+        command.envs(services.environment()).args(["journal", "journal-app", "one"]).arg(&journal).arg("3000");
+        Process::start(command, &services.path("journal.log"))
+    };
+    let written = || {
+        let text = std::fs::read_to_string(&journal).unwrap_or_default();
+        let records = text.lines().map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
+        let mut places: Vec<_> =
+            records.filter(|words| words[2] == "record").map(|words| (words[3].clone(), words[4].clone())).collect();
+        places.sort();
+        places
+    };
+    for put in [300, 600] {
+        services.put("journal", &numbered(put - 300, put));
+        let process = start();
+        eventually("the records are written down", || (written().len() >= put).then_some(()));
+        process.signal("-INT");
+        assert_eq!(process.wait().code(), Some(0));
+    }
+    let mut stored: Vec<_> =
+        services.read_stream("journal").into_iter().map(|(shard, sequence, _)| (shard, sequence)).collect();
+    stored.sort();
+    assert_eq!(written(), stored, "a worker that was drained reads nothing again");
 }
 
 #[test]
@@ -197,17 +190,4 @@ fn a_signal_reaches_the_command_of_local() {
     eventually("the command runs", || ready.exists().then_some(()));
     process.signal("-TERM");
     assert_eq!(process.wait().code(), Some(9));
-}
-
-#[test]
-fn a_line_that_is_too_long_is_named_and_nothing_is_counted_twice() {
-    let services = Services::start();
-    services.create_stream("long", 1);
-    let file = services.path("long.ndjson");
-    std::fs::write(&file, format!("{{}}\n\"{}\"\n", "x".repeat(2_000_000))).unwrap();
-    let refused = output(services.kinesink().args(["put", "long"]).arg(&file));
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("line 2: it is larger than 1 MiB"), "{}", text(&refused.stderr));
-    let refused = output(services.kinesink().args(["put", "nowhere"]).arg(&file));
-    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
 }

@@ -1,0 +1,129 @@
+//! The real binary into a bucket: a server on loopback that takes what S3 takes, objects created once and never changed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::harness::{Process, Services, eventually, numbered, pipeline_toml};
+
+type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// A bucket's server, for as long as the tests run.
+struct Bucket {
+    endpoint: String,
+    objects: Objects,
+    overwritten: Arc<Mutex<Vec<String>>>,
+}
+
+impl Bucket {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (objects, overwritten) = (Objects::default(), Arc::default());
+        let bucket = Self { endpoint, objects: Arc::clone(&objects), overwritten: Arc::clone(&overwritten) };
+        thread::spawn(move || {
+            for socket in listener.incoming().map_while(Result::ok) {
+                let (objects, overwritten) = (Arc::clone(&objects), Arc::clone(&overwritten));
+                thread::spawn(move || while answer(&socket, &objects, &overwritten).is_some() {});
+            }
+        });
+        bucket
+    }
+
+    /// The lines of every object, and how often each is there.
+    fn lines(&self) -> BTreeMap<Vec<u8>, usize> {
+        let mut counts = BTreeMap::new();
+        for (key, content) in self.objects.lock().unwrap().iter().filter(|(key, _)| !key.contains("_kinesink_check")) {
+            assert!(key.starts_with("/orders-bucket/orders/") && key.ends_with(".ndjson"), "{key}");
+            for line in content.split_inclusive(|byte| *byte == b'\n') {
+                *counts.entry(line.trim_ascii_end().to_vec()).or_insert(0) += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// One request of a connection. `None` once there is no more.
+fn answer(socket: &TcpStream, objects: &Objects, overwritten: &Mutex<Vec<String>>) -> Option<()> {
+    let mut reader = BufReader::new(socket);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, target) = (words.next()?, words.next()?);
+    let key = target.split('?').next()?.to_owned();
+    let (mut length, mut create) = (0, false);
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        let Some((name, value)) = header.trim_end().split_once(':') else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().unwrap(),
+            "if-none-match" => create = value.trim() == "*",
+            // What is signed in pieces would have to be put together.
+            "x-amz-decoded-content-length" => panic!("a body in pieces"),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let mut objects = objects.lock().unwrap();
+    let (status, content) = match (method.as_str(), objects.get(&key).cloned()) {
+        ("PUT", Some(_)) if create => ("412 Precondition Failed", Vec::new()),
+        ("PUT", before) => {
+            if before.is_some() {
+                overwritten.lock().unwrap().push(key.clone());
+            }
+            objects.insert(key, body);
+            ("200 OK", Vec::new())
+        }
+        ("GET", Some(content)) => ("200 OK", content),
+        // DeleteObjects: the keys are in the body.
+        ("POST", _) if target.ends_with("?delete") => {
+            let body = String::from_utf8(body).unwrap();
+            for deleted in body.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>")) {
+                objects.remove(&format!("/orders-bucket/{}", deleted.0)).expect("only what is there is deleted");
+            }
+            ("200 OK", b"<DeleteResult></DeleteResult>".to_vec())
+        }
+        _ => ("404 Not Found", b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>".to_vec()),
+    };
+    drop(objects);
+    let length = content.len();
+    let mut socket = socket;
+    let date = "last-modified: Wed, 01 Jan 2025 00:00:00 GMT";
+    write!(socket, "HTTP/1.1 {status}\r\netag: \"e\"\r\n{date}\r\ncontent-length: {length}\r\n\r\n").ok()?;
+    socket.write_all(&content).ok()
+}
+
+#[test]
+fn records_land_in_a_bucket_once_whatever_is_killed() {
+    let services = Services::start();
+    services.create_stream("orders", 2);
+    let bucket = Bucket::start();
+    let file = services.path("orders.toml");
+    let text = pipeline_toml("orders", "orders", std::path::Path::new("/unused"), "");
+    let sink = format!("s3://orders-bucket/orders\"\nendpoint = \"{}", bucket.endpoint);
+    std::fs::write(&file, text.replace("file:///unused", &sink).replace("records = 200", "records = 20")).unwrap();
+    let start = || {
+        let mut command = services.kinesink();
+        command.arg("run").arg(&file);
+        Process::start(command, &services.path("run.log"))
+    };
+    let landed = |records: usize| (bucket.lines().len() == records).then_some(());
+    for round in 1..=5 {
+        services.put("orders", &numbered(400 * (round - 1), 400 * round));
+        let process = start();
+        eventually("something lands", || (bucket.lines().len() > 400 * (round - 1)).then_some(()));
+        process.kill();
+    }
+    let process = start();
+    eventually("every record lands", || landed(2_000));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert_eq!(bucket.lines(), numbered(0, 2_000).into_iter().map(|line| (line, 1)).collect());
+    assert_eq!(*bucket.overwritten.lock().unwrap(), Vec::<String>::new(), "an object was written twice");
+    let probes = bucket.objects.lock().unwrap().keys().filter(|key| key.contains("_kinesink_check")).count();
+    assert_eq!(probes, 0, "a start leaves nothing");
+}

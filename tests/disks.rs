@@ -1,0 +1,196 @@
+//! The real binary on disks that are full or read-only. They have to be mounted, which needs a user namespace:
+//!
+//! ```text
+//! unshare --map-root-user --mount cargo test --workspace --all-features --test disks    # cargo xtask test disks
+//! ```
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
+
+#[allow(dead_code, reason = "the other tests need more of it")]
+mod harness;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use aws_sdk_kinesis::Config;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_kinesis::primitives::Blob;
+
+use crate::harness::{Process, Services, eventually, lines, numbered, pause, pipeline_toml};
+
+fn start(services: &Services, name: &str, folder: &Path) -> Process {
+    start_with(services, name, folder, "")
+}
+
+fn start_with(services: &Services, name: &str, folder: &Path, more: &str) -> Process {
+    let file = services.path(&format!("{name}.toml"));
+    std::fs::write(&file, pipeline_toml(name, name, folder, more)).unwrap();
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file);
+    Process::start(command, &services.path("run.log"))
+}
+
+fn all_land_once(folder: &Path, records: usize) {
+    let expected: BTreeSet<Vec<u8>> = numbered(0, records).into_iter().collect();
+    eventually("every record lands", || {
+        let landed: BTreeSet<Vec<u8>> = lines(folder).into_keys().collect();
+        (landed == expected).then_some(())
+    });
+    assert!(lines(folder).values().all(|count| *count == 1), "nothing is there twice");
+}
+
+/// A file system of one megabyte, unmounted when dropped.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(path: &'a Path) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(path).status().unwrap();
+        assert!(mounted.success(), "mounting a small tmpfs needs root");
+        Self(path)
+    }
+
+    fn remount(&self, how: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.0).status().unwrap();
+        assert!(done.success(), "remounting the small tmpfs needs root");
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _left_to_the_system = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_pauses_the_sink_and_loses_nothing_when_space_returns() {
+    let services = Services::start();
+    services.create_stream("full", 1);
+    let folder = services.path("disk");
+    let _disk = SmallDisk::mount(&folder);
+    let filler = folder.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+    drop(file);
+    let process = start(&services, "full", &folder.join("objects"));
+    services.put("full", &numbered(0, 1_000));
+    eventually("the sink says that it is paused", || {
+        let log = process.log();
+        log.contains("no space left on the device: make room; the sink pauses and tries again").then_some(())
+    });
+    pause(Duration::from_secs(1));
+    let stays = services.checkpoints("full");
+    assert!(stays.values().all(|at| at == "TRIM_HORIZON"), "the checkpoint moved without an object: {stays:?}");
+    std::fs::remove_file(&filler).unwrap();
+    all_land_once(&folder.join("objects"), 1_000);
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_halts_the_shard_until_it_is_writable_again() {
+    let services = Services::start();
+    services.create_stream("readonly", 1);
+    let folder = services.path("disk");
+    let disk = SmallDisk::mount(&folder);
+    let process = start(&services, "readonly", &folder.join("objects"));
+    services.put("readonly", &numbered(0, 500));
+    all_land_once(&folder.join("objects"), 500);
+    let before = eventually("the checkpoint is at the last record", || {
+        let checkpoints = services.checkpoints("readonly");
+        let last = services.read_stream("readonly").pop().unwrap().1;
+        checkpoints.values().eq([&last]).then_some(checkpoints)
+    });
+    disk.remount("ro");
+    services.put("readonly", &numbered(500, 1_000));
+    eventually("it says what is wrong and what to do", || {
+        let log = process.log();
+        (log.contains("Read-only") && log.contains("let this user write there")).then_some(())
+    });
+    pause(Duration::from_secs(1));
+    assert_eq!(services.checkpoints("readonly"), before, "the checkpoint moved without an object");
+    disk.remount("rw");
+    all_land_once(&folder.join("objects"), 1_000);
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn a_second_signal_aborts_a_drain_that_cannot_end() {
+    let services = Services::start();
+    services.create_stream("abort", 1);
+    let folder = services.path("disk");
+    let _disk = SmallDisk::mount(&folder);
+    let mut file = std::fs::File::create(folder.join("filler")).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+    let process = start(&services, "abort", &folder.join("objects"));
+    services.put("abort", &numbered(0, 10));
+    eventually("the sink is paused", || process.log().contains("space").then_some(()));
+    process.signal("-TERM");
+    eventually("the drain begins", || process.log().contains("draining").then_some(()));
+    // A repeat that comes at once is the same signal.
+    process.signal("-TERM");
+    pause(Duration::from_millis(700));
+    process.signal("-TERM");
+    assert_eq!(process.wait().code(), Some(4));
+    assert!(services.checkpoints("abort").values().all(|at| at == "TRIM_HORIZON"));
+}
+
+#[test]
+fn the_grace_period_ends_a_drain_that_cannot_end() {
+    let services = Services::start();
+    services.create_stream("grace", 1);
+    let folder = services.path("disk");
+    let _disk = SmallDisk::mount(&folder);
+    let mut file = std::fs::File::create(folder.join("filler")).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+    let process = start_with(&services, "grace", &folder.join("objects"), "[drain]\ngrace = \"1s\"\n");
+    services.put("grace", &numbered(0, 10));
+    eventually("the sink is paused", || process.log().contains("space").then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 4, "{log}");
+}
+
+const RECORD_BYTES: usize = 50_000;
+/// No disk of a megabyte takes so many of these records.
+const RECORDS_MAX: usize = 20;
+
+fn record(number: usize) -> Vec<u8> {
+    format!("{number:0>RECORD_BYTES$}").into_bytes()
+}
+
+fn numbers(services: &Services) -> Vec<usize> {
+    let number = |data: Vec<u8>| String::from_utf8(data).unwrap().parse().unwrap();
+    services.read_stream("local").into_iter().map(|(_, _, data)| number(data)).collect()
+}
+
+#[test]
+fn a_full_disk_of_the_local_kinesis_refuses_records_loses_none_and_takes_them_again_when_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(directory.path());
+    let (services, process) = Services::start_in(directory.path());
+    services.create_stream("local", 1);
+    let put = |number: usize| {
+        let put = services.kinesis.put_record().stream_name("local").partition_key("k").data(Blob::new(record(number)));
+        // Once: a refusal is to be seen.
+        let once = put.customize().config_override(Config::builder().retry_config(RetryConfig::disabled()));
+        services.block_on(once.send()).err().map(SdkError::into_service_error)
+    };
+    let refused = (0..RECORDS_MAX).find_map(|number| Some((number, put(number)?)));
+    let (first_refused, error) = refused.expect("a full disk refuses a record");
+    assert_eq!(error.code(), Some("InternalFailure"));
+    assert!(error.message().unwrap().contains("cannot write its log"), "{error:?}");
+    let before: Vec<usize> = (0..first_refused).collect();
+    assert!(!before.is_empty());
+    assert_eq!(numbers(&services), before, "what it acknowledged can be read, and what it refused is not there");
+
+    disk.remount("size=8m");
+    assert!(put(first_refused).is_none());
+    process.kill();
+    drop(services);
+    let (services, _process) = Services::start_in(directory.path());
+    assert_eq!(numbers(&services), (0..=first_refused).collect::<Vec<_>>());
+}
