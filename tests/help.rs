@@ -7,6 +7,7 @@ use crate::harness::{kinesink, output, text};
 const COMMANDS: [&str; 9] = ["demo", "run", "check", "leases", "local", "put", "tail", "completions", "man"];
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test's switch, read nowhere else")]
 fn help_is_as_the_golden_files_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/help");
     let whole = [vec!["--help"]].into_iter().chain(COMMANDS.iter().map(|command| vec![*command, "--help"]));

@@ -70,7 +70,7 @@ fn a_drain_flushes_an_open_window_that_would_have_waited_for_an_hour() {
     assert_eq!(lines(&folder), numbered(0, 50).into_iter().map(|line| (line, 1)).collect());
     let last = |shard: &String| {
         let of_shard = services.read_stream("flush").into_iter().filter(|(id, _, _)| id == shard);
-        of_shard.map(|(_, sequence, _)| sequence).last()
+        of_shard.map(|(_, sequence, _)| sequence).next_back()
     };
     for (shard, checkpoint) in services.checkpoints("flush") {
         assert_eq!(Some(checkpoint), last(&shard), "the checkpoint of {shard}");
