@@ -107,8 +107,8 @@ impl Entry {
         self.data.as_ref().map_or(0, Blob::len_bytes) + self.partition_key.as_ref().map_or(0, String::len)
     }
 
-    /// Room for its JSON, unless its key is of characters that are longer there.
-    fn json_bytes_max(&self) -> usize {
+    /// About the bytes of its JSON: more, unless its key is of characters that are longer there.
+    fn json_bytes_estimate(&self) -> usize {
         JSON_OVERHEAD_BYTES + self.base64().len() + self.partition_key.as_ref().map_or(0, String::len)
     }
 
@@ -234,7 +234,7 @@ impl<'a> Batch<'a> {
 /// The records in their form for ever: those of a shard side by side, as they will be read.
 fn written(mut accepted: Vec<Accepted<'_>>) -> io::Result<(Vec<PutRecord>, Bytes)> {
     accepted.sort_by_key(|record| record.place.shard);
-    let mut json = Vec::with_capacity(accepted.iter().map(|record| record.entry.json_bytes_max()).sum());
+    let mut json = Vec::with_capacity(accepted.iter().map(|record| record.entry.json_bytes_estimate()).sum());
     let mut records = Vec::with_capacity(accepted.len());
     for Accepted { entry, sequence_number, place } in accepted {
         let start = json.len();
