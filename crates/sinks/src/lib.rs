@@ -8,7 +8,7 @@
 //!
 //! | feature | gives | tier |
 //! |---|---|---|
-//! | `s3` | objects in S3, or files in a directory | effectively once where windows are cut the same way again |
+//! | `s3` | objects in S3, or files in a directory | effectively once: an announced window is sent again as it was |
 //!
 #![cfg_attr(feature = "s3", doc = "```")]
 #![cfg_attr(not(feature = "s3"), doc = "```ignore")]

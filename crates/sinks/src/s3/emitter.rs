@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kinesink_core::{Batch, Emitted, Emitter, Failure, Fingerprint, Item};
+use kinesink_core::{Batch, Budget, Emitted, Emitter, Failure, Fingerprint, Item};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -29,9 +28,8 @@ pub struct S3Emitter {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     config: S3Config,
-    encoded_kib_max: u32,
-    /// A permit for each KiB of encoded copies.
-    encoding: Semaphore,
+    /// The memory that encoded copies may take.
+    encoding: Budget,
 }
 
 impl S3Emitter {
@@ -41,8 +39,8 @@ impl S3Emitter {
     /// [`Error::Setting`] where a bucket has no region or credentials, or the endpoint is no URL.
     pub fn open(config: S3Config) -> Result<Self, Error> {
         let (store, prefix) = config.open()?;
-        let encoded_kib_max = kib(config.encoded_bytes_max).max(1);
-        Ok(Self { store, prefix, config, encoded_kib_max, encoding: Semaphore::new(encoded_kib_max as usize) })
+        let encoding = Budget::new(config.encoded_bytes_max);
+        Ok(Self { store, prefix, config, encoding })
     }
 
     /// The window as it stands in the object.
@@ -135,18 +133,11 @@ struct Encoded {
     emitted: Emitted,
 }
 
-/// In KiB, as semaphores count to `u32` and memory does not.
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
-}
-
 #[async_trait]
 impl Emitter<Bytes> for S3Emitter {
     async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
         let value_bytes: usize = batch.items.iter().map(|item| item.value.len()).sum();
-        let kib = kib(value_bytes).min(self.encoded_kib_max);
-        // The semaphore is never closed, so there is always a permit.
-        let _permit = self.encoding.acquire_many(kib).await.ok();
+        let _reservation = self.encoding.reserve(value_bytes).await;
 
         let Encoded { items, payload, emitted } = self.encode(&batch.items).await?;
         if items == 0 {

@@ -11,6 +11,9 @@
 //! The key is `PREFIX/STREAM/SHARD/FIRST-LAST.ndjson`, each position as `SEQUENCE.SUBSEQUENCE` padded with zeros, so that
 //! a listing gives a shard's objects in stream order.
 //!
+//! In a directory an object is written to `KEY#1` first and linked when it is complete. What a killed writer left there
+//! goes when its window is sent again; of dead letters, whose names are never met again, it stays and may be deleted.
+//!
 //! Limits: one object holds one window and is put in one request (S3 takes 5 GB); at most 16 MiB of records are
 //! being encoded at a time, or one larger window alone.
 
