@@ -78,6 +78,26 @@ fn a_drain_flushes_an_open_window_that_would_have_waited_for_an_hour() {
 }
 
 #[test]
+fn what_a_jq_program_makes_counts_toward_the_bytes_of_a_window() {
+    let services = Services::start();
+    services.create_stream("grown", 1);
+    services.put("grown", &numbered(0, 100));
+    let (file, folder) = (services.path("grown.toml"), services.path("objects"));
+    let text = pipeline_toml("grown", "grown", &folder, "[transform]\njq = '. + {more: (\"x\" * 100000)}'\n");
+    std::fs::write(&file, text.replace("age = \"200ms\"", "age = \"5s\"")).unwrap();
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file);
+    let process = Process::start(command, &services.path("run.log"));
+    eventually("all records land", || (lines(&folder).len() == 100).then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    for (path, lines) in objects(&folder) {
+        let bytes: usize = lines.iter().map(Vec::len).sum();
+        assert!(bytes < 1_200_000, "{} has {bytes} bytes, and a window 1 MiB", path.display());
+    }
+}
+
+#[test]
 fn a_missing_stream_is_created_also_while_the_service_throttles() {
     let services = Services::start();
     services.fault(

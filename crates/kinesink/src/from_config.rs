@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kinesink_aws::Clients;
-use kinesink_core::{Emitter, Transformer};
-use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, WindowLimits};
+use kinesink_core::{Buffer, Emitter, Item, Transformer};
+use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, WindowBuffer, WindowLimits};
 use kinesink_sinks::Location;
 use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
@@ -104,7 +104,10 @@ fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     });
     let first = sinks.next().ok_or_else(|| Error::Configuration("there is no [[sink]]".into()))??;
     let limits = WindowLimits { records: config.buffer.records, bytes: config.buffer.bytes, age: config.buffer.age };
-    let mut pipeline = Pipeline::new(transformer, first).limits(limits).with_recipe(recipe::of(config));
+    // A jq program may make more of a record than it is.
+    let size = |item: &Item<Event>| item.record.data.len().max(item.value.data.len());
+    let buffer = move || Box::new(WindowBuffer::sized(limits, size)) as Box<dyn Buffer<Event>>;
+    let mut pipeline = Pipeline::new(transformer, first).buffer(buffer, limits.age).with_recipe(recipe::of(config));
     for sink in sinks {
         pipeline = pipeline.and_sink(sink?);
     }

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 pub struct WindowLimits {
     /// Most items; at least 1. Passed only by the further outputs of one record, which are never split.
     pub records: usize,
-    /// Bytes of record data after which it closes; the record that passes the limit is the last.
+    /// Bytes after which it closes: of record data, or of what is made of it where that counts too. The record that
+    /// passes the limit is the last.
     pub bytes: usize,
     /// How long the first record may wait, with or without traffic.
     pub age: Duration,
@@ -31,19 +32,26 @@ pub struct WindowBuffer<T> {
     expected: usize,
     bytes: usize,
     flush_at: Option<Instant>,
+    size: fn(&Item<T>) -> usize,
 }
 
 impl<T> WindowBuffer<T> {
     /// An empty buffer.
     #[must_use]
     pub fn new(limits: WindowLimits) -> Self {
-        Self { limits, items: Vec::new(), expected: 0, bytes: 0, flush_at: None }
+        Self::sized(limits, |item| item.record.data.len())
+    }
+
+    /// An empty buffer that counts so many bytes for an item: for a transformer that makes more of a record than it is.
+    #[must_use]
+    pub fn sized(limits: WindowLimits, size: fn(&Item<T>) -> usize) -> Self {
+        Self { limits, items: Vec::new(), expected: 0, bytes: 0, flush_at: None, size }
     }
 }
 
 impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
     fn push(&mut self, item: Item<T>, now: Instant) {
-        self.bytes = self.bytes.saturating_add(item.record.data.len());
+        self.bytes = self.bytes.saturating_add((self.size)(&item));
         // An age that no clock reaches is none.
         self.flush_at = self.flush_at.or_else(|| now.checked_add(self.limits.age));
         if self.items.capacity() == 0 {
@@ -73,5 +81,34 @@ impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
         self.flush_at = None;
         self.expected = self.items.len();
         std::mem::take(&mut self.items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_closes_by_the_bytes_that_are_made_where_those_count() {
+        let limits = WindowLimits { bytes: 100, ..WindowLimits::default() };
+        let item = |made: usize| {
+            let position = kinesink_core::Position { sequence: kinesink_core::SequenceNumber::ZERO, sub_sequence: 0 };
+            let (shard, arrival) = ("shardId-000000000000".parse().unwrap(), jiff::Timestamp::UNIX_EPOCH);
+            let record =
+                kinesink_core::Record { shard, position, arrival, partition_key: None, data: b"0123456789"[..].into() };
+            Item { record, ordinal: 0, value: vec![0_u8; made] }
+        };
+        let now = Instant::now();
+        let mut plain = WindowBuffer::new(limits);
+        let mut sized =
+            WindowBuffer::sized(limits, |item: &Item<Vec<u8>>| item.record.data.len().max(item.value.len()));
+        for made in [0, 85] {
+            plain.push(item(made), now);
+            sized.push(item(made), now);
+            assert_eq!((plain.should_flush(now), sized.should_flush(now)), (None, None));
+        }
+        plain.push(item(5), now);
+        sized.push(item(5), now);
+        assert_eq!((plain.should_flush(now), sized.should_flush(now)), (None, Some(CloseReason::Bytes)));
     }
 }
