@@ -46,6 +46,7 @@
 //! | `jq` (default) | jq programs as a transformer |
 //! | `pattern` (default) | Lambda-style event patterns as a filter |
 //! | `local` | the local Kinesis and DynamoDB |
+//! | `testkit` | contract suites for your own implementations of the traits |
 //!
 //! Limits: one stream a connector.
 
@@ -69,6 +70,9 @@ pub use error::Error;
 pub use from_config::{Programs, connector_from};
 pub use kinesink_aws as aws;
 pub use kinesink_consumer as consumer;
+pub use kinesink_core::Error as CoreError;
+#[cfg(feature = "testkit")]
+pub use kinesink_core::testkit;
 pub use kinesink_core::{
     Backoff, Batch, Budget, Buffer, Checkpoint, CheckpointError, Checkpointer, Class, Clock, CloseReason, Durable,
     Emitted, Emitter, Exception, Failure, Filter, Fingerprint, Item, PartitionKey, Position, Prepared, Read, Record,
