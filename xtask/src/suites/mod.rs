@@ -33,7 +33,7 @@ pub(crate) fn run(root: &Path, only: &[String], is_ci: bool) -> anyhow::Result<b
     for suite in table.chosen(only)? {
         println!("== {}", suite.name);
         let started = now();
-        let outcome = places.run(suite, &[])?;
+        let outcome = places.run(suite, &suite.command(&suite.folders(&places.target)))?;
         reports.push(Report { suite: suite.name.clone(), share: suite.share(), took: started.elapsed(), outcome });
     }
     for report in &reports {
@@ -48,11 +48,11 @@ pub(crate) fn run(root: &Path, only: &[String], is_ci: bool) -> anyhow::Result<b
 pub(crate) fn soak(root: &Path, name: &str, minutes: u64, more: Vec<String>) -> anyhow::Result<bool> {
     let table = Table::ours()?;
     let suites = table.chosen(&[name.to_owned()])?;
-    let suite =
-        suites.first().filter(|suite| suite.soaks).with_context(|| format!("suite \"{name}\" does not soak"))?;
+    let suite = suites.first().context("no suite")?;
     let places = Places { root: root.to_owned(), target: Metadata::read(root)?.target_directory };
-    let arguments = [vec!["--minutes".to_owned(), minutes.to_string()], more].concat();
-    let outcome = places.run(suite, &arguments)?;
+    let command = suite.soak(&suite.folders(&places.target), minutes);
+    let command = command.with_context(|| format!("suite \"{name}\" does not soak"))?;
+    let outcome = places.run(suite, &[command, more].concat())?;
     let report =
         Report { suite: name.to_owned(), share: Duration::from_secs(minutes * 60), took: Duration::ZERO, outcome };
     let verdict = verdict::judge(&[report], &table.allowed_to_miss, true);
@@ -66,7 +66,7 @@ struct Places {
 }
 
 impl Places {
-    fn run(&self, suite: &Suite, more: &[String]) -> anyhow::Result<Outcome> {
+    fn run(&self, suite: &Suite, command: &[String]) -> anyhow::Result<Outcome> {
         for program in &suite.programs {
             if let Err(how) = needs::program(program) {
                 return Ok(Outcome::Missing { how });
@@ -83,10 +83,9 @@ impl Places {
         {
             return Ok(Outcome::Missing { how });
         }
-        let command = suite.command(&folders);
         let (program, arguments) = command.split_first().context("a suite has no command")?;
         let mut command = Command::new(program);
-        command.args(arguments).args(more).current_dir(&self.root).env("CARGO_INCREMENTAL", "0");
+        command.args(arguments).current_dir(&self.root).env("CARGO_INCREMENTAL", "0");
         count(command).with_context(|| format!("cannot run {program}"))
     }
 }

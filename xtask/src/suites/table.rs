@@ -32,10 +32,9 @@ pub(super) struct Suite {
     pub(super) python: Option<String>,
     /// The folder of a Maven project that is compiled for the suite.
     pub(super) maven: Option<String>,
-    /// Whether it takes `--minutes N`: then it goes on for so long, from where it ended the last time.
-    #[serde(default)]
-    pub(super) soaks: bool,
     command: Vec<String>,
+    /// What goes on for `{minutes}`, from where it ended the last time.
+    soak: Option<Vec<String>>,
 }
 
 /// The folders that a suite's command may name.
@@ -47,6 +46,14 @@ pub(super) struct Folders {
     pub(super) venv: PathBuf,
     /// Where the suite's Maven project is built; suites of one project share it.
     pub(super) maven: PathBuf,
+}
+
+impl Folders {
+    fn fill(&self, word: &str) -> String {
+        word.replace("{target}", &self.target.display().to_string())
+            .replace("{venv}", &self.venv.display().to_string())
+            .replace("{maven}", &self.maven.display().to_string())
+    }
 }
 
 /// A program that is not ours.
@@ -98,12 +105,13 @@ impl Suite {
     }
 
     pub(super) fn command(&self, folders: &Folders) -> Vec<String> {
-        let fill = |word: &String| {
-            word.replace("{target}", &folders.target.display().to_string())
-                .replace("{venv}", &folders.venv.display().to_string())
-                .replace("{maven}", &folders.maven.display().to_string())
-        };
-        self.command.iter().map(fill).collect()
+        self.command.iter().map(|word| folders.fill(word)).collect()
+    }
+
+    /// None if it does not soak.
+    pub(super) fn soak(&self, folders: &Folders, minutes: u64) -> Option<Vec<String>> {
+        let word = |word: &String| folders.fill(word).replace("{minutes}", &minutes.to_string());
+        Some(self.soak.as_ref()?.iter().map(word).collect())
     }
 }
 
@@ -121,6 +129,7 @@ mod tests {
         name = 'second'
         minutes = 1
         command = ['e']
+        soak = ['{target}/f', '--minutes', '{minutes}']
     ";
 
     #[test]
@@ -151,6 +160,8 @@ mod tests {
         let folders = first.folders(Path::new("/t"));
         assert_eq!(first.command(&folders), ["/t/a", "/t/peers/first/b", "/t/peers/maven/java/c", "d"]);
         assert_eq!(first.share(), Duration::from_secs(120));
+        assert_eq!(first.soak(&folders, 7), None);
+        assert_eq!(table.suites[1].soak(&folders, 7).unwrap(), ["/t/f", "--minutes", "7"]);
     }
 
     #[test]

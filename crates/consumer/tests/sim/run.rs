@@ -111,7 +111,7 @@ impl Scenario {
             java,
             lingers: rng.u8(0..24) == 0,
             record_bytes_max: if is_tight { 3_000 } else { SMALL_BYTES },
-            calm_at: Duration::from_secs(rng.u64(40..90)),
+            calm_at: Duration::from_secs(rng.u64(30..70)),
             disturbed_ms: rng.u64(2_000..12_000),
         }
     }

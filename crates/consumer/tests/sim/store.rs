@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::expression::{Expression, Row};
 
-/// Rows on a page of a scan: few, so that every scan has several.
-const PAGE_ROWS: usize = 4;
+/// Rows on a page of a scan: few, so that most scans have several.
+const PAGE_ROWS: usize = 6;
 
 /// All tables.
 #[derive(Debug, Default)]
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn call() -> impl Strategy<Value = (&'static str, Value)> {
-        let key = prop::sample::select(vec!["a", "b", "c", "d", "e", "f"]);
+        let key = prop::sample::select(vec!["a", "b", "c", "d", "e", "f", "g", "h"]);
         let values = (key, 0_u8..3, prop::sample::select(vec!["x", "y"]), condition(), update());
         (0_u8..6, values).prop_map(|(operation, (key, number, text, condition, update))| {
             let key = json!({KEY: {"S": key}});

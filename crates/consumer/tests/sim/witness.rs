@@ -249,9 +249,9 @@ impl Witness {
         self.note(now, format_args!("p{process} asks for {id} from {from}"));
         let began = self.leases.get(id).and_then(|lease| lease.began);
         if let ("LATEST", Some("LATEST"), Some(shard)) = (from, began, self.shards.get_mut(id)) {
-            // Only the first time: from then on what arrives is owed.
+            // Only the first time: from then on what arrives is owed. What came in the same millisecond came before, perhaps.
             if !std::mem::replace(&mut shard.began_at_latest, true) {
-                shard.since = shard.since.max(now);
+                shard.since = shard.since.max(now + Duration::from_millis(1));
             }
         }
     }
