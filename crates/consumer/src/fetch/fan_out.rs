@@ -126,7 +126,8 @@ impl FanOut {
     async fn event(&mut self) -> Result<Option<SubscribeToShardEvent>, Failure> {
         let mut events = match self.events.take() {
             Some(events) => events,
-            None => self.subscribe().await?,
+            // Boxed: most of the time an event is waited for.
+            None => Box::pin(self.subscribe()).await?,
         };
         match timeout(SILENCE_MAX, events.recv()).await {
             Ok(Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event)))) => {

@@ -7,7 +7,7 @@ use kinesink_aws::kinesis::operation::get_records::GetRecordsError;
 use kinesink_aws::kinesis::primitives::DateTime;
 use kinesink_aws::{HttpResponse, SdkError, code, failure, get_records, is_throttle};
 use kinesink_core::{Class, Failure, Record, Records, ShardId};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::Cursor;
@@ -22,6 +22,10 @@ const REPLY_BYTES_MAX: usize = 10 * 1024 * 1024;
 const REPLY_BYTES_AIM: usize = 2 * 1024 * 1024;
 /// What a first request asks for, before the size of a record is known.
 const RECORDS_FIRST: usize = 100;
+/// What a shard takes in, at most: a reply at the tip cannot have more than came since the last one.
+const SHARD_BYTES_PER_S: usize = 1024 * 1024;
+/// A record of the usual maximum size, which may have come in any moment.
+const TIP_BYTES_MIN: usize = 1024 * 1024;
 /// After a reply that has nothing and is not at the newest record: the service looks through a stretch without records,
 /// and takes five calls a second.
 const EMPTY_PAUSE: Duration = Duration::from_millis(200);
@@ -38,6 +42,8 @@ pub(super) struct Polling {
     pace: Pace,
     /// Bytes that a stored record took on average, overhead included.
     record_bytes: Option<usize>,
+    /// When the last reply was asked for, if it reached the newest record.
+    at_tip: Option<Instant>,
     /// What a reply that was given up would have needed.
     owed_bytes: usize,
 }
@@ -56,21 +62,32 @@ impl Polling {
             pause: Duration::ZERO,
             pace: Pace::default(),
             record_bytes: None,
+            at_tip: None,
             owed_bytes: 0,
         }
     }
 
     /// How many records to ask for, and how many bytes to reserve for them.
     fn size(&self) -> (usize, usize) {
-        let records_max = self.settings.records_max;
-        match self.record_bytes {
-            None => (RECORDS_FIRST.min(records_max), REPLY_BYTES_MAX.min(self.settings.budget.total_bytes() / 4)),
+        let (records_max, total_bytes) = (self.settings.records_max, self.settings.budget.total_bytes());
+        let (limit, reply_bytes) = match self.record_bytes {
+            None => (RECORDS_FIRST.min(records_max), REPLY_BYTES_MAX.min(total_bytes / 4)),
             Some(average) => {
-                let aim = REPLY_BYTES_AIM.min(self.settings.budget.total_bytes() / 16);
-                let limit = (aim / average).clamp(1, records_max);
-                // Two and a half times as much: for a moment the reply is there as text too, which is mostly base64.
-                (limit, (limit * average * 5 / 2).min(REPLY_BYTES_MAX).max(self.owed_bytes))
+                let limit = (REPLY_BYTES_AIM.min(total_bytes / 16) / average).clamp(1, records_max);
+                (limit, with_text(limit * average).min(REPLY_BYTES_MAX))
             }
+        };
+        let came_bytes = self.at_tip.map_or(usize::MAX, |asked_at| with_text(came_bytes_max(asked_at.elapsed())));
+        (limit, reply_bytes.min(came_bytes).max(self.owed_bytes))
+    }
+
+    /// The reply to a request of `stored` records would have needed so much. A smaller one is asked for, if there is
+    /// one: to wait for so much memory is to wait until everybody else has none.
+    fn owe(&mut self, bytes: usize, stored: usize) {
+        self.owed_bytes = 0;
+        let (limit, _) = self.size();
+        if limit >= stored {
+            self.owed_bytes = bytes;
         }
     }
 
@@ -119,11 +136,25 @@ impl Polling {
     }
 }
 
+/// What a shard may have taken in within `since`.
+fn came_bytes_max(since: Duration) -> usize {
+    let since_ms = usize::try_from(since.as_millis()).unwrap_or(usize::MAX);
+    (since_ms.saturating_mul(SHARD_BYTES_PER_S) / 1_000).max(TIP_BYTES_MIN)
+}
+
+/// Two and a half times as much: for a moment a reply is there as text too, which is mostly base64.
+fn with_text(bytes: usize) -> usize {
+    bytes.saturating_mul(5) / 2
+}
+
 #[async_trait]
 impl Fetch for Polling {
-    async fn once(&mut self) -> Result<Option<Fetched>, Failure> {
+    async fn wait(&mut self) {
         sleep(std::mem::take(&mut self.pause)).await;
         self.pace.wait().await;
+    }
+
+    async fn once(&mut self) -> Result<Option<Fetched>, Failure> {
         let (limit, reserve_bytes) = self.size();
         let mut reservation = self.settings.budget.reserve(reserve_bytes).await;
         let iterator = match self.iterator.clone() {
@@ -132,6 +163,7 @@ impl Fetch for Polling {
         };
         let wire_limit = i32::try_from(limit).unwrap_or(i32::MAX);
         self.pace.called();
+        let asked_at = Instant::now();
         let text = match get_records(&self.settings.client, &iterator, wire_limit, self.settings.texts.take()).await {
             Ok(text) => text,
             Err(error) => return Err(self.refused(&error)),
@@ -165,10 +197,11 @@ impl Fetch for Polling {
                 return Ok(None);
             }
             self.cursor = before;
-            self.owed_bytes = owed_bytes;
+            self.owe(owed_bytes, stored);
             return Ok(None);
         }
         self.owed_bytes = 0;
+        self.at_tip = (behind_latest_ms == 0).then_some(asked_at);
         self.settings.metrics.fetched(&self.shard, &records, bytes);
         self.pause = match (behind_latest_ms, records.is_empty()) {
             (0, _) => self.settings.idle,

@@ -63,6 +63,10 @@ impl ReaderSettings {
 /// A way to get the records of a shard, in order, from where it stands.
 #[async_trait]
 pub(super) trait Fetch: Send {
+    /// Until the next attempt may be made. Apart from the attempt, whose request needs memory that a shard which is
+    /// mostly idle does without.
+    async fn wait(&mut self) {}
+
     /// One attempt, which stands behind what it gave. None is to be tried again at once: what came was larger than
     /// what was reserved, or it was nothing.
     ///
@@ -254,6 +258,7 @@ impl Fetcher {
 
     async fn fetch(&mut self) -> Result<Fetched, Failure> {
         loop {
+            self.fetch.wait().await;
             match self.fetch.once().await {
                 Ok(Some(fetched)) => {
                     self.backoff.reset();

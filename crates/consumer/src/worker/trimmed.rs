@@ -32,7 +32,7 @@ impl<R: ShardReader> ShardReader for UntilTrimmed<R> {
             Err(failure) if failure.class == Class::Configuration => failure,
             read => return read,
         };
-        let Some(children) = follows(&self.settings, &self.row).await else { return Err(failure) };
+        let Some(children) = Box::pin(follows(&self.settings, &self.row)).await else { return Err(failure) };
         error!(shard = %self.row.shard, %failure, "the stream has trimmed the shard; what was not read of it is lost");
         *self.children.lock().unwrap_or_else(PoisonError::into_inner) = children;
         self.ended = true;

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use kinesink_core::Budget;
-use kinesink_emulator::{Limit, Limits};
+use kinesink_emulator::{Fault, FaultKind, Limit, Limits};
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 
 use crate::recorder::{Commit, Recorder};
-use crate::world::{Running, World, metric, run_counted};
+use crate::world::{Running, World, metric, run, run_counted, until};
 
 /// Replies of a few records, so that a backlog takes many calls.
 const BUDGET_BYTES: usize = 64 * 1024;
@@ -67,4 +67,41 @@ async fn pollers_of_one_shard_come_to_equal_shares_and_the_last_one_to_all() {
     assert!(answered >= 60 * 5 * 6 / 10, "only {answered} calls of 300 were answered");
     assert!(throttled * 8 < answered, "{throttled} calls were throttled for {answered}");
     last.running.drained().await;
+}
+
+/// It waited until nobody else held any memory, and everybody who came later waited for it.
+#[tokio::test(start_paused = true)]
+async fn a_first_reply_that_is_larger_than_what_is_free_is_asked_for_in_parts() {
+    let world = World::new(1).await;
+    world.put("key", &vec!["x".repeat(100_000); 40]).await;
+    let budget = Budget::new(4 * 1024 * 1024);
+    let elsewhere = budget.reserve(budget.total_bytes() * 3 / 4).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one").budget(budget.clone()), &recorder);
+    until("all came", async || recorder.texts().len() == 40).await;
+    drop(elsewhere);
+    running.drained().await;
+}
+
+/// Each reserved 10 MiB, or a quarter of the budget: four at once asked whether there is something new.
+#[tokio::test(start_paused = true)]
+async fn idle_shards_do_not_wait_for_memory_that_nothing_new_can_take() {
+    const SHARDS: i32 = 40;
+    let world = World::new(SHARDS).await;
+    let budget = Budget::new(40 * 1024 * 1024);
+    let mut registry = Registry::default();
+    let slow = Fault::on("GetRecords", FaultKind::DelayMs(500));
+    let consumer = world.consumer("one").budget(budget);
+    let running = run_counted(consumer, &Recorder::new(Commit::Each), &mut registry);
+    let polls = || metric(&registry, "fetch_requests_total");
+    until("every shard was polled", async || polls() >= 2 * SHARDS as u64).await;
+    assert!(world.emulator.faults().push(slow.times(u32::MAX)));
+    sleep(Duration::from_secs(10)).await;
+    let before = polls();
+    sleep(Duration::from_secs(30)).await;
+    // A second's pause and half a second's answer: forty shards take 800 calls, and four at once would make 240.
+    let made = polls() - before;
+    assert!(made > 500, "{made} calls in 30 seconds");
+    world.emulator.faults().clear();
+    running.drained().await;
 }
