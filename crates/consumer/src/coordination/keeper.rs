@@ -171,7 +171,17 @@ impl Keeper {
                 _ = beats.tick(), if standing.assigns() => Step::Beat,
                 _ = polls.tick() => Step::Poll,
             };
-            let _drained = drain.run_until_cancelled(timeout(call_max, self.step(step, standing))).await;
+            let stepping = async {
+                let late = |_| Err(Failure::transient(format!("no answer within {call_max:?}")));
+                timeout(call_max, self.step(step, standing)).await.unwrap_or_else(late)
+            };
+            if let Some(Err(failure)) = drain.run_until_cancelled(stepping).await {
+                warn!(%failure, ?step, "coordination not kept up; trying again");
+                if step == Step::Poll {
+                    // A whole period is long for who takes leases that others divide in another way by now.
+                    polls.reset_after(call_max);
+                }
+            }
             self.publish(|standing, leads| {
                 if !leads && standing.role == Role::Leader {
                     standing.role = Role::Follower;
@@ -182,14 +192,11 @@ impl Keeper {
         let _left = timeout(CALL_MAX, self.leave(standing)).await;
     }
 
-    async fn step(&mut self, step: Step, standing: Standing) {
-        let done = match step {
+    async fn step(&mut self, step: Step, standing: Standing) -> Result<(), Failure> {
+        match step {
             Step::Report => self.coordinator.report(standing.layout).await,
             Step::Beat => self.beat(standing).await,
             Step::Poll => self.poll(standing).await,
-        };
-        if let Err(failure) = done {
-            warn!(%failure, ?step, "coordination not kept up; trying again");
         }
     }
 
@@ -251,7 +258,7 @@ impl Keeper {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Report,
     Beat,

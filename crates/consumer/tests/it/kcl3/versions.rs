@@ -13,6 +13,7 @@ use super::java::{
     self, COORDINATOR, JAVA, METRICS, Row, V3, application, assign, create_table, get, lock_row, n, of_lease, put,
     report, s, set_version,
 };
+use crate::dynamo::Fault;
 use crate::recorder::{Commit, Recorder};
 use crate::world::{APP, FAILOVER, World, run, until};
 
@@ -135,8 +136,36 @@ async fn the_algorithm_follows_the_row_both_ways_while_running() {
     assign(&world, 0, JAVA).await;
     tokio::time::sleep(FAILOVER * 6).await;
     assert_eq!(of_lease(&world, 0, "leaseOwner").await.as_deref(), Some(JAVA), "a lease was taken");
+
+    set_version(&world, "CLIENT_VERSION_UPGRADE_FROM_2X").await;
+    tokio::time::sleep(POLL).await;
+    until("it is taken back", async || of_lease(&world, 0, "leaseOwner").await.as_deref() == Some(US)).await;
+    set_version(&world, V3).await;
+    tokio::time::sleep(POLL).await;
+    assert_eq!(owners(&world).await, BTreeSet::from([US.to_owned()]), "what is held stays held");
+    assign(&world, 1, JAVA).await;
+    tokio::time::sleep(FAILOVER * 6).await;
+    assert_eq!(of_lease(&world, 1, "leaseOwner").await.as_deref(), Some(JAVA), "a lease was taken");
     us.drained().await;
     leader.shutdown().await;
+}
+
+/// It was silent for a minute more, and took leases all the while.
+#[tokio::test(start_paused = true)]
+async fn a_version_that_could_not_be_read_is_read_again_within_seconds() {
+    for fault in [Fault::Hang, Fault::Throttle] {
+        let world = application(4, Some("CLIENT_VERSION_2X"), true).await;
+        let us = run(world.consumer(US), &Recorder::new(Commit::Each));
+        until("leases are taken", async || world.texts("leaseOwner").await.len() == 4).await;
+        tokio::time::sleep(POLL / 2).await;
+        // Of a worker that takes leases only this reads a row.
+        world.dynamo.fail("GetItem", fault);
+        set_version(&world, V3).await;
+        until("it was asked in vain", async || world.dynamo.faults_left() == 0).await;
+        tokio::time::sleep(FAILOVER).await;
+        assert!(get(&world, APP, ("leaseKey", US)).await.is_some(), "it does not report yet after {fault:?}");
+        us.drained().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
