@@ -292,6 +292,13 @@ fn a_table_that_kcl_3_uses_is_warned_of() {
     let services = read_once();
     let quiet = leases(&services, &[APP]);
     assert!(!text(&quiet.stderr).contains("KCL 3.x"), "{}", text(&quiet.stderr));
+    let asking = file(&services, "asking", "3s");
+    let toml = std::fs::read_to_string(&asking).unwrap().replace("[lease]", "[lease]\ncoordination = \"kcl-3\"");
+    assert!(toml.contains("kcl-3"), "{toml}");
+    std::fs::write(&asking, toml).unwrap();
+    let warned = leases(&services, &[asking.to_str().unwrap()]);
+    assert_eq!(warned.status.code(), Some(0));
+    assert!(text(&warned.stderr).contains("makes the application one of KCL 3.x"), "{}", text(&warned.stderr));
     let text_of = |value: &str| AttributeValue::S(value.to_owned());
     let row = services.dynamodb.put_item().table_name(APP).item("leaseKey", text_of("Migration3.0"));
     let row = row.item("entityType", text_of("CLIENT_VERSION_MIGRATION")).item("cv", text_of("CLIENT_VERSION_3X"));

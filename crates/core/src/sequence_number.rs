@@ -12,6 +12,8 @@ pub(crate) const LIMBS: usize = 7;
 /// Decimal digits that fit one limb.
 const CHUNK_DIGITS: usize = 19;
 const CHUNK: u64 = 10_000_000_000_000_000_000;
+/// Of the format of the service's numbers.
+const VERSION: u64 = 2;
 
 /// A record's sequence number within its shard.
 ///
@@ -47,26 +49,29 @@ impl SequenceNumber {
         self.0.get(zeros..).unwrap_or_default()
     }
 
-    /// The index in its stream of the shard that gave the number out. `None` for a number that is not in the service's
-    /// second format: 186 bits with version 2 at bit 184, the index at bits 4 to 35.
-    ///
-    /// Source: `awslabs/amazon-kinesis-client`, its check of sequence numbers.
+    /// The index in its stream of the shard that gave the number out: bits 4 to 35. `None` for numbers of another make.
     #[must_use]
     pub fn shard_index(&self) -> Option<u32> {
-        const VERSION: u64 = 2;
-        let [0, 0, 0, 0, high, _, low] = self.0 else { return None };
-        (high >> (184 - 128) == VERSION).then_some(u32::try_from((low >> 4) & u64::from(u32::MAX)).ok()?)
+        let (_, low) = self.second_format()?;
+        u32::try_from((low >> 4) & u64::from(u32::MAX)).ok()
     }
 
-    /// When the record came, in seconds since 1970, as the service writes it into its numbers. It promises nothing about
-    /// them: for people to read. `None` for numbers of another make.
-    ///
-    /// They have 186 bits: 2 in the highest and in the lowest four, the seconds in bits 36 to 71.
+    /// When the record came, in seconds since 1970, as the service writes it into its numbers: bits 36 to 71. It promises
+    /// nothing about them: for people to read. `None` for numbers of another make.
     #[must_use]
     pub fn arrival_s(&self) -> Option<u64> {
-        let [0, 0, 0, 0, high, middle, low] = self.0 else { return None };
+        let (middle, low) = self.second_format()?;
         let seconds = (middle & 0xff) << 28 | low >> 36;
-        (high >> 56 == 2 && low & 0xf == 2 && seconds > 0).then_some(seconds)
+        (low & 0xf == VERSION && seconds > 0).then_some(seconds)
+    }
+
+    /// The lower limbs of a number in the service's second format: 186 bits with version 2 at bit 184, and mostly in the
+    /// lowest four again.
+    ///
+    /// Source: `awslabs/amazon-kinesis-client`, its check of sequence numbers.
+    fn second_format(&self) -> Option<(u64, u64)> {
+        let [0, 0, 0, 0, high, middle, low] = self.0 else { return None };
+        (high >> (184 - 128) == VERSION).then_some((middle, low))
     }
 
     /// On the `limbs` least significant limbs, which must hold the result.

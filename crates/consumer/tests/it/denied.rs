@@ -1,9 +1,12 @@
 //! A lease table that refuses for an hour, and permissions that are missing one by one.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kinesink_consumer::Error;
+use async_trait::async_trait;
+use kinesink_consumer::{ConsumerBuilder, Error, Finished, Retrieval, Shard, ShardHandler};
+use kinesink_core::{Class, Failure, Read};
 use kinesink_emulator::{Fault as KinesisFault, FaultKind};
 
 use crate::dynamo::Fault;
@@ -149,6 +152,71 @@ async fn a_permission_that_is_missing_at_the_start_is_named() {
     world.emulator.faults().push(no_permission("ListShards")).unwrap();
     let error = run(world.consumer("one"), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
     assert!(matches!(&error, Error::Start(failure) if failure.message.contains("AccessDeniedException")), "{error:?}");
+    for (operation, said) in [
+        ("DescribeStreamSummary", "describe stream orders"),
+        ("DescribeStreamConsumer", "describe consumer orders-to-s3 of stream orders"),
+        ("RegisterStreamConsumer", "register consumer orders-to-s3 of stream orders"),
+    ] {
+        let world = World::new(1).await;
+        world.emulator.faults().push(no_permission(operation));
+        let error = run(fans_out(&world), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
+        let Error::Start(failure) = &error else { panic!("{operation}: {error:?}") };
+        let text = &failure.message;
+        assert!(text.contains(said) && text.contains("AccessDeniedException"), "{operation}: {text}");
+        assert!(text.contains("grant the permission"), "{operation}: {text}");
+    }
+}
+
+fn fans_out(world: &World) -> ConsumerBuilder {
+    world.consumer("one").retrieval(Retrieval::FanOut { consumer: None })
+}
+
+/// Gives up at once, and says why.
+#[derive(Default)]
+struct Complaining {
+    failures: Mutex<Vec<Failure>>,
+    texts: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl ShardHandler for Complaining {
+    async fn run(&self, mut shard: Shard) -> Result<Finished, Failure> {
+        loop {
+            let read = tokio::select! {
+                () = shard.drain.cancelled() => return Ok(Finished::Drained),
+                read = shard.reader.next() => read,
+            };
+            match read {
+                Ok(Read::Records(read)) => {
+                    let texts = read.records.iter().map(|record| String::from_utf8(record.data.to_vec()).unwrap());
+                    self.texts.lock().unwrap().extend(texts);
+                }
+                Ok(Read::ShardEnd) => panic!("no shard ends"),
+                Err(failure) => {
+                    self.failures.lock().unwrap().push(failure.clone());
+                    return Err(failure);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_subscribe_is_told_and_subscribes_once_it_may() {
+    let world = World::new(1).await;
+    world.put("key", &["a".to_owned()]).await;
+    world.emulator.faults().push(no_permission("SubscribeToShard").times(3));
+    let handler = Arc::new(Complaining::default());
+    let running = run(fans_out(&world), &handler);
+    until("it came", async || *handler.texts.lock().unwrap() == ["a"]).await;
+    running.drained().await;
+    let failures = handler.failures.lock().unwrap();
+    assert_eq!(failures.len(), 3);
+    for Failure { class, message, .. } in failures.iter() {
+        assert_eq!(*class, Class::Configuration);
+        assert!(message.contains("subscribe to shard shardId-000000000000 of stream orders"), "{message}");
+        assert!(message.contains("AccessDeniedException") && message.contains("grant the permission"), "{message}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Good files, bad files as the user sees them, and the reference.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -244,4 +245,35 @@ fn the_example_and_the_reference_are_true() {
     let config = Config::parse(EXAMPLE, "example.toml").unwrap();
     assert_eq!(config.patterns.len(), 1);
     golden(&PathBuf::from("../../docs/config.md"), &reference());
+}
+
+/// The keys of `docs/config.md`, which is made from the types, as `section.key`.
+fn documented_keys() -> BTreeSet<String> {
+    let (reference, mut section, mut keys) = (reference(), String::new(), BTreeSet::new());
+    for line in reference.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            let name = heading.trim_matches(['`', '[', ']']);
+            section = if heading.starts_with('`') { format!("{name}.") } else { String::new() };
+        } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|row| row.split_once('`')) {
+            keys.insert(format!("{section}{key}"));
+        }
+    }
+    keys
+}
+
+#[test]
+fn what_the_page_for_java_users_calls_a_setting_is_one_and_no_setting_of_leases_is_left_out() {
+    let page = include_str!("../../../../docs/coming-from-the-java-kcl.md");
+    let settings = page.split("\n## Settings").nth(1).unwrap().split("\n## ").next().unwrap();
+    let table = settings.split("These have no counterpart").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let named = rows.flat_map(|row| row.split(" | ").nth(1).unwrap().split('`').skip(1).step_by(2));
+    let named: BTreeSet<_> = named.map(str::to_owned).collect();
+    let documented = documented_keys();
+    assert!(named.len() > 20 && documented.len() > 30, "{named:?} {documented:?}");
+    let unknown: Vec<_> = named.difference(&documented).collect();
+    assert_eq!(unknown, Vec::<&String>::new());
+    let of_leases = documented.iter().filter(|key| key.starts_with("lease."));
+    let left_out: Vec<_> = of_leases.filter(|key| !named.contains(*key)).collect();
+    assert_eq!(left_out, Vec::<&String>::new());
 }

@@ -29,7 +29,7 @@ pub(crate) async fn run(args: Arguments) -> Result<Exit, Problem> {
     let clients = connect(&options).await.map_err(|error| Problem::new(Exit::Start, error))?;
     let table = Leases::new(clients.dynamodb.clone(), &target.table);
     let seen = table.all().await.map_err(problem)?;
-    warn_of_kcl_3(&table, &target.app, seen.client_version).await;
+    warn_of_kcl_3(&table, &target, seen.client_version).await;
     let stream = Stream { clients, target };
     if let Some(asked) = edit::Asked::of(&args)? {
         return edit::run(&args, &asked, &table, &stream, &seen.leases).await;
@@ -81,10 +81,10 @@ impl Stream {
 }
 
 /// Measured: from the moment that such a worker's rows are in the table, the older ones read them as leases and fail.
-async fn warn_of_kcl_3(table: &Leases, app: &str, in_the_table: Option<String>) {
+async fn warn_of_kcl_3(table: &Leases, target: &Target, in_the_table: Option<String>) {
     let version = match in_the_table {
         Some(version) => Some(version),
-        None => table.client_version_beside(app).await.unwrap_or_else(|failure| {
+        None => table.client_version_beside(&target.app).await.unwrap_or_else(|failure| {
             tracing::warn!(%failure, "not known whether workers of KCL 3.x use this application");
             None
         }),
@@ -94,6 +94,12 @@ async fn warn_of_kcl_3(table: &Leases, app: &str, in_the_table: Option<String>) 
             client_version,
             "workers of KCL 3.x use this application: workers of KCL 1.x and 2.x keep what they hold and take nothing \
              over any more"
+        );
+    } else if target.asks_for_kcl_3 {
+        tracing::warn!(
+            coordination = "kcl-3",
+            "the first worker of this file makes the application one of KCL 3.x, for good: workers of KCL 1.x and 2.x \
+             that are alive then keep what they hold and take nothing over any more"
         );
     }
 }

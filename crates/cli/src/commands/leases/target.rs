@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use kinesink::StreamName;
+use kinesink::consumer::Coordination;
 
 use crate::args::Leases;
 use crate::commands::check;
@@ -15,6 +16,8 @@ pub(super) struct Target {
     pub(super) table: String,
     pub(super) stream: Option<StreamName>,
     pub(super) region: Option<String>,
+    /// Whether workers of this file make a new application one of KCL 3.x.
+    pub(super) asks_for_kcl_3: bool,
 }
 
 impl Target {
@@ -24,7 +27,7 @@ impl Target {
         let file = Path::new(&args.app);
         if file.extension().is_none_or(|extension| extension != "toml") {
             let table = args.table.clone().unwrap_or_else(|| args.app.clone());
-            return Ok(Self { app: args.app.clone(), table, stream, region: None });
+            return Ok(Self { app: args.app.clone(), table, stream, region: None, asks_for_kcl_3: false });
         }
         let (config, _programs) = check::read(file)?;
         Ok(Self {
@@ -32,6 +35,7 @@ impl Target {
             table: args.table.clone().unwrap_or(config.lease.table),
             stream: Some(stream.unwrap_or(config.source.stream)),
             region: config.source.region,
+            asks_for_kcl_3: config.lease.coordination == Coordination::Kcl3,
         })
     }
 }
