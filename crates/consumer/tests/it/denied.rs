@@ -158,7 +158,7 @@ async fn a_permission_that_is_missing_at_the_start_is_named() {
         ("RegisterStreamConsumer", "register consumer orders-to-s3 of stream orders"),
     ] {
         let world = World::new(1).await;
-        world.emulator.faults().push(no_permission(operation));
+        world.emulator.faults().push(no_permission(operation)).unwrap();
         let error = run(fans_out(&world), &Recorder::new(Commit::Each)).ended().await.unwrap_err();
         let Error::Start(failure) = &error else { panic!("{operation}: {error:?}") };
         let text = &failure.message;
@@ -205,7 +205,7 @@ impl ShardHandler for Complaining {
 async fn who_may_not_subscribe_is_told_and_subscribes_once_it_may() {
     let world = World::new(1).await;
     world.put("key", &["a".to_owned()]).await;
-    world.emulator.faults().push(no_permission("SubscribeToShard").times(3));
+    world.emulator.faults().push(no_permission("SubscribeToShard").times(3)).unwrap();
     let handler = Arc::new(Complaining::default());
     let running = run(fans_out(&world), &handler);
     until("it came", async || *handler.texts.lock().unwrap() == ["a"]).await;

@@ -95,7 +95,7 @@ async fn idle_shards_do_not_wait_for_memory_that_nothing_new_can_take() {
     let running = run_counted(consumer, &Recorder::new(Commit::Each), &mut registry);
     let polls = || metric(&registry, "fetch_requests_total");
     until("every shard was polled", async || polls() >= 2 * SHARDS as u64).await;
-    assert!(world.emulator.faults().push(slow.times(u32::MAX)));
+    world.emulator.faults().push(slow.times(u32::MAX)).unwrap();
     sleep(Duration::from_secs(10)).await;
     let before = polls();
     sleep(Duration::from_secs(30)).await;
