@@ -10,6 +10,8 @@ use aws_sdk_kinesis::{Client, Config};
 
 const TICKS_PER_SECOND: f64 = 100.0;
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Each look costs the other process a page of metrics.
+const POLL: Duration = Duration::from_millis(100);
 
 /// `kinesink local` without limits.
 pub(crate) struct Services {
@@ -109,7 +111,7 @@ pub(crate) fn eventually<T>(mut done: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = done() {
             return value;
         }
-        std::thread::park_timeout(Duration::from_millis(20));
+        std::thread::park_timeout(POLL);
     }
     panic!("not within {PATIENCE:?}");
 }

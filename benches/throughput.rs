@@ -28,10 +28,6 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 
 use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, runtime};
 
-// The same allocator on both sides.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const STREAM: &str = "bench";
 const JOBS: [&str; 3] = ["bare GetRecords", "NDJSON", "NDJSON, gzip"];
 const SHARDS: i32 = 4;

@@ -24,10 +24,6 @@ use crate::exit::{Exit, Problem};
 const BLOCKING_THREADS_MAX: usize = 16;
 const BLOCKING_IDLE_MAX: Duration = Duration::from_millis(200);
 
-// Replies of megabytes come and go; this allocator gives the memory back to the system.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {

@@ -100,6 +100,15 @@ fn low(wide: u128) -> u64 {
     wide as u64
 }
 
+/// The value of eight decimal digits: neighbours are added up in pairs, then in fours, then in eights, each time all at
+/// once. A record costs seven of these, and digit by digit would be a good part of what reading it costs.
+fn eight_digits(text: [u8; 8]) -> u64 {
+    let digits = u64::from_le_bytes(text) & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
+}
+
 impl FromStr for SequenceNumber {
     type Err = Error;
 
@@ -111,9 +120,13 @@ impl FromStr for SequenceNumber {
         let mut number = Self::ZERO;
         // A chunk's digits need one limb at most, so the n-th chunk makes a number of n limbs.
         for (limbs, chunk) in (1..).zip(text.as_bytes().chunks(CHUNK_DIGITS)) {
-            let mut value = 0_u64;
-            let mut scale = 1_u64;
-            for digit in chunk {
+            let (mut value, mut scale) = (0_u64, 1_u64);
+            let (eights, rest) = chunk.as_chunks();
+            for digits in eights {
+                value = value * 100_000_000 + eight_digits(*digits);
+                scale = scale.wrapping_mul(100_000_000);
+            }
+            for digit in rest {
                 value = value * 10 + u64::from(digit - b'0');
                 scale = scale.wrapping_mul(10);
             }

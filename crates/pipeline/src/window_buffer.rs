@@ -28,7 +28,7 @@ impl Default for WindowLimits {
 pub struct WindowBuffer<T> {
     limits: WindowLimits,
     items: Vec<Item<T>>,
-    /// How many items the last window had: room for as many saves copying them while this one grows.
+    /// How many items a window is made room for at once: room that stays empty costs nothing, a copy of what grew does.
     expected: usize,
     bytes: usize,
     flush_at: Option<Instant>,
@@ -79,7 +79,8 @@ impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
     fn take(&mut self) -> Vec<Item<T>> {
         self.bytes = 0;
         self.flush_at = None;
-        self.expected = self.items.len();
+        // Windows that memory closes differ in size: the largest is forgotten slowly.
+        self.expected = self.items.len().max(self.expected - self.expected / 8);
         std::mem::take(&mut self.items)
     }
 }
