@@ -112,8 +112,8 @@ pub(crate) async fn commit<T: Transformer>(
     let ledger = Mutex::new(Ledger { settlement, refused });
     let (items, owed) = (outputs.as_slice(), &ledger);
     let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
-        let target = Target { name: &sink.name, emitter: &*sink.emitter, index, patience };
-        deliver(shard, &target, items, owed).instrument(info_span!("deliver", sink = sink.name)).await
+        let delivery = Delivery { name: &sink.name, emitter: &*sink.emitter, index, patience };
+        deliver(shard, &delivery, items, owed).instrument(info_span!("deliver", sink = sink.name)).await
     });
     try_join_all(deliveries).await?;
     let Ledger { mut settlement, refused } = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -212,47 +212,47 @@ fn encode<T: Transformer>(
     items.into_iter().filter_map(output).collect()
 }
 
-/// A sink as one window sees it: `index` is its column in the settlement.
-struct Target<'a, U> {
+/// One sink's share of a window: `index` is its column in the settlement.
+struct Delivery<'a, U> {
     name: &'a str,
     emitter: &'a dyn Emitter<U>,
     index: usize,
     patience: u32,
 }
 
-/// Sends what the target has not settled, until it has settled everything. Refused items go to the ledger.
+/// Sends what the sink has not settled, until it has settled everything. Refused items go to the ledger.
 async fn deliver<U: Send + Sync + 'static>(
     shard: &Arc<Shard>,
-    target: &Target<'_, U>,
+    delivery: &Delivery<'_, U>,
     items: &[Item<U>],
     ledger: &Mutex<Ledger>,
 ) -> Result<(), Stop> {
-    let mut pause = Pause::new(shard, format!("sink {}", target.name));
+    let mut pause = Pause::new(shard, format!("sink {}", delivery.name));
     for attempt in 0.. {
         let unsettled: Vec<&Item<U>> =
-            lock(ledger).settlement.unsettled(target.index).filter_map(|index| items.get(index)).collect();
+            lock(ledger).settlement.unsettled(delivery.index).filter_map(|index| items.get(index)).collect();
         if unsettled.is_empty() {
             break;
         }
         let Some(batch) = batch(shard, items, unsettled, attempt) else { break };
-        shard.metrics.emit_attempt(target.name);
-        match target.emitter.emit(&batch).await {
+        shard.metrics.emit_attempt(delivery.name);
+        match delivery.emitter.emit(&batch).await {
             Ok(emitted) => {
-                settle(ledger, target, items, &emitted)?;
-                count_delivered(shard, target.name, &batch, &emitted);
+                settle(ledger, delivery, items, &emitted)?;
+                count_delivered(shard, delivery.name, &batch, &emitted);
                 shard.health.progress(true);
                 if let Some(why) = first_retry(&emitted) {
                     if emitted.exceptions().len() < batch.items.len() {
                         pause.progressed();
                     }
-                    let failure = Failure::transient(format!("{} did not take every item: {why}", target.name));
+                    let failure = Failure::transient(format!("{} did not take every item: {why}", delivery.name));
                     pause.wait(&failure).await?;
                 }
             }
             Err(failure) => {
-                shard.metrics.emit_failed(target.name, failure.class);
-                if failure.class == Class::Configuration && pause.misconfigurations() >= target.patience {
-                    return Err(Stop::Halt(Halt::Sink { name: target.name.into(), failure }));
+                shard.metrics.emit_failed(delivery.name, failure.class);
+                if failure.class == Class::Configuration && pause.misconfigurations() >= delivery.patience {
+                    return Err(Stop::Halt(Halt::Sink { name: delivery.name.into(), failure }));
                 }
                 pause.wait(&failure).await?;
             }
@@ -277,15 +277,20 @@ fn count_delivered<U>(shard: &Shard, sink: &str, batch: &Batch<'_, U>, emitted: 
     shard.metrics.emitted(sink, records, batch.bytes().saturating_sub(bytes));
 }
 
-fn settle<U>(ledger: &Mutex<Ledger>, target: &Target<'_, U>, items: &[Item<U>], emitted: &Emitted) -> Result<(), Stop> {
+fn settle<U>(
+    ledger: &Mutex<Ledger>,
+    delivery: &Delivery<'_, U>,
+    items: &[Item<U>],
+    emitted: &Emitted,
+) -> Result<(), Stop> {
     let mut ledger = lock(ledger);
-    let refused = ledger.settlement.emitted(target.index, emitted).map_err(|error| {
-        let name = target.name;
+    let refused = ledger.settlement.emitted(delivery.index, emitted).map_err(|error| {
+        let name = delivery.name;
         Stop::Failed(Failure::fatal(format!("cannot settle a batch of sink {name}: {error}: a bug in its emitter")))
     })?;
     for (index, reason) in refused {
         if let Some(item) = items.get(index) {
-            let stage = Stage::Sink(target.name.into());
+            let stage = Stage::Sink(delivery.name.into());
             ledger.refused.push(Refused { record: item.record.clone(), ordinal: item.ordinal, stage, reason });
         }
     }
@@ -310,7 +315,7 @@ async fn bury(
         .map_err(|error| Stop::Failed(Failure::fatal(error.to_string())))?;
     let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0);
     let ledger = Mutex::new(Ledger { settlement, refused: Vec::new() });
-    deliver(shard, &Target { name: DEAD_LETTERS, emitter, index: 0, patience }, &items, &ledger).await?;
+    deliver(shard, &Delivery { name: DEAD_LETTERS, emitter, index: 0, patience }, &items, &ledger).await?;
     if let Some(halt) = Halt::first(&lock(&ledger).refused) {
         return Err(Stop::Halt(halt));
     }

@@ -80,7 +80,8 @@
 //! Limits: one window fills while one commits, never more. A window holds the memory of each reply that it has a
 //! record of, until it is committed. What a transformer makes beyond the record's own bytes is not in that memory: a
 //! buffer that counts it ([`WindowBuffer::sized`]) closes the window, of which two are held for each shard. A
-//! transformer runs on the shard's task, 512 records a turn, so one that blocks holds its shard up.
+//! transformer runs on the shard's task: models are made 512 records a turn, outputs for a whole window at once, so one
+//! that blocks holds its shard up.
 
 mod commit;
 mod dead_letter;
