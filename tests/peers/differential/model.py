@@ -14,6 +14,7 @@ ON_DEMAND_SHARDS = 4
 SHARDS_MAX, ON_DEMAND_STREAMS_MAX = 20_000, 50
 DEFAULT_KIB, DEFAULT_HOURS = 1024, 24
 TAGS_MAX = 50
+# How many a page has, also where more are asked for.
 PAGES = {"ListShards": 1000, "DescribeStream": 100, "ListStreams": 100, "ListStreamConsumers": 100}
 # Stands for whatever the target makes up.
 ANY = object()
@@ -268,7 +269,7 @@ class Model:
     def paged(self, chosen, request, body, limit, operation):
         """A page, and whether there is a token for the next."""
         chosen = self.rest.get(request.get("NextToken"), chosen)
-        size = request.get(limit, PAGES[operation])
+        size = min(request.get(limit, PAGES[operation]), PAGES[operation])
         rest = chosen[size:]
         if rest:
             self.rest[body.get("NextToken")] = rest
@@ -276,7 +277,7 @@ class Model:
 
     def page(self, shards, request, limit, operation):
         shards = [shard for shard in shards if shard.id > request.get("ExclusiveStartShardId", "")]
-        size = request.get(limit, PAGES[operation])
+        size = min(request.get(limit, PAGES[operation]), PAGES[operation])
         return shards[:size], shards[size:]
 
     def ListShards(self, request, body):

@@ -11,7 +11,9 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// Whether so many tokens are there; more than it can hold count as all of it.
-    pub(crate) fn has(&self, tokens: u64, rate_per_s: u32, now_ms: i64) -> bool {
+    pub(crate) fn has(&mut self, tokens: u64, rate_per_s: u32, now_ms: i64) -> bool {
+        // A clock that went back has filled nothing, and fills again from where it is.
+        self.at_ms = self.at_ms.min(now_ms);
         let full_milli = i64::from(rate_per_s) * 1000;
         let asked_milli = i64::try_from(tokens).unwrap_or(i64::MAX).saturating_mul(1000).min(full_milli);
         self.missing_at(rate_per_s, now_ms) <= full_milli - asked_milli
@@ -41,7 +43,6 @@ impl Bucket {
         has
     }
 
-    /// A clock that went back has filled nothing, and fills again from where it is.
     fn missing_at(&self, rate_per_s: u32, now_ms: i64) -> i64 {
         let elapsed_ms = now_ms.saturating_sub(self.at_ms).max(0);
         self.missing_milli.saturating_sub(elapsed_ms.saturating_mul(i64::from(rate_per_s))).max(0)
@@ -91,7 +92,8 @@ mod tests {
         let mut bucket = Bucket::default();
         bucket.take(5, 5, 3_600_000);
         assert!(!bucket.try_take(1, 5, 0));
-        bucket.take(0, 5, 0);
-        assert!(bucket.has(5, 5, 1000));
+        assert!(!bucket.try_take(1, 5, 199));
+        assert!(bucket.try_take(1, 5, 200));
+        assert!(bucket.has(4, 5, 1000));
     }
 }

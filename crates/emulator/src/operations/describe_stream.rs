@@ -8,8 +8,9 @@ use crate::emulator::Shared;
 use crate::stream::shard::{ShardText, shard_number};
 use crate::wire::validation::Validation;
 
-const SHARDS_DEFAULT: i64 = 100;
-const SHARDS_MAX: i64 = 10_000;
+/// More may be asked for, and no more are given.
+const SHARDS_PER_PAGE_MAX: i64 = 100;
+const LIMIT_MAX: i64 = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -41,14 +42,15 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     Validation::default()
         .name("streamName", request.stream_name.as_deref())
         .stream_arn("streamARN", request.stream_arn.as_deref())
-        .number("limit", request.limit, 1..=SHARDS_MAX)
+        .number("limit", request.limit, 1..=LIMIT_MAX)
         .name("exclusiveStartShardId", after)
         .finish()?;
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let store = shared.store();
     let stream = target::stream(&store.streams, &name)?;
     let after = after.and_then(shard_number);
-    let limit = usize::try_from(request.limit.unwrap_or(SHARDS_DEFAULT)).unwrap_or(usize::MAX);
+    let limit =
+        usize::try_from(request.limit.unwrap_or(SHARDS_PER_PAGE_MAX).min(SHARDS_PER_PAGE_MAX)).unwrap_or(usize::MAX);
     let now_ms = shared.now_ms();
     let as_of_ms = target::shards_as_of_ms(shared, "DescribeStream", now_ms);
     let mut shards = stream.live_shards(after, now_ms).filter(|shard| shard.created_ms <= as_of_ms);

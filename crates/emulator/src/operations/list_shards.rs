@@ -10,8 +10,9 @@ use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, LIFETIME_MS, ShardsToken};
 use crate::wire::validation::Validation;
 
-const SHARDS_DEFAULT: i64 = 1000;
-const SHARDS_MAX: i64 = 10_000;
+/// More may be asked for, and no more are given.
+const SHARDS_PER_PAGE_MAX: i64 = 1000;
+const RESULTS_MAX: i64 = 10_000;
 const FILTER_TYPES: [&str; 6] =
     ["AFTER_SHARD_ID", "AT_TRIM_HORIZON", "FROM_TRIM_HORIZON", "AT_LATEST", "AT_TIMESTAMP", "FROM_TIMESTAMP"];
 
@@ -105,7 +106,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         .name("streamName", request.stream_name.as_deref())
         .stream_arn("streamARN", request.stream_arn.as_deref())
         .name("exclusiveStartShardId", request.exclusive_start_shard_id.as_deref())
-        .number("maxResults", request.max_results, 1..=SHARDS_MAX);
+        .number("maxResults", request.max_results, 1..=RESULTS_MAX);
     if let Some(filter) = filter {
         validation
             .required("shardFilter.type", filter.r#type.as_ref())
@@ -113,7 +114,8 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
             .name("shardFilter.shardId", filter.shard_id.as_deref());
     }
     validation.finish()?;
-    let limit = usize::try_from(request.max_results.unwrap_or(SHARDS_DEFAULT)).unwrap_or(usize::MAX);
+    let limit = usize::try_from(request.max_results.unwrap_or(SHARDS_PER_PAGE_MAX).min(SHARDS_PER_PAGE_MAX))
+        .unwrap_or(usize::MAX);
     let now_ms = shared.now_ms();
     match request.next_token.as_deref() {
         Some(text) => {

@@ -9,8 +9,9 @@ use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, LIFETIME_MS, StreamsToken};
 use crate::wire::validation::Validation;
 
-const STREAMS_DEFAULT: i64 = 100;
-const STREAMS_MAX: i64 = 10_000;
+/// More may be asked for, and no more are given.
+const STREAMS_PER_PAGE_MAX: i64 = 100;
+const LIMIT_MAX: i64 = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -43,7 +44,7 @@ struct StreamSummary {
 
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
     Validation::default()
-        .number("limit", request.limit, 1..=STREAMS_MAX)
+        .number("limit", request.limit, 1..=LIMIT_MAX)
         .name("exclusiveStartStreamName", request.exclusive_start_stream_name.as_deref())
         .finish()?;
     let now_ms = shared.now_ms();
@@ -51,7 +52,8 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         Some(text) => Some(continued(shared, text, now_ms)?),
         None => request.exclusive_start_stream_name.clone(),
     };
-    let limit = usize::try_from(request.limit.unwrap_or(STREAMS_DEFAULT)).unwrap_or(usize::MAX);
+    let limit =
+        usize::try_from(request.limit.unwrap_or(STREAMS_PER_PAGE_MAX).min(STREAMS_PER_PAGE_MAX)).unwrap_or(usize::MAX);
     let store = shared.store();
     let mut streams = store.streams.after(after.as_deref());
     let summaries = streams.by_ref().take(limit).map(|(name, stream)| StreamSummary {

@@ -116,8 +116,18 @@ async fn a_thousand_streams_that_nobody_calls_do_nothing() {
 async fn ten_thousand_shards_in_one_stream_take_a_record_each_and_give_it_back() {
     let (emulator, _) = emulator();
     call(&emulator, "CreateStream", json!({"StreamName": "wide", "ShardCount": SHARDS})).await;
-    let listed = call(&emulator, "ListShards", json!({"StreamName": "wide", "MaxResults": SHARDS})).await;
-    let shards = listed["Shards"].as_array().unwrap();
+    let mut shards = Vec::new();
+    let mut request = json!({"StreamName": "wide", "MaxResults": SHARDS});
+    loop {
+        let mut page = call(&emulator, "ListShards", request).await;
+        let listed = page["Shards"].as_array_mut().unwrap();
+        assert_eq!(listed.len(), 1000, "more were asked for, and no more are given");
+        shards.append(listed);
+        if page["NextToken"].is_null() {
+            break;
+        }
+        request = json!({"NextToken": page["NextToken"], "MaxResults": SHARDS});
+    }
     assert_eq!(shards.len(), SHARDS);
     for some in shards.chunks(500) {
         let to = |shard: &Value| {
