@@ -120,3 +120,15 @@ fn a_missing_stream_and_a_missing_file_are_named() {
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
     assert!(text(&refused.stderr).contains("no-such-file.ndjson"), "{}", text(&refused.stderr));
 }
+
+#[test]
+fn a_standard_error_that_takes_nothing_ends_nothing() {
+    let services = Services::start();
+    let file = services.path("lines");
+    std::fs::write(&file, "{}\n{}\n").unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut put = services.kinesink();
+    put.args(["--log-level", "trace", "put", "unheard"]).arg(&file).args(["--create", "1"]).stderr(full);
+    assert_eq!(put.status().unwrap().code(), Some(0));
+    assert_eq!(tailed(&services, "unheard", 2), [b"{}", b"{}"]);
+}

@@ -19,6 +19,8 @@ pub(crate) fn install(format: LogFormat, filter: &str) -> Result<(), Problem> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written would be complained of on the same standard error, with a panic where that is gone.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let installed = match format {
         LogFormat::Text => builder.with_target(false).try_init(),
