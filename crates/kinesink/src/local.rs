@@ -215,8 +215,10 @@ impl Local {
     }
 }
 
-fn storage(path: &Path, message: &impl ToString) -> Error {
-    Error::Storage { path: path.into(), message: message.to_string() }
+/// With every cause, since the error that is made keeps none.
+fn storage(path: &Path, error: &dyn std::error::Error) -> Error {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    Error::Storage { path: path.into(), message: causes.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
 }
 
 /// Reads what the directory holds, all of the local Kinesis' log included.
@@ -225,7 +227,9 @@ fn open_services(options: &LocalOptions) -> Result<(Emulator, dynoxide::Database
     let (place, database) = if let Some(directory) = &options.directory {
         builder = builder.directory(directory.join("kinesis"));
         let file = directory.join("dynamodb.sqlite");
-        let text = file.to_str().ok_or_else(|| storage(&file, &"the path is not UTF-8"))?;
+        let text = file
+            .to_str()
+            .ok_or_else(|| Error::Storage { path: file.clone(), message: "the path is not UTF-8".into() })?;
         let database = dynoxide::Database::new(text).map_err(|error| storage(&file, &error))?;
         (directory.as_path(), database)
     } else {

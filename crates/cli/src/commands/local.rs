@@ -26,11 +26,13 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;
     tokio::pin!(signals);
+    if let Some(file) = &args.env {
+        forget(file)?;
+    }
     let mut services = Services::start(&options).await?;
     let lines = shell_lines(&services);
     match &args.env {
-        Some(file) => std::fs::write(file, lines + "\n")
-            .map_err(|error| Problem::new(Exit::Start, format!("cannot write {}: {error}", file.display())))?,
+        Some(file) => write_whole(file, &(lines + "\n"))?,
         None if args.command.is_empty() => drop(stdout::line(lines)?),
         None => {}
     }
@@ -55,6 +57,25 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
     }
     services.stop().await;
     Ok(Exit::Drained)
+}
+
+/// The file of an earlier run names ports that nobody serves any more.
+fn forget(file: &Path) -> Result<(), Problem> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Problem::new(Exit::Start, format!("cannot replace {}: {error}", file.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whoever waits for the file finds all of it or none.
+fn write_whole(file: &Path, text: &str) -> Result<(), Problem> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".new");
+    std::fs::write(&beside, text)
+        .and_then(|()| std::fs::rename(&beside, file))
+        .map_err(|error| Problem::new(Exit::Start, format!("cannot write {}: {error}", file.display())))
 }
 
 /// Runs the command to its end. A first signal is passed on to it; a second one kills it, when this is dropped.
