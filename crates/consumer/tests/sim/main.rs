@@ -4,7 +4,7 @@
 //! for each quantum of virtual time:
 //!     every process that is not paused runs for it, on a clock of its own          (process, pipeline)
 //!     the services run for it: requests arrive late, twice, never                  (network, store, the emulator)
-//!     now and then something is killed, paused, cut off, resharded                 (run)
+//!     now and then something is killed, paused, cut off, resharded                 (run, scenario, world)
 //!     the witness judges each record, each write                                   (witness)
 //! then nothing goes wrong any more, and everything has to come to rest
 //! ```
@@ -20,8 +20,10 @@ mod network;
 mod pipeline;
 mod process;
 mod run;
+mod scenario;
 mod store;
 mod witness;
+mod world;
 
 use std::ops::Range;
 use std::path::Path;

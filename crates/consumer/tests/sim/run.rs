@@ -1,34 +1,25 @@
 //! One run: everything that happens follows from its seed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use kinesink_aws::kinesis::Client;
-use kinesink_aws::kinesis::primitives::Blob;
-use kinesink_aws::kinesis::types::{PutRecordsRequestEntry, ScalingType, Shard};
 use kinesink_consumer::{Retrieval, Start};
-use kinesink_emulator::{Emulator, Fault, FaultKind, Limits};
-use tokio::runtime::Runtime;
+use kinesink_emulator::{Fault, FaultKind};
 
-use crate::clock::{SimClock, wall};
 use crate::java::Java;
-use crate::network::{Cut, Network, QUANTUM, Service, Weather};
-use crate::pipeline::Habits;
-use crate::process::{APP, Process, STREAM, Settings, clients, runtime};
-use crate::store::Store;
-use crate::witness::Witness;
+use crate::network::{Cut, QUANTUM, Service, Weather};
+use crate::process::{APP, Process};
+use crate::scenario::{FAILOVER, SMALL_BYTES, Scenario};
+use crate::world::World;
 
-const FAILOVER: Duration = Duration::from_secs(10);
 /// Once nothing goes wrong any more, so much time at most passes without anything getting nearer to its end.
 const STUCK_AFTER: Duration = Duration::from_secs(120);
 /// So long may a drain take while nothing goes wrong.
 const DRAINED_IN: Duration = Duration::from_secs(60);
 /// Leases of finished shards are deleted after five minutes.
 const LINGERS: Duration = Duration::from_secs(400);
-/// A record of the usual size, at most.
-const SMALL_BYTES: usize = 40;
 const SETUP: Duration = Duration::from_millis(1);
 
 /// What came of a run.
@@ -41,213 +32,6 @@ pub(crate) struct Outcome {
     pub(crate) trace: Vec<String>,
     pub(crate) lasted: Duration,
     pub(crate) writes: usize,
-}
-
-/// What a seed decides before anything runs.
-struct Scenario {
-    workers: usize,
-    shards: i32,
-    settings: Settings,
-    weather: Weather,
-    transitions: Duration,
-    limits: Limits,
-    /// How many processes use enhanced fan-out, from 0 to 1.
-    fan_out: f64,
-    java: bool,
-    /// Whether it goes on until leases of finished shards are deleted.
-    lingers: bool,
-    record_bytes_max: usize,
-    /// From here on nothing goes wrong.
-    calm_at: Duration,
-    /// A disturbance every so many milliseconds at most.
-    disturbed_ms: u64,
-}
-
-impl Scenario {
-    fn draw(seed: u64, rng: &mut Rng) -> Self {
-        let share = |rng: &mut Rng, max: f64| if rng.bool() { rng.f64() * max } else { 0.0 };
-        let weather = Weather {
-            lost: share(rng, 0.03),
-            answer_lost: share(rng, 0.05),
-            twice: share(rng, 0.03),
-            throttled: share(rng, 0.08),
-            slow: share(rng, 0.04),
-        };
-        let mut habits = Habits {
-            window_records_max: rng.usize(1..8),
-            window_age_ms: rng.u64(200..4_000),
-            sink_ms_max: rng.u64(1..3_000),
-            prepared: share(rng, 0.5),
-            failing: share(rng, 0.1),
-        };
-        let java = rng.u8(0..8) == 0;
-        let start = match rng.u8(0..4) {
-            0 if !java => Start::Latest,
-            1 => Start::AtTimestamp(wall(Duration::from_secs(5))),
-            _ => Start::TrimHorizon,
-        };
-        let is_tight = rng.u8(0..4) == 0;
-        if is_tight {
-            // Much is held at once, and what comes next is larger than what came before.
-            habits.window_records_max *= 8;
-        }
-        let settings = Settings {
-            seed,
-            failover: FAILOVER,
-            start,
-            idle: Duration::from_millis(rng.u64(500..3_000)),
-            shard_sync: Duration::from_secs(rng.u64(5..60)),
-            budget_bytes: if is_tight { 512 * 1024 } else { 64 * 1024 * 1024 },
-            habits,
-        };
-        Self {
-            workers: rng.usize(1..=4),
-            shards: rng.i32(1..=5),
-            settings,
-            weather,
-            transitions: Duration::from_millis(if rng.bool() { rng.u64(0..8_000) } else { 0 }),
-            limits: if rng.bool() { Limits::default() } else { Limits::none() },
-            fan_out: [0.0, 0.0, 0.5, 1.0][rng.usize(0..4)],
-            java,
-            lingers: rng.u8(0..24) == 0,
-            record_bytes_max: if is_tight { 3_000 } else { SMALL_BYTES },
-            calm_at: Duration::from_secs(rng.u64(30..70)),
-            disturbed_ms: rng.u64(2_000..12_000),
-        }
-    }
-}
-
-/// The services, and what happens to them, in a runtime of their own.
-struct World {
-    runtime: Runtime,
-    clock: SimClock,
-    emulator: Emulator,
-    client: Client,
-    store: Arc<Mutex<Store>>,
-    network: Network,
-    witness: Arc<Mutex<Witness>>,
-}
-
-impl World {
-    fn new(scenario: &Scenario, rng: &mut Rng, traced: bool) -> Self {
-        let runtime = runtime();
-        let entered = runtime.enter();
-        let clock = SimClock::new(Duration::ZERO);
-        let settings = &scenario.settings;
-        let witness = Arc::new(Mutex::new(Witness::new(settings.failover, settings.budget_bytes, traced)));
-        let store = Arc::new(Mutex::new(Store::default()));
-        let emulator = Emulator::builder().clock(Arc::new(clock.clone())).limits(scenario.limits);
-        let emulator = emulator.transitions(scenario.transitions).build().expect("an emulator in memory");
-        let (network, carry) = Network::new(
-            clock.clone(),
-            Rng::with_seed(rng.u64(..)),
-            scenario.weather,
-            Arc::clone(&store),
-            Arc::clone(&witness),
-        );
-        let client = clients(&clock, emulator.http_client(), emulator.http_client()).kinesis;
-        drop(runtime.spawn(carry));
-        drop(entered);
-        Self { runtime, clock, emulator, client, store, network, witness }
-    }
-
-    fn witness(&self) -> MutexGuard<'_, Witness> {
-        self.witness.lock().expect("no panic")
-    }
-
-    fn create_stream(&self, shards: i32) {
-        self.runtime.block_on(async {
-            self.client.create_stream().stream_name(STREAM).shard_count(shards).send().await.expect("a stream");
-            self.clock.sleep_until(self.clock.elapsed() + Duration::from_secs(10)).await;
-        });
-    }
-
-    /// The shards as they are. The faults that wait for a consumer's call are not for this one.
-    fn shards(&self) -> Vec<Shard> {
-        let waiting = self.emulator.faults().list();
-        self.emulator.faults().clear();
-        let listed = self.runtime.block_on(self.client.list_shards().stream_name(STREAM).send());
-        for fault in waiting {
-            self.emulator.faults().push(fault).unwrap();
-        }
-        listed.expect("a listing").shards.unwrap_or_default()
-    }
-
-    fn survey(&self, now: Duration) {
-        for shard in &self.shards() {
-            let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
-            let parents = parents.into_iter().flatten().map(str::to_owned).collect();
-            let range = shard.sequence_number_range().expect("a range");
-            self.witness().listed(now, shard.shard_id(), parents, range.ending_sequence_number().is_some());
-        }
-    }
-
-    /// Puts records until `until`.
-    fn produce(&self, mut rng: Rng, until: Duration, pause_ms_max: u64, bytes_max: usize) {
-        let (client, clock, witness) = (self.client.clone(), self.clock.clone(), Arc::clone(&self.witness));
-        let produce = async move {
-            while clock.elapsed() < until {
-                let is_large = bytes_max > SMALL_BYTES && clock.elapsed().as_secs() % 16 > 8;
-                let (count, bytes_max) = if is_large { (30, bytes_max) } else { (8, SMALL_BYTES) };
-                let entries = (0..rng.usize(1..=count)).map(|_| {
-                    let data = vec![b'x'; rng.usize(1..=bytes_max)];
-                    let entry = PutRecordsRequestEntry::builder().partition_key(rng.u32(..).to_string());
-                    entry.data(Blob::new(data)).build().expect("an entry")
-                });
-                let entries = Some(entries.collect());
-                let put = client.put_records().stream_name(STREAM).set_records(entries).send().await;
-                for put in put.expect("an answer").records() {
-                    if let (Some(shard), Some(sequence)) = (put.shard_id(), put.sequence_number()) {
-                        witness.lock().expect("no panic").put(clock.elapsed(), shard, sequence);
-                    }
-                }
-                let pause = Duration::from_millis(rng.u64(20..pause_ms_max));
-                clock.sleep_until(clock.elapsed() + pause).await;
-            }
-        };
-        drop(self.runtime.spawn(produce));
-    }
-
-    fn step(&self, until: Duration) {
-        self.runtime.block_on(self.clock.sleep_until(until));
-    }
-
-    /// Splits a shard, merges two, or scales the stream. What cannot be done now is not done.
-    fn reshard(&self, rng: &mut Rng) -> String {
-        let is_open =
-            |shard: &Shard| shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_none());
-        let key = |text: &str| text.parse::<u128>().expect("a hash key");
-        let mut open = Vec::new();
-        for shard in self.shards().iter().filter(|shard| is_open(shard)) {
-            let range = shard.hash_key_range().expect("a range");
-            open.push((key(range.starting_hash_key()), key(range.ending_hash_key()), shard.shard_id().to_owned()));
-        }
-        open.sort();
-        let (start, end, id) = open[rng.usize(..open.len())].clone();
-        self.runtime.block_on(async {
-            match rng.u8(0..5) {
-                0 | 1 if open.len() < 8 => {
-                    let middle = start + (end - start) / 2;
-                    let split = self.client.split_shard().stream_name(STREAM).shard_to_split(&id);
-                    let done = split.new_starting_hash_key(middle.to_string()).send().await;
-                    format!("split of {id}: {}", done.is_ok())
-                }
-                2 | 3 if open.len() > 1 => {
-                    let at = rng.usize(..open.len() - 1);
-                    let (first, second) = (&open[at].2, &open[at + 1].2);
-                    let merge = self.client.merge_shards().stream_name(STREAM).shard_to_merge(first);
-                    let done = merge.adjacent_shard_to_merge(second).send().await;
-                    format!("merge of {first} and {second}: {}", done.is_ok())
-                }
-                _ => {
-                    let target = rng.i32(1..=6);
-                    let update = self.client.update_shard_count().stream_name(STREAM).target_shard_count(target);
-                    let done = update.scaling_type(ScalingType::UniformScaling).send().await;
-                    format!("update to {target} shards: {}", done.is_ok())
-                }
-            }
-        })
-    }
 }
 
 /// A run under way.
