@@ -3,13 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::describe_stream_summary::Common;
-use super::{ServiceError, target};
+use super::{ServiceError, page, target};
 use crate::emulator::Shared;
 use crate::stream::shard::{ShardText, shard_number};
 use crate::wire::validation::Validation;
 
-/// More may be asked for, and no more are given.
-const SHARDS_PER_PAGE_MAX: i64 = 100;
+const SHARDS_PER_PAGE_MAX: usize = 100;
 const LIMIT_MAX: i64 = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -49,8 +48,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let store = shared.store();
     let stream = target::stream(&store.streams, &name)?;
     let after = after.and_then(shard_number);
-    let limit =
-        usize::try_from(request.limit.unwrap_or(SHARDS_PER_PAGE_MAX).min(SHARDS_PER_PAGE_MAX)).unwrap_or(usize::MAX);
+    let limit = page::size(request.limit, SHARDS_PER_PAGE_MAX);
     let now_ms = shared.now_ms();
     let as_of_ms = target::shards_as_of_ms(shared, "DescribeStream", now_ms);
     let mut shards = stream.live_shards(after, now_ms).filter(|shard| shard.created_ms <= as_of_ms);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceError, target, throttle};
+use super::{ServiceError, page, target, throttle};
 use crate::emulator::Shared;
 use crate::stream::Stream;
 use crate::stream::shard::{Shard, ShardText, shard_number};
@@ -10,8 +10,7 @@ use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, LIFETIME_MS, ShardsToken};
 use crate::wire::validation::Validation;
 
-/// More may be asked for, and no more are given.
-const SHARDS_PER_PAGE_MAX: i64 = 1000;
+const SHARDS_PER_PAGE_MAX: usize = 1000;
 const RESULTS_MAX: i64 = 10_000;
 const FILTER_TYPES: [&str; 6] =
     ["AFTER_SHARD_ID", "AT_TRIM_HORIZON", "FROM_TRIM_HORIZON", "AT_LATEST", "AT_TIMESTAMP", "FROM_TIMESTAMP"];
@@ -114,8 +113,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
             .name("shardFilter.shardId", filter.shard_id.as_deref());
     }
     validation.finish()?;
-    let limit = usize::try_from(request.max_results.unwrap_or(SHARDS_PER_PAGE_MAX).min(SHARDS_PER_PAGE_MAX))
-        .unwrap_or(usize::MAX);
+    let limit = page::size(request.max_results, SHARDS_PER_PAGE_MAX);
     let now_ms = shared.now_ms();
     match request.next_token.as_deref() {
         Some(text) => {

@@ -3,15 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::consumer_target::ConsumerText;
-use super::{ServiceError, target, throttle};
+use super::{ServiceError, page, target, throttle};
 use crate::emulator::Shared;
 use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, ConsumersToken, LIFETIME_MS};
 use crate::wire::validation::Validation;
 
-const CONSUMERS_DEFAULT: i64 = 100;
-/// More may be asked for, and no more are given.
-const CONSUMERS_PER_PAGE_MAX: i64 = 100;
+const CONSUMERS_PER_PAGE_MAX: usize = 100;
 const RESULTS_MAX: i64 = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -39,8 +37,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         .number("maxResults", request.max_results, 1..=RESULTS_MAX)
         .finish()?;
     let name = target::stream_name(shared, None, request.stream_arn.as_deref())?;
-    let limit = request.max_results.unwrap_or(CONSUMERS_DEFAULT).min(CONSUMERS_PER_PAGE_MAX);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let limit = page::size(request.max_results, CONSUMERS_PER_PAGE_MAX);
     let now_ms = shared.now_ms();
     let token = request.next_token.as_deref();
     let token = token.map(|text| continued(shared, request, &name, text, now_ms)).transpose()?;

@@ -3,14 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::describe_stream_summary::ModeDetails;
-use super::{ServiceError, target};
+use super::{ServiceError, page, target};
 use crate::emulator::Shared;
 use crate::wire::timestamp::Timestamp;
 use crate::wire::token::{self, LIFETIME_MS, StreamsToken};
 use crate::wire::validation::Validation;
 
-/// More may be asked for, and no more are given.
-const STREAMS_PER_PAGE_MAX: i64 = 100;
+const STREAMS_PER_PAGE_MAX: usize = 100;
 const LIMIT_MAX: i64 = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -52,8 +51,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         Some(text) => Some(continued(shared, text, now_ms)?),
         None => request.exclusive_start_stream_name.clone(),
     };
-    let limit =
-        usize::try_from(request.limit.unwrap_or(STREAMS_PER_PAGE_MAX).min(STREAMS_PER_PAGE_MAX)).unwrap_or(usize::MAX);
+    let limit = page::size(request.limit, STREAMS_PER_PAGE_MAX);
     let store = shared.store();
     let mut streams = store.streams.after(after.as_deref());
     let summaries = streams.by_ref().take(limit).map(|(name, stream)| StreamSummary {

@@ -17,6 +17,7 @@ mod list_shards;
 mod list_stream_consumers;
 mod list_streams;
 mod merge_shards;
+mod page;
 mod position;
 mod put_record;
 mod put_records;

@@ -319,7 +319,6 @@ impl Streams {
             }
             Event::SetMode { stream, mode } => self.changed(&stream)?.mode = mode,
             Event::Begin { stream, change, done_at_ms } => {
-                // A deletion may begin while something else goes on, which is then never done.
                 let changed = self.changed(&stream)?;
                 changed.transition = Some(Transition { change, done_at_ms });
                 // Who waits for news of a shard waits until then at the longest.

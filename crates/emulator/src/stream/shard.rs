@@ -113,8 +113,9 @@ impl Record {
     }
 
     /// Whether it is stored that many bytes behind the other one's first.
-    pub(crate) fn is_behind(&self, other: &Self, bytes: usize) -> bool {
-        // Equal lengths to one end: it is in the same place, and not by chance behind the end of another.
+    pub(crate) fn lies_behind(&self, other: &Self, bytes: usize) -> bool {
+        // Each holds what is stored behind it, to the end of its memory, and no two pieces that are alive have one end: it
+        // is in the same piece, and not by chance behind the end of another.
         self.stored.as_ptr() == other.stored.as_ptr().wrapping_add(bytes)
             && self.stored.len() + bytes == other.stored.len()
             && !self.stored.is_empty()

@@ -41,7 +41,7 @@ fn json(records: &[Record], tail: Bytes) -> Payload {
     while let Some(first) = left.next() {
         // One piece of all that lie side by side.
         let mut bytes = first.json_bytes as usize;
-        while let Some(next) = left.next_if(|next| next.is_behind(first, bytes)) {
+        while let Some(next) = left.next_if(|next| next.lies_behind(first, bytes)) {
             bytes += next.json_bytes as usize;
         }
         let is_last = left.peek().is_none();
