@@ -1,5 +1,6 @@
 //! The pipeline as the consumer's handler.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +20,7 @@ pub(crate) trait AnyPipeline: Send + Sync {
     async fn check(&self) -> Result<(), Failure>;
     async fn close(&self) -> Result<(), Failure>;
     /// Finishes the announced window, and nothing else.
-    async fn finish_plan(&self, input: ShardInput) -> Result<Result<ShardInput, Finished>, Failure>;
+    async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure>;
 }
 
 /// A pipeline whose types are forgotten.
@@ -57,8 +58,8 @@ impl<T: Transformer> AnyPipeline for Handler<T> {
         if let Some(announcer) = self.announcer(&input) {
             tracing::info!(shard = %input.shard, "a window was announced with other settings; finishing it with those");
             input = match announcer.finish_plan(input).await? {
-                Ok(input) => input,
-                Err(finished) => return Ok(finished),
+                ControlFlow::Continue(input) => input,
+                ControlFlow::Break(finished) => return Ok(finished),
             };
         }
         self.pipeline.run_shard(input).await
@@ -72,7 +73,7 @@ impl<T: Transformer> AnyPipeline for Handler<T> {
         self.pipeline.close().await
     }
 
-    async fn finish_plan(&self, input: ShardInput) -> Result<Result<ShardInput, Finished>, Failure> {
+    async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
         self.pipeline.finish_plan(input).await
     }
 }
@@ -150,8 +151,8 @@ mod tests {
             Ok(())
         }
 
-        async fn finish_plan(&self, input: ShardInput) -> Result<Result<ShardInput, Finished>, Failure> {
-            Ok(Ok(input))
+        async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
+            Ok(ControlFlow::Continue(input))
         }
     }
 

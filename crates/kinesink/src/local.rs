@@ -324,6 +324,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn what_cannot_be_opened_is_named_with_its_cause() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("kinesis/kinesis.log")).unwrap();
+        let options = LocalOptions { directory: Some(directory.path().into()), ..LocalOptions::default() };
+        let error = Local::start(&options).await.unwrap_err().to_string();
+        assert!(error.contains("kinesis.log: ") && error.contains("Is a directory"), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_second_process_on_one_directory_is_told_the_first_ones_pid() {
         let directory = tempfile::tempdir().unwrap();
         let options = LocalOptions { directory: Some(directory.path().into()), ..LocalOptions::default() };

@@ -18,8 +18,8 @@ use crate::pause::{Pause, Unpaused};
 use crate::plan::Plan;
 use crate::shard_pipeline::{Closed, Shard};
 
-/// The dead-letter destination's name in logs and metrics.
-const DEAD_LETTERS: &str = "dead_letters";
+/// What logs and metrics call the dead-letter destination; no sink may be named so.
+pub const DEAD_LETTERS: &str = "dead_letters";
 
 /// What stops a shard until someone mends something.
 #[derive(Debug, Clone)]

@@ -135,7 +135,26 @@ fn depth(json: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use kinesink_core::{Item, Position, SequenceNumber};
+
     use super::*;
+
+    fn record(data: Vec<u8>) -> Record {
+        Record {
+            shard: "shardId-000000000000".parse().unwrap(),
+            position: Position { sequence: SequenceNumber::ZERO, sub_sequence: 0 },
+            arrival: jiff::Timestamp::UNIX_EPOCH,
+            partition_key: None,
+            data: data.into(),
+        }
+    }
+
+    /// What a budget counts for each record beside its data is what it takes.
+    #[test]
+    fn a_record_is_counted_with_its_places_in_a_reply_a_window_and_a_batch() {
+        let places = size_of::<Record>() + size_of::<Item<Event>>() + size_of::<&Item<Bytes>>();
+        assert_eq!(record(Vec::new()).memory_bytes(), places);
+    }
 
     #[test]
     fn json_is_strict_and_the_reason_never_quotes_the_data() {
@@ -147,6 +166,7 @@ mod tests {
             assert!(reason.starts_with("not JSON: ") && !reason.contains("secret"), "{reason}");
         }
     }
+
     #[test]
     fn what_is_encoded_for_the_glue_schema_registry_is_named_and_passes_only_as_it_is() {
         let id = [0xb7, 0xb4, 0xa7, 0xf0, 0x9c, 0x96, 0x4e, 0x4a, 0xa6, 0x87, 0xfb, 0x5d, 0xe9, 0xef, 0x0c, 0x63];
@@ -159,13 +179,6 @@ mod tests {
         for other in [&encoded(1)[..], &encoded(0)[..17], b"", b"\x03"] {
             assert_eq!(refuse_schema(other), Ok(()), "{other:?}");
         }
-        let record = |data: Vec<u8>| Record {
-            shard: "shardId-000000000000".parse().unwrap(),
-            position: kinesink_core::Position { sequence: kinesink_core::SequenceNumber::ZERO, sub_sequence: 0 },
-            arrival: jiff::Timestamp::UNIX_EPOCH,
-            partition_key: None,
-            data: data.into(),
-        };
         let mut models = Vec::new();
         let lines = Raw::new(Needs { lines: true, ..Needs::default() });
         assert!(lines.to_model(&record(encoded(5)), &mut models).unwrap_err().to_string().contains("b7b4a7f0"));

@@ -99,6 +99,7 @@ mod plan;
 mod shard_pipeline;
 mod window_buffer;
 
+pub use commit::DEAD_LETTERS;
 pub use dead_letter::DeadLetter;
 pub use error::Error;
 pub use event::{Event, Needs, Raw};

@@ -1,6 +1,7 @@
 //! What a connector runs for every shard.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,7 +190,7 @@ impl<T: Transformer> Pipeline<T> {
     ///
     /// # Errors
     /// As [`run_shard`](Self::run_shard).
-    pub async fn finish_plan(&self, input: ShardInput) -> Result<Result<ShardInput, Finished>, Failure> {
+    pub async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
         let span = tracing::error_span!("shard", stream = %input.stream, shard = %input.shard);
         Box::pin(ShardPipeline::new(self, input).finish()).instrument(span).await
     }

@@ -61,6 +61,7 @@ fn rule(fields: &Map<String, Value>) -> Result<(Rule, Option<Value>), Error> {
     let mut rule = Rule { data: false, has_present: false, partition_key: None, data_text: None, absent: Vec::new() };
     let mut data = None;
     for (name, wanted) in fields {
+        check_filled(name, wanted)?;
         match (name.as_str(), wanted) {
             ("data", Value::Object(fields)) => {
                 rule.data = true;
@@ -75,6 +76,17 @@ fn rule(fields: &Map<String, Value>) -> Result<(Rule, Option<Value>), Error> {
         }
     }
     Ok((rule, data))
+}
+
+/// A list without a matcher keeps nothing, ever.
+fn check_filled(name: &str, wanted: &Value) -> Result<(), Error> {
+    match wanted {
+        Value::Array(matchers) if matchers.is_empty() => {
+            Err(refuse(&format!("the list of `{name}` is empty, so that nothing can match; give it a matcher")))
+        }
+        Value::Object(fields) => fields.iter().try_for_each(|(name, wanted)| check_filled(name, wanted)),
+        _ => Ok(()),
+    }
 }
 
 /// The pattern without the fields that must not be there, whose paths go to `absent`.

@@ -109,6 +109,8 @@ fn what_is_no_pattern_is_refused_with_the_name() {
         (json!({"data": {"a": "not a list"}}), ""),
         (json!({"data": {"a": [{"no-such": 1}]}}), ""),
         (json!({"$or": [1]}), "list of tables"),
+        (json!({"data": {"a": {"b": []}}}), "the list of `b` is empty"),
+        (json!({"data": []}), "the list of `data` is empty"),
     ] {
         let error = PatternFilter::new(std::slice::from_ref(&pattern)).unwrap_err().to_string();
         assert!(error.contains(said) && error.starts_with("cannot read the event pattern"), "{pattern}: {error}");

@@ -1,5 +1,6 @@
 //! An announced window: read again from its first record to its last, whatever else would close a window.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kinesink_core::{CloseReason, Failure, Prepared, Transformer};
@@ -36,10 +37,10 @@ impl<T: Transformer> ShardPipeline<'_, T> {
 
     /// Finishes the announced window and nothing else: gives the shard back, to be read on after it. Or why the shard
     /// came to its end before.
-    pub(crate) async fn finish(mut self) -> Result<Result<ShardInput, Finished>, Failure> {
+    pub(crate) async fn finish(mut self) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
         while self.standing.plan.is_some() || self.committing.is_some() {
             if let Some(finished) = self.step().await? {
-                return Ok(Err(finished));
+                return Ok(ControlFlow::Break(finished));
             }
         }
         // What was read beyond it came out of this pipeline.
@@ -52,7 +53,8 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         let (metrics, health) = (self.shard.metrics.clone(), self.shard.health.of_all());
         let (stream, reader, budget) = (self.shard.stream.clone(), self.reader, self.budget);
         let prepared = None;
-        Ok(Ok(ShardInput { stream, shard, start, prepared, reader, checkpointer, drain, budget, metrics, health }))
+        let input = ShardInput { stream, shard, start, prepared, reader, checkpointer, drain, budget, metrics, health };
+        Ok(ControlFlow::Continue(input))
     }
 
     /// Halts if the stream has nothing more for the announced window that is being read. Whether it does.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kinesink_consumer::{BeyondRetention, Retrieval, Start};
 use kinesink_core::StreamName;
+use kinesink_pipeline::DEAD_LETTERS;
 use kinesink_sinks::{Error as SinkError, Location};
 use serde_json::Value;
 use toml::Spanned;
@@ -31,8 +32,6 @@ const GRACE_MIN: Duration = Duration::from_millis(1);
 /// A year: what is longer is a mistake, and no clock has to reach it.
 const DURATION_HOURS_MAX: u64 = 365 * 24;
 const DURATION_MAX: Duration = Duration::from_secs(DURATION_HOURS_MAX * 3600);
-/// What logs and metrics call the dead-letter destination.
-const DEAD_LETTERS: &str = "dead_letters";
 
 /// Checks everything, so that all mistakes are told at once.
 pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
