@@ -5,7 +5,7 @@
 //! ```
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
 
-#[allow(dead_code, reason = "the other tests need more of it")]
+#[expect(dead_code, reason = "the other tests need more of it")]
 mod harness;
 
 use std::collections::BTreeSet;

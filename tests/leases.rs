@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{
 };
 use serde_json::Value;
 
-use crate::harness::{Process, Services, eventually, lines, numbered, objects, output, pipeline_toml, text};
+use crate::harness::{Process, Services, eventually, kinesink, lines, numbered, objects, output, pipeline_toml, text};
 
 const APP: &str = "leases";
 const FIRST: &str = "shardId-000000000000";
@@ -306,4 +306,14 @@ fn a_table_that_kcl_3_uses_is_warned_of() {
     let warned = leases(&services, &[APP]);
     assert_eq!(warned.status.code(), Some(0));
     assert!(text(&warned.stderr).contains("KCL 1.x and 2.x keep what they hold"), "{}", text(&warned.stderr));
+}
+
+#[test]
+fn one_edit_at_a_time_is_taken_and_no_second_one_is_passed_over() {
+    for edit in [["--move", FIRST, "latest"].as_slice(), &["--release", "one"], &["--assign", "one", FIRST]] {
+        let refused = output(kinesink().args(["leases", APP]).args(edit).args(edit).arg("--yes"));
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{edit:?}: {said}");
+        assert!(said.contains("cannot be used multiple times"), "{edit:?}: {said}");
+    }
 }

@@ -53,9 +53,13 @@ fn what_local_prints_is_safe_to_evaluate_whatever_its_directory_is_called() {
 fn a_port_in_use_and_a_directory_in_use_are_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let refused = output(kinesink().args(["local", "--kinesis-port", &port]));
+    let directory = tempfile::tempdir().unwrap();
+    let env = directory.path().join("env");
+    std::fs::write(&env, "export AWS_REGION=of-an-earlier-run\n").unwrap();
+    let refused = output(kinesink().args(["local", "--kinesis-port", &port, "--env"]).arg(&env));
     assert_eq!(refused.status.code(), Some(3));
     assert!(text(&refused.stderr).contains(&format!("127.0.0.1:{port}")), "{}", text(&refused.stderr));
+    assert!(!env.exists(), "the file points at services that are not there");
 
     let services = Services::start();
     let refused = output(kinesink().arg("local").arg(services.path("local")));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use kinesink::local::Limit;
 
 use crate::exit::Exit;
@@ -137,14 +137,14 @@ pub(crate) struct Leases {
     pub(crate) json: bool,
     /// Make a shard resume elsewhere: after the record at SEQUENCE-NUMBER[:SUB-SEQUENCE], at trim-horizon, at latest,
     /// or at a time (RFC 3339). Says how many minutes would be skipped or delivered again. Takes the lease off its owner
-    #[arg(long = "move", group = "edit", num_args = 2, value_names = ["SHARD", "POSITION"])]
+    #[arg(long = "move", group = "edit", action = ArgAction::Set, num_args = 2, value_names = ["SHARD", "POSITION"])]
     pub(crate) move_to: Option<Vec<String>>,
     /// Take these leases off WORKER, or without a SHARD all that it has: others need not wait until they expire
-    #[arg(long, group = "edit", num_args = 1.., value_names = ["WORKER", "SHARD"])]
+    #[arg(long, group = "edit", action = ArgAction::Set, num_args = 1.., value_names = ["WORKER", "SHARD"])]
     pub(crate) release: Option<Vec<String>>,
     /// Make WORKER the owner of shards that nobody owns: undoes --release. A worker that is not waiting for the lease
     /// lets it expire
-    #[arg(long, group = "edit", num_args = 2.., value_names = ["WORKER", "SHARD"])]
+    #[arg(long, group = "edit", action = ArgAction::Set, num_args = 2.., value_names = ["WORKER", "SHARD"])]
     pub(crate) assign: Option<Vec<String>>,
     /// Give up the window that SHARD's lease announces: it is read again from the checkpoint and cut as the file says
     /// now. What of it is in the sinks already may then be there twice
