@@ -155,6 +155,7 @@ impl<'a> Drive<'a> {
         self.worker.metrics.holds(self.held.lock().len());
         let finished = ended?;
         if finished == Finished::LeaseLost {
+            warn!(%shard, "lease lost");
             self.worker.metrics.lost();
         }
         info!(%shard, ?finished, "shard finished");
