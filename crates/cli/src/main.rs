@@ -40,6 +40,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
     logs::install(cli.log, &cli.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(kinesink::JQ_STACK_BYTES)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(BLOCKING_IDLE_MAX)
         .build()

@@ -80,14 +80,14 @@ pub use kinesink_core::{
     Transformer,
 };
 pub use kinesink_kpl as kpl;
-#[cfg(feature = "jq")]
-pub use kinesink_pipeline::Jq;
 #[cfg(feature = "pattern")]
 pub use kinesink_pipeline::PatternFilter;
 pub use kinesink_pipeline::{
     DeadLetter, Event, Health, HealthReport, METRICS, Metrics, Needs, Pipeline, Progress, Raw, Retry, ShardStatus,
     Sink, WindowBuffer, WindowLimits,
 };
+#[cfg(feature = "jq")]
+pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};
 pub use kinesink_sinks as sinks;
 pub use stop::Stop;
 

@@ -105,7 +105,7 @@ pub use error::Error;
 pub use event::{Event, Needs, Raw};
 pub use health::{Health, HealthReport, ShardStatus};
 #[cfg(feature = "jq")]
-pub use jq::Jq;
+pub use jq::{JQ_STACK_BYTES, Jq};
 pub use metrics::{METRICS, MetricRow, Metrics, Progress};
 #[cfg(feature = "pattern")]
 pub use pattern::PatternFilter;

@@ -6,6 +6,7 @@ use jaq_core::load::{self, Arena, File, Lexer, Loader};
 use jaq_core::native::{Fun, bome, run, v};
 use jaq_json::Val;
 
+use super::JQ_STACK_BYTES;
 use super::recursion::recursive;
 use crate::Error;
 use crate::event::{JSON_DEPTH_MAX, check_json};
@@ -51,7 +52,21 @@ const REFUSED: [&str; 20] = [
     "$__prog_args",
 ];
 
+/// What reads and runs a program recurses into it.
+const PROGRAM_BYTES_MAX: usize = 16 * 1024;
+const PROGRAM_DEPTH_MAX: usize = 100;
+
 pub(super) fn compile(program: &str) -> Result<Program, Error> {
+    check_size(program)?;
+    let compiler = std::thread::Builder::new().name("jq-compiler".into()).stack_size(JQ_STACK_BYTES);
+    std::thread::scope(|scope| {
+        let compiled = compiler.spawn_scoped(scope, || compile_here(program));
+        let compiled = compiled.map_err(|error| Error::Program(format!("no thread to compile it: {error}")))?;
+        compiled.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn compile_here(program: &str) -> Result<Program, Error> {
     if ["import", "include"].iter().any(|word| program.trim_start().starts_with(word)) {
         return Err(Error::Program("modules are refused: the whole program must stand in the file".into()));
     }
@@ -84,6 +99,27 @@ pub(super) fn compile(program: &str) -> Result<Program, Error> {
         let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
         Error::Program(first.map_or_else(|| "it cannot be compiled".into(), |(name, what)| undefined(name, &what)))
     })
+}
+
+fn check_size(program: &str) -> Result<(), Error> {
+    if program.len() > PROGRAM_BYTES_MAX {
+        let bytes = program.len();
+        return Err(Error::Program(format!("it has {bytes} bytes; write at most {PROGRAM_BYTES_MAX}")));
+    }
+    // Brackets in text count as well: nobody writes so many.
+    let mut depth = 0_usize;
+    for byte in program.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > PROGRAM_DEPTH_MAX {
+            let why = format!("it nests brackets deeper than {PROGRAM_DEPTH_MAX} levels; name parts of it with `def`");
+            return Err(Error::Program(why));
+        }
+    }
+    Ok(())
 }
 
 /// Passes text on that does not nest too deep for what reads and drops it, which recurses. `fromjson` reads more than

@@ -17,13 +17,16 @@ use jaq_json::write::Pp;
 use jaq_json::{Val, read, write};
 use kinesink_core::{Record, Reject, Transformer};
 
-use crate::event::{check_json, partition_key};
+use crate::event::{JSON_DEPTH_MAX, check_json, partition_key};
 use crate::{Error, Event, Needs};
 
 /// One record may become so many outputs.
 const OUTPUTS_PER_RECORD_MAX: usize = 10_000;
 /// And so many bytes.
 const OUTPUT_BYTES_PER_RECORD_MAX: usize = 64 * 1024 * 1024;
+
+/// What a thread that runs a program should have as its stack. Only what is used of it takes memory.
+pub const JQ_STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// A jq program: a record's JSON in, its outputs as compact JSON out, none, one or several, in order.
 ///
@@ -37,8 +40,10 @@ const OUTPUT_BYTES_PER_RECORD_MAX: usize = 64 * 1024 * 1024;
 /// # Ok::<(), kinesink_pipeline::Error>(())
 /// ```
 ///
-/// Limits: 10,000 outputs and 64 MiB a record; a program that never ends is not noticed here but as a stuck shard. A
-/// program that itself nests a value, or a `reduce` that is assigned to, thousands of levels deep overflows the stack.
+/// Limits: a program of 16 KiB; 10,000 outputs and 64 MiB a record; a program that never ends is not noticed here but as a
+/// stuck shard, and the values that it holds while it runs are its own affair, outside every budget. A program that itself
+/// nests a value, or a `reduce` that is assigned to, deeper than the stack of its thread reaches, ends the process: give
+/// threads that run one [`JQ_STACK_BYTES`], which is enough for a program of any size and for hundreds of thousands of levels.
 pub struct Jq {
     program: compile::Program,
     needs: Needs,
@@ -73,6 +78,11 @@ impl Transformer for Jq {
         for (place, output) in self.program.id.run((context, input)).map(unwrap_valr).enumerate() {
             // The value of an error may be the record's data, so it stays out of the reason.
             let output = output.map_err(|_| Reject::new(format!("the jq program failed after {place} outputs")))?;
+            // What writes it, recurses.
+            if is_deeper(&output, JSON_DEPTH_MAX) {
+                let why = format!("output {place} of the jq program is nested deeper than {JSON_DEPTH_MAX} levels");
+                return Err(Reject::new(why));
+            }
             let mut json = Vec::new();
             write::write(&mut json, &Pp::<String>::default(), 0, &output)
                 .map_err(|error| Reject::new(format!("output {place} of the jq program: {error}")))?;
@@ -88,6 +98,15 @@ impl Transformer for Jq {
 
     fn to_output(&self, event: Event) -> Result<Bytes, Reject> {
         Ok(event.data)
+    }
+}
+
+fn is_deeper(value: &Val, levels: usize) -> bool {
+    let below = |inside: &Val| is_deeper(inside, levels.saturating_sub(1));
+    match value {
+        Val::Arr(items) => levels == 0 || items.iter().any(below),
+        Val::Obj(fields) => levels == 0 || fields.iter().any(|(key, value)| below(key) || below(value)),
+        _ => false,
     }
 }
 

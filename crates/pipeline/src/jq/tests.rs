@@ -165,3 +165,49 @@ fn text_that_nests_deep_does_not_overflow_the_stack() {
     assert_eq!(run("[fromjson]", "\"1 [2]\"").unwrap(), ["[1,[2]]"]);
     assert_eq!(run("[tonumber, fromjson]", "\"12\"").unwrap(), ["[12,12]"]);
 }
+
+#[test]
+fn a_program_that_nests_or_goes_on_for_long_is_refused_or_runs_without_overflowing_the_stack() {
+    let repeated = |part: &str, bytes: usize| part.repeat(bytes / part.len());
+    let nested = |open: &str, close: &str| format!("{}.{}", open.repeat(20_000), close.repeat(20_000));
+    for program in
+        [nested("(", ")"), nested("[", "]"), nested("{a:", "}"), nested("\"\\(", ")\""), repeated(". |", 18_000)]
+    {
+        let error = Jq::new(&program, Needs::default()).unwrap_err().to_string();
+        assert!(error.contains("deeper than 100") || error.contains("at most 16384"), "{error}");
+    }
+    let run_long = || {
+        for (part, end) in [
+            (".|", "."),
+            ("try ", "."),
+            (".+", "."),
+            (".//", "."),
+            (".,", "."),
+            (". as $x|", "."),
+            ("def a:.;", "."),
+            (".[]?", ""),
+            ("if . then . else ", "."),
+            ("reduce . as $x(.;.)|", "."),
+            ("label $x|", "."),
+            (".a=", "."),
+        ] {
+            let start = if end.is_empty() { "." } else { "" };
+            let closing = if part.starts_with("if") { " end" } else { "" };
+            let times = 16_000 / (part.len() + closing.len());
+            let program = format!("{start}{}{end}{}", part.repeat(times), closing.repeat(times));
+            let _ends = run(&program, "{}");
+        }
+    };
+    std::thread::Builder::new().stack_size(JQ_STACK_BYTES).spawn(run_long).unwrap().join().unwrap();
+}
+
+#[test]
+fn an_output_that_nests_deep_is_rejected() {
+    let deep = || {
+        let rejected = run("reduce range(50000) as $i (.; [.])", "1").unwrap_err().to_string();
+        assert!(rejected.contains("deeper than 127"), "{rejected}");
+    };
+    std::thread::Builder::new().stack_size(JQ_STACK_BYTES).spawn(deep).unwrap().join().unwrap();
+    assert!(run("reduce range(127) as $i (.; [.])", "1").is_ok());
+    assert!(run("reduce range(128) as $i (.; {a: .})", "1").unwrap_err().to_string().contains("deeper than 127"));
+}

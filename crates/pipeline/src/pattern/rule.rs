@@ -66,7 +66,7 @@ fn rule(fields: &Map<String, Value>) -> Result<(Rule, Option<Value>), Error> {
             ("data", Value::Object(fields)) => {
                 rule.data = true;
                 let present = take_absent(fields, &mut Vec::new(), &mut rule.absent);
-                rule.has_present = !present.is_empty() || rule.absent.is_empty();
+                rule.has_present = !present.is_empty();
                 data = rule.has_present.then_some(Value::Object(present));
             }
             ("data", Value::Array(_)) => rule.data_text = Some(text_matcher(wanted)?),
@@ -78,11 +78,14 @@ fn rule(fields: &Map<String, Value>) -> Result<(Rule, Option<Value>), Error> {
     Ok((rule, data))
 }
 
-/// A list without a matcher keeps nothing, ever.
+/// A list without a matcher keeps nothing, ever, and a table without a field says nothing; EventBridge refuses both.
 fn check_filled(name: &str, wanted: &Value) -> Result<(), Error> {
     match wanted {
         Value::Array(matchers) if matchers.is_empty() => {
             Err(refuse(&format!("the list of `{name}` is empty, so that nothing can match; give it a matcher")))
+        }
+        Value::Object(fields) if fields.is_empty() => {
+            Err(refuse(&format!("the table of `{name}` is empty; give it a field, or leave `{name}` out")))
         }
         Value::Object(fields) => fields.iter().try_for_each(|(name, wanted)| check_filled(name, wanted)),
         _ => Ok(()),
