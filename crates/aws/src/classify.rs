@@ -93,7 +93,9 @@ fn class_of<E: ProvideErrorMetadata + StdError + 'static>(
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) if chain(error).contains("credentials") => {
             (Class::Configuration, Some("set credentials, a profile or a role"))
         }
-        SdkError::DispatchFailure(_) => (Class::Transient, None),
+        SdkError::DispatchFailure(_) => {
+            (Class::Transient, Some("check the network, the region and AWS_ENDPOINT_URL, if it is set"))
+        }
         SdkError::ServiceError(service) => of_service(service.err().code(), service.raw().status().as_u16()),
         _ => (Class::Fatal, None),
     }
@@ -118,6 +120,10 @@ fn why<E: ProvideErrorMetadata + StdError + 'static>(error: &SdkError<E, HttpRes
     match error {
         SdkError::ServiceError(service) => of_metadata(service.err())
             .unwrap_or_else(|| format!("the service answered with status {}", service.raw().status())),
+        // It begins with where the request went.
+        SdkError::DispatchFailure(failure) => {
+            failure.as_connector_error().and_then(StdError::source).map_or_else(|| chain(error), chain)
+        }
         other => chain(other),
     }
 }

@@ -9,7 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_types::service_config::ServiceConfigKey;
 
-use crate::Error;
+use crate::{Error, check_endpoint};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A reply of 10 MiB over a slow line takes a while.
@@ -64,10 +64,11 @@ pub struct Clients {
 /// # Errors
 /// [`Error`] names what is missing and where to set it.
 pub async fn connect(options: &AwsOptions) -> Result<Clients, Error> {
-    let mut loader =
-        aws_config::defaults(BehaviorVersion::latest()).retry_config(RetryConfig::disabled()).timeout_config(
-            TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(ATTEMPT_MAX).build(),
-        );
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(ATTEMPT_MAX).build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(crate::http::client()?)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts);
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));
     }
@@ -76,7 +77,17 @@ pub async fn connect(options: &AwsOptions) -> Result<Clients, Error> {
         loader = loader.credentials_provider(keys);
     }
     let config = loader.load().await;
-    let region = config.region().map(ToString::to_string).ok_or(Error::NoRegion)?;
+    let region = region(&config)?;
+    let s3_endpoint = endpoint(&config, "S3");
+    for (service, given, set) in [
+        ("Kinesis", &options.kinesis_endpoint, endpoint(&config, "Kinesis")),
+        ("DynamoDB", &options.dynamodb_endpoint, endpoint(&config, "DynamoDB")),
+        ("S3", &None, s3_endpoint.clone()),
+    ] {
+        if let Some(url) = given.clone().or(set) {
+            check_endpoint(service, &url)?;
+        }
+    }
     let credentials = config.credentials_provider().ok_or_else(|| Error::NoCredentials("the chain is empty".into()))?;
     credentials.provide_credentials().await.map_err(|error| Error::NoCredentials(crate::chain(&error)))?;
 
@@ -92,17 +103,33 @@ pub async fn connect(options: &AwsOptions) -> Result<Clients, Error> {
     Ok(Clients {
         kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
         dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
-        s3_endpoint: s3_endpoint(&config),
+        s3_endpoint,
         credentials,
         region,
     })
 }
 
-/// The S3 endpoint that the environment or the profile names, else the one for all services. There is no SDK client
-/// for S3 here, whose builder would find it.
-fn s3_endpoint(config: &SdkConfig) -> Option<String> {
+/// A service's endpoint in the environment or the profile, else the one for all services. An SDK client's builder finds it
+/// by itself; but there is none for S3 here, and the others do not say what is wrong with one.
+fn endpoint(config: &SdkConfig, service: &str) -> Option<String> {
     let key =
-        ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok()?;
+        ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok()?;
     let service = config.service_config().and_then(|service| service.load_config(key));
     service.or_else(|| config.endpoint_url().map(str::to_owned))
+}
+
+fn region(config: &SdkConfig) -> Result<String, Error> {
+    let region = config.region().map(ToString::to_string).filter(|region| !region.is_empty()).ok_or(Error::NoRegion)?;
+    check_region(&region)?;
+    Ok(region)
+}
+
+/// Refuses what cannot be a region, of which there are more than this program knows.
+///
+/// # Errors
+/// [`Error::Region`].
+pub fn check_region(region: &str) -> Result<(), Error> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_one = (1..=63).contains(&region.len()) && region.bytes().all(allowed) && !region.starts_with('-');
+    if is_one { Ok(()) } else { Err(Error::Region(region.into())) }
 }

@@ -25,6 +25,7 @@ mod classify;
 mod clients;
 mod error;
 mod get_records;
+mod http;
 
 pub use aws_credential_types as credential_types;
 pub use aws_sdk_dynamodb as dynamodb;
@@ -34,6 +35,7 @@ pub use aws_smithy_runtime_api::client::result::SdkError;
 
 pub(crate) use classify::chain;
 pub use classify::{broken_stream, code, failure, is_throttle};
-pub use clients::{AwsOptions, Clients, StaticCredentials, connect};
+pub use clients::{AwsOptions, Clients, StaticCredentials, check_region, connect};
 pub use error::Error;
 pub use get_records::get_records;
+pub use http::check_endpoint;

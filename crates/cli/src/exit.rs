@@ -84,6 +84,16 @@ impl From<kinesink::Error> for Problem {
     }
 }
 
+impl From<kinesink::aws::Error> for Problem {
+    fn from(error: kinesink::aws::Error) -> Self {
+        let exit = match &error {
+            kinesink::aws::Error::NoCredentials(_) => Exit::Start,
+            _ => Exit::Configuration,
+        };
+        Self::new(exit, error)
+    }
+}
+
 impl From<kinesink::local::Error> for Problem {
     fn from(error: kinesink::local::Error) -> Self {
         let exit = match &error {
