@@ -65,6 +65,9 @@ impl FromStr for Location {
         if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
             return Err(refuse("a directory is written in full, with three slashes, as in file:///var/orders"));
         }
+        if path.parent().is_none() {
+            return Err(refuse("name a directory below the root, as in file:///var/orders"));
+        }
         Ok(Self::Directory(path.components().collect()))
     }
 }
@@ -95,7 +98,6 @@ mod tests {
             ("s3://my-bucket/", "s3://my-bucket"),
             ("s3://my-bucket/a/b c/", "s3://my-bucket/a/b c"),
             ("file:///var/orders/", "file:///var/orders"),
-            ("file:///", "file:///"),
         ] {
             assert_eq!(url.parse::<Location>().unwrap().to_string(), back);
         }
@@ -107,6 +109,7 @@ mod tests {
             ("", "write s3://"),
             ("/var/orders", "file:///absolute"),
             ("file://orders", "three slashes"),
+            ("file:///", "below the root"),
             ("file:///var/../etc", "in full"),
             ("s3://", "a bucket's name"),
             ("s3://My_Bucket/a", "a bucket's name"),

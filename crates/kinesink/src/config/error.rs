@@ -17,15 +17,22 @@ pub(super) struct Mistake {
     pub(super) label: &'static str,
     /// What to write instead.
     pub(super) hint: Option<String>,
+    /// Whether values on its lines are shown as `*`: one may be a secret that stands in the wrong place.
+    hides_values: bool,
 }
 
 impl Mistake {
     pub(super) fn new(what: impl Into<String>, span: Range<usize>, label: &'static str) -> Self {
-        Self { what: what.into(), span, label, hint: None }
+        Self { what: what.into(), span, label, hint: None, hides_values: false }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn hiding_values(mut self) -> Self {
+        self.hides_values = true;
         self
     }
 }
@@ -52,7 +59,9 @@ pub struct ConfigError {
 impl ConfigError {
     pub(super) fn new(file: &str, text: &str, mut mistakes: Vec<Mistake>) -> Self {
         mistakes.sort_by_key(|mistake| mistake.span.start);
-        Self { file: file.into(), text: NamedSource::new(file, text.into()), mistakes }
+        let hiding = mistakes.iter().filter(|mistake| mistake.hides_values);
+        let shown = hiding.fold(text.to_owned(), |shown, mistake| without_values(&shown, &mistake.span));
+        Self { file: file.into(), text: NamedSource::new(file, shown), mistakes }
     }
 
     fn only(&self) -> Option<&Mistake> {
@@ -61,6 +70,31 @@ impl ConfigError {
             _ => None,
         }
     }
+}
+
+/// The text with stars for the value on the marked line, which may be one of several lines; as long as before.
+fn without_values(text: &str, span: &Range<usize>) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let (mut start, mut is_open) = (0, false);
+    for line in text.split_inclusive('\n') {
+        let is_marked = (start..start + line.len()).contains(&span.start);
+        start += line.len();
+        let value = match line.split_once('=') {
+            Some((key, value)) if is_marked => {
+                shown.push_str(key);
+                shown.push('=');
+                value
+            }
+            _ if is_open => line,
+            _ => {
+                shown.push_str(line);
+                continue;
+            }
+        };
+        is_open ^= ["\"\"\"", "'''"].iter().map(|quotes| value.matches(quotes).count()).sum::<usize>() % 2 == 1;
+        shown.extend(value.bytes().map(|byte| if byte.is_ascii_whitespace() { char::from(byte) } else { '*' }));
+    }
+    shown
 }
 
 impl fmt::Display for ConfigError {

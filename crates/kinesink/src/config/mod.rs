@@ -40,4 +40,5 @@ mod values;
 pub use error::ConfigError;
 pub use raw::{Compression, Format};
 pub use reference::{EXAMPLE, reference};
+pub use validate::{TABLE_NAME, is_table_name};
 pub use validated::{Buffer, Config, DeadLetter, Lease, Sink, Source};

@@ -206,8 +206,8 @@ pub(super) struct RawLease {
     pub(super) point_in_time_recovery: bool,
     /// Tags of a new lease table, as in `tags = { team = "orders" }`.
     #[serde(default)]
-    #[schemars(extend("x-type" = "table of text"))]
-    pub(super) tags: BTreeMap<String, String>,
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table of text"))]
+    pub(super) tags: Option<Spanned<BTreeMap<String, String>>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

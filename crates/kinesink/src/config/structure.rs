@@ -14,8 +14,11 @@ use super::values::nearest;
 pub(super) fn read(text: &str) -> Result<RawConfig, Mistake> {
     let table = DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
-        Mistake::new(format!("not TOML: {}", error.message()), span, "here")
-            .hint("a line is `key = value` or a `[heading]`; text stands in quotes")
+        let hint = match error.message() {
+            "duplicate key" => "a key stands once in its table: remove one of the two",
+            _ => "a line is `key = value` or a `[heading]`; text stands in quotes",
+        };
+        Mistake::new(format!("not TOML: {}", error.message()), span, "here").hint(hint)
     })?;
     check_version(table.get_ref())?;
     let places = table.get_ref().clone();
@@ -88,11 +91,12 @@ fn explain(error: &toml::de::Error, table: &DeTable<'_>) -> Mistake {
     let (found, expected) = message.split_once(", expected ").unwrap_or((message, ""));
     let words: Vec<&str> = quoted(expected).collect();
     if let Some(unknown) = found.strip_prefix("unknown field ").and_then(|name| quoted(name).next()) {
-        let hint = match nearest(unknown, words.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known keys here: {}", list(&words)),
+        let mistake = Mistake::new(format!("unknown key `{key}`"), span, "not known here");
+        return match nearest(unknown, words.iter().copied()) {
+            Some(near) => mistake.hint(format!("did you mean `{near}`?")),
+            // Its value may be a secret.
+            None => mistake.hint(format!("known keys here: {}", list(&words))).hiding_values(),
         };
-        return Mistake::new(format!("unknown key `{key}`"), span, "not known here").hint(hint);
     }
     if let Some(missing) = found.strip_prefix("missing field ").and_then(|name| quoted(name).next()) {
         let inside = key_at(table, &span).map(|table| format!(" in `{table}`")).unwrap_or_default();
@@ -105,12 +109,30 @@ fn explain(error: &toml::de::Error, table: &DeTable<'_>) -> Mistake {
     if let Some(unknown) = found.strip_prefix("unknown variant ").and_then(|name| quoted(name).next()) {
         return not_one_of(&key, unknown, &words, span);
     }
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let (wanted, mut hint) = in_words(expected, name);
     let found = match found.split_once(": ").map_or(found, |(_, found)| found) {
+        // serde has no times.
+        "map" if is_time(table, &span) => {
+            hint = "put it in quotes".into();
+            "a time"
+        }
         "map" => "a table",
-        other => other,
+        other => other.trim_end_matches(" as i128"),
     };
-    let (wanted, hint) = in_words(expected, key.rsplit('.').next().unwrap_or_default());
     Mistake::new(format!("`{key}` must be {wanted}, not {found}"), span, "wrong type").hint(hint)
+}
+
+fn is_time(table: &DeTable<'_>, span: &Range<usize>) -> bool {
+    table.values().any(|value| match value.get_ref() {
+        DeValue::Datetime(_) => value.span() == *span,
+        DeValue::Table(below) => is_time(below, span),
+        DeValue::Array(items) => items.iter().any(|item| match item.get_ref() {
+            DeValue::Table(below) => is_time(below, span),
+            _ => false,
+        }),
+        _ => false,
+    })
 }
 
 /// A word that is not among those allowed.
@@ -129,6 +151,7 @@ fn in_words<'a>(expected: &'a str, key: &str) -> (&'a str, String) {
     match expected {
         "u64" | "i64" => ("a whole number from 0", format!("write `{key} = 1000`")),
         "a sequence" => ("a list of tables", format!("begin each entry with `[[{key}]]`")),
+        size if size.starts_with("a size ") => (size, format!("write `{key} = \"64MiB\"`")),
         "a string" => ("text", format!("write `{key} = \"...\"`")),
         other if other.starts_with("struct ") => ("a table", format!("write `[{key}]` and its keys below")),
         other => (other, "docs/config.md has the form of every key".into()),

@@ -1,5 +1,6 @@
 //! The section `[lease]`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kinesink_consumer::{Billing, Coordination, TableOptions};
@@ -12,12 +13,15 @@ use crate::config::validated::Lease;
 
 const FAILOVER_MIN: Duration = Duration::from_secs(1);
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// What DynamoDB stores it in is far larger; what people read is not.
+const WORKER_ID_CHARACTERS_MAX: usize = 256;
+const TAGS_MAX: usize = 50;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 impl Checks {
     pub(super) fn lease(&mut self, raw: &RawLease, app: &str) -> Lease {
         let failover = self.duration("lease.failover", raw.failover.as_ref(), raw::FAILOVER, FAILOVER_MIN);
-        let worker_id = raw.worker_id.as_ref().map(|id| self.not_empty("lease.worker_id", id));
+        let worker_id = raw.worker_id.as_ref().map(|id| self.worker_id(id));
         let table = raw.table.as_ref().map_or_else(|| app.into(), |table| self.table_name("lease.table", table));
         if let Some(given) = raw.max.as_ref().filter(|given| *given.get_ref() == 0) {
             self.refuse("`lease.max` is 0", given.span(), "such a worker reads nothing", "write at least 1");
@@ -42,6 +46,33 @@ impl Checks {
             cleanup: self.cleanup(raw),
             table_options: self.table_options(raw),
         }
+    }
+
+    fn worker_id(&mut self, id: &Spanned<String>) -> String {
+        let text = id.get_ref();
+        if text.chars().count() > WORKER_ID_CHARACTERS_MAX || text.chars().any(char::is_control) {
+            let hint = format!("write at most {WORKER_ID_CHARACTERS_MAX} characters, on one line");
+            self.refuse("`lease.worker_id` cannot be used", id.span(), "not a worker's name", hint);
+        }
+        self.not_empty("lease.worker_id", id)
+    }
+
+    /// As DynamoDB takes them.
+    fn tags(&mut self, raw: Option<&Spanned<BTreeMap<String, String>>>) -> BTreeMap<String, String> {
+        let Some(given) = raw else { return BTreeMap::new() };
+        let tags = given.get_ref();
+        let is_tag = |(key, value): (&String, &String)| {
+            (1..=128).contains(&key.chars().count())
+                && value.chars().count() <= 256
+                && !key.to_lowercase().starts_with("aws:")
+        };
+        if tags.len() > TAGS_MAX || !tags.iter().all(is_tag) {
+            let hint = format!(
+                "at most {TAGS_MAX}; a key has 1 to 128 characters and does not begin with `aws:`, a value has at most 256"
+            );
+            self.refuse("`lease.tags` cannot be used", given.span(), "not tags of a table", hint);
+        }
+        tags.clone()
     }
 
     fn coordination(&mut self, raw: Option<&Spanned<String>>) -> Coordination {
@@ -87,7 +118,7 @@ impl Checks {
             },
             deletion_protection: raw.deletion_protection,
             point_in_time_recovery: raw.point_in_time_recovery,
-            tags: raw.tags.clone(),
+            tags: self.tags(raw.tags.as_ref()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! [`RawConfig`] to [`Config`]: every value on its own, then what contradicts.
 
 mod lease;
+mod sinks;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::str::FromStr;
@@ -11,19 +11,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kinesink_consumer::{BeyondRetention, Retrieval, Start};
 use kinesink_core::StreamName;
-use kinesink_pipeline::DEAD_LETTERS;
-use kinesink_sinks::{Error as SinkError, Location};
 use serde_json::Value;
 use toml::Spanned;
 
 use super::error::Mistake;
-use super::raw::{self, RawBuffer, RawConfig, RawSink, RawSource, Size};
+use super::raw::{self, RawBuffer, RawConfig, RawSource, Size};
 use super::structure::not_one_of;
-use super::validated::{Buffer, Config, DeadLetter, Sink, Source, record_bytes};
+use super::validated::{Buffer, Config, Source, record_bytes};
 use super::values;
 
 /// Less holds hardly a reply of the service.
 const MEMORY_BYTES_MIN: usize = 1024 * 1024;
+const MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024 * 1024;
 /// KCL's lower bound; GetRecords takes five requests a second and shard.
 const IDLE_MIN: Duration = Duration::from_millis(200);
 const CONSUMER_CHARACTERS_MAX: usize = 128;
@@ -37,26 +36,14 @@ const DURATION_MAX: Duration = Duration::from_secs(DURATION_HOURS_MAX * 3600);
 pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
     let mut checks = Checks::default();
     let app = checks.table_name("app", &raw.app);
-    let memory_bytes = checks.size("memory", raw.memory.as_ref(), raw::MEMORY, MEMORY_BYTES_MIN);
+    let memory_bytes = checks.size("memory", raw.memory.as_ref(), raw::MEMORY, MEMORY_BYTES_MIN).unwrap_or(usize::MAX);
     let source = checks.source(&raw.source, &raw.app);
     let patterns = raw.filter.map(|filter| checks.patterns(&filter.pattern)).unwrap_or_default();
     let jq = raw.transform.map(|transform| checks.not_empty("transform.jq", &transform.jq));
     let lease = checks.lease(&raw.lease, &app);
     let buffer = checks.buffer(&raw.buffer, memory_bytes);
     let sinks = checks.sinks(&raw.sink, source.as_ref());
-    let dead_letter = raw.dead_letter.and_then(|dead_letter| {
-        let url = checks.location("dead_letter.url", &dead_letter.url)?;
-        if sinks.iter().any(|sink| sink.url == url) {
-            let what = "`dead_letter.url` is that of a sink";
-            checks.refuse(
-                what,
-                dead_letter.url.span(),
-                "refused records would mix with delivered ones",
-                "write another",
-            );
-        }
-        Some(DeadLetter { url, region: source.as_ref().and_then(|source| source.region.clone()) })
-    });
+    let dead_letter = raw.dead_letter.and_then(|raw| checks.dead_letter(&raw, &sinks, source.as_ref()));
     let metrics_listen = raw.metrics.and_then(|metrics| checks.address(metrics.listen.as_ref()));
     let drain_grace = checks.duration("drain.grace", raw.drain.grace.as_ref(), raw::GRACE, GRACE_MIN);
     match source {
@@ -95,7 +82,7 @@ impl Checks {
             let what = format!("`source.stream` cannot be {:?}", raw.stream.get_ref());
             self.refuse(what, raw.stream.span(), "not a stream's name", "1 to 128 of `a-z A-Z 0-9 _ . -`");
         }
-        let region = raw.region.as_ref().map(|region| self.not_empty("source.region", region));
+        let region = raw.region.as_ref().map(|region| self.region("source.region", region));
         let start = raw.start.as_ref().map_or(Start::TrimHorizon, |start| self.start(start));
         let beyond_retention = self.beyond_retention(raw.beyond_retention.as_ref());
         let fetch = self.fetch(raw, app);
@@ -177,7 +164,11 @@ impl Checks {
         let Some(given) = given else { return default };
         let count = *given.get_ref();
         if !(1..=max).contains(&count) {
-            let hint = if max < u32::MAX.into() { format!("write 1 to {max}") } else { "write at least 1".into() };
+            let hint = if count > 0 || max < u32::MAX.into() {
+                format!("write 1 to {max}")
+            } else {
+                "write at least 1".into()
+            };
             self.refuse(format!("`{key}` is {count}"), given.span(), "out of range", hint);
         }
         count
@@ -188,7 +179,7 @@ impl Checks {
         if let Some(given) = raw.records.as_ref().filter(|given| *given.get_ref() == 0) {
             self.refuse("`buffer.records` is 0", given.span(), "a window holds at least one", "write at least 1");
         }
-        let mut bytes = self.size("buffer.bytes", raw.bytes.as_ref(), raw::BYTES, 1);
+        let mut bytes = self.size("buffer.bytes", raw.bytes.as_ref(), raw::BYTES, 1).unwrap_or(1);
         let most = record_bytes(memory_bytes);
         if bytes > most {
             match &raw.bytes {
@@ -204,62 +195,6 @@ impl Checks {
         }
         let age = self.duration("buffer.age", raw.age.as_ref(), raw::AGE, AGE_MIN);
         Buffer { records: usize::try_from(records).unwrap_or(usize::MAX), bytes, age }
-    }
-
-    fn sinks(&mut self, raw: &[Spanned<RawSink>], source: Option<&Source>) -> Vec<Sink> {
-        if raw.is_empty() {
-            let hint = "add `[[sink]]` and below it `type = \"s3\"` and `url = \"...\"`";
-            self.refuse("there is no sink", 0..0, "the file starts here", hint);
-        }
-        let (mut names, mut urls) = (HashMap::new(), HashMap::new());
-        let mut sinks = Vec::new();
-        for (index, spanned) in raw.iter().enumerate() {
-            let Some(sink) = self.sink(spanned.get_ref(), source) else {
-                continue;
-            };
-            if names.insert(sink.name.clone(), index).is_some() {
-                let what = format!("two sinks have the name `{}`", sink.name);
-                self.refuse(what, spanned.span(), "the second", "add a `name` of its own");
-            }
-            if urls.insert(sink.url.to_string(), index).is_some() {
-                let what = format!("two sinks write to {}", sink.url);
-                let span = spanned.get_ref().url.span();
-                self.refuse(what, span, "the second", "give each a prefix or directory of its own");
-            }
-            sinks.push(sink);
-        }
-        sinks
-    }
-
-    fn sink(&mut self, raw: &RawSink, source: Option<&Source>) -> Option<Sink> {
-        if raw.kind.get_ref() != "s3" {
-            self.mistakes.push(not_one_of("sink.type", raw.kind.get_ref(), &["s3"], raw.kind.span()));
-        }
-        let url = self.location("sink.url", &raw.url)?;
-        let name = raw.name.as_ref().map_or_else(|| "s3".into(), |name| self.not_empty("sink.name", name));
-        if let Some(given) = raw.name.as_ref().filter(|_| name == DEAD_LETTERS) {
-            let hint = "logs and metrics call the dead letters so; write another";
-            self.refuse("`sink.name` is that of the dead letters", given.span(), "taken", hint);
-        }
-        if matches!(url, Location::Directory(_)) {
-            for (key, value) in [("endpoint", &raw.endpoint), ("region", &raw.region)] {
-                let Some(value) = value else { continue };
-                let what = format!("`sink.{key}` means nothing for a directory");
-                self.refuse(what, value.span(), "contradicts `url`", "leave it out, or write an s3:// url");
-            }
-        }
-        let endpoint = raw.endpoint.as_ref().map(|endpoint| {
-            let text = endpoint.get_ref();
-            let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-            if host.is_none_or(str::is_empty) {
-                let what = format!("`sink.endpoint` cannot be {text:?}");
-                self.refuse(what, endpoint.span(), "not a URL", "write it as \"https://host:port\"");
-            }
-            text.clone()
-        });
-        let own = raw.region.as_ref().map(|region| self.not_empty("sink.region", region));
-        let region = own.or_else(|| source.and_then(|source| source.region.clone()));
-        Some(Sink { name, url, format: raw.format, compression: raw.compression, endpoint, region })
     }
 
     fn patterns(&mut self, pattern: &Spanned<toml::Value>) -> Vec<Value> {
@@ -293,20 +228,6 @@ impl Checks {
         address
     }
 
-    fn location(&mut self, key: &str, url: &Spanned<String>) -> Option<Location> {
-        match Location::from_str(url.get_ref()) {
-            Ok(location) => Some(location),
-            Err(error) => {
-                let why = match error {
-                    SinkError::Url { why, .. } => why,
-                    other => other.to_string(),
-                };
-                self.refuse(format!("`{key}` cannot be {:?}", url.get_ref()), url.span(), "not a place", why);
-                None
-            }
-        }
-    }
-
     fn duration(&mut self, key: &str, given: Option<&Spanned<String>>, default: &str, min: Duration) -> Duration {
         let Some(given) = given else {
             return values::duration(default).unwrap_or(min);
@@ -330,7 +251,7 @@ impl Checks {
         min
     }
 
-    fn size(&mut self, key: &str, given: Option<&Spanned<Size>>, default: &str, min: usize) -> usize {
+    fn size(&mut self, key: &str, given: Option<&Spanned<Size>>, default: &str, min: usize) -> Option<usize> {
         let (text, span) = match given {
             Some(given) => (given.get_ref().clone(), given.span()),
             None => (Size::Text(default.into()), 0..0),
@@ -340,10 +261,14 @@ impl Checks {
             Size::Text(text) => values::size(text),
         };
         match bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
-            Some(bytes) if bytes >= min => return bytes,
-            Some(bytes) => {
+            Some(bytes) if (min..=MEMORY_BYTES_MAX).contains(&bytes) => return Some(bytes),
+            Some(bytes) if bytes < min => {
                 let what = format!("`{key}` is {bytes} bytes, which is too small");
                 self.refuse(what, span, "too small", format!("write at least {min} bytes"));
+            }
+            Some(bytes) => {
+                let what = format!("`{key}` is {bytes} bytes, which no machine has");
+                self.refuse(what, span, "too large", "write at most \"1024GiB\"");
             }
             None => {
                 let hint = "write a whole number and `B`, `KB`, `MB`, `GB`, `KiB`, `MiB` or `GiB`, such as \"64MiB\"; \
@@ -351,17 +276,23 @@ impl Checks {
                 self.refuse(format!("`{key}` is not a size"), span, "not a size", hint);
             }
         }
-        usize::MAX
+        None
     }
 
     fn table_name(&mut self, key: &str, name: &Spanned<String>) -> String {
         let text = name.get_ref();
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-        if !(3..=255).contains(&text.len()) || !text.bytes().all(allowed) {
-            let hint = "it names a DynamoDB table: 3 to 255 of `a-z A-Z 0-9 _ . -`";
-            self.refuse(format!("`{key}` cannot be {text:?}"), name.span(), "not a table's name", hint);
+        if !is_table_name(text) {
+            self.refuse(format!("`{key}` cannot be {text:?}"), name.span(), "not a table's name", TABLE_NAME);
         }
         text.clone()
+    }
+
+    fn region(&mut self, key: &str, text: &Spanned<String>) -> String {
+        if kinesink_aws::check_region(text.get_ref()).is_err() {
+            let what = format!("`{key}` cannot be {:?}", text.get_ref());
+            self.refuse(what, text.span(), "not a region", "1 to 63 of `a-z 0-9 -`, such as \"eu-west-1\"");
+        }
+        text.get_ref().clone()
     }
 
     fn not_empty(&mut self, key: &str, text: &Spanned<String>) -> String {
@@ -370,6 +301,16 @@ impl Checks {
         }
         text.get_ref().clone()
     }
+}
+
+/// What [`is_table_name`] asks for, as a hint.
+pub const TABLE_NAME: &str = "it names a DynamoDB table: 3 to 255 of `a-z A-Z 0-9 _ . -`";
+
+/// Whether DynamoDB could have a table of this name.
+#[must_use]
+pub fn is_table_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    (3..=255).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn whole(number: u64) -> usize {
