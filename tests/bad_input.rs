@@ -101,6 +101,38 @@ fn a_missing_stream_and_missing_credentials_are_one_line_with_a_remedy() {
 }
 
 #[test]
+fn what_points_at_no_service_is_one_line_that_names_the_variable() {
+    let services = Services::start();
+    let empty = services.path("empty.pem");
+    std::fs::write(&empty, "no certificate\n").unwrap();
+    for (name, value, parts) in [
+        ("AWS_REGION", "", ["no AWS region", "AWS_REGION"]),
+        ("AWS_REGION", "us east", ["\"us east\"", "AWS_REGION"]),
+        (
+            "AWS_ENDPOINT_URL_KINESIS",
+            "127.0.0.1:4567",
+            ["endpoint of Kinesis", "http://127.0.0.1:4567, in AWS_ENDPOINT_URL"],
+        ),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://", ["endpoint of DynamoDB", "AWS_ENDPOINT_URL"]),
+        ("AWS_ENDPOINT_URL_S3", "http://me:secret@host", ["endpoint of S3", "credentials do not stand in it"]),
+        ("AWS_CA_BUNDLE", empty.to_str().unwrap(), ["empty.pem", "AWS_CA_BUNDLE"]),
+        ("AWS_CA_BUNDLE", "/no/such.pem", ["/no/such.pem", "AWS_CA_BUNDLE"]),
+    ] {
+        let run = output(services.kinesink().env("AWS_DEFAULT_REGION", "").env(name, value).args(["tail", "orders"]));
+        let said = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{name}={value}: {part:?} is missing in {said}");
+        }
+        assert!(!said.contains("secret"), "{said}");
+    }
+    let named = output(services.kinesink().args(["leases", ""]));
+    assert_eq!(named.status.code(), Some(2), "{}", text(&named.stderr));
+    assert!(text(&named.stderr).contains("the lease table cannot be \"\""), "{}", text(&named.stderr));
+}
+
+#[test]
 fn a_denied_permission_is_one_line_with_a_remedy() {
     let services = Services::start();
     services.create_stream("denied", 1);

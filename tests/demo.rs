@@ -97,7 +97,10 @@ fn a_terminal_sees_a_progress_bar_and_a_pipe_plain_lines() {
     let run = output(command.args(["--log-level", "warn", "demo", "--dir"]).arg(directory.path().join("piped")));
     let (stdout, stderr) = (text(&run.stdout), text(&run.stderr));
     assert_eq!(run.status.code(), Some(0), "{stderr}");
-    assert!(stdout.contains("\n20000 of 20000 records delivered\n"), "no plain line of progress:\n{stdout}");
+    assert!(
+        stdout.contains("\n20000 of 20000 records delivered or filtered\n"),
+        "no plain line of progress:\n{stdout}"
+    );
     assert!(!stdout.contains('\u{1b}') && stderr.is_empty(), "plain lines, and no bar:\n{stdout}{stderr:?}");
 }
 
@@ -140,5 +143,22 @@ fn one_signal_ends_the_demo() {
     let process = Process::start(command, &directory.path().join("log"));
     eventually("a lease is taken", || process.log().contains("lease taken").then_some(()));
     process.signal("-INT");
+    let log = directory.path().join("log");
     assert_eq!(process.wait().code(), Some(4));
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(said.contains("stopped by a signal before the demo was done"), "{said}");
+}
+
+#[test]
+fn an_edited_pipeline_of_a_demo_is_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = directory.path().join("demo");
+    std::fs::create_dir(&demo).unwrap();
+    std::fs::write(demo.join(".kinesink-demo"), "1 0.1.0\n").unwrap();
+    std::fs::write(demo.join("flights.toml"), "mine").unwrap();
+    let refused = output(kinesink().arg("demo").arg("--dir").arg(&demo));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("flights.toml was edited"), "{}", text(&refused.stderr));
+    assert_eq!(std::fs::read(demo.join("flights.toml")).unwrap(), b"mine");
+    assert!(!demo.join("objects").exists(), "something was begun");
 }

@@ -1,9 +1,10 @@
 //! `put`: what it says was sent is in the stream, no more and no less.
 
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
-use crate::harness::{Services, numbered, output, text};
+use crate::harness::{Process, Services, eventually, kinesink, numbered, output, text};
 
 /// Puts these lines into a stream of its own.
 fn put(services: &Services, stream: &str, lines: &[Vec<u8>], more: &[&str]) -> Output {
@@ -82,16 +83,21 @@ fn the_lines_before_one_that_cannot_be_sent_are_in_the_stream() {
 fn a_line_that_no_record_holds_is_named_and_what_came_before_it_is_in_the_stream() {
     let services = Services::start();
     services.create_stream("long", 1);
-    let lines = [b"{}".to_vec(), vec![b'x'; 2_000_000]];
-    let refused = put(&services, "long", &lines, &[]);
-    assert_eq!(refused.status.code(), Some(1));
-    let said = text(&refused.stderr);
-    assert!(
-        said.contains("line 2: it is larger than 1 MiB") && said.contains("1 lines before it were taken"),
-        "{said}"
-    );
+    let first = br#"{"id":1}"#.to_vec();
+    let long = format!(r#"{{"id":"{}"}}"#, "k".repeat(257)).into_bytes();
+    for (second, more, why) in [
+        (vec![b'x'; 2_000_000], &[][..], "it is larger than 1 MiB"),
+        (vec![b'x'; 2_000_000], &["--key", "id"], "it is larger than 1 MiB"),
+        (long, &["--key", "id"], "its key has 257 characters, and the service takes 256"),
+    ] {
+        let refused = put(&services, "long", &[first.clone(), second], more);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = text(&refused.stderr);
+        let said_all = [format!("line 2: {why}"), "1 lines before it were taken".into()];
+        assert!(said_all.iter().all(|part| said.contains(part)), "{said}");
+    }
     let stored = services.read_stream("long").into_iter().map(|(_, _, data)| data);
-    assert_eq!(stored.collect::<Vec<_>>(), lines[..1]);
+    assert_eq!(stored.collect::<Vec<_>>(), vec![first; 3]);
 }
 
 #[test]
@@ -131,4 +137,39 @@ fn a_standard_error_that_takes_nothing_ends_nothing() {
     put.args(["--log-level", "trace", "put", "unheard"]).arg(&file).args(["--create", "1"]).stderr(full);
     assert_eq!(put.status().unwrap().code(), Some(0));
     assert_eq!(tailed(&services, "unheard", 2), [b"{}", b"{}"]);
+}
+
+#[test]
+fn a_line_of_a_slow_producer_is_in_the_stream_before_the_next_comes() {
+    let services = Services::start();
+    for (stream, more) in [("slow", &[][..]), ("slow-packed", &["--aggregate"])] {
+        services.create_stream(stream, 1);
+        let mut command = services.kinesink();
+        command.args(["put", stream, "-"]).args(more).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut producer = command.spawn().unwrap();
+        let mut lines = producer.stdin.take().unwrap();
+        for line in 1..=2 {
+            lines.write_all(b"{}\n").unwrap();
+            eventually("the line is in the stream", || (services.read_stream(stream).len() == line).then_some(()));
+        }
+        drop(lines);
+        assert!(producer.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn an_address_that_refuses_is_named_while_put_tries_again_and_one_signal_ends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, log) = (directory.path().join("lines"), directory.path().join("log"));
+    std::fs::write(&file, "{}\n").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = kinesink();
+    command.env("AWS_ENDPOINT_URL", format!("http://{free}")).env("AWS_REGION", "us-east-1");
+    command.env("AWS_ACCESS_KEY_ID", "local").env("AWS_SECRET_ACCESS_KEY", "local");
+    command.args(["put", "orders"]).arg(&file);
+    let process = Process::start(command, &log);
+    let said = format!("cannot put records into stream orders: no answer from http://{free}");
+    eventually("it is said", || process.log().contains(&said).then_some(()));
+    process.signal("-INT");
+    assert_eq!(process.wait().code(), Some(4));
 }

@@ -118,3 +118,13 @@ fn a_missing_stream_is_named() {
     assert_eq!(tail.status.code(), Some(3));
     assert!(text(&tail.stderr).contains("stream nowhere"), "{}", text(&tail.stderr));
 }
+
+#[test]
+fn tail_ends_when_its_reader_has_gone_though_nothing_arrives() {
+    let services = Services::start();
+    services.create_stream("left", 1);
+    let mut tail = services.kinesink().args(["tail", "left"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(tail.stdout.take());
+    let status = eventually("tail ends", || tail.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}

@@ -55,11 +55,17 @@ fn a_port_in_use_and_a_directory_in_use_are_named() {
     let port = taken.local_addr().unwrap().port().to_string();
     let directory = tempfile::tempdir().unwrap();
     let env = directory.path().join("env");
-    std::fs::write(&env, "export AWS_REGION=of-an-earlier-run\n").unwrap();
+    std::fs::write(&env, "export AWS_ENDPOINT_URL_KINESIS=of-an-earlier-run\n").unwrap();
     let refused = output(kinesink().args(["local", "--kinesis-port", &port, "--env"]).arg(&env));
     assert_eq!(refused.status.code(), Some(3));
     assert!(text(&refused.stderr).contains(&format!("127.0.0.1:{port}")), "{}", text(&refused.stderr));
     assert!(!env.exists(), "the file points at services that are not there");
+
+    std::fs::write(&env, "SECRET=mine\n").unwrap();
+    let refused = output(kinesink().args(["local", "--env"]).arg(&env));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("did not write it"), "{}", text(&refused.stderr));
+    assert_eq!(std::fs::read(&env).unwrap(), b"SECRET=mine\n");
 
     let services = Services::start();
     let refused = output(kinesink().arg("local").arg(services.path("local")));

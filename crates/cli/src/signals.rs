@@ -28,7 +28,7 @@ pub(crate) fn watch(stop: Stop) -> Result<impl Future<Output = ()>, Problem> {
                 if first.is_some_and(|first: Instant| first.elapsed() < REPEAT) {
                     continue;
                 }
-                tracing::warn!("second signal: aborting; what is not checkpointed is read again at the next start");
+                tracing::warn!("second signal: aborting");
                 stop.abort.cancel();
                 return;
             }

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::exit::{Exit, Problem};
 
 /// Writes one line. `false` once the reader has gone.
@@ -13,4 +15,12 @@ pub(crate) fn line(text: impl AsRef<[u8]>) -> Result<bool, Problem> {
         Err(error) if Problem::is_broken_pipe(&error) => Ok(false),
         Err(error) => Err(Problem::new(Exit::Failed, format!("cannot write to standard output: {error}"))),
     }
+}
+
+/// Whether the reader has gone, which a pipe tells before anything is written.
+pub(crate) fn is_closed() -> bool {
+    let out = std::io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }

@@ -215,10 +215,14 @@ impl Local {
     }
 }
 
-/// With every cause, since the error that is made keeps none.
 fn storage(path: &Path, error: &dyn std::error::Error) -> Error {
+    Error::Storage { path: path.into(), message: causes(error) }
+}
+
+/// An error with every cause, since the one that is made of it keeps none.
+fn causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    Error::Storage { path: path.into(), message: causes.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Reads what the directory holds, all of the local Kinesis' log included.
@@ -230,7 +234,10 @@ fn open_services(options: &LocalOptions) -> Result<(Emulator, dynoxide::Database
         let text = file
             .to_str()
             .ok_or_else(|| Error::Storage { path: file.clone(), message: "the path is not UTF-8".into() })?;
-        let database = dynoxide::Database::new(text).map_err(|error| storage(&file, &error))?;
+        let database = dynoxide::Database::new(text).map_err(|error| {
+            let message = format!("{}; mend that, or move the file away: every table is empty then", causes(&error));
+            Error::Storage { path: file.clone(), message }
+        })?;
         (directory.as_path(), database)
     } else {
         let place = Path::new(":memory:");
@@ -330,6 +337,15 @@ mod tests {
         let options = LocalOptions { directory: Some(directory.path().into()), ..LocalOptions::default() };
         let error = Local::start(&options).await.unwrap_err().to_string();
         assert!(error.contains("kinesis.log: ") && error.contains("Is a directory"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_database_is_named_with_the_way_out() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("dynamodb.sqlite"), [b'x'; 8192]).unwrap();
+        let options = LocalOptions { directory: Some(directory.path().into()), ..LocalOptions::default() };
+        let error = Local::start(&options).await.unwrap_err().to_string();
+        assert!(error.contains("dynamodb.sqlite: ") && error.contains("move the file away"), "{error}");
     }
 
     #[tokio::test]

@@ -25,8 +25,10 @@ pub(crate) fn run(args: &Check) -> Result<Exit, Problem> {
 /// Reads a pipeline file and compiles its programs, or says where it is wrong.
 pub(crate) fn read(file: &Path) -> Result<(Config, Programs), Problem> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Problem::new(Exit::Configuration, format!("cannot read {name}: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let remedy = if error.kind() == std::io::ErrorKind::InvalidData { "; save it as UTF-8" } else { "" };
+        Problem::new(Exit::Configuration, format!("cannot read {name}: {error}{remedy}"))
+    })?;
     let mistake = |mistake: kinesink::config::ConfigError| Problem::report(Exit::Configuration, &mistake.into());
     let config = Config::parse(&text, &name).map_err(mistake)?;
     let programs = Programs::compile(&config).map_err(mistake)?;

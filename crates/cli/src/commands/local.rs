@@ -13,6 +13,9 @@ use crate::exit::{Exit, Problem};
 use crate::shell::quoted;
 use crate::{signals, stdout};
 
+/// What the shell lines begin with.
+const FIRST_WORDS: &str = "export AWS_ENDPOINT_URL_KINESIS=";
+
 pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
     let limits = if args.no_limits { Limits::none() } else { Limits::default() };
     let options = LocalOptions {
@@ -59,14 +62,18 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
     Ok(Exit::Drained)
 }
 
-/// The file of an earlier run names ports that nobody serves any more.
+/// The file of an earlier run names ports that nobody serves any more. Any other file is left alone.
 fn forget(file: &Path) -> Result<(), Problem> {
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Problem::new(Exit::Start, format!("cannot replace {}: {error}", file.display())))
+    let refuse = |exit, why: String| Err(Problem::new(exit, format!("cannot replace {}: {why}", file.display())));
+    match std::fs::read(file) {
+        Ok(found) if !found.starts_with(FIRST_WORDS.as_bytes()) => {
+            return refuse(Exit::Configuration, "kinesink local did not write it; name another file with --env".into());
         }
-        _ => Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return refuse(Exit::Start, error.to_string()),
     }
+    std::fs::remove_file(file).or_else(|error| refuse(Exit::Start, error.to_string()))
 }
 
 /// Whoever waits for the file finds all of it or none.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
 use kinesink::local::{Local, LocalOptions};
-use kinesink::{Connector, Outcome, Programs, Stop, connector_from, create_stream};
+use kinesink::{Connector, Outcome, Programs, Progress, Stop, connector_from, create_stream};
 use prometheus_client::registry::Registry;
 
 use crate::args::Run;
@@ -53,7 +53,7 @@ async fn stream_and_pipeline(
 ) -> Result<Exit, Problem> {
     let clients = connect(options).await.map_err(|error| match error {
         aws::Error::NoRegion => Problem::report(Exit::Configuration, &config.missing_region().into()),
-        error => Problem::new(Exit::Start, error),
+        error => error.into(),
     })?;
     if create {
         tokio::select! {
@@ -88,6 +88,8 @@ async fn pipeline(config: &Config, programs: Programs, clients: Clients, stop: &
 
 async fn drive(connector: &Connector, stop: &Stop) -> Result<Exit, Problem> {
     let outcome = connector.run(stop).await?;
+    let Progress { records, filtered, committed, .. } = connector.metrics().progress();
+    tracing::info!(records, filtered, committed, "ended");
     Ok(match outcome {
         Outcome::Drained => Exit::Drained,
         Outcome::Halted => Exit::Halted,

@@ -20,7 +20,7 @@ use crate::{shards, signals, stdout};
 const PAUSE: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run(args: Tail) -> Result<Exit, Problem> {
-    let clients = connect(&AwsOptions::default()).await.map_err(|error| Problem::new(Exit::Start, error))?;
+    let clients = connect(&AwsOptions::default()).await?;
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;
     tokio::select! {
@@ -97,6 +97,9 @@ async fn follow(client: &Client, args: &Tail) -> Result<Exit, Problem> {
                     open.insert(child.shard_id, Open { iterator: None, from: Place::Oldest });
                 }
             }
+        }
+        if stdout::is_closed() {
+            return Ok(Exit::Drained);
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::exit::{Exit, Problem};
 
 const PIPELINE: &str = include_str!("pipeline.toml");
+const PIPELINE_FILE: &str = "flights.toml";
 /// Marks a directory as a demo's own, which the next demo may replace: the version of its layout, and who wrote it.
 const MARK: &str = ".kinesink-demo";
 const VERSION: u32 = 1;
@@ -35,6 +36,16 @@ impl Layout {
         if used && !directory.join(MARK).exists() {
             return Err(refuse("it is not empty and no earlier demo made it; choose another with --dir".into()));
         }
+        let named = || {
+            let url =
+                |name: &str| Ok::<_, std::io::Error>(std::path::absolute(directory)?.join(name).display().to_string());
+            Ok::<_, std::io::Error>(PIPELINE.replace("{objects}", &url("objects")?).replace("{dead}", &url("dead")?))
+        };
+        let text = named().map_err(|error| refuse(error.to_string()))?;
+        if std::fs::read_to_string(directory.join(PIPELINE_FILE)).is_ok_and(|found| found != text) {
+            let why = format!("its {PIPELINE_FILE} was edited; choose another with --dir, or delete that file");
+            return Err(refuse(why));
+        }
         let set_up = || {
             for name in ["local", "objects", "dead"] {
                 let path = directory.join(name);
@@ -45,8 +56,6 @@ impl Layout {
             }
             std::fs::write(directory.join(MARK), format!("{VERSION} {}\n", env!("CARGO_PKG_VERSION")))?;
             let layout = Self::at(directory)?;
-            let url = |name: &str| directory.canonicalize().map(|path| path.join(name).display().to_string());
-            let text = PIPELINE.replace("{objects}", &url("objects")?).replace("{dead}", &url("dead")?);
             std::fs::write(&layout.pipeline, text)?;
             Ok::<_, std::io::Error>(layout)
         };
@@ -57,7 +66,8 @@ impl Layout {
     pub(crate) fn existing(directory: &Path) -> Result<Self, Problem> {
         let refuse = |message: String| Err(Problem::new(Exit::Configuration, message));
         let Ok(mark) = std::fs::read_to_string(directory.join(MARK)) else {
-            return refuse(format!("no demo was run in {}; run kinesink demo --dir first", directory.display()));
+            let directory = directory.display();
+            return refuse(format!("no demo was run in {directory}; run `kinesink demo --dir {directory}` first"));
         };
         let (version, writer) = mark.trim_end().split_once(' ').unwrap_or((mark.trim_end(), "unknown"));
         if version.parse().is_ok_and(|version: u32| version > VERSION) {
@@ -74,7 +84,7 @@ impl Layout {
         let directory = directory.canonicalize()?;
         Ok(Self {
             local: directory.join("local"),
-            pipeline: directory.join("flights.toml"),
+            pipeline: directory.join(PIPELINE_FILE),
             objects: directory.join("objects"),
             landed: directory.join("landed.txt"),
         })

@@ -34,7 +34,7 @@ pub(crate) async fn run(args: Demo) -> Result<Exit, Problem> {
     let signals = signals::watch(stop.clone())?;
     tokio::select! {
         exit = demo(&args, &stop) => exit,
-        () = signals => Ok(Exit::Aborted),
+        () = signals => Err(interrupted()),
     }
 }
 
@@ -42,12 +42,12 @@ async fn demo(args: &Demo, stop: &Stop) -> Result<Exit, Problem> {
     let layout = if args.verify { Layout::existing(&args.dir)? } else { Layout::fresh(&args.dir)? };
     let directory = Some(layout.local.clone());
     let local = Local::start(&LocalOptions { directory, limits: Limits::none(), ..LocalOptions::default() }).await?;
-    let clients = connect(&local.aws_options()).await.map_err(|error| Problem::new(Exit::Start, error))?;
+    let clients = connect(&local.aws_options()).await?;
     if !args.verify {
         let records = flights()?;
         say(format!("local services: Kinesis at {}, DynamoDB at {}", local.kinesis_url(), local.dynamodb_url()))?;
         create_stream(&clients.kinesis, STREAM, SHARDS).await?;
-        put(&clients.kinesis, &records).await?;
+        put(&clients.kinesis, &records, stop).await?;
         say(format!("{} records of New York flights put into stream {STREAM}, {SHARDS} shards", records.len()))?;
         let (config, programs) = super::check::read(&layout.pipeline)?;
         let mut registry = Registry::default();
@@ -55,7 +55,7 @@ async fn demo(args: &Demo, stop: &Stop) -> Result<Exit, Problem> {
         let landed = pipeline(&connector, records.len() as u64, stop).await?;
         if landed.is_none() {
             local.stop().await;
-            return Ok(Exit::Aborted);
+            return Err(interrupted());
         }
         layout.note_objects()?;
         report(&layout, &landed.unwrap_or_default())?;
@@ -72,6 +72,10 @@ async fn demo(args: &Demo, stop: &Stop) -> Result<Exit, Problem> {
     ))?;
     next_steps(&layout)?;
     Ok(Exit::Drained)
+}
+
+fn interrupted() -> Problem {
+    Problem::new(Exit::Aborted, "stopped by a signal before the demo was done; run it again")
 }
 
 /// What the pipeline did, and how long it took.
@@ -97,7 +101,7 @@ async fn pipeline(connector: &Connector, records: u64, stop: &Stop) -> Result<Op
                 (said, shown) = (Instant::now(), delivered);
                 if bar.is_hidden() {
                     // The final report follows, so a reader that left is noticed there.
-                    let _reader_left = stdout::line(format!("{delivered} of {records} records delivered"));
+                    let _reader_left = stdout::line(format!("{delivered} of {records} records delivered or filtered"));
                 }
             }
         }
@@ -114,7 +118,10 @@ async fn pipeline(connector: &Connector, records: u64, stop: &Stop) -> Result<Op
     let outcome = outcome.await;
     bar.finish_and_clear();
     outcome.map_err(|_| {
-        Problem::new(Exit::Failed, format!("the pipeline delivered {} of {records} records in time", done(&metrics)))
+        Problem::new(
+            Exit::Failed,
+            format!("the pipeline was done with {} of {records} records in time", done(&metrics)),
+        )
     })??;
     let finished = done(&metrics) >= records;
     Ok(finished.then(|| Landed { progress: metrics.progress(), took: start.elapsed() }))
@@ -145,8 +152,8 @@ fn flights() -> Result<Vec<Bytes>, Problem> {
     Ok(lines.map(|line| text.slice_ref(line)).collect())
 }
 
-async fn put(client: &kinesink::aws::kinesis::Client, records: &[Bytes]) -> Result<(), Problem> {
-    let mut producer = Producer::new(client, STREAM, None, None);
+async fn put(client: &kinesink::aws::kinesis::Client, records: &[Bytes], stop: &Stop) -> Result<(), Problem> {
+    let mut producer = Producer::new(client, STREAM, None, None, &stop.drain);
     for (number, record) in records.iter().enumerate() {
         producer.add(number.to_string(), record.clone()).await?;
     }

@@ -26,7 +26,7 @@ pub(crate) async fn run(args: Arguments) -> Result<Exit, Problem> {
     edit::can_be_asked(&args)?;
     let target = Target::of(&args)?;
     let options = AwsOptions { region: target.region.clone(), ..AwsOptions::default() };
-    let clients = connect(&options).await.map_err(|error| Problem::new(Exit::Start, error))?;
+    let clients = connect(&options).await?;
     let table = Leases::new(clients.dynamodb.clone(), &target.table);
     let seen = table.all().await.map_err(problem)?;
     warn_of_kcl_3(&table, &target, seen.client_version).await;

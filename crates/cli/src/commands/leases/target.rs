@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use kinesink::StreamName;
+use kinesink::config::{TABLE_NAME, is_table_name};
 use kinesink::consumer::Coordination;
 
 use crate::args::Leases;
@@ -27,6 +28,10 @@ impl Target {
         let file = Path::new(&args.app);
         if file.extension().is_none_or(|extension| extension != "toml") {
             let table = args.table.clone().unwrap_or_else(|| args.app.clone());
+            if !is_table_name(&table) {
+                let why = format!("the lease table cannot be {table:?}: {TABLE_NAME}");
+                return Err(Problem::new(Exit::Configuration, why));
+            }
             return Ok(Self { app: args.app.clone(), table, stream, region: None, asks_for_kcl_3: false });
         }
         let (config, _programs) = check::read(file)?;

@@ -4,6 +4,8 @@ mod aggregators;
 mod lines;
 mod producer;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kinesink::aws::{AwsOptions, connect};
 use kinesink::{Stop, create_stream};
@@ -17,10 +19,15 @@ use crate::{signals, stdout};
 
 /// The service's limit for one record: its data and its key.
 const RECORD_BYTES_MAX: usize = 1024 * 1024;
+const TOO_LARGE: &str = "it is larger than 1 MiB with its key, which is the service's limit";
+/// The service's limit for a partition key.
+const KEY_CHARACTERS_MAX: usize = 256;
+/// How long a line waits for others that come with it in one call.
+const IDLE_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: Put) -> Result<Exit, Problem> {
     let lines = Lines::open(&args.file)?;
-    let clients = connect(&AwsOptions::default()).await.map_err(|error| Problem::new(Exit::Start, error))?;
+    let clients = connect(&AwsOptions::default()).await?;
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;
     if let Some(shards) = args.create {
@@ -31,7 +38,7 @@ pub(crate) async fn run(args: Put) -> Result<Exit, Problem> {
     }
     let aggregators =
         if args.aggregate { Some(Aggregators::of_stream(&clients.kinesis, &args.stream).await?) } else { None };
-    let mut producer = Producer::new(&clients.kinesis, &args.stream, args.rate, aggregators);
+    let mut producer = Producer::new(&clients.kinesis, &args.stream, args.rate, aggregators, &stop.drain);
     tokio::select! {
         done = send(lines, &args, &mut producer, &stop) => done?,
         () = signals => return Ok(Exit::Aborted),
@@ -60,13 +67,20 @@ async fn add_all(
     producer: &mut Producer<'_>,
     stop: &Stop,
 ) -> Result<Option<String>, Problem> {
-    for number in 1.. {
+    let (mut number, mut some_wait) = (0, false);
+    loop {
         let line = tokio::select! {
             biased;
             () = stop.drain.cancelled() => break,
             line = lines.next() => line,
+            () = tokio::time::sleep(IDLE_MAX), if some_wait => {
+                producer.finish().await?;
+                some_wait = false;
+                continue;
+            }
         };
         let Some(line) = line else { break };
+        number += 1;
         let cannot = |what: &str, why: &dyn std::fmt::Display| {
             Ok(Some(format!("cannot {what} {}, line {number}: {why}", args.file.display())))
         };
@@ -77,14 +91,23 @@ async fn add_all(
         if line.is_empty() {
             continue;
         }
+        if line.len() > RECORD_BYTES_MAX {
+            return cannot("send", &TOO_LARGE);
+        }
         let key = match partition_key(&line, args.key.as_deref(), number) {
             Ok(key) => key,
             Err(why) => return cannot("send", &why),
         };
         if key.len() + line.len() > RECORD_BYTES_MAX {
-            return cannot("send", &"it is larger than 1 MiB with its key, which is the service's limit");
+            return cannot("send", &TOO_LARGE);
+        }
+        let characters = key.chars().count();
+        if characters > KEY_CHARACTERS_MAX {
+            let why = format!("its key has {characters} characters, and the service takes {KEY_CHARACTERS_MAX}");
+            return cannot("send", &why);
         }
         producer.add(key, Bytes::from(line)).await?;
+        some_wait = true;
     }
     Ok(None)
 }

@@ -9,6 +9,7 @@ use kinesink::aws::kinesis::primitives::Blob;
 use kinesink::aws::kinesis::types::PutRecordsRequestEntry;
 use kinesink::{Backoff, Class, Failure};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::aggregators::Aggregators;
 use crate::exit::{Exit, Problem};
@@ -23,6 +24,8 @@ const ATTEMPTS_MAX: u32 = 20;
 pub(crate) struct Producer<'a> {
     client: &'a Client,
     stream: &'a str,
+    /// Once it is given, what fails is not sent again.
+    drain: &'a CancellationToken,
     aggregators: Option<Aggregators>,
     entries: Vec<PutRecordsRequestEntry>,
     bytes: usize,
@@ -37,9 +40,10 @@ impl<'a> Producer<'a> {
         stream: &'a str,
         rate: Option<u32>,
         aggregators: Option<Aggregators>,
+        drain: &'a CancellationToken,
     ) -> Self {
         let pace = rate.map(|rate| (Instant::now(), rate));
-        Self { client, stream, aggregators, entries: Vec::new(), bytes: 0, pace, lines: 0, records: 0 }
+        Self { client, stream, drain, aggregators, entries: Vec::new(), bytes: 0, pace, lines: 0, records: 0 }
     }
 
     /// Lines added, and Kinesis records that the service has taken.
@@ -64,6 +68,7 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
+    /// Sends what was added. More may be added after it.
     pub(crate) async fn finish(&mut self) -> Result<(), Problem> {
         let rest = self.aggregators.as_mut().map(Aggregators::finish).unwrap_or_default();
         for (key, data) in rest {
@@ -103,7 +108,11 @@ impl<'a> Producer<'a> {
                 let at_start = self.records == 0 && failure.class == Class::Configuration;
                 return Err(Problem::new(if at_start { Exit::Start } else { Exit::Failed }, failure));
             }
-            tokio::time::sleep(backoff.next_wait(failure.retry_after)).await;
+            tracing::warn!(%failure, "trying again");
+            let wait = tokio::time::sleep(backoff.next_wait(failure.retry_after));
+            if self.drain.run_until_cancelled(wait).await.is_none() {
+                return Err(Problem::new(Exit::Aborted, failure));
+            }
         }
         Ok(())
     }
