@@ -32,6 +32,25 @@ fn local_prints_shell_lines_and_nothing_else_once_every_port_answers() {
 }
 
 #[test]
+fn kinesink_trusts_the_local_kinesis_in_tls_by_its_bundle_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = directory.path().join("lines");
+    std::fs::write(&lines, "{}\n").unwrap();
+    let put = |script: &str| {
+        let mut local = kinesink();
+        local.args(["local", "--tls", "--", "sh", "-c", script, "sh"]).arg(env!("CARGO_BIN_EXE_kinesink")).arg(&lines);
+        output(&mut local)
+    };
+    let trusted = put(r#""$1" put secured "$2" --create 1"#);
+    assert_eq!(trusted.status.code(), Some(0), "{}", text(&trusted.stderr));
+    assert_eq!(text(&trusted.stdout), "1 lines sent to secured in 1 Kinesis records\n");
+    let doubted = put(r#"unset AWS_CA_BUNDLE; "$1" tail secured"#);
+    assert_eq!(doubted.status.code(), Some(3));
+    let said = text(&doubted.stderr);
+    assert!(said.contains("no answer from https://127.0.0.1:") && said.contains("certificate"), "{said}");
+}
+
+#[test]
 fn what_local_prints_is_safe_to_evaluate_whatever_its_directory_is_called() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("it's $(touch expanded) `touch expanded`;touch expanded&\"*");
