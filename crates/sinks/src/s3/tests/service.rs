@@ -226,3 +226,20 @@ async fn missing_settings_are_named() {
     config.region = Some("eu-west-1".into());
     assert!(S3Emitter::open(config).unwrap_err().to_string().contains("no credentials"));
 }
+
+#[tokio::test]
+async fn a_start_that_may_not_delete_its_empty_object_goes_on_and_one_that_may_not_read_or_write_does_not() {
+    let fine = || Reply { status: 200, body: vec![] };
+    let service = Service::start(vec![fine(), fine(), reply(403, "AccessDenied")]).await;
+    service.sink().check().await.unwrap();
+    let methods = |service: &Service| service.requests().iter().map(|head| head[..3].to_owned()).collect::<Vec<_>>();
+    assert_eq!(methods(&service), ["PUT", "GET", "POS"], "a delete is a POST of a list");
+
+    for (replies, what) in
+        [(vec![reply(403, "AccessDenied")], "write to"), (vec![fine(), reply(403, "AccessDenied")], "read from")]
+    {
+        let failure = Service::start(replies).await.sink().check().await.unwrap_err();
+        assert_eq!(failure.class, Class::Configuration);
+        assert!(failure.message.starts_with(&format!("cannot {what} s3://my-bucket")), "{failure}");
+    }
+}
