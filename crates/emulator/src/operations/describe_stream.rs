@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::describe_stream_summary::Common;
 use super::{ServiceError, page, target};
 use crate::emulator::Shared;
-use crate::stream::shard::{ShardText, shard_number};
+use crate::stream::shard::ShardText;
 use crate::wire::validation::Validation;
 
 const SHARDS_PER_PAGE_MAX: usize = 100;
@@ -47,7 +47,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
     let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let store = shared.store();
     let stream = target::stream(&store.streams, &name)?;
-    let after = after.and_then(shard_number);
+    let after = target::list_after(&name, after)?;
     let limit = page::size(request.limit, SHARDS_PER_PAGE_MAX);
     let now_ms = shared.now_ms();
     let as_of_ms = target::shards_as_of_ms(shared, "DescribeStream", now_ms);

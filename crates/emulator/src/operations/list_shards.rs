@@ -126,7 +126,7 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
             let name = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
             let created = request.stream_creation_timestamp;
             let is_meant = |stream: &Stream| created.is_none_or(|created| created == Timestamp(stream.created_ms));
-            let after = request.exclusive_start_shard_id.as_deref().and_then(shard_number);
+            let after = target::list_after(&name, request.exclusive_start_shard_id.as_deref())?;
             page(shared, &name, is_meant, after, filter, limit)
         }
     }

@@ -68,6 +68,12 @@ pub(super) fn shard<'a>(shared: &Shared, stream: &'a Stream, name: &str, id: &st
     shard.filter(|shard| !shard.is_expired(horizon_ms)).ok_or_else(|| shard_not_found(name, id))
 }
 
+/// The number of the shard that a list begins behind, which may be gone or to come. What is the id of none has none behind
+/// it, and a list that began anew instead would never end.
+pub(super) fn list_after(name: &str, id: Option<&str>) -> Result<Option<u32>, ServiceError> {
+    id.map(|id| shard_number(id).ok_or_else(|| shard_not_found(name, id))).transpose()
+}
+
 pub(super) fn shard_not_found(name: &str, id: &str) -> ServiceError {
     let message = format!("Could not find shard {id} in stream {name} under account {ACCOUNT}.");
     ServiceError::resource_not_found(message)

@@ -193,6 +193,32 @@ async fn a_stream_on_demand_may_distribute_records_itself() {
     assert_eq!(put_one(&client, "k", "x").await.shard_id, one);
 }
 
+/// "The shard whose ID immediately follows": of a shard that is gone or to come there is one or none, and what is no
+/// shard's id at all has none.
+#[tokio::test]
+async fn a_list_that_was_to_start_behind_what_is_no_shard_began_anew() {
+    let (emulator, _) = emulator();
+    let client = in_process(&emulator);
+    create(&client, 3).await;
+    for (after, expected) in [
+        ("shardId-000000000001", Some(1)),
+        ("shardId-000000000003", Some(0)),
+        ("shardId-004294967296", None),
+        ("shardid-000000000001", None),
+        ("orders", None),
+    ] {
+        let listed = client.list_shards().stream_name(STREAM).exclusive_start_shard_id(after).send().await;
+        let described = client.describe_stream().stream_name(STREAM).exclusive_start_shard_id(after).send().await;
+        let Some(count) = expected else {
+            let codes = [code(listed), code(described)];
+            assert_eq!(codes, ["ResourceNotFoundException"; 2], "{after}");
+            continue;
+        };
+        assert_eq!(listed.unwrap().shards().len(), count, "{after}");
+        assert_eq!(described.unwrap().stream_description.unwrap().shards.len(), count, "{after}");
+    }
+}
+
 fn sorted(tags: Option<Vec<Tag>>) -> Vec<(String, String)> {
     tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value.unwrap_or_default())).collect()
 }
