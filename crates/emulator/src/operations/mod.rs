@@ -101,7 +101,7 @@ pub(crate) fn call(shared: &Shared, operation: &str, encoding: Encoding, body: &
         "ListStreams" => request.answer(&list_streams::call(shared, &request.parse()?)?),
         "MergeShards" => merge_shards::call(shared, &request.parse()?).map(done),
         "PutRecord" => request.answer(&put_record::call(shared, request.parse()?)?),
-        "PutRecords" => request.answer(&put_records::call(shared, request.parse()?)?),
+        "PutRecords" => request.answer(&put_records::call(shared, &request.parse()?)?),
         "RegisterStreamConsumer" => request.answer(&register_stream_consumer::call(shared, request.parse()?)?),
         "SplitShard" => split_shard::call(shared, &request.parse()?).map(done),
         "AddTagsToStream" => tags::add_to_stream(shared, request.parse()?).map(done),

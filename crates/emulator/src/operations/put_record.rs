@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::put_records::{Accepts, Entry, Placed, put};
+use super::put_records::{Accepts, Entry, Placed, hash_keys, put};
 use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::sequence_number::SequenceNumber;
@@ -36,7 +36,9 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
         partition_key: request.partition_key,
         explicit_hash_key: request.explicit_hash_key,
     };
-    let accepts = Accepts::of(shared, request.stream_name.as_deref(), request.stream_arn.as_deref());
+    let hash_keys = hash_keys(std::slice::from_ref(&entry));
+    let mut store = shared.store();
+    let accepts = Accepts::of(shared, &store.streams, request.stream_name.as_deref(), request.stream_arn.as_deref());
     let mut validation = Validation::default();
     validation
         .name("streamName", request.stream_name.as_deref())
@@ -55,8 +57,9 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
         return Err(ServiceError::invalid_argument(message));
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
-    let placed = put(shared, &stream, &[entry], request.dry_run == Some(true))?.into_iter().next();
-    match placed {
+    let is_dry_run = request.dry_run == Some(true);
+    let placed = put(shared, &mut store, &stream, &[entry], &hash_keys?, is_dry_run)?;
+    match placed.into_iter().next() {
         Some(Placed::Stored { shard_id, sequence_number }) => {
             Ok(Answer { shard_id, sequence_number, encryption_type: "NONE" })
         }

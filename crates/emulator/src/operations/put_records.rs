@@ -7,11 +7,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{ServiceError, target, throttle};
-use crate::emulator::Shared;
+use crate::emulator::{Shared, Store};
 use crate::limits::Limit;
 use crate::stream::event::{Distribution, Event, PutRecord};
 use crate::stream::shard::Shard;
-use crate::stream::{RECORD_KIB_DEFAULT, hash_key};
+use crate::stream::{RECORD_KIB_DEFAULT, Streams, hash_key};
 use crate::wire::blob::Blob;
 use crate::wire::timestamp::Timestamp;
 use crate::wire::validation::{Validation, is_number};
@@ -59,10 +59,9 @@ pub(super) struct Accepts {
 
 impl Accepts {
     /// What the stream takes; what any does if there is no such stream, which is found out later.
-    pub(super) fn of(shared: &Shared, name: Option<&str>, arn: Option<&str>) -> Self {
-        let store = shared.store();
+    pub(super) fn of(shared: &Shared, streams: &Streams, name: Option<&str>, arn: Option<&str>) -> Self {
         let name = target::stream_name(shared, name, arn).ok();
-        let stream = name.and_then(|name| store.streams.get(&name));
+        let stream = name.and_then(|name| streams.get(&name));
         let record_kib_max = stream.map_or(RECORD_KIB_DEFAULT, |stream| stream.record_kib_max);
         let is_limited = shared.limits.has(Limit::RequestSizes);
         Self {
@@ -127,38 +126,47 @@ impl Entry {
     }
 }
 
-pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceError> {
-    let accepts = Accepts::of(shared, request.stream_name.as_deref(), request.stream_arn.as_deref());
+/// The records' hash keys, or the error of the first that has none. Takes a while, so nobody should wait for it.
+pub(super) fn hash_keys(entries: &[Entry]) -> Result<Vec<u128>, ServiceError> {
+    entries.iter().map(Entry::hash_key).collect()
+}
+
+pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
+    let entries = request.records.as_deref().unwrap_or_default();
+    let hash_keys = hash_keys(entries);
+    // From here on nothing else changes what the stream takes.
+    let mut store = shared.store();
+    let accepts = Accepts::of(shared, &store.streams, request.stream_name.as_deref(), request.stream_arn.as_deref());
     let mut validation = Validation::default();
     validation
         .name("streamName", request.stream_name.as_deref())
         .stream_arn("streamARN", request.stream_arn.as_deref())
         .required("records", request.records.as_ref())
         .length("records", request.records.as_ref().map_or(1, Vec::len), 1..=RECORDS_MAX);
-    for (position, entry) in (1..).zip(request.records.iter().flatten()) {
+    for (position, entry) in (1..).zip(entries) {
         entry.validate(&format!("records.{position}.member."), accepts, &mut validation);
     }
     validation.finish()?;
-    let entries = request.records.unwrap_or_default();
     if entries.iter().map(Entry::size_bytes).sum::<usize>() > accepts.request_bytes_max {
         return Err(ServiceError::invalid_argument("Records size exceeds 10 MB limit"));
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
-    let records = put(shared, &stream, &entries, request.dry_run == Some(true))?;
+    let is_dry_run = request.dry_run == Some(true);
+    let records = put(shared, &mut store, &stream, entries, &hash_keys?, is_dry_run)?;
     let refused = records.iter().filter(|placed| matches!(placed, Placed::Refused { .. }));
     Ok(Answer { failed_record_count: refused.count(), records, encryption_type: "NONE" })
 }
 
-/// Stores the records that their shards have throughput for, all or none of these, and says where. A dry run ends with
-/// the error that it ends with.
+/// Stores the records that their shards have throughput for, all or none of these, and says where. They have been checked
+/// against what this same store takes. A dry run ends with the error that it ends with.
 pub(super) fn put(
     shared: &Shared,
+    store: &mut Store,
     name: &str,
     entries: &[Entry],
+    hash_keys: &[u128],
     is_dry_run: bool,
 ) -> Result<Vec<Placed>, ServiceError> {
-    let hash_keys = entries.iter().map(Entry::hash_key).collect::<Result<Vec<_>, _>>()?;
-    let mut store = shared.store();
     let now_ms = shared.now_ms();
     let stream = target::usable(&mut store.streams, name)?;
     if is_dry_run {
@@ -168,7 +176,7 @@ pub(super) fn put(
     for (entry, hash_key) in entries.iter().zip(hash_keys) {
         let hash_key = match stream.distribution {
             Distribution::Auto => stream.any_hash_key(),
-            Distribution::UserPartitionKey => hash_key,
+            Distribution::UserPartitionKey => *hash_key,
         };
         let shard = stream.shard_for_mut(hash_key);
         let shard = shard.ok_or_else(|| ServiceError::internal_failure("no open shard owns the hash key"))?;

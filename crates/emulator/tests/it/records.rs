@@ -8,7 +8,7 @@ use aws_sdk_kinesis::types::ShardIteratorType;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use kinesink_emulator::{Limit, Limits};
+use kinesink_emulator::{Emulator, Limit, Limits};
 use serde_json::json;
 
 use crate::client::{
@@ -303,4 +303,41 @@ async fn every_operation_takes_the_arn_where_it_takes_the_name() {
         let request = json!({"ShardIterator": start["ShardIterator"], "StreamARN": arn(stream)}).to_string();
         assert_eq!(raw(&emulator, "GetRecords", request).await.0, expected, "{stream}");
     }
+}
+
+/// Both calls at the same time, again and again. What was stored when is in the log, in that order.
+#[test]
+fn a_record_without_a_key_was_stored_by_a_stream_that_had_come_to_require_one() {
+    const ROUNDS: usize = 2000;
+    let directory = tempfile::tempdir().unwrap();
+    let emulator = Emulator::builder().limits(Limits::none()).directory(directory.path()).build().unwrap();
+    let repeat = |operation: &'static str, bodies: &[String]| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for body in bodies.iter().cycle().take(ROUNDS) {
+            runtime.block_on(raw(&emulator, operation, body.clone()));
+        }
+    };
+    let created = r#"{"StreamName":"orders","StreamModeDetails":{"StreamMode":"ON_DEMAND"}}"#.to_owned();
+    tokio::runtime::Runtime::new().unwrap().block_on(raw(&emulator, "CreateStream", created));
+    let strategies = ["AUTO", "USER_PARTITION_KEY"].map(|strategy| {
+        let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/orders";
+        format!(r#"{{"StreamARN":"{arn}","RecordDistributionStrategy":"{strategy}"}}"#)
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(|| repeat("UpdateStreamRecordDistributionStrategy", &strategies));
+        scope.spawn(|| repeat("PutRecord", &[r#"{"StreamName":"orders","Data":"eA=="}"#.to_owned()]));
+        scope.spawn(|| repeat("PutRecords", &[r#"{"StreamName":"orders","Records":[{"Data":"eA=="}]}"#.to_owned()]));
+    });
+    let log = std::fs::read(directory.path().join("kinesis.log")).unwrap();
+    let log = String::from_utf8_lossy(&log);
+    let (mut is_key_required, mut stored) = (true, 0);
+    for event in log.split("{\"").filter(|event| event.starts_with("PutRecords") || event.starts_with("strategy")) {
+        if event.starts_with("strategy") {
+            is_key_required = event.contains("USER_PARTITION_KEY");
+        } else {
+            assert!(!is_key_required, "behind {stored} others, a record without a key where one is required");
+            stored += 1;
+        }
+    }
+    assert!(stored > 0, "nothing was ever stored");
 }
