@@ -1,7 +1,8 @@
 //! The emulator as a value: built, served, called.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -21,6 +22,8 @@ use crate::wire::service_error::ServiceError;
 const SWEEP_MS: i64 = 60_000;
 /// By how much the log may grow before it is looked at.
 const SWEEP_BYTES: u64 = 16 * 1024 * 1024;
+/// How long it goes without saying that the log still cannot be written.
+const SAY_AGAIN_MS: i64 = 60_000;
 /// Calls that wait for the log's file at once; others wait for their turn.
 const FILE_CALLS_MAX: u32 = 8;
 /// The account in ARNs and messages.
@@ -63,32 +66,86 @@ pub(crate) struct Shared {
 pub(crate) struct Store {
     pub(crate) streams: Streams,
     log: Option<Log>,
+    /// When it was last locked.
+    now_ms: i64,
     swept_at_ms: i64,
     swept_at_bytes: u64,
+    /// When it was last said that the log cannot be written, if it cannot.
+    said_unwritten_at_ms: Option<i64>,
+    /// Where the log ended before the event that is being applied.
+    applied_from_bytes: Option<u64>,
+    /// The streams are no longer what the log says, so that nothing can be built on them.
+    is_out_of_step: bool,
 }
 
 impl Store {
+    fn new(streams: Streams, log: Option<Log>) -> Self {
+        Self {
+            streams,
+            log,
+            now_ms: 0,
+            swept_at_ms: 0,
+            swept_at_bytes: 0,
+            said_unwritten_at_ms: None,
+            applied_from_bytes: None,
+            is_out_of_step: false,
+        }
+    }
+
     /// Makes the event durable, then true. After an error it is neither.
     pub(crate) fn commit(&mut self, event: Event) -> Result<(), ServiceError> {
+        if self.is_out_of_step {
+            return Err(ServiceError::internal_failure("kinesink local stopped at a change that failed; restart it"));
+        }
         let before_bytes = self.log.as_ref().map_or(0, Log::len_bytes);
-        if let Some(log) = &mut self.log {
-            log.append(&event).map_err(|error| {
-                tracing::error!(%error, "cannot write the log of the local Kinesis");
+        if let Some(appended) = self.log.as_mut().map(|log| log.append(&event)) {
+            self.say_whether_written(&appended);
+            appended.map_err(|error| {
                 ServiceError::internal_failure(format!("kinesink local cannot write its log: {error}"))
             })?;
         }
-        self.streams.apply(event).map_err(|error| {
-            // No start could read a log with this in it, and what it has changed so far is in none.
-            if let Some(log) = &mut self.log {
-                log.end_at(before_bytes);
-            }
-            tracing::error!(%error, "a change does not fit the state of the local Kinesis");
+        self.applied_from_bytes = Some(before_bytes);
+        let applied = self.streams.apply(event);
+        if let Err(error) = &applied {
+            self.stop_changes();
+            tracing::error!(%error, "a change does not fit the state of the local Kinesis: restart it");
+        }
+        self.applied_from_bytes = None;
+        applied.map_err(|error| {
             ServiceError::internal_failure(format!("kinesink local has an error: a change named {error}"))
         })
     }
 
+    /// Takes no more changes: the last one was not done to its end. It is in no log, as no start could do it either, and
+    /// nothing follows it, as that would build on what no start would have.
+    fn stop_changes(&mut self) {
+        self.is_out_of_step = true;
+        if let (Some(log), Some(before_bytes)) = (&mut self.log, self.applied_from_bytes.take()) {
+            log.end_at(before_bytes);
+        }
+    }
+
+    /// Says that the log cannot be written, once and then now and then, and that it can be again.
+    fn say_whether_written(&mut self, appended: &io::Result<()>) {
+        let is_said = self
+            .said_unwritten_at_ms
+            .is_some_and(|at_ms| (0..SAY_AGAIN_MS).contains(&self.now_ms.saturating_sub(at_ms)));
+        match appended {
+            Err(error) if !is_said => {
+                self.said_unwritten_at_ms = Some(self.now_ms);
+                tracing::error!(%error, "cannot write the log of the local Kinesis: changes are refused until that works");
+            }
+            Err(_) => {}
+            Ok(()) if self.said_unwritten_at_ms.take().is_some() => {
+                tracing::info!("the log of the local Kinesis can be written again");
+            }
+            Ok(()) => {}
+        }
+    }
+
     /// Does what was begun and is due. A log that cannot be written leaves it for the next access.
     fn settle(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
         while let Some(event) = self.streams.due(now_ms) {
             if self.commit(event).is_err() {
                 break;
@@ -96,7 +153,7 @@ impl Store {
         }
         let log_bytes = self.log.as_ref().map_or(0, Log::len_bytes);
         let is_swept = (0..SWEEP_MS).contains(&now_ms.saturating_sub(self.swept_at_ms));
-        if is_swept && log_bytes < self.swept_at_bytes.saturating_add(SWEEP_BYTES) {
+        if self.is_out_of_step || is_swept && log_bytes < self.swept_at_bytes.saturating_add(SWEEP_BYTES) {
             return;
         }
         if let Err(error) = self.sweep(now_ms) {
@@ -122,7 +179,13 @@ impl Shared {
     /// Exclusive use of the streams, in which all is done that is due. Nothing waits while it holds this, except for the
     /// log's file.
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
-        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut store = self.store.lock().unwrap_or_else(|poisoned| {
+            self.store.clear_poison();
+            let mut store = poisoned.into_inner();
+            store.stop_changes();
+            tracing::error!("a call to the local Kinesis panicked while it had the streams: restart it");
+            store
+        });
         store.settle(self.now_ms());
         store
     }
@@ -230,7 +293,7 @@ impl Builder {
         };
         let clock = JumpingClock::new(self.clock, self.faults.ahead_ms());
         let file_calls = log.is_some().then(|| Arc::new(Semaphore::new(FILE_CALLS_MAX as usize)));
-        let mut store = Store { streams, log, swept_at_ms: 0, swept_at_bytes: 0 };
+        let mut store = Store::new(streams, log);
         if let Err(error) = store.sweep(clock.now().as_millisecond()) {
             // A log of this format is as good as before.
             if store.log.as_ref().is_some_and(Log::is_old) {
@@ -293,6 +356,84 @@ mod tests {
         assert!(commit(Event::RestoreCount { last_number: 7 }).contains("restart"));
         drop(emulator);
         stored_in(directory.path());
+    }
+
+    #[test]
+    fn a_panic_while_a_change_was_applied_left_a_log_that_no_start_could_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let emulator = stored_in(directory.path());
+        let bytes = || std::fs::read(directory.path().join("kinesis.log")).unwrap();
+        let before = bytes();
+        let shared = Arc::clone(&emulator.0);
+        let panicked = std::thread::spawn(move || {
+            let mut store = shared.store();
+            let log = store.log.as_mut().unwrap();
+            let before_bytes = log.len_bytes();
+            log.append(&Event::Activate { stream: "none".to_owned() }).unwrap();
+            store.applied_from_bytes = Some(before_bytes);
+            panic!("as if it were applied");
+        });
+        assert!(panicked.join().is_err());
+        let refused = || emulator.0.store().commit(Event::RestoreCount { last_number: 7 });
+        for _ in 0..2 {
+            assert!(refused().unwrap_err().message.contains("restart"));
+        }
+        assert_eq!(bytes(), before);
+        drop(emulator);
+        stored_in(directory.path());
+    }
+
+    /// How often something was said, by level.
+    #[derive(Debug, Clone, Default)]
+    struct Said(Arc<Mutex<Vec<tracing::Level>>>);
+
+    impl tracing::Subscriber for Said {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            metadata.is_event() && metadata.target().starts_with("kinesink_emulator")
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            self.0.lock().unwrap().push(*event.metadata().level());
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn a_full_disk_filled_the_programs_log_too() {
+        use tracing::Level;
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(crate::clock::ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let builder = Emulator::builder().clock(Arc::<crate::clock::ManualClock>::clone(&clock));
+        let emulator = builder.directory(directory.path()).build().unwrap();
+        let said = Said::default();
+        let _until_the_end = tracing::subscriber::set_default(said.clone());
+        let written = || {
+            let commit = |number| {
+                let last_number = number;
+                emulator.0.store().commit(Event::RestoreCount { last_number }).is_ok()
+            };
+            (0..100).filter(|number| commit(*number)).count()
+        };
+        let log = emulator.0.store().log.take();
+        emulator.0.fill_the_disk(tempfile::tempdir().unwrap().path());
+        assert_eq!((written(), std::mem::take(&mut *said.0.lock().unwrap())), (0, vec![Level::ERROR]));
+        clock.advance(Duration::from_millis(59_999));
+        assert_eq!((written(), std::mem::take(&mut *said.0.lock().unwrap())), (0, vec![]));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!((written(), std::mem::take(&mut *said.0.lock().unwrap())), (0, vec![Level::ERROR]));
+        emulator.0.store().log = log;
+        assert_eq!((written(), std::mem::take(&mut *said.0.lock().unwrap())), (100, vec![Level::INFO]));
     }
 
     /// Like a subscription that nobody reads any longer: what holds the streams, and is dropped as the last of a call.

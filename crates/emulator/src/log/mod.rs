@@ -45,8 +45,6 @@ pub(crate) struct Log {
     is_old: bool,
     /// Set when a failed write could not be undone.
     broken: bool,
-    /// Set when the streams are no longer what it says.
-    is_out_of_step: bool,
     _lock: File,
 }
 
@@ -74,7 +72,7 @@ impl Log {
         }
         let (len_bytes, is_old) = (reader.at_byte, reader.format != FORMAT);
         let directory = directory.to_owned();
-        let mut log = Self { directory, file, len_bytes, is_old, broken: false, is_out_of_step: false, _lock: lock };
+        let mut log = Self { directory, file, len_bytes, is_old, broken: false, _lock: lock };
         log.cut().map_err(failed("write", &path))?;
         if len_bytes == 0 {
             log.write(&[&header()]).map_err(failed("write", &path))?;
@@ -97,10 +95,9 @@ impl Log {
         self.write(&Entry::new(event, event.json())?.parts())
     }
 
-    /// Takes back what was written behind that byte, and takes nothing more: the streams are no longer what it says.
+    /// Takes back what was written behind that byte.
     pub(crate) fn end_at(&mut self, len_bytes: u64) {
         self.len_bytes = len_bytes;
-        self.is_out_of_step = true;
         if let Err(error) = self.cut() {
             tracing::error!(%error, path = %self.directory.display(), "the log ends with a change that does not fit");
         }
@@ -112,7 +109,7 @@ impl Log {
     /// The new file cannot be written; then the log is as it was before.
     pub(crate) fn shorten(&mut self, streams: &Streams) -> Result<(), Error> {
         let is_short = !self.is_old && self.len_bytes <= 2 * streams.stored_bytes() + SLACK_BYTES;
-        if is_short || self.is_out_of_step {
+        if is_short {
             return Ok(());
         }
         let path = self.directory.join(NEXT_FILE);
@@ -149,7 +146,7 @@ impl Log {
     }
 
     fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        if self.broken || self.is_out_of_step || self.is_old {
+        if self.broken || self.is_old {
             return Err(io::Error::other("an earlier change failed and could not be undone; restart"));
         }
         let written = parts.iter().try_for_each(|part| self.file.write_all(part));
@@ -180,7 +177,6 @@ impl Log {
             len_bytes: header().len() as u64,
             is_old: false,
             broken: false,
-            is_out_of_step: false,
             _lock: File::create(directory.join(LOCK_FILE)).unwrap(),
         }
     }
