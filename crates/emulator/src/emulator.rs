@@ -353,7 +353,7 @@ mod tests {
         assert!(commit(Event::Activate { stream: "none".to_owned() }).contains("a stream that does not exist"));
         assert_eq!(bytes(), before);
         // What the first has changed before it failed is in memory only, and so would be what the next builds on.
-        assert!(commit(Event::RestoreCount { last_number: 7 }).contains("restart"));
+        assert!(commit(Event::RestoreCount { last_number: 7, epoch_s_min: 0 }).contains("restart"));
         drop(emulator);
         stored_in(directory.path());
     }
@@ -374,7 +374,7 @@ mod tests {
             panic!("as if it were applied");
         });
         assert!(panicked.join().is_err());
-        let refused = || emulator.0.store().commit(Event::RestoreCount { last_number: 7 });
+        let refused = || emulator.0.store().commit(Event::RestoreCount { last_number: 7, epoch_s_min: 0 });
         for _ in 0..2 {
             assert!(refused().unwrap_err().message.contains("restart"));
         }
@@ -420,8 +420,8 @@ mod tests {
         let _until_the_end = tracing::subscriber::set_default(said.clone());
         let written = || {
             let commit = |number| {
-                let last_number = number;
-                emulator.0.store().commit(Event::RestoreCount { last_number }).is_ok()
+                let (last_number, epoch_s_min) = (number, 0);
+                emulator.0.store().commit(Event::RestoreCount { last_number, epoch_s_min }).is_ok()
             };
             (0..100).filter(|number| commit(*number)).count()
         };

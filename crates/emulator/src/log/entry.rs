@@ -5,8 +5,10 @@ use std::io;
 use serde::Serialize;
 
 /// The format that is written. Format 1 had no checksum of its own in an entry's head; formats 1 and 2 had no comma behind
-/// a record.
-pub(super) const FORMAT: u16 = 3;
+/// a record; formats 1 to 3 did not say what a stream's numbers begin above, nor where its next record goes.
+pub(super) const FORMAT: u16 = 4;
+/// The first format with a comma behind each record.
+pub(super) const FORMAT_WITH_COMMAS: u16 = 3;
 const HEAD_BYTES: usize = 16;
 
 /// What stands before an entry's bytes: both lengths, their bytes' checksum, and the checksum of these three.

@@ -5,7 +5,7 @@
 //!
 //! The file is a header (magic, format, the kinesink version that wrote it), then per event: length of the event,
 //! length of its records' bytes, checksum of both, checksum of these three, then both. All numbers are little-endian.
-//! Format 3; formats 1 and 2 are read and replaced.
+//! Format 4; formats 1 to 3 are read and replaced.
 //!
 //! A file that is mostly of things that are gone is replaced by one that says the same with less: the streams as they
 //! are now, then their records. It is written and synced beside the old one and then takes its name, so that at each

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::entry::{FORMAT, Head, head_bytes};
+use super::entry::{FORMAT, FORMAT_WITH_COMMAS, Head, head_bytes};
 use super::{MAGIC, header};
 use crate::error::Error;
 use crate::stream::Streams;
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         }
         let mut event: Event = serde_json::from_slice(&event)
             .map_err(|error| self.damaged(format!("its entry at byte {start} cannot be read: {error}")))?;
-        if self.format < FORMAT {
+        if self.format < FORMAT_WITH_COMMAS {
             event.set_json_without_commas(&json);
         } else {
             event.set_json(Bytes::from(json));

@@ -81,6 +81,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
     let size = kib.map(|kib| Setting::MaxRecordSize { kib });
     let distribution = distribution.map(|strategy| Setting::Distribution { strategy });
     let (at_ms, ms, number) = (shared.now_ms(), shared.transitions_ms, store.streams.next_number());
+    let epoch_s_min = store.streams.epoch_s_min();
     store.commit(Event::CreateStream {
         stream,
         mode,
@@ -89,6 +90,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
         number,
         settings: size.into_iter().chain(distribution).collect(),
         tags: request.tags.unwrap_or_default(),
+        epoch_s_min,
         active_at_ms: (ms > 0).then(|| at_ms.saturating_add(ms)),
     })
 }

@@ -186,6 +186,7 @@ pub(super) fn put(
             batch.refuse(throttle::shard_exceeded(name, &shard.id()));
         }
     }
+    let last_hash_key = stream.last_hash_key();
     let Batch { accepted, placed, next_index } = batch;
     if accepted.is_empty() {
         return Ok(placed);
@@ -193,7 +194,7 @@ pub(super) fn put(
     let touched: Vec<u32> = next_index.into_keys().collect();
     let (records, json) = written(accepted)
         .map_err(|error| ServiceError::internal_failure(format!("the records cannot be encoded: {error}")))?;
-    store.commit(Event::PutRecords { stream: name.to_owned(), records, json })?;
+    store.commit(Event::PutRecords { stream: name.to_owned(), records, json, last_hash_key })?;
     if let Some(stream) = store.streams.get_mut(name) {
         stream.trim_shards(&touched, now_ms);
     }
@@ -225,7 +226,7 @@ impl<'a> Batch<'a> {
         let (first_index, arrival_ms) = shard.next_position(now_ms);
         let next_index = self.next_index.entry(shard.number).or_insert(first_index);
         let index = *next_index;
-        *next_index += 1;
+        *next_index = index.saturating_add(1);
         let sequence_number = shard.sequence_number(index, arrival_ms).to_string();
         self.placed.push(Placed::Stored { sequence_number: sequence_number.clone(), shard_id: shard.id() });
         let size_bytes = u32::try_from(entry.size_bytes()).unwrap_or(u32::MAX);

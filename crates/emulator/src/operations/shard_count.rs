@@ -3,24 +3,22 @@
 use super::ServiceError;
 use crate::emulator::{ACCOUNT, Shared};
 use crate::limits::Limit;
-use crate::stream::{StreamMode, Streams};
+use crate::stream::{OPEN_SHARDS_MAX, StreamMode, Streams};
 
 /// Shards of one stream.
 pub(super) const PER_STREAM_MAX: u32 = 10_000;
 /// The service's default in its largest regions.
 const QUOTA: usize = 20_000;
-/// What keeps a mistaken request from filling the memory, where the quota is switched off.
-const GUARD: usize = 100_000;
 const ON_DEMAND_QUOTA: usize = 50;
 
 /// Open shards that all streams together may have.
 pub(super) fn quota(shared: &Shared) -> usize {
-    if shared.limits.has(Limit::Shards) { QUOTA } else { GUARD }
+    if shared.limits.has(Limit::Shards) { QUOTA } else { OPEN_SHARDS_MAX as usize }
 }
 
 /// Streams that may be on demand.
 pub(super) fn on_demand_quota(shared: &Shared) -> usize {
-    if shared.limits.has(Limit::OnDemandStreams) { ON_DEMAND_QUOTA } else { GUARD }
+    if shared.limits.has(Limit::OnDemandStreams) { ON_DEMAND_QUOTA } else { OPEN_SHARDS_MAX as usize }
 }
 
 pub(super) fn on_demand_streams(streams: &Streams) -> usize {

@@ -59,6 +59,11 @@ impl Claims {
         Ok(end)
     }
 
+    /// Forgets the shards that are not to be kept, each at most one of its stream's.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(u32) -> bool) {
+        self.0.retain(|shard, _| is_kept(*shard));
+    }
+
     /// Ends every subscription.
     pub(crate) fn end_all(&self) {
         self.0.values().filter_map(|claim| claim.newest.as_ref()).for_each(|newest| newest.end.cancel());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::claims::Claims;
+use super::shard::Shard;
 
 /// A registered consumer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,6 +100,11 @@ impl Consumers {
         consumer.gone_at_ms = Some(gone_at_ms);
         consumer.claims.end_all();
         true
+    }
+
+    /// Forgets the subscriptions to shards that are gone.
+    pub(super) fn forget_claims(&mut self, shards: &BTreeMap<u32, Shard>) {
+        self.0.values_mut().for_each(|consumer| consumer.claims.retain(|shard| shards.contains_key(&shard)));
     }
 
     /// The consumer's subscriptions.

@@ -28,6 +28,9 @@ pub(crate) enum Event {
         /// Until when it is being created, if that takes time.
         #[serde(default)]
         active_at_ms: Option<i64>,
+        /// No epoch of its shards is below. Absent in logs of formats 1 to 3, where only the clock decided.
+        #[serde(default)]
+        epoch_s_min: u64,
     },
     DeleteStream {
         stream: String,
@@ -39,6 +42,9 @@ pub(crate) enum Event {
         /// it is.
         #[serde(skip)]
         json: Bytes,
+        /// Where the last of those went that a stream placed by itself; so the next goes on from there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_hash_key: Option<u128>,
     },
     SplitShard {
         stream: String,
@@ -106,9 +112,12 @@ pub(crate) enum Event {
         consumer: String,
         gone_at_ms: i64,
     },
-    /// How many streams there had been when the log was written anew.
+    /// What is left of the streams that were gone when the log was written anew.
     RestoreCount {
         last_number: u64,
+        /// See [`Streams`](super::Streams). Absent in logs of formats 2 and 3.
+        #[serde(default)]
+        epoch_s_min: u64,
     },
     /// A stream as it was when the log was written anew, without its records.
     RestoreStream {
@@ -217,6 +226,9 @@ impl PutRecord {
         let json_bytes = self.json_bytes as usize;
         if json_bytes > left.len() {
             return Err(Inconsistent("records longer than what was stored"));
+        }
+        if self.index == u64::MAX {
+            return Err(Inconsistent("a record whose number has none behind it"));
         }
         let Self { index, arrival_ms, size_bytes, json_bytes: own_bytes, .. } = *self;
         let record = Record { index, arrival_ms, size_bytes, json_bytes: own_bytes, stored: left.clone() };

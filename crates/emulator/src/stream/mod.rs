@@ -1,6 +1,6 @@
 //! Streams and what can happen to them.
 //!
-//! Every change is an [`Event`]. An operation checks its request, makes the event, and hands it to
+//! Every change is an [`Event`](event::Event). An operation checks its request, makes the event, and hands it to
 //! [`Streams::apply`]; a restart applies the same events again, so that what was and what is restored cannot differ.
 
 pub(crate) mod claims;
@@ -12,19 +12,21 @@ mod resharding;
 pub(crate) mod sequence_number;
 pub(crate) mod shard;
 pub(crate) mod snapshot;
+mod streams;
 pub(crate) mod transition;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::consumer::Consumers;
-use self::event::{Distribution, Event, PutRecord, Setting};
+use self::event::{Distribution, PutRecord, Setting};
 use self::hash_key::HashKeyRange;
-use self::shard::Shard;
-use self::transition::{Change, Deadline, Transition};
+use self::shard::{Shard, seconds};
+pub(crate) use self::streams::Streams;
+use self::transition::{Change, Transition};
 use crate::limits::Calls;
 
 /// The service's default retention.
@@ -34,7 +36,10 @@ pub(crate) const RECORD_KIB_DEFAULT: u32 = 1024;
 /// 2^128 divided by the golden ratio, made odd: its multiples are spread evenly, however many of them there are.
 const HASH_KEY_STEP: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-/// How a stream's capacity is billed. Nothing here depends on it, but clients ask.
+/// Open shards of all streams together. It keeps a mistaken request, or a log, from filling the memory.
+pub(crate) const OPEN_SHARDS_MAX: u32 = 100_000;
+
+/// How a stream's capacity is billed. Only one on demand may place records itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum StreamMode {
@@ -76,23 +81,14 @@ pub(crate) struct Stream {
     open: BTreeMap<u128, u32>,
 }
 
-/// All streams of the emulator.
-#[derive(Debug, Default)]
-pub(crate) struct Streams {
-    by_name: BTreeMap<String, Stream>,
-    /// The number of the stream that was made last.
-    last_number: u64,
-    /// When which transition is done.
-    deadlines: BTreeSet<(i64, Deadline)>,
-}
-
 /// An event does not fit the state it was applied to.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Inconsistent(&'static str);
 
 impl Stream {
-    fn new(mode: StreamMode, shard_count: u32, created_ms: i64, number: u64) -> Self {
+    fn new(mode: StreamMode, shard_count: u32, created_ms: i64, number: u64, epoch_s_min: u64) -> Self {
+        let epoch_s = seconds(created_ms).max(epoch_s_min);
         let mut stream = Self {
             mode,
             created_ms,
@@ -110,7 +106,7 @@ impl Stream {
             open: BTreeMap::new(),
         };
         for (number, range) in (0..).zip(HashKeyRange::even(shard_count)) {
-            stream.open_shard(Shard::new(number, range, created_ms));
+            stream.open_shard(Shard::new(number, range, created_ms, epoch_s));
         }
         stream
     }
@@ -121,7 +117,7 @@ impl Stream {
 
     fn open_shard(&mut self, shard: Shard) {
         self.open.insert(shard.range.start, shard.number);
-        self.next_number = shard.number + 1;
+        self.next_number = shard.number.saturating_add(1);
         self.shards.insert(shard.number, shard);
     }
 
@@ -156,6 +152,19 @@ impl Stream {
     pub(crate) fn any_hash_key(&mut self) -> u128 {
         self.last_hash_key = self.last_hash_key.wrapping_add(HASH_KEY_STEP);
         self.last_hash_key
+    }
+
+    /// Where the last record went that the stream placed by itself; nothing of a stream that goes by the keys.
+    pub(crate) fn last_hash_key(&self) -> Option<u128> {
+        (self.distribution == Distribution::Auto).then_some(self.last_hash_key)
+    }
+
+    /// The mode, and what only the other one has is gone.
+    fn set_mode(&mut self, mode: StreamMode) {
+        self.mode = mode;
+        if mode == StreamMode::Provisioned {
+            self.distribution = Distribution::default();
+        }
     }
 
     fn set(&mut self, setting: &Setting) {
@@ -204,6 +213,7 @@ impl Stream {
             shard.trim(horizon_ms);
             !shard.is_expired(horizon_ms)
         });
+        self.consumers.forget_claims(&self.shards);
     }
 
     fn set_retention(&mut self, hours: u32, at_ms: i64) {
@@ -232,137 +242,6 @@ impl Stream {
             shard.push(record);
         }
         Ok(())
-    }
-}
-
-impl Streams {
-    pub(crate) fn get(&self, name: &str) -> Option<&Stream> {
-        self.by_name.get(name)
-    }
-
-    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Stream> {
-        self.by_name.get_mut(name)
-    }
-
-    /// Streams in the order of their names, after `name` if one is given.
-    pub(crate) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&String, &Stream)> {
-        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_name.range::<str, _>((from, Bound::Unbounded))
-    }
-
-    /// The number of the stream that will be made next.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.last_number.saturating_add(1)
-    }
-
-    pub(crate) fn open_shard_count(&self) -> usize {
-        self.by_name.values().map(Stream::open_shard_count).sum()
-    }
-
-    /// Forgets what retention no longer keeps, in every stream.
-    pub(crate) fn trim(&mut self, now_ms: i64) {
-        self.by_name.values_mut().for_each(|stream| stream.trim(now_ms));
-    }
-
-    /// The event that is due: the earliest whose deadline has come. To be committed, which takes it off the list.
-    pub(crate) fn due(&self, now_ms: i64) -> Option<Event> {
-        let (at_ms, Deadline::Stream(name)) = self.deadlines.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
-        let transition = self.by_name.get(name)?.transition.clone()?;
-        Some(Event::done(transition.change, name.clone(), *at_ms))
-    }
-
-    /// Streams in the state `CREATING`.
-    pub(crate) fn creating_count(&self) -> usize {
-        let is_creating = |Deadline::Stream(name): &Deadline| self.get(name).is_some_and(Stream::is_creating);
-        self.deadlines.iter().filter(|(_, deadline)| is_creating(deadline)).count()
-    }
-
-    /// Makes the event true. The only way in which streams change, apart from trimming.
-    pub(crate) fn apply(&mut self, event: Event) -> Result<(), Inconsistent> {
-        match event {
-            Event::CreateStream { stream: name, mode, shard_count, at_ms, number, settings, tags, active_at_ms } => {
-                let mut stream = Stream::new(mode, shard_count, at_ms, number);
-                settings.iter().for_each(|setting| stream.set(setting));
-                stream.tags = tags;
-                stream.transition = active_at_ms.map(|done_at_ms| Transition { change: Change::Create, done_at_ms });
-                self.insert(name, stream)?;
-            }
-            Event::RestoreCount { last_number } => self.last_number = last_number,
-            Event::RestoreStream { stream, state } => self.insert(stream, state.restored())?,
-            Event::RestoreRecords { stream, records, json } => self.existing(&stream)?.restore(&records, json)?,
-            Event::DeleteStream { stream } => {
-                self.changed(&stream)?;
-                self.by_name.remove(&stream);
-            }
-            Event::PutRecords { stream, records, json } => self.existing(&stream)?.put(&records, json)?,
-            Event::SplitShard { stream, shard, new_start, at_ms } => {
-                self.changed(&stream)?.split(shard, new_start, at_ms)?;
-            }
-            Event::MergeShards { stream, shard, adjacent, at_ms } => {
-                self.changed(&stream)?.merge(shard, adjacent, at_ms)?;
-            }
-            Event::UpdateShardCount { stream, splits, merges, at_ms } => {
-                self.changed(&stream)?.update_shard_count(&splits, &merges, at_ms)?;
-            }
-            Event::SetRetention { stream, hours, at_ms } => self.existing(&stream)?.set_retention(hours, at_ms),
-            Event::Set { stream, setting } => self.existing(&stream)?.set(&setting),
-            Event::Tag { stream, consumer, tags, removed } => {
-                let stream = self.existing(&stream)?;
-                let tagged = match &consumer {
-                    Some(name) => {
-                        stream.consumers.tags_mut(name).ok_or(Inconsistent("a consumer that does not exist"))?
-                    }
-                    None => &mut stream.tags,
-                };
-                tagged.extend(tags);
-                tagged.retain(|key, _| !removed.contains(key));
-            }
-            Event::SetMode { stream, mode } => self.changed(&stream)?.mode = mode,
-            Event::Begin { stream, change, done_at_ms } => {
-                let changed = self.changed(&stream)?;
-                changed.transition = Some(Transition { change, done_at_ms });
-                // Who waits for news of a shard waits until then at the longest.
-                changed.shards.values().for_each(Shard::tell);
-                self.deadlines.insert((done_at_ms, Deadline::Stream(stream)));
-            }
-            Event::Activate { stream } => {
-                self.changed(&stream)?;
-            }
-            Event::RegisterConsumer { stream, consumer, tags, at_ms, active_at_ms } => {
-                self.existing(&stream)?.consumers.register(consumer, tags, at_ms, active_at_ms);
-            }
-            Event::DeregisterConsumer { stream, consumer, gone_at_ms } => {
-                if !self.existing(&stream)?.consumers.deregister(&consumer, gone_at_ms) {
-                    return Err(Inconsistent("a consumer that does not exist"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn insert(&mut self, name: String, stream: Stream) -> Result<(), Inconsistent> {
-        if self.by_name.contains_key(&name) {
-            return Err(Inconsistent("a stream that exists"));
-        }
-        if let Some(transition) = &stream.transition {
-            self.deadlines.insert((transition.done_at_ms, Deadline::Stream(name.clone())));
-        }
-        self.last_number = self.last_number.max(stream.number);
-        self.by_name.insert(name, stream);
-        Ok(())
-    }
-
-    fn existing(&mut self, name: &str) -> Result<&mut Stream, Inconsistent> {
-        self.by_name.get_mut(name).ok_or(Inconsistent("a stream that does not exist"))
-    }
-
-    /// The stream, whose transition, if it is in one, is over.
-    fn changed(&mut self, name: &str) -> Result<&mut Stream, Inconsistent> {
-        let stream = self.by_name.get_mut(name).ok_or(Inconsistent("a stream that does not exist"))?;
-        if let Some(transition) = stream.transition.take() {
-            self.deadlines.remove(&(transition.done_at_ms, Deadline::Stream(name.to_owned())));
-        }
-        Ok(stream)
     }
 }
 

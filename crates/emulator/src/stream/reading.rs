@@ -56,7 +56,8 @@ pub(crate) fn read(shard: &Shard, index: u64, limit: ReadLimit, now_ms: i64) -> 
         let size_bytes = u64::from(record.size_bytes);
         read.is_full = read.bytes + size_bytes > limit.bytes && !read.records.is_empty();
         if read.is_full || read.records.len() == limit.records {
-            read.millis_behind_latest = read.records.last().map_or(0, |last| (now_ms - last.arrival_ms).max(0));
+            read.millis_behind_latest =
+                read.records.last().map_or(0, |last| now_ms.saturating_sub(last.arrival_ms).max(0));
             return read;
         }
         read.bytes += size_bytes;

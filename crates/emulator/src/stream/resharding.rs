@@ -15,13 +15,13 @@ impl Stream {
             return Err(Inconsistent("a split outside of the shard's range"));
         }
         let at_ms = parent.close(at_ms, vec![left, left + 1]);
-        let epoch_s = seconds(at_ms).max(parent.epoch_s + 1);
+        let epoch_s = seconds(at_ms).max(parent.epoch_s.saturating_add(1));
         self.open.remove(&start);
         for (number_of_child, range) in
             [(left, HashKeyRange { start, end: new_start - 1 }), (left + 1, HashKeyRange { start: new_start, end })]
         {
-            let mut child = Shard::new(number_of_child, range, at_ms);
-            (child.epoch_s, child.parent) = (epoch_s, Some(number));
+            let mut child = Shard::new(number_of_child, range, at_ms, epoch_s);
+            child.parent = Some(number);
             self.open_shard(child);
         }
         Ok(())
@@ -41,12 +41,12 @@ impl Stream {
         for parent in [number, adjacent] {
             let parent = self.open_mut(parent)?;
             at_ms = parent.close(at_ms, vec![child]);
-            epoch_s = epoch_s.max(parent.epoch_s + 1).max(seconds(at_ms));
+            epoch_s = epoch_s.max(parent.epoch_s.saturating_add(1)).max(seconds(at_ms));
         }
         self.open.remove(&first.start);
         self.open.remove(&second.start);
-        let mut child = Shard::new(child, range, at_ms);
-        (child.epoch_s, child.parent, child.adjacent_parent) = (epoch_s, Some(number), Some(adjacent));
+        let mut child = Shard::new(child, range, at_ms, epoch_s);
+        (child.parent, child.adjacent_parent) = (Some(number), Some(adjacent));
         self.open_shard(child);
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! | bits    | content                                                    |
 //! |---------|------------------------------------------------------------|
 //! | 187–184 | version, 2                                                 |
-//! | 183–148 | epoch of the shard: its creation in seconds, above its parents' |
+//! | 183–148 | epoch of the shard: its creation in seconds, above its parents' and all of streams that are gone |
 //! | 147–144 | zero                                                       |
 //! | 143–80  | index in the shard, 0 is the shard's start                 |
 //! | 79–72   | zero                                                       |
@@ -13,8 +13,8 @@
 //! | 35–4    | index of the shard in its stream                           |
 //! | 3–0     | version, 2                                                 |
 //!
-//! Epoch before index makes every number of a child greater than every number of its parents; the shard's index stands
-//! where client libraries look for it.
+//! Epoch before index makes every number of a child greater than every number of its parents, and those of a stream that
+//! is made again greater than those it had before; the shard's index stands where client libraries look for it.
 
 use std::fmt;
 use std::str::FromStr;

@@ -124,10 +124,10 @@ impl Record {
 
 impl Shard {
     /// An open shard without parents. Index 0 is its starting sequence number; records begin at 1.
-    pub(crate) fn new(number: u32, range: HashKeyRange, created_ms: i64) -> Self {
+    pub(crate) fn new(number: u32, range: HashKeyRange, created_ms: i64, epoch_s: u64) -> Self {
         Self {
             number,
-            epoch_s: seconds(created_ms),
+            epoch_s,
             created_ms,
             range,
             parent: None,
@@ -174,7 +174,7 @@ impl Shard {
     pub(crate) fn close(&mut self, at_ms: i64, children: Vec<u32>) -> i64 {
         self.last_arrival_ms = self.last_arrival_ms.max(at_ms);
         self.closed = Some(Closed { at_ms: self.last_arrival_ms, ending_index: self.next_index, children });
-        self.next_index += 1;
+        self.next_index = self.next_index.saturating_add(1);
         self.tell();
         self.last_arrival_ms
     }

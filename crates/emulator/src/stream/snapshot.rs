@@ -14,14 +14,15 @@ use super::{Inconsistent, Stream, Streams};
 const STREAM_BYTES: u64 = 300;
 const CONSUMER_BYTES: u64 = 150;
 const TAG_BYTES: u64 = 6;
-/// Records are written together until they have this many bytes of JSON.
-const RECORDS_BYTES: usize = 1024 * 1024;
+/// Records are written together until they have this many bytes of JSON. They are read into one piece of memory, which
+/// stays until retention has removed the last of them.
+const RECORDS_BYTES: usize = 64 * 1024;
 
 /// The events of the same names, of what is only borrowed; their JSON is the same.
 #[derive(Debug, Serialize)]
 #[expect(clippy::enum_variant_names, reason = "their names are those of the events")]
 pub(crate) enum Restore<'a> {
-    RestoreCount { last_number: u64 },
+    RestoreCount { last_number: u64, epoch_s_min: u64 },
     RestoreStream { stream: &'a str, state: &'a Stream },
     RestoreRecords { stream: &'a str, records: Vec<PutRecord> },
 }
@@ -37,7 +38,8 @@ impl Streams {
 
     /// Hands out the events that make these streams from none, up to the first that is not taken.
     pub(crate) fn snapshot(&self, write: &mut Write<'_>) -> io::Result<()> {
-        write(&Restore::RestoreCount { last_number: self.last_number }, &[])?;
+        let &Self { last_number, epoch_s_min, .. } = self;
+        write(&Restore::RestoreCount { last_number, epoch_s_min }, &[])?;
         for (name, stream) in &self.by_name {
             write(&Restore::RestoreStream { stream: name, state: stream }, &[])?;
             for shard in stream.shards.values() {
@@ -76,6 +78,8 @@ impl Stream {
 
     /// A stream that was read, with what follows from the rest of it.
     pub(super) fn restored(mut self) -> Self {
+        // Logs of formats 2 and 3 may have a stream of that mode with a setting that only the other has.
+        self.set_mode(self.mode);
         let open = self.shards.values().filter(|shard| shard.closed.is_none());
         self.open = open.map(|shard| (shard.range.start, shard.number)).collect();
         self
@@ -115,6 +119,7 @@ mod tests {
                 settings,
                 tags: tags(),
                 active_at_ms,
+                epoch_s_min: 0,
             };
             streams.apply(created).unwrap();
             for consumer in 0..20 {

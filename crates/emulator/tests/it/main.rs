@@ -25,6 +25,8 @@ mod malformed;
 mod persistence;
 /// The life of records: put, read, limits.
 mod records;
+/// Streams that are deleted and made again.
+mod recreation;
 /// Scaling, modes, distribution and tags of a stream.
 mod resharding;
 /// Many streams and shards, and times in which nothing happens.

@@ -193,6 +193,58 @@ async fn a_stream_on_demand_may_distribute_records_itself() {
     assert_eq!(put_one(&client, "k", "x").await.shard_id, one);
 }
 
+/// Only streams on demand have the setting, so it went with the mode. One that is on demand again begins as a new one does.
+#[tokio::test]
+async fn a_provisioned_stream_went_on_to_distribute_records_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Emulator::builder().limits(Limits::none()).directory(directory.path()).build().unwrap();
+    let client = in_process(&open());
+    create(&client, 4).await;
+    set_mode(&client, StreamMode::OnDemand).await;
+    assert_eq!(distribute(&client, RecordDistributionStrategy::Auto).await, "ok");
+    set_mode(&client, StreamMode::Provisioned).await;
+    let assert_keys_count = async |client: &Client| {
+        let put = || client.put_record().stream_name(STREAM).data(Blob::new("x"));
+        assert_eq!(code(put().send().await), "ValidationException");
+        for _ in 0..5 {
+            let put = put().partition_key("k").explicit_hash_key("0").send().await.unwrap();
+            assert_eq!(put.shard_id, "shardId-000000000000");
+        }
+    };
+    assert_keys_count(&client).await;
+    set_mode(&client, StreamMode::OnDemand).await;
+    assert_keys_count(&client).await;
+    drop(client);
+    let client = in_process(&open());
+    assert_keys_count(&client).await;
+    let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
+    let strategy = summary.stream_description_summary.unwrap().record_distribution_strategy;
+    assert_eq!(strategy, Some(RecordDistributionStrategy::UserPartitionKey));
+}
+
+#[tokio::test]
+async fn a_restart_forgot_where_the_last_record_without_a_key_had_gone() {
+    let [directory, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let open = |directory: &tempfile::TempDir| {
+        Emulator::builder().limits(Limits::none()).directory(directory.path()).build().unwrap()
+    };
+    let first = in_process(&open(&directory));
+    create(&first, 7).await;
+    set_mode(&first, StreamMode::OnDemand).await;
+    distribute(&first, RecordDistributionStrategy::Auto).await;
+    let places = async |client: &Client| {
+        let mut places = Vec::new();
+        for _ in 0..10 {
+            let put = client.put_record().stream_name(STREAM).data(Blob::new("x")).send().await.unwrap();
+            places.push(put.shard_id);
+        }
+        places
+    };
+    places(&first).await;
+    std::fs::copy(directory.path().join("kinesis.log"), copy.path().join("kinesis.log")).unwrap();
+    assert_eq!(places(&in_process(&open(&copy))).await, places(&first).await);
+}
+
 /// "The shard whose ID immediately follows": of a shard that is gone or to come there is one or none, and what is no
 /// shard's id at all has none.
 #[tokio::test]
