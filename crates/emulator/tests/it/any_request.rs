@@ -91,7 +91,7 @@ pub(crate) async fn is_answered(operation: &str, encoding: Encoding, body: Vec<u
 }
 
 /// The status and the body; of a subscription, which does not end, how it begins.
-async fn send(emulator: &Emulator, operation: &str, encoding: Encoding, body: Vec<u8>) -> (u16, Vec<u8>) {
+pub(crate) async fn send(emulator: &Emulator, operation: &str, encoding: Encoding, body: Vec<u8>) -> (u16, Vec<u8>) {
     let content_type = match encoding {
         Encoding::Json => "application/x-amz-json-1.1",
         Encoding::Cbor => "application/x-amz-cbor-1.1",

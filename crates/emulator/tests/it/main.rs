@@ -1,6 +1,8 @@
 //! The emulator seen by a stock SDK client, in process and over a socket, and by clients that make mistakes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop the test")]
 
+/// What holds of any file in the place of a log.
+mod any_log;
 /// What holds of the answer to any request.
 mod any_request;
 /// The same calls in CBOR.

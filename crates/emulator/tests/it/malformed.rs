@@ -1,6 +1,7 @@
 use axum::body::Body;
 use proptest::prelude::*;
 
+use crate::any_log;
 use crate::any_request::{self, Encoding, OPERATIONS, is_answered};
 use crate::client::{AUTHORIZATION, answer, create, emulator, in_process, raw};
 
@@ -172,18 +173,29 @@ fn what_nests_deep_is_refused() {
     assert!(!block_on(is_answered("PutRecord", Encoding::Cbor, huge)));
 }
 
+/// The inputs of a fuzz target that are kept.
+fn corpus(target: &str) -> Vec<std::path::PathBuf> {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let inputs: Vec<_> = std::fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(inputs.len() > 20, "the corpus in {} has only {} inputs", corpus.display(), inputs.len());
+    inputs
+}
+
 #[test]
-fn the_fuzz_corpus_holds() {
-    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/any_request");
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(&corpus).unwrap() {
-        let path = entry.unwrap().path();
+fn the_fuzz_corpus_of_requests_holds() {
+    for path in corpus("any_request") {
         // A failing assertion prints its own text; this line in the captured output names the input.
         println!("{}", path.display());
         any_request::check(&std::fs::read(&path).unwrap());
-        inputs += 1;
     }
-    assert!(inputs > 20, "the corpus in {} has only {inputs} inputs", corpus.display());
+}
+
+#[test]
+fn the_fuzz_corpus_of_logs_holds() {
+    for path in corpus("any_log") {
+        println!("{}", path.display());
+        any_log::check(&std::fs::read(&path).unwrap());
+    }
 }
 
 #[tokio::test]
