@@ -108,7 +108,7 @@ impl Log {
     /// # Errors
     /// The new file cannot be written; then the log is as it was before.
     pub(crate) fn shorten(&mut self, streams: &Streams) -> Result<(), Error> {
-        let is_short = !self.is_old && self.len_bytes <= 2 * streams.stored_bytes() + SLACK_BYTES;
+        let is_short = !self.is_old && self.len_bytes <= 2 * streams.file_bytes() + SLACK_BYTES;
         if is_short {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::put_records::{Accepts, Entry, Placed, hash_keys, put};
+use super::put_records::{Accepts, NewRecord, Outcome, hash_keys, put};
 use super::{ServiceError, target};
 use crate::emulator::Shared;
 use crate::stream::sequence_number::SequenceNumber;
@@ -31,19 +31,19 @@ pub(super) struct Answer {
 }
 
 pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceError> {
-    let entry = Entry {
+    let new = NewRecord {
         data: request.data,
         partition_key: request.partition_key,
         explicit_hash_key: request.explicit_hash_key,
     };
-    let hash_keys = hash_keys(std::slice::from_ref(&entry));
+    let hash_keys = hash_keys(std::slice::from_ref(&new));
     let mut store = shared.store();
     let accepts = Accepts::of(shared, &store.streams, request.stream_name.as_deref(), request.stream_arn.as_deref());
     let mut validation = Validation::default();
     validation
         .name("streamName", request.stream_name.as_deref())
         .stream_arn("streamARN", request.stream_arn.as_deref());
-    entry.validate("", accepts, &mut validation);
+    new.validate("", accepts, &mut validation);
     validation.finish()?;
     if request.sequence_number_for_ordering.is_some() && !accepts.is_key_required {
         let message = "SequenceNumberForOrdering cannot be provided to a stream that distributes records itself.";
@@ -58,12 +58,12 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<Answer, ServiceE
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let is_dry_run = request.dry_run == Some(true);
-    let placed = put(shared, &mut store, &stream, &[entry], &hash_keys?, is_dry_run)?;
-    match placed.into_iter().next() {
-        Some(Placed::Stored { shard_id, sequence_number }) => {
+    let outcomes = put(shared, &mut store, &stream, &[new], &hash_keys?, is_dry_run)?;
+    match outcomes.into_iter().next() {
+        Some(Outcome::Stored { shard_id, sequence_number }) => {
             Ok(Answer { shard_id, sequence_number, encryption_type: "NONE" })
         }
-        Some(Placed::Refused { error_message, .. }) => Err(ServiceError::throughput_exceeded(error_message)),
+        Some(Outcome::Refused { error_message, .. }) => Err(ServiceError::throughput_exceeded(error_message)),
         None => Err(ServiceError::internal_failure("kinesink local stored no record")),
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ServiceError, target, throttle};
 use crate::emulator::{Shared, Store};
 use crate::limits::Limit;
-use crate::stream::event::{Distribution, Event, PutRecord};
+use crate::stream::event::{Distribution, Event, Placement};
 use crate::stream::shard::Shard;
 use crate::stream::{RECORD_KIB_DEFAULT, Streams, hash_key};
 use crate::wire::blob::Blob;
@@ -28,13 +28,13 @@ pub(super) struct Request {
     stream_name: Option<String>,
     #[serde(rename = "StreamARN")]
     stream_arn: Option<String>,
-    records: Option<Vec<Entry>>,
+    records: Option<Vec<NewRecord>>,
     dry_run: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Entry {
+pub(super) struct NewRecord {
     pub(super) data: Option<Blob>,
     pub(super) partition_key: Option<String>,
     pub(super) explicit_hash_key: Option<String>,
@@ -43,7 +43,7 @@ pub(super) struct Entry {
 /// Where a record went, or why it went nowhere.
 #[derive(Debug, Serialize)]
 #[serde(untagged, rename_all_fields = "PascalCase")]
-pub(super) enum Placed {
+pub(super) enum Outcome {
     Stored { sequence_number: String, shard_id: String },
     Refused { error_code: &'static str, error_message: String },
 }
@@ -76,11 +76,11 @@ impl Accepts {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Answer {
     failed_record_count: usize,
-    records: Vec<Placed>,
+    records: Vec<Outcome>,
     encryption_type: &'static str,
 }
 
-impl Entry {
+impl NewRecord {
     /// Checks the members, named with the prefix in messages.
     pub(super) fn validate(&self, prefix: &str, accepts: Accepts, validation: &mut Validation) {
         let key_chars = self.partition_key.as_ref().map(|key| key.chars().count());
@@ -127,13 +127,13 @@ impl Entry {
 }
 
 /// The records' hash keys, or the error of the first that has none. Takes a while, so nobody should wait for it.
-pub(super) fn hash_keys(entries: &[Entry]) -> Result<Vec<u128>, ServiceError> {
-    entries.iter().map(Entry::hash_key).collect()
+pub(super) fn hash_keys(given: &[NewRecord]) -> Result<Vec<u128>, ServiceError> {
+    given.iter().map(NewRecord::hash_key).collect()
 }
 
 pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, ServiceError> {
-    let entries = request.records.as_deref().unwrap_or_default();
-    let hash_keys = hash_keys(entries);
+    let given = request.records.as_deref().unwrap_or_default();
+    let hash_keys = hash_keys(given);
     // From here on nothing else changes what the stream takes.
     let mut store = shared.store();
     let accepts = Accepts::of(shared, &store.streams, request.stream_name.as_deref(), request.stream_arn.as_deref());
@@ -143,17 +143,17 @@ pub(super) fn call(shared: &Shared, request: &Request) -> Result<Answer, Service
         .stream_arn("streamARN", request.stream_arn.as_deref())
         .required("records", request.records.as_ref())
         .length("records", request.records.as_ref().map_or(1, Vec::len), 1..=RECORDS_MAX);
-    for (position, entry) in (1..).zip(entries) {
-        entry.validate(&format!("records.{position}.member."), accepts, &mut validation);
+    for (position, new) in (1..).zip(given) {
+        new.validate(&format!("records.{position}.member."), accepts, &mut validation);
     }
     validation.finish()?;
-    if entries.iter().map(Entry::size_bytes).sum::<usize>() > accepts.request_bytes_max {
+    if given.iter().map(NewRecord::size_bytes).sum::<usize>() > accepts.request_bytes_max {
         return Err(ServiceError::invalid_argument("Records size exceeds 10 MB limit"));
     }
     let stream = target::stream_name(shared, request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let is_dry_run = request.dry_run == Some(true);
-    let records = put(shared, &mut store, &stream, entries, &hash_keys?, is_dry_run)?;
-    let refused = records.iter().filter(|placed| matches!(placed, Placed::Refused { .. }));
+    let records = put(shared, &mut store, &stream, given, &hash_keys?, is_dry_run)?;
+    let refused = records.iter().filter(|outcome| matches!(outcome, Outcome::Refused { .. }));
     Ok(Answer { failed_record_count: refused.count(), records, encryption_type: "NONE" })
 }
 
@@ -163,33 +163,33 @@ pub(super) fn put(
     shared: &Shared,
     store: &mut Store,
     name: &str,
-    entries: &[Entry],
+    given: &[NewRecord],
     hash_keys: &[u128],
     is_dry_run: bool,
-) -> Result<Vec<Placed>, ServiceError> {
+) -> Result<Vec<Outcome>, ServiceError> {
     let now_ms = shared.now_ms();
     let stream = target::usable(&mut store.streams, name)?;
     if is_dry_run {
         return Err(throttle::dry_run(shared, stream, name));
     }
-    let mut batch = Batch::for_entries(entries);
-    for (entry, hash_key) in entries.iter().zip(hash_keys) {
+    let mut batch = Batch::of(given);
+    for (new, hash_key) in given.iter().zip(hash_keys) {
         let hash_key = match stream.distribution {
             Distribution::Auto => stream.any_hash_key(),
             Distribution::UserPartitionKey => *hash_key,
         };
         let shard = stream.shard_for_mut(hash_key);
         let shard = shard.ok_or_else(|| ServiceError::internal_failure("no open shard owns the hash key"))?;
-        if shard.rates.try_write(entry.size_bytes() as u64, shared.limits, now_ms) {
-            batch.accept(shard, entry, now_ms);
+        if shard.rates.try_write(new.size_bytes() as u64, shared.limits, now_ms) {
+            batch.accept(shard, new, now_ms);
         } else {
             batch.refuse(throttle::shard_exceeded(name, &shard.id()));
         }
     }
     let last_hash_key = stream.last_hash_key();
-    let Batch { accepted, placed, next_index } = batch;
+    let Batch { accepted, outcomes, next_index } = batch;
     if accepted.is_empty() {
-        return Ok(placed);
+        return Ok(outcomes);
     }
     let touched: Vec<u32> = next_index.into_keys().collect();
     let (records, json) = written(accepted)
@@ -198,70 +198,70 @@ pub(super) fn put(
     if let Some(stream) = store.streams.get_mut(name) {
         stream.trim_shards(&touched, now_ms);
     }
-    Ok(placed)
+    Ok(outcomes)
 }
 
 /// Records on their way in.
 struct Batch<'a> {
     accepted: Vec<Accepted<'a>>,
-    placed: Vec<Placed>,
+    outcomes: Vec<Outcome>,
     next_index: HashMap<u32, u64>,
 }
 
 /// A record that has its place.
 struct Accepted<'a> {
-    entry: &'a Entry,
+    new: &'a NewRecord,
     sequence_number: String,
-    place: PutRecord,
+    place: Placement,
 }
 
 impl<'a> Batch<'a> {
-    fn for_entries(entries: &[Entry]) -> Self {
-        let (accepted, placed) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
-        Self { accepted, placed, next_index: HashMap::new() }
+    fn of(given: &[NewRecord]) -> Self {
+        let (accepted, outcomes) = (Vec::with_capacity(given.len()), Vec::with_capacity(given.len()));
+        Self { accepted, outcomes, next_index: HashMap::new() }
     }
 
     /// Gives the record its place.
-    fn accept(&mut self, shard: &Shard, entry: &'a Entry, now_ms: i64) {
+    fn accept(&mut self, shard: &Shard, new: &'a NewRecord, now_ms: i64) {
         let (first_index, arrival_ms) = shard.next_position(now_ms);
         let next_index = self.next_index.entry(shard.number).or_insert(first_index);
         let index = *next_index;
         *next_index = index.saturating_add(1);
         let sequence_number = shard.sequence_number(index, arrival_ms).to_string();
-        self.placed.push(Placed::Stored { sequence_number: sequence_number.clone(), shard_id: shard.id() });
-        let size_bytes = u32::try_from(entry.size_bytes()).unwrap_or(u32::MAX);
-        let place = PutRecord { shard: shard.number, index, arrival_ms, size_bytes, json_bytes: 0 };
-        self.accepted.push(Accepted { entry, sequence_number, place });
+        self.outcomes.push(Outcome::Stored { sequence_number: sequence_number.clone(), shard_id: shard.id() });
+        let size_bytes = u32::try_from(new.size_bytes()).unwrap_or(u32::MAX);
+        let place = Placement { shard: shard.number, index, arrival_ms, size_bytes, json_bytes: 0 };
+        self.accepted.push(Accepted { new, sequence_number, place });
     }
 
     fn refuse(&mut self, error_message: String) {
         let error_code = "ProvisionedThroughputExceededException";
-        self.placed.push(Placed::Refused { error_code, error_message });
+        self.outcomes.push(Outcome::Refused { error_code, error_message });
     }
 }
 
 /// The records in their form for ever: those of a shard side by side, as they will be read.
-fn written(mut accepted: Vec<Accepted<'_>>) -> io::Result<(Vec<PutRecord>, Bytes)> {
+fn written(mut accepted: Vec<Accepted<'_>>) -> io::Result<(Vec<Placement>, Bytes)> {
     accepted.sort_by_key(|record| record.place.shard);
-    let mut json = Vec::with_capacity(accepted.iter().map(|record| record.entry.json_bytes_estimate()).sum());
+    let mut json = Vec::with_capacity(accepted.iter().map(|record| record.new.json_bytes_estimate()).sum());
     let mut records = Vec::with_capacity(accepted.len());
-    for Accepted { entry, sequence_number, place } in accepted {
+    for Accepted { new, sequence_number, place } in accepted {
         let start = json.len();
-        write_json(&mut json, entry, &sequence_number, place.arrival_ms)?;
+        write_json(&mut json, new, &sequence_number, place.arrival_ms)?;
         let json_bytes = u32::try_from(json.len() - start).unwrap_or(u32::MAX);
-        records.push(PutRecord { json_bytes, ..place });
+        records.push(Placement { json_bytes, ..place });
     }
     // What the records needed less than the estimate is given back.
     Ok((records, Bytes::from(json.into_boxed_slice())))
 }
 
 /// The record as `GetRecords` will send it, and a comma.
-fn write_json(json: &mut Vec<u8>, entry: &Entry, sequence_number: &str, arrival_ms: i64) -> io::Result<()> {
+fn write_json(json: &mut Vec<u8>, new: &NewRecord, sequence_number: &str, arrival_ms: i64) -> io::Result<()> {
     let arrival = Timestamp(arrival_ms).seconds();
     write!(json, r#"{{"SequenceNumber":"{sequence_number}","ApproximateArrivalTimestamp":{arrival},"Data":""#)?;
-    json.extend_from_slice(entry.base64().as_bytes());
+    json.extend_from_slice(new.base64().as_bytes());
     json.push(b'"');
-    if let Some(partition_key) = &entry.partition_key {
+    if let Some(partition_key) = &new.partition_key {
         json.extend_from_slice(br#","PartitionKey":"#);
         serde_json::to_writer(&mut *json, partition_key)?;
     }

@@ -37,7 +37,7 @@ pub(crate) enum Event {
     },
     PutRecords {
         stream: String,
-        records: Vec<PutRecord>,
+        records: Vec<Placement>,
         /// The records' JSON, a comma behind each, those of a shard side by side. The log keeps it beside the event, as
         /// it is.
         #[serde(skip)]
@@ -127,7 +127,7 @@ pub(crate) enum Event {
     /// Records of a stream that was restored.
     RestoreRecords {
         stream: String,
-        records: Vec<PutRecord>,
+        records: Vec<Placement>,
         #[serde(skip)]
         json: Bytes,
     },
@@ -196,7 +196,7 @@ pub(crate) enum Distribution {
 
 /// Where a record goes, and how much of the event's JSON it is with its comma.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct PutRecord {
+pub(crate) struct Placement {
     #[serde(rename = "s")]
     pub(crate) shard: u32,
     #[serde(rename = "i")]
@@ -209,7 +209,7 @@ pub(crate) struct PutRecord {
     pub(crate) json_bytes: u32,
 }
 
-impl PutRecord {
+impl Placement {
     /// A record that is in that shard.
     pub(super) fn of(shard: u32, record: &Record) -> Self {
         Self {
@@ -231,7 +231,7 @@ impl PutRecord {
             return Err(Inconsistent("a record whose number has none behind it"));
         }
         let Self { index, arrival_ms, size_bytes, json_bytes: own_bytes, .. } = *self;
-        let record = Record { index, arrival_ms, size_bytes, json_bytes: own_bytes, stored: left.clone() };
+        let record = Record { index, arrival_ms, size_bytes, json_bytes: own_bytes, json_and_rest: left.clone() };
         left.advance(json_bytes);
         Ok(record)
     }

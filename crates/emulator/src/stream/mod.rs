@@ -22,7 +22,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::consumer::Consumers;
-use self::event::{Distribution, PutRecord, Setting};
+use self::event::{Distribution, Placement, Setting};
 use self::hash_key::HashKeyRange;
 use self::shard::{Shard, seconds};
 pub(crate) use self::streams::Streams;
@@ -232,7 +232,7 @@ impl Stream {
         if shard.closed.is_some() { Err(Inconsistent("a shard that is closed")) } else { Ok(shard) }
     }
 
-    fn put(&mut self, records: &[PutRecord], mut json: Bytes) -> Result<(), Inconsistent> {
+    fn put(&mut self, records: &[Placement], mut json: Bytes) -> Result<(), Inconsistent> {
         for put in records {
             let record = put.record(&mut json)?;
             let shard = self.open_mut(put.shard)?;

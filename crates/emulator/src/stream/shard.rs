@@ -27,7 +27,7 @@ pub(crate) struct Record {
     /// Bytes of its JSON, with the comma behind it.
     pub(crate) json_bytes: u32,
     /// The record as a JSON object, a comma, and what is stored behind it.
-    pub(crate) stored: Bytes,
+    pub(crate) json_and_rest: Bytes,
 }
 
 /// What a shard has after it was split or merged.
@@ -109,16 +109,16 @@ impl fmt::Debug for Record {
 impl Record {
     /// The record as a JSON object, and a comma.
     pub(crate) fn json_and_comma(&self) -> &[u8] {
-        self.stored.get(..self.json_bytes as usize).unwrap_or_default()
+        self.json_and_rest.get(..self.json_bytes as usize).unwrap_or_default()
     }
 
     /// Whether it is stored that many bytes behind the other one's first.
     pub(crate) fn lies_behind(&self, other: &Self, bytes: usize) -> bool {
         // Each holds what is stored behind it, to the end of its memory, and no two pieces that are alive have one end: it
         // is in the same piece, and not by chance behind the end of another.
-        self.stored.as_ptr() == other.stored.as_ptr().wrapping_add(bytes)
-            && self.stored.len() + bytes == other.stored.len()
-            && !self.stored.is_empty()
+        self.json_and_rest.as_ptr() == other.json_and_rest.as_ptr().wrapping_add(bytes)
+            && self.json_and_rest.len() + bytes == other.json_and_rest.len()
+            && !self.json_and_rest.is_empty()
     }
 }
 
@@ -200,7 +200,7 @@ impl Shard {
     }
 
     /// About the bytes that the shard and its records take in a file.
-    pub(crate) fn stored_bytes(&self) -> u64 {
+    pub(crate) fn file_bytes(&self) -> u64 {
         SHARD_BYTES + RECORD_BYTES * self.records.len() as u64 + self.json_bytes
     }
 

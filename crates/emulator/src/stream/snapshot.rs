@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::event::PutRecord;
+use super::event::Placement;
 use super::shard::Shard;
 use super::{Inconsistent, Stream, Streams};
 
@@ -24,7 +24,7 @@ const RECORDS_BYTES: usize = 64 * 1024;
 pub(crate) enum Restore<'a> {
     RestoreCount { last_number: u64, epoch_s_min: u64 },
     RestoreStream { stream: &'a str, state: &'a Stream },
-    RestoreRecords { stream: &'a str, records: Vec<PutRecord> },
+    RestoreRecords { stream: &'a str, records: Vec<Placement> },
 }
 
 /// Takes an event, and the JSON of its records.
@@ -32,8 +32,8 @@ type Write<'a> = dyn FnMut(&Restore<'_>, &[u8]) -> io::Result<()> + 'a;
 
 impl Streams {
     /// About the bytes that a snapshot takes.
-    pub(crate) fn stored_bytes(&self) -> u64 {
-        self.by_name.iter().map(|(name, stream)| name.len() as u64 + stream.stored_bytes()).sum()
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.by_name.iter().map(|(name, stream)| name.len() as u64 + stream.file_bytes()).sum()
     }
 
     /// Hands out the events that make these streams from none, up to the first that is not taken.
@@ -55,7 +55,7 @@ fn write_records(stream: &str, shard: &Shard, write: &mut Write<'_>) -> io::Resu
     let mut stored = shard.records_from(0).peekable();
     while let Some(record) = stored.next() {
         json.extend_from_slice(record.json_and_comma());
-        records.push(PutRecord::of(shard.number, record));
+        records.push(Placement::of(shard.number, record));
         if json.len() >= RECORDS_BYTES || stored.peek().is_none() {
             write(&Restore::RestoreRecords { stream, records: std::mem::take(&mut records) }, &json)?;
             json.clear();
@@ -69,8 +69,8 @@ fn tags_bytes(tags: &BTreeMap<String, String>) -> u64 {
 }
 
 impl Stream {
-    fn stored_bytes(&self) -> u64 {
-        let shards: u64 = self.shards.values().map(Shard::stored_bytes).sum();
+    fn file_bytes(&self) -> u64 {
+        let shards: u64 = self.shards.values().map(Shard::file_bytes).sum();
         let consumers = self.consumers.all();
         let consumers = consumers.map(|(name, tags)| CONSUMER_BYTES + name.len() as u64 + tags_bytes(tags));
         STREAM_BYTES + tags_bytes(&self.tags) + consumers.sum::<u64>() + shards
@@ -86,7 +86,7 @@ impl Stream {
     }
 
     /// Gives shards of a stream that was read their records.
-    pub(super) fn restore(&mut self, records: &[PutRecord], mut json: Bytes) -> Result<(), Inconsistent> {
+    pub(super) fn restore(&mut self, records: &[Placement], mut json: Bytes) -> Result<(), Inconsistent> {
         for put in records {
             let record = put.record(&mut json)?;
             let shard = self.shard_mut(put.shard).ok_or(Inconsistent("a shard that does not exist"))?;
@@ -134,7 +134,7 @@ mod tests {
             Ok(())
         };
         streams.snapshot(&mut count).unwrap();
-        let known = streams.stored_bytes();
+        let known = streams.file_bytes();
         assert!(known < bytes * 5 / 4 && bytes < known * 5 / 4, "{known} bytes for {bytes}");
     }
 }

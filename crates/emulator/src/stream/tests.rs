@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::event::{Event, PutRecord};
+use super::event::{Event, Placement};
 use super::snapshot::Restore;
 use super::*;
 use crate::limits::Limits;
@@ -83,17 +83,17 @@ fn event(stream: &Stream, step: &Step, now_ms: i64) -> Option<Event> {
 }
 
 /// Where the records of one call go: those of a shard side by side.
-fn placed(stream: &Stream, puts: &[Put], now_ms: i64) -> (Vec<PutRecord>, Bytes, Option<u128>) {
+fn placed(stream: &Stream, puts: &[Put], now_ms: i64) -> (Vec<Placement>, Bytes, Option<u128>) {
     let mut puts: Vec<_> = puts.iter().map(|put| (stream.shard_for(put.hash_key).unwrap(), put)).collect();
     puts.sort_by_key(|(shard, _)| shard.number);
-    let (mut records, mut json) = (Vec::<PutRecord>::new(), String::new());
+    let (mut records, mut json) = (Vec::<Placement>::new(), String::new());
     for (shard, Put { partition_key, data, .. }) in &puts {
         let (first_index, arrival_ms) = shard.next_position(now_ms);
         let before = records.last().filter(|record| record.shard == shard.number);
         let index = before.map_or(first_index, |record| record.index + 1);
         let own = format!("{{\"key\":{partition_key:?},\"data\":{data:?}}},");
         let [size_bytes, json_bytes] = [partition_key.len() + data.len(), own.len()].map(|n| u32::try_from(n).unwrap());
-        records.push(PutRecord { shard: shard.number, index, arrival_ms, size_bytes, json_bytes });
+        records.push(Placement { shard: shard.number, index, arrival_ms, size_bytes, json_bytes });
         json.push_str(&own);
     }
     (records, json.into(), puts.last().map(|(_, put)| put.hash_key))
@@ -184,12 +184,12 @@ fn expired_shards_leave_the_memory_and_a_longer_retention_brings_none_back() {
         streams.apply(event).unwrap();
     }
     let numbers = |streams: &Streams| streams.get(NAME).unwrap().shards.keys().copied().collect::<Vec<_>>();
-    let before_bytes = streams.stored_bytes();
+    let before_bytes = streams.file_bytes();
     streams.trim(past_ms - 1);
     assert_eq!(numbers(&streams), [0, 1, 2, 3, 4, 5]);
     streams.apply(Event::SetRetention { stream: NAME.to_owned(), hours: 48, at_ms: past_ms }).unwrap();
     assert_eq!(numbers(&streams), [1, 2, 3, 4, 5], "shard 0 was closed a day ago, its child 2 just now");
-    assert!(streams.stored_bytes() < before_bytes);
+    assert!(streams.file_bytes() < before_bytes);
     let split = event(streams.get(NAME).unwrap(), &Step::Split { nth_open: 0, at: 1 }, past_ms).unwrap();
     streams.apply(split).unwrap();
     assert_eq!(numbers(&streams).last(), Some(&7), "no number is used twice");
@@ -220,7 +220,8 @@ fn after_a_restart_one_record_kept_a_mebibyte_of_others_in_memory() {
     streams.apply(event).unwrap();
     let restored = restored(&streams);
     let records = || restored.get(NAME).unwrap().shard(0).unwrap().records_from(0);
-    let (pieces, largest) = (records().map(|record| record.stored.len()), records().map(|record| record.json_bytes));
+    let (pieces, largest) =
+        (records().map(|record| record.json_and_rest.len()), records().map(|record| record.json_bytes));
     assert!(pieces.max().unwrap() <= 64 * 1024 + largest.max().unwrap() as usize);
 }
 

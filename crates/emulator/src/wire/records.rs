@@ -45,7 +45,7 @@ fn json(records: &[Record], tail: Bytes) -> Payload {
             bytes += next.json_bytes as usize;
         }
         let is_last = left.peek().is_none();
-        body.push(first.stored.slice(..bytes.saturating_sub(usize::from(is_last))));
+        body.push(first.json_and_rest.slice(..bytes.saturating_sub(usize::from(is_last))));
     }
     body.push(Bytes::from_static(b"],"));
     body.push(tail);
@@ -132,7 +132,7 @@ fn head(out: &mut Vec<u8>, major: Major, number: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::event::PutRecord;
+    use crate::stream::event::Placement;
 
     #[derive(Serialize)]
     struct Tail {
@@ -143,7 +143,7 @@ mod tests {
     fn put(bytes: &[u32]) -> Vec<Record> {
         let json = bytes.iter().map(|bytes| format!("\"{}\",", "x".repeat(*bytes as usize - 3))).collect::<String>();
         let mut left = Bytes::from(json);
-        let place = |json_bytes| PutRecord { shard: 0, index: 1, arrival_ms: 0, size_bytes: 0, json_bytes };
+        let place = |json_bytes| Placement { shard: 0, index: 1, arrival_ms: 0, size_bytes: 0, json_bytes };
         bytes.iter().map(|bytes| place(*bytes).record(&mut left).unwrap()).collect()
     }
 
@@ -159,7 +159,7 @@ mod tests {
         let records = put(&[40_000, 50_000, 60_000]);
         let sent = chunks(&records);
         assert_eq!(sent.iter().map(Bytes::len).collect::<Vec<_>>(), [12, 149_999, 13]);
-        assert_eq!(sent[1].as_ptr(), records[0].stored.as_ptr(), "not copied");
+        assert_eq!(sent[1].as_ptr(), records[0].json_and_rest.as_ptr(), "not copied");
         // From the middle of a put, and on into the next.
         let both = [&records[1..], &put(&[70_000])].concat();
         assert_eq!(chunks(&both).iter().map(Bytes::len).collect::<Vec<_>>(), [12, 110_000, 69_999, 13]);
