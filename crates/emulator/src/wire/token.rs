@@ -1,7 +1,6 @@
 //! Shard iterators and page tokens: opaque to clients, and all that the emulator knows about them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -49,12 +48,12 @@ pub(crate) struct ConsumersToken {
 /// The token as text.
 pub(crate) fn encode(token: &impl Serialize) -> String {
     // Tokens are plain structs, which always serialise.
-    STANDARD.encode(serde_json::to_vec(token).unwrap_or_default())
+    STANDARD.encode_to_string(serde_json::to_vec(token).unwrap_or_default())
 }
 
 /// The token that the text is, unless nobody here wrote it.
 pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_slice(&STANDARD.decode(text).ok()?).ok()
+    serde_json::from_slice(&STANDARD.decode_to_vec(text).ok()?).ok()
 }
 
 /// Whether a token of this age can no longer be used.
