@@ -88,7 +88,8 @@
 //!   emulate it. For the Kinesis Producer Library, GetCallerIdentity of STS is answered at the same address.
 //! - The service's rates, sizes and counts hold, and each is switched off by itself: see [`Limit`] and
 //!   [`Builder::limits`]. Not limited is how often a stream is scaled or changes its mode in a day. Whatever limits are
-//!   off, there are at most 100,000 open shards, 500 records a put, 10,000 records and 10 MiB a read.
+//!   off, there are at most 100,000 open shards, 500 records a put, 10,000 records and 10 MiB a read, 16 MiB the body of a
+//!   request.
 //! - A stream is `CREATING`, `UPDATING` or `DELETING` for the time of [`Builder::transitions`], none if not given. What
 //!   is due is done at the first request after its time. An on-demand stream keeps the shards that it has: it does not
 //!   scale by itself.
@@ -98,7 +99,8 @@
 //!   is written anew, while calls wait, when more than half of it and 16 MiB are of what is gone.
 //! - A change is in the file before it is acknowledged, which survives a killed process. The file is not synced per
 //!   change, so a machine that loses power may lose the last moments. An entry that was not finished is cut off at the
-//!   next start; one that was changed is an error that says where, and nothing is cut off.
+//!   next start; one that was changed is an error that says where, and nothing is cut off. A change that fails half-way is in
+//!   no file, and none follows it until a restart.
 //! - With a directory a call has a thread of its own, of tokio's for blocking work, as it may wait for the file.
 
 mod clock;
