@@ -9,7 +9,7 @@ use super::{ServiceError, shard_count, tags};
 use crate::emulator::{ACCOUNT, Shared};
 use crate::limits::Limit;
 use crate::stream::StreamMode;
-use crate::stream::event::{Distribution, Event, Setting};
+use crate::stream::event::{Creation, Distribution, Event, Setting};
 use crate::wire::validation::Validation;
 
 /// Streams in the state CREATING.
@@ -82,7 +82,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
     let distribution = distribution.map(|strategy| Setting::Distribution { strategy });
     let (at_ms, ms, number) = (shared.now_ms(), shared.transitions_ms, store.streams.next_number());
     let epoch_s_min = store.streams.epoch_s_min();
-    store.commit(Event::CreateStream {
+    store.commit(Event::CreateStream(Creation {
         stream,
         mode,
         shard_count,
@@ -92,7 +92,7 @@ pub(super) fn call(shared: &Shared, request: Request) -> Result<(), ServiceError
         tags: request.tags.unwrap_or_default(),
         epoch_s_min,
         active_at_ms: (ms > 0).then(|| at_ms.saturating_add(ms)),
-    })
+    }))
 }
 
 fn mode_and_shards(on_demand: bool, count: Option<i64>) -> Result<(StreamMode, u32), ServiceError> {

@@ -12,26 +12,7 @@ use super::{Inconsistent, Stream, StreamMode};
 /// One change. It carries every decision, so that applying it again gives the same state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
-    CreateStream {
-        stream: String,
-        mode: StreamMode,
-        shard_count: u32,
-        at_ms: i64,
-        /// How many streams there have been, with this one. Absent in logs of earlier versions.
-        #[serde(default)]
-        number: u64,
-        /// These are absent in logs of format 1, which have events of their own for them.
-        #[serde(default)]
-        settings: Vec<Setting>,
-        #[serde(default)]
-        tags: BTreeMap<String, String>,
-        /// Until when it is being created, if that takes time.
-        #[serde(default)]
-        active_at_ms: Option<i64>,
-        /// No epoch of its shards is below. Absent in logs of formats 1 to 3, where only the clock decided.
-        #[serde(default)]
-        epoch_s_min: u64,
-    },
+    CreateStream(Creation),
     DeleteStream {
         stream: String,
     },
@@ -176,6 +157,29 @@ impl Event {
             Change::SetMode { mode } => Self::SetMode { stream, mode },
         }
     }
+}
+
+/// A stream that is made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Creation {
+    pub(crate) stream: String,
+    pub(crate) mode: StreamMode,
+    pub(crate) shard_count: u32,
+    pub(crate) at_ms: i64,
+    /// How many streams there have been, with this one. Absent in logs of earlier versions.
+    #[serde(default)]
+    pub(crate) number: u64,
+    /// These are absent in logs of format 1, which have events of their own for them.
+    #[serde(default)]
+    pub(crate) settings: Vec<Setting>,
+    #[serde(default)]
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Until when it is being created, if that takes time.
+    #[serde(default)]
+    pub(crate) active_at_ms: Option<i64>,
+    /// No epoch of its shards is below. Absent in logs of formats 1 to 3, where only the clock decided.
+    #[serde(default)]
+    pub(crate) epoch_s_min: u64,
 }
 
 /// What can be set without a transition, besides the retention.

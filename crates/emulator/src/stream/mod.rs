@@ -22,7 +22,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::consumer::Consumers;
-use self::event::{Distribution, Placement, Setting};
+use self::event::{Creation, Distribution, Placement, Setting};
 use self::hash_key::HashKeyRange;
 use self::shard::{Shard, seconds};
 pub(crate) use self::streams::Streams;
@@ -87,28 +87,33 @@ pub(crate) struct Stream {
 pub(crate) struct Inconsistent(&'static str);
 
 impl Stream {
-    fn new(mode: StreamMode, shard_count: u32, created_ms: i64, number: u64, epoch_s_min: u64) -> Self {
-        let epoch_s = seconds(created_ms).max(epoch_s_min);
+    fn new(creation: Creation) -> Result<Self, Inconsistent> {
+        if creation.shard_count > OPEN_SHARDS_MAX {
+            return Err(Inconsistent("more shards than there may be"));
+        }
+        let at_ms = creation.at_ms;
         let mut stream = Self {
-            mode,
-            created_ms,
-            number,
+            mode: creation.mode,
+            created_ms: at_ms,
+            number: creation.number,
             retention_hours: RETENTION_HOURS_DEFAULT,
             record_kib_max: RECORD_KIB_DEFAULT,
             distribution: Distribution::default(),
-            tags: BTreeMap::new(),
+            tags: creation.tags,
             last_hash_key: 0,
-            transition: None,
+            transition: creation.active_at_ms.map(|at_ms| Transition { change: Change::Create, done_at_ms: at_ms }),
             calls: Calls::default(),
             consumers: Consumers::default(),
             shards: BTreeMap::new(),
             next_number: 0,
             open: BTreeMap::new(),
         };
-        for (number, range) in (0..).zip(HashKeyRange::even(shard_count)) {
-            stream.open_shard(Shard::new(number, range, created_ms, epoch_s));
+        creation.settings.iter().for_each(|setting| stream.set(setting));
+        let epoch_s = seconds(at_ms).max(creation.epoch_s_min);
+        for (number, range) in (0..).zip(HashKeyRange::even(creation.shard_count)) {
+            stream.open_shard(Shard::new(number, range, at_ms, epoch_s));
         }
-        stream
+        Ok(stream)
     }
 
     pub(crate) fn id(&self) -> StreamId {

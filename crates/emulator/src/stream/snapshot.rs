@@ -99,7 +99,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::super::StreamMode;
-    use super::super::event::Event;
+    use super::super::event::{Creation, Event};
     use super::*;
 
     /// A log whose own shortest form seemed too long would be written anew again and again.
@@ -110,7 +110,7 @@ mod tests {
         for number in 1..=5 {
             let (stream, settings) = (format!("{number:0>128}"), Vec::new());
             let (mode, shard_count, at_ms, active_at_ms) = (StreamMode::Provisioned, 1, 0, None);
-            let created = Event::CreateStream {
+            let created = Event::CreateStream(Creation {
                 stream: stream.clone(),
                 mode,
                 shard_count,
@@ -120,7 +120,7 @@ mod tests {
                 tags: tags(),
                 active_at_ms,
                 epoch_s_min: 0,
-            };
+            });
             streams.apply(created).unwrap();
             for consumer in 0..20 {
                 let (stream, consumer) = (stream.clone(), format!("{consumer:0>128}"));

@@ -5,8 +5,8 @@ use std::ops::Bound;
 
 use super::event::Event;
 use super::shard::Shard;
-use super::transition::{Change, Deadline, Transition};
-use super::{Inconsistent, OPEN_SHARDS_MAX, Stream};
+use super::transition::{Deadline, Transition};
+use super::{Inconsistent, Stream};
 
 /// All streams of the emulator.
 #[derive(Debug, Default)]
@@ -71,25 +71,9 @@ impl Streams {
     /// not panic: it may be of a log, where it would stop every start.
     pub(crate) fn apply(&mut self, event: Event) -> Result<(), Inconsistent> {
         match event {
-            Event::CreateStream {
-                stream: name,
-                mode,
-                shard_count,
-                at_ms,
-                number,
-                settings,
-                tags,
-                active_at_ms,
-                epoch_s_min,
-            } => {
-                if shard_count > OPEN_SHARDS_MAX {
-                    return Err(Inconsistent("more shards than there may be"));
-                }
-                let mut stream = Stream::new(mode, shard_count, at_ms, number, epoch_s_min);
-                settings.iter().for_each(|setting| stream.set(setting));
-                stream.tags = tags;
-                stream.transition = active_at_ms.map(|done_at_ms| Transition { change: Change::Create, done_at_ms });
-                self.insert(name, stream)?;
+            Event::CreateStream(mut creation) => {
+                let name = std::mem::take(&mut creation.stream);
+                self.insert(name, Stream::new(creation)?)?;
             }
             Event::RestoreCount { last_number, epoch_s_min } => {
                 (self.last_number, self.epoch_s_min) = (last_number, epoch_s_min);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::event::{Event, Placement};
+use super::event::{Creation, Event, Placement};
 use super::snapshot::Restore;
 use super::*;
 use crate::limits::Limits;
@@ -110,7 +110,17 @@ fn creation(shard_count: u32, at_ms: i64) -> Event {
     let (stream, mode, settings, tags) = (NAME.to_owned(), StreamMode::Provisioned, Vec::new(), BTreeMap::new());
     let number = 1;
     let (active_at_ms, epoch_s_min) = (None, 0);
-    Event::CreateStream { stream, mode, shard_count, at_ms, number, settings, tags, active_at_ms, epoch_s_min }
+    Event::CreateStream(Creation {
+        stream,
+        mode,
+        shard_count,
+        at_ms,
+        number,
+        settings,
+        tags,
+        active_at_ms,
+        epoch_s_min,
+    })
 }
 
 /// The streams as they are made again from a snapshot that was written and read.
@@ -278,7 +288,8 @@ proptest! {
 
     #[test]
     fn the_shard_for_a_key_is_the_one_whose_range_holds_it(keys in prop::collection::vec(any::<u128>(), 1..20)) {
-        let mut stream = Stream::new(StreamMode::Provisioned, 3, 0, 1, 0);
+        let Event::CreateStream(creation) = creation(3, 0) else { unreachable!() };
+        let mut stream = Stream::new(creation).unwrap();
         stream.split(1, u128::MAX / 2, 0).unwrap();
         stream.merge(0, 3, 0).unwrap();
         for key in keys {
