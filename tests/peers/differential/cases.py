@@ -271,6 +271,7 @@ wrong(
     AFTER_SHARD_ID_without_one={"ShardFilter": {"Type": "AFTER_SHARD_ID"}},
     AT_TIMESTAMP_without_one={"ShardFilter": {"Type": "AT_TIMESTAMP"}},
     ExclusiveStartShardId_with_a_space={"ExclusiveStartShardId": "a shard"},
+    ExclusiveStartShardId_of_no_shard={"ExclusiveStartShardId": "no-shard"},
 )
 
 

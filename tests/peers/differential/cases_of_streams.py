@@ -48,6 +48,7 @@ wrong(
     limit_of_0={"Limit": 0},
     limit_of_10001={"Limit": 10001},
     ExclusiveStartShardId_with_a_space={"ExclusiveStartShardId": "a shard"},
+    ExclusiveStartShardId_of_no_shard={"ExclusiveStartShardId": "no-shard"},
 )
 valid("DescribeStreamSummary")(of_stream)
 valid("DescribeStreamSummary", "by ARN")(of_arn)

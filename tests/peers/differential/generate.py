@@ -16,6 +16,7 @@ CHANGES = 0.2
 SHARDS = 2
 VALID = [case for case in CASES if case.is_valid and not case.toggles]
 WRONG = [case for case in CASES if not case.is_valid]
+OPERATIONS = sorted({case.operation for case in CASES})
 CASE = {(case.operation, case.name): case for case in CASES}
 SPLIT, MERGE = CASE["SplitShard", "valid: in the middle"], CASE["MergeShards", "valid: neighbours"]
 LONGER = CASE["IncreaseStreamRetentionPeriod", "valid"]

@@ -7,7 +7,9 @@ Answers are compared after what each makes up for itself has become a symbol: id
 The texts of errors are not compared: AWS documents none.
 
 A difference passes if a line of crates/emulator/DIFFERENCES.md names it. Any other one fails, as does an operation
-that never succeeded, or never failed, and an answer of ours that is not what the model makes of the call. `--draft`
+of which no success, or no failure, was compared with at least two of them, an answer of ours that is not what the model
+makes of the call, and a run of which less than a third of the calls failed. A run of too few scripts to demand the former
+and the latter of it says so. `--draft`
 prints lines for what is new, to be completed by hand. `--minutes` runs seeds alone for so long, or up to `--seeds`;
 another time it goes on after the last that passed, and adds up what all of them have compared. `--first 0` begins anew.
 """
@@ -25,6 +27,7 @@ import traceback
 
 import differences
 import scripts
+from generate import OPERATIONS as GENERATED
 from generate import generated, plan
 from session import Session
 from targets import CACHE, OURS, PEERS, prepare, started
@@ -34,9 +37,14 @@ FAST_MS, SLOW_MS = 10, 15_000
 SHOWN_MAX = 200
 MISTAKES_MAX = 5
 SEEDS_OF_CI = 50
+OUTCOMES = ("succeeded", "failed")
 # A soak that is stopped loses at most so many.
 SEEDS_AT_ONCE = 25
 SOAKED = CACHE / "differential-soaked.json"
+# Of all calls of ours.
+FAILED_SHARE_MIN = 1 / 3
+# So many answer each of the operations.
+PEERS_MIN = 2
 # No two of so many seeds may call the same.
 DISTINCT_SEEDS = 1000
 # What these answer depends on every stream.
@@ -70,12 +78,16 @@ def main():
     report = Report(differences.read_lines())
     first, seeds = arguments.first or 0, arguments.seeds or SEEDS_OF_CI
     if arguments.minutes:
-        soak(time.monotonic() + 60 * arguments.minutes, arguments.first, arguments.seeds, report)
+        seeds = soak(time.monotonic() + 60 * arguments.minutes, arguments.first, arguments.seeds, report)
+        demanded = GENERATED
     else:
         run_sets(sets(range(first, first + seeds), arguments.only), report)
-    is_partial = arguments.minutes or arguments.only or first
-    complete = not is_partial and seeds >= SEEDS_OF_CI
-    report.print(complete, arguments.draft)
+        demanded = scripts.OPERATIONS
+    if arguments.only or seeds < SEEDS_OF_CI:
+        print("too few scripts to demand that every operation succeeds and fails")
+        demanded = []
+    complete = demanded is scripts.OPERATIONS and not first
+    report.print(demanded, complete, arguments.draft)
     failed = len(report.failures)
     print(f"{report.calls['compared'].total()} passed, {failed} failed", flush=True)
     return 1 if failed else 0
@@ -86,7 +98,8 @@ def names(cases):
 
 
 def soak(ends, first, seeds, report):
-    """Goes on after the seeds of the last time, up to so many; in the end the report has all of them in it."""
+    """Goes on after the seeds of the last time, up to so many; in the end the report has all of them in it. Returns how
+    many these are."""
     soaked = {"first": first or 0, "next": first or 0, "calls": {}}
     if first is None and SOAKED.exists():
         soaked = json.loads(SOAKED.read_text())
@@ -104,6 +117,7 @@ def soak(ends, first, seeds, report):
     for name, counts in soaked["calls"].items():
         report.calls[name].update(counts)
     print(f"seeds {soaked['first']} to {soaked['next'] - 1}:")
+    return soaked["next"] - soaked["first"]
 
 
 def sets(seeds, only):
@@ -159,8 +173,10 @@ def transcript(target, name, shares_target):
 class Report:
     def __init__(self, lines):
         self.lines = lines
-        # By operation, of ours; by peer, how often it was compared, or was out of step.
-        self.calls = {name: collections.Counter() for name in ("succeeded", "failed", "compared", "unreached")}
+        # By operation, of ours; by peer, how often it was compared, or was out of step; by operation, outcome and peer,
+        # how often it was compared.
+        kinds = ("succeeded", "failed", "compared", "unreached", "compared outcomes")
+        self.calls = {name: collections.Counter() for name in kinds}
         self.failures = {}
         self.new = {}
         self.partings = collections.Counter()
@@ -185,6 +201,7 @@ class Report:
                 self.calls["unreached"][peer] += 1
                 continue
             self.calls["compared"][peer] += 1
+            self.calls["compared outcomes"][f"{call.operation} {'failed' if call.error else 'succeeded'} {peer}"] += 1
             found, has_parted = differences.between(peer, call, their)
             if has_parted:
                 self.partings[peer, str(found[0])] += 1
@@ -204,17 +221,15 @@ class Report:
         self.new.setdefault(difference, script)
         self.failures[f"## {difference.operation}\n{difference}"] = script
 
-    def print(self, complete, draft):
-        print("calls: operation, succeeded, failed (of kinesink)")
+    def print(self, demanded, complete, draft):
+        print("calls: operation, succeeded, failed (of kinesink); peers compared with, where it succeeded, where it failed")
         for operation in sorted(scripts.OPERATIONS):
-            counts = self.calls["succeeded"][operation], self.calls["failed"][operation]
-            print(f"  {operation:40} {counts[0]:6} {counts[1]:6}")
-            emulated = operation not in scripts.NOT_EMULATED
-            if complete and (not counts[1] or (emulated and not counts[0])):
-                self.failures[f"{operation}: {counts[0]} succeeded, {counts[1]} failed; both have to happen"] = ""
-        succeeded, failed = self.calls["succeeded"].total(), self.calls["failed"].total()
-        share = failed / max(1, succeeded + failed)
-        print(f"  {share:.0%} of the calls failed")
+            cells = [self.calls[outcome][operation] for outcome in OUTCOMES]
+            cells += [self.compared_with(operation, outcome) for outcome in OUTCOMES]
+            print(f"  {operation:40} {cells[0]:6} {cells[1]:6} {cells[2]:2} {cells[3]:2}")
+        print(f"  {self.failed_share():.0%} of the calls failed")
+        for failure in self.shortfalls(demanded):
+            self.failures[failure] = ""
         for peer in PEERS:
             print(f"  compared with {peer}: {self.calls['compared'][peer]}, out of step: {self.calls['unreached'][peer]}")
         if complete:
@@ -228,6 +243,25 @@ class Report:
         else:
             for failure, script in list(self.failures.items())[:SHOWN_MAX]:
                 print(f"{script}: {failure}" if script else failure)
+
+    def compared_with(self, operation, outcome):
+        return sum(self.calls["compared outcomes"][f"{operation} {outcome} {peer}"] > 0 for peer in PEERS)
+
+    def failed_share(self):
+        succeeded, failed = self.calls["succeeded"].total(), self.calls["failed"].total()
+        return failed / max(1, succeeded + failed)
+
+    def shortfalls(self, demanded):
+        """What the run has not tried, of the operations that it has to."""
+        for operation in demanded:
+            for outcome in OUTCOMES:
+                if outcome == "succeeded" and operation in scripts.NOT_EMULATED:
+                    continue
+                calls, peers = self.calls[outcome][operation], self.compared_with(operation, outcome)
+                if not calls or peers < PEERS_MIN:
+                    yield f"{operation} {outcome} {calls} times and was then compared with {peers} of the peers"
+        if demanded and self.failed_share() < FAILED_SHARE_MIN:
+            yield f"{self.failed_share():.0%} of the calls failed: too few are invalid"
 
     def print_draft(self):
         rows = collections.defaultdict(lambda: collections.defaultdict(set))

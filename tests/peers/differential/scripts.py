@@ -340,6 +340,19 @@ def on_demand(session):
 
 
 @fast
+def modes(session):
+    """A provisioned stream becomes one on demand, and provisioned again."""
+    stream = created(session, "a", 1)
+    for mode in ("ON_DEMAND", "PROVISIONED"):
+        session.step()
+        details = {"StreamMode": mode}
+        arn = session.arn(stream)
+        session.call("UpdateStreamMode", f"valid: to {mode}", stream, StreamARN=arn, StreamModeDetails=details)
+        session.wait(stream)
+    deleted(session, stream)
+
+
+@fast
 def pages(session):
     """More streams and shards than a page takes."""
     streams = [created(session, letter, 2) for letter in "abc"]
