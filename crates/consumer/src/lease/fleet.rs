@@ -1,8 +1,9 @@
 //! How workers of ours divide the leases among themselves while nobody else takes part. Pure.
 //!
-//! Each worker counts the same rows and moves what lessens the difference between the most and the least loaded. A
-//! lease moves by a wish of the worker that lacks one; its owner finishes what it has in flight and gives it away, so
-//! that nothing is read twice. Finished shards cost nothing and do not count.
+//! Each worker reads the same rows and divides the leases as the others do. A lease moves by a wish of the worker that
+//! lacks one; its owner finishes what it has in flight and gives it away, so that nothing is read twice. Who has no
+//! lease makes itself seen first, by one lease or by one wish: until then nobody counts on it, nor it on others that
+//! have just come. Finished shards cost nothing and do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,9 +12,13 @@ use fastrand::Rng;
 use kinesink_core::ShardId;
 use tokio::time::Instant;
 
-use super::assignment::share;
+use super::division::Division;
 use super::row::{LeaseRow, Wish};
 use super::view::View;
+
+/// What a worker that nobody sees yet takes at most, or a 64th of all leases if that is more: others may begin in the
+/// same moment, and who takes everything has to give it away again.
+const FIRST_LEASES_MAX: usize = 16;
 
 /// What one round does.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -50,21 +55,84 @@ pub(crate) fn is_ours(view: &View, me: &str, now: Instant) -> bool {
 
 impl<'a> Round<'a> {
     pub(crate) fn moves(&self, rng: &mut Rng) -> Moves<'a> {
-        let mut counts = BTreeMap::from([(self.me, 0_usize)]);
-        for lease in self.active() {
-            let Some(owner) = self.view.live_owner(lease, self.now) else { continue };
-            let wanted_by = self.wanted_by(lease);
-            // Others' wishes may be refused, so only this worker's own are counted as granted.
-            let holder = wanted_by.filter(|worker| *worker == self.me).unwrap_or(owner);
-            *counts.entry(holder).or_default() += 1;
-            for worker in [Some(owner), wanted_by].into_iter().flatten() {
-                counts.entry(worker).or_default();
+        let division = self.division();
+        let (give, refuse) = self.to_give(&division);
+        let mut take = self.to_take(&division);
+        let mut wish = Vec::new();
+        let mine = division.counts.get(self.me).copied().unwrap_or(0);
+        let mut part = if self.is_seen() { division.part(self.me) } else { self.first(&division, rng) };
+        part.retain(|lease| !self.refused(lease) && !take.contains(lease));
+        for lease in part {
+            match self.view.live_owner(lease, self.now) {
+                None => take.push(lease),
+                Some(owner) if division.counts.contains_key(owner) => wish.push(lease),
+                // Of one that is silent: it expires, perhaps.
+                Some(_) => {}
             }
         }
-        let take = self.to_take(&counts, rng);
-        *counts.entry(self.me).or_default() += take.iter().filter(|lease| !lease.is_finished()).count();
-        let (give, refuse) = self.to_give();
-        Moves { take, wish: self.to_wish(counts, rng), give, refuse }
+        take.truncate(self.leases_max.saturating_sub(self.held.len()));
+        wish.truncate(self.leases_max.saturating_sub(mine + take.len()));
+        Moves { take, wish, give, refuse }
+    }
+
+    /// Whether others see this worker: by its leases or by its wishes.
+    pub(crate) fn is_seen(&self) -> bool {
+        let is_me = |worker: Option<&str>| worker == Some(self.me);
+        let by_others = |lease| is_me(self.view.live_owner(lease, self.now)) || is_me(self.wanted_by(lease));
+        !self.held.is_empty() || self.active().any(by_others)
+    }
+
+    /// The leases as they will be if every wish is granted, among those who stay.
+    fn division(&self) -> Division<'a> {
+        let settled = self.view.unchanged_for(self.now) > self.patience;
+        let mut division = Division { settled, ..Division::default() };
+        let mut has = |worker| *division.counts.entry(worker).or_default() += 1;
+        let silent = self.view.silent(self.me, self.now);
+        for lease in self.active() {
+            match (self.view.live_owner(lease, self.now), self.wanted_by(lease)) {
+                (None, _) if self.held.contains(&lease.shard) => has(self.me),
+                (None, _) => division.free.push(lease),
+                // Dead, probably. What each has of it is known before it may be taken, and to all alike.
+                (Some(owner), _) if silent.contains(owner) => division.free.push(lease),
+                (Some(_), Some(worker)) => has(worker),
+                (Some(owner), None) => {
+                    has(owner);
+                    division.owned.entry(owner).or_default().push(lease);
+                }
+            }
+        }
+        division.counts.retain(|worker, _| !self.view.has_released(worker) && !silent.contains(worker));
+        division.counts.entry(self.me).or_default();
+        division.free.sort_unstable_by_key(|lease| &lease.shard);
+        // What somebody has asked for in vain comes last.
+        let in_order =
+            |leases: &mut Vec<&LeaseRow>| leases.sort_unstable_by_key(|lease| (lease.wish.is_some(), &lease.shard));
+        division.owned.values_mut().for_each(in_order);
+        division
+    }
+
+    /// What this worker takes beside its part: what the others leave lying, and of the leases of finished shards one of
+    /// so many as there are workers.
+    fn to_take(&self, division: &Division<'a>) -> Vec<&'a LeaseRow> {
+        let left_lying = |lease: &LeaseRow| self.view.still_for(lease, self.now) > self.patience * 2;
+        let mut take: Vec<_> = division.free.iter().copied().filter(|lease| left_lying(lease)).collect();
+        let rank = division.counts.keys().take_while(|worker| **worker < self.me).count();
+        let is_free = |lease: &&LeaseRow| self.view.is_available(lease, self.now) && !self.held.contains(&lease.shard);
+        let mut finished: Vec<_> =
+            self.view.leases().iter().filter(|lease| lease.is_finished()).filter(is_free).collect();
+        finished.sort_unstable_by_key(|lease| &lease.shard);
+        let own = |(index, lease): &(usize, &LeaseRow)| index % division.counts.len() == rank || left_lying(lease);
+        take.extend(finished.into_iter().enumerate().filter(own).map(|(_, lease)| lease));
+        take
+    }
+
+    /// What makes this worker seen. Any of what can be had: others that begin now do not know its part either.
+    fn first(&self, division: &Division<'a>, rng: &mut Rng) -> Vec<&'a LeaseRow> {
+        if division.free.is_empty() {
+            return rng.choice(division.surplus(self.me)).into_iter().collect();
+        }
+        let most = FIRST_LEASES_MAX.max(self.active().count() / 64);
+        rng.choose_multiple(division.free.iter().copied(), most.min(division.part(self.me).len()))
     }
 
     /// Whether a wish of this worker has not been granted in time.
@@ -88,56 +156,10 @@ impl<'a> Round<'a> {
         lease.wish.as_ref().map(|wish| wish.by.as_str())
     }
 
-    fn to_take(&self, counts: &BTreeMap<&str, usize>, rng: &mut Rng) -> Vec<&'a LeaseRow> {
-        let view = self.view;
-        let free = |lease: &&LeaseRow| view.is_available(lease, self.now) && !self.held.contains(&lease.shard);
-        let mut take: Vec<_> = self.active().filter(free).collect();
-        rng.shuffle(&mut take);
-        let mine = counts.get(self.me).copied().unwrap_or(0);
-        let mut needed = share(self.active().count(), counts.len()).saturating_sub(mine);
-        // What the others leave lying is taken beyond the share.
-        let left_lying = |lease: &LeaseRow| view.still_for(lease, self.now) > self.patience * 2;
-        take.retain(|lease| {
-            let wanted = needed > 0 || left_lying(lease);
-            needed = needed.saturating_sub(1);
-            wanted
-        });
-        take.extend(view.leases().iter().filter(|lease| lease.is_finished()).filter(free));
-        take.truncate(self.leases_max.saturating_sub(self.held.len()));
-        take
-    }
-
-    fn to_wish(&self, mut counts: BTreeMap<&'a str, usize>, rng: &mut Rng) -> Vec<&'a LeaseRow> {
-        let mut mine = counts.remove(self.me).unwrap_or(0);
-        let mut asked: BTreeMap<&str, Vec<&LeaseRow>> = BTreeMap::new();
-        for lease in self.active().filter(|lease| self.wanted_by(lease).is_none() && !self.refused(lease)) {
-            if let Some(owner) = self.view.live_owner(lease, self.now) {
-                asked.entry(owner).or_default().push(lease);
-            }
-        }
-        let mut wish = Vec::new();
-        while mine < self.leases_max {
-            let Some((owner, count)) = counts.iter_mut().max_by_key(|(_, count)| **count) else { break };
-            if *count <= mine + 1 {
-                break;
-            }
-            let leases = asked.get_mut(owner).filter(|leases| !leases.is_empty());
-            if let Some(leases) = leases {
-                wish.push(leases.swap_remove(rng.usize(..leases.len())));
-                mine += 1;
-                *count -= 1;
-            } else {
-                // All of its leases are spoken for.
-                *count = 0;
-            }
-        }
-        wish
-    }
-
-    /// Grants the wishes that lessen a difference, and refuses the others: workers that ask at once have each counted
-    /// without the other. Every owner goes through all wishes in the same order, so that together they grant no more
-    /// than one of them would.
-    fn to_give(&self) -> (Vec<(&'a LeaseRow, &'a str)>, Vec<&'a LeaseRow>) {
+    /// Grants the wishes that lessen a difference and give nobody more than its share, and refuses the others: workers
+    /// that ask at once have each counted without the other. Every owner goes through all wishes in the same order, so
+    /// that together they grant no more than one of them would.
+    fn to_give(&self, division: &Division<'a>) -> (Vec<(&'a LeaseRow, &'a str)>, Vec<&'a LeaseRow>) {
         let going = |lease: &LeaseRow| self.giving.contains(&lease.shard);
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         let mut wanted = Vec::new();
@@ -149,9 +171,11 @@ impl<'a> Round<'a> {
         }
         wanted.sort_unstable_by_key(|(lease, ..)| &lease.shard);
         let (mut give, mut refuse) = (Vec::new(), Vec::new());
+        let mut shares = BTreeMap::new();
         for (lease, owner, worker) in wanted {
             let (has, gets) = (counts.get(owner).copied(), counts.get(worker).copied().unwrap_or(0));
-            let granted = has.is_some_and(|has| has > gets + 1);
+            let share = *shares.entry(worker).or_insert_with(|| division.share_of(worker));
+            let granted = gets < share && has.is_some_and(|has| has > gets + 1);
             if granted {
                 counts.entry(owner).and_modify(|has| *has -= 1);
                 counts.insert(worker, gets + 1);
@@ -181,6 +205,8 @@ mod tests {
         now: Instant,
         rng: Rng,
         moved: usize,
+        /// Of each worker.
+        leases_max: Vec<usize>,
     }
 
     fn worker(index: usize) -> String {
@@ -198,7 +224,8 @@ mod tests {
             };
             let views = (0..workers).map(|_| View::new(FAILOVER)).collect();
             let rows = owners.iter().enumerate().map(row).collect();
-            Self { rows, views, now: Instant::now(), rng: Rng::with_seed(seed), moved: 0 }
+            let leases_max = vec![usize::MAX; workers];
+            Self { rows, views, now: Instant::now(), rng: Rng::with_seed(seed), moved: 0, leases_max }
         }
 
         fn held(&self, index: usize) -> BTreeSet<ShardId> {
@@ -222,7 +249,7 @@ mod tests {
                     me: &me,
                     held,
                     giving: &giving,
-                    leases_max: usize::MAX,
+                    leases_max: self.leases_max[index],
                     patience: FAILOVER * 2,
                     now: self.now,
                 };
@@ -313,6 +340,19 @@ mod tests {
             }
             assert!(fleet.moved <= 134 * 11 / 10, "{} leases moved", fleet.moved);
         }
+    }
+
+    #[test]
+    fn what_one_worker_does_not_want_the_others_divide_once_it_has_had_the_time() {
+        let owners: Vec<_> = (0..60).map(|lease| Some(lease % 2)).collect();
+        let mut fleet = Fleet::new(&owners, 4, 1);
+        fleet.leases_max[3] = 2;
+        for _ in 0..60 {
+            fleet.round();
+        }
+        let mut loads = fleet.loads();
+        loads[..3].sort_unstable();
+        assert_eq!(loads, [19, 19, 20, 2]);
     }
 
     #[test]

@@ -10,12 +10,14 @@
 //! - `view`: what one worker has seen of the table, and for how long
 //! - `assignment`: which leases to take beside Java workers, a pure function of the view
 //! - `fleet`: the same among workers of ours
+//! - `division`: how many each of them is to hold, and which
 //! - `term`: how long a lease lasts
 //! - `held`: a lease that this worker holds; the one owner of its renewals and checkpoints
 
 mod assigned;
 pub(crate) mod assignment;
 mod creation;
+mod division;
 mod edited;
 pub(crate) mod fleet;
 mod held;

@@ -1,6 +1,6 @@
 //! What one worker knows of the table. KCL has no shared clock: an observer times how long a counter has not moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kinesink_core::ShardId;
@@ -15,10 +15,16 @@ pub(crate) struct View {
     failover: Duration,
     leases: Vec<LeaseRow>,
     seen: BTreeMap<ShardId, Seen>,
+    /// Who holds leases or asks for some, and since when it is these.
+    workers: BTreeSet<String>,
+    workers_since: Option<Instant>,
+    /// Workers that made a lease nobody's in the last two failovers, as who leaves does, and when.
+    released: BTreeMap<String, Instant>,
 }
 
 #[derive(Debug)]
 struct Seen {
+    owner: Option<String>,
     counter: u64,
     /// When the counter was first seen at its value, on this worker's monotonic clock.
     since: Instant,
@@ -29,7 +35,8 @@ struct Seen {
 
 impl View {
     pub(crate) fn new(failover: Duration) -> Self {
-        Self { failover, leases: Vec::new(), seen: BTreeMap::new() }
+        let (seen, workers, released) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { failover, leases: Vec::new(), seen, workers, workers_since: None, released }
     }
 
     /// Replaces the view by a scan that finished at `now`. A lease with an owner that is seen for the first time counts
@@ -37,7 +44,12 @@ impl View {
     pub(crate) fn note(&mut self, leases: Vec<LeaseRow>, now: Instant) {
         let mut before = std::mem::take(&mut self.seen);
         for lease in &leases {
-            let old = before.remove(&lease.shard);
+            let mut old = before.remove(&lease.shard);
+            match (old.as_mut().and_then(|old| old.owner.take()), &lease.owner) {
+                (Some(owner), None) => drop(self.released.insert(owner, now)),
+                (old, Some(owner)) if old.as_ref() != Some(owner) => drop(self.released.remove(owner)),
+                _ => {}
+            }
             let (old_wish, old) = (old.as_ref().and_then(|old| old.wish.clone()), old);
             let wish = lease.wish.clone().map(|wish| match old_wish {
                 Some((same, since)) if same == wish => (wish, since),
@@ -49,9 +61,40 @@ impl View {
                 None if planted(Fault::TakesAtFirstSight) => (now.checked_sub(self.failover * 2).unwrap_or(now), true),
                 None => (now, lease.owner.is_none()),
             };
-            self.seen.insert(lease.shard.clone(), Seen { counter: lease.counter, since, never_moved, wish });
+            let (owner, counter) = (lease.owner.clone(), lease.counter);
+            self.seen.insert(lease.shard.clone(), Seen { owner, counter, since, never_moved, wish });
         }
+        let owners = leases.iter().filter_map(|lease| self.live_owner(lease, now));
+        let wishers = leases.iter().filter_map(|lease| lease.wish.as_ref().map(|wish| wish.by.as_str()));
+        let workers = owners.chain(wishers).collect::<BTreeSet<_>>();
+        if self.workers_since.is_none() || !workers.iter().copied().eq(self.workers.iter().map(String::as_str)) {
+            self.workers = workers.into_iter().map(str::to_owned).collect();
+            self.workers_since = Some(now);
+        }
+        self.released.retain(|_, at| now.saturating_duration_since(*at) <= self.failover * 2);
         self.leases = leases;
+    }
+
+    /// Other owners that have renewed nothing for so long that they are dead, probably: from one renewal that is seen to
+    /// the next it takes two thirds of a failover at most.
+    pub(crate) fn silent(&self, me: &str, now: Instant) -> BTreeSet<&str> {
+        let mut silent = BTreeMap::new();
+        for lease in &self.leases {
+            let Some(owner) = lease.owner.as_deref().filter(|owner| *owner != me) else { continue };
+            let still = self.still_for(lease, now);
+            silent.entry(owner).and_modify(|since: &mut Duration| *since = still.min(*since)).or_insert(still);
+        }
+        silent.into_iter().filter(|(_, since)| *since > self.failover * 3 / 4).map(|(owner, _)| owner).collect()
+    }
+
+    /// How long the workers have been the same.
+    pub(crate) fn unchanged_for(&self, now: Instant) -> Duration {
+        self.workers_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Whether the worker has just made a lease nobody's, and has got none since.
+    pub(crate) fn has_released(&self, worker: &str) -> bool {
+        self.released.contains_key(worker)
     }
 
     pub(crate) fn leases(&self) -> &[LeaseRow] {
@@ -153,5 +196,52 @@ mod tests {
         assert_eq!(view.wished_for(&wished(2), start + FAILOVER).unwrap().1, Duration::ZERO);
         view.note(vec![lease(Some("other"), 5)], start + FAILOVER);
         assert!(view.wished_for(&wished(2), start + FAILOVER).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_makes_a_lease_nobodys_is_leaving_for_two_failovers_or_until_it_gets_one() {
+        let (mut view, start) = (View::new(FAILOVER), Instant::now());
+        view.note(vec![lease(Some("other"), 5)], start);
+        assert!(!view.has_released("other"));
+        view.note(vec![lease(None, 6)], start + MS);
+        assert!(view.has_released("other"));
+        view.note(vec![lease(None, 6)], start + FAILOVER * 2 + MS);
+        assert!(view.has_released("other"));
+        view.note(vec![lease(None, 6)], start + FAILOVER * 2 + MS * 2);
+        assert!(!view.has_released("other"));
+        for owner in [Some("other"), None, Some("third"), Some("other")] {
+            view.note(vec![lease(owner, 7)], start + FAILOVER * 3);
+        }
+        assert!(!view.has_released("other"), "it takes leases");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn workers_are_those_that_hold_or_ask_and_are_unchanged_until_one_comes_or_goes() {
+        let (mut view, start) = (View::new(FAILOVER), Instant::now());
+        let mut asked = lease(Some("other"), 5);
+        view.note(vec![asked.clone()], start);
+        view.note(vec![asked.clone()], start + FAILOVER);
+        assert_eq!(view.unchanged_for(start + FAILOVER), FAILOVER);
+        asked.wish = Some(Wish { number: 1, by: "me".into() });
+        view.note(vec![asked.clone()], start + FAILOVER);
+        assert_eq!(view.unchanged_for(start + FAILOVER), Duration::ZERO);
+        asked.owner = Some("me".into());
+        view.note(vec![asked], start + FAILOVER * 2);
+        assert_eq!(view.unchanged_for(start + FAILOVER * 3), FAILOVER, "the other has gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_is_silent_once_none_of_its_leases_has_moved_for_three_quarters_of_a_failover() {
+        let (mut view, start) = (View::new(FAILOVER), Instant::now());
+        let leases = |counter| {
+            let second = LeaseRow { shard: "b".parse().unwrap(), ..lease(Some("other"), 5) };
+            vec![lease(Some("other"), counter), second, LeaseRow { shard: "c".parse().unwrap(), ..lease(None, 5) }]
+        };
+        view.note(leases(5), start);
+        view.note(leases(6), start + FAILOVER / 2);
+        let silent_from = start + FAILOVER / 2 + FAILOVER * 3 / 4;
+        assert_eq!(view.silent("me", silent_from), BTreeSet::new());
+        assert_eq!(view.silent("me", silent_from + MS), BTreeSet::from(["other"]));
+        assert_eq!(view.silent("other", silent_from + MS), BTreeSet::new());
     }
 }

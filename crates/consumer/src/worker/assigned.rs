@@ -40,7 +40,7 @@ impl Drive<'_> {
                 found.extend(table.get(&shard).await?.filter(|lease| self.is_assigned(lease)));
             }
         }
-        self.take(found).await;
+        self.take(found, None).await;
         Ok(())
     }
 
@@ -58,7 +58,7 @@ impl Drive<'_> {
         let held = self.held.shards();
         let leases = self.taker.view.leases().iter();
         let found = leases.filter(|lease| self.is_assigned(lease) && !held.contains(&lease.shard)).cloned().collect();
-        self.take(found).await;
+        self.take(found, None).await;
         if standing.role == Role::Follower {
             return Ok(());
         }
@@ -84,7 +84,7 @@ impl Drive<'_> {
         let Moves { assign, force, hand_over } = self.leading.moves(&round, leads);
         // Its own need not be found first.
         let (own, others): (Vec<_>, Vec<_>) = assign.into_iter().partition(|(_, to)| *to == worker.id);
-        self.take(own.into_iter().map(|(lease, _)| lease).collect()).await;
+        self.take(own.into_iter().map(|(lease, _)| lease).collect(), None).await;
         stream::iter(others).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.assign(lease, to, true)).await;
         stream::iter(force).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.assign(lease, to, false)).await;
         stream::iter(hand_over).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.hand_over(lease, to)).await;

@@ -103,6 +103,7 @@ impl<'a> Drive<'a> {
                 }
                 Ok(()) = standing.changed() => {
                     self.standing = *standing.borrow_and_update();
+                    self.taker.look_now();
                     scan_at = Instant::now();
                     Ok(())
                 }
@@ -145,7 +146,7 @@ impl<'a> Drive<'a> {
             return Instant::now() + self.taker.scan_period();
         }
         drain.run_until_cancelled(self.round()).await;
-        self.taker.next_scan(&self.worker.id)
+        self.taker.next_round(&self.worker.id)
     }
 
     /// Notes how a shard's task came to its end.

@@ -15,6 +15,7 @@
 
 mod clock;
 mod expression;
+mod fleet;
 mod java;
 mod network;
 mod pipeline;
@@ -34,7 +35,9 @@ use std::time::Duration;
 #[cfg(feature = "planted-faults")]
 use kinesink_consumer::{Fault, plant};
 
+use crate::fleet::Fleet;
 use crate::run::{Outcome, simulate};
+use crate::scenario::FAILOVER;
 
 /// How many seeds are run beside all other tests, without optimization: a seed takes seconds.
 const SEEDS_OF_A_DEBUG_BUILD: u64 = 8;
@@ -117,6 +120,38 @@ fn a_seed_runs_twice_in_the_same_way() {
         let (once, again) = (simulate(seed, false), simulate(seed, false));
         assert_eq!(once, again, "{}", first_difference(seed));
     }
+}
+
+/// Begins, joins and dies within what `docs/simulation.md` promises. `KINESINK_WORKERS` and `KINESINK_SHARDS` make it
+/// larger.
+#[test]
+fn a_fleet_is_even_within_three_rounds_and_what_the_dead_had_runs_again_in_time() {
+    let three_rounds = FAILOVER;
+    let [workers, shards] = [("KINESINK_WORKERS", 16), ("KINESINK_SHARDS", 240)]
+        .map(|(name, usual)| usize::try_from(variable(name).unwrap_or(usual)).unwrap());
+    let [joining, dying] = [workers / 4, workers / 8];
+    let mut fleet = Fleet::new(shards, 1);
+    fleet.start(workers - joining);
+    let began = fleet.run(three_rounds, Fleet::is_even);
+    let first = fleet.moves();
+    println!("{} workers begin: even after {began:?}, {first} moves", workers - joining);
+    assert!(fleet.is_even() && first * 10 <= shards, "{first} moves after {began:?}: {fleet:?}");
+
+    fleet.start(joining);
+    let joined = fleet.run(three_rounds, Fleet::is_even);
+    let (moves, needed) = (fleet.moves(), shards * joining / workers);
+    println!("{joining} join: even after {joined:?}, {moves} moves for {needed}");
+    assert!(fleet.is_even() && moves * 10 <= needed * 11, "{moves} moves, not {needed}, after {joined:?}: {fleet:?}");
+
+    fleet.run(FAILOVER, |_| false);
+    fleet.kill(dying);
+    let again = fleet.run(FAILOVER + Duration::from_secs(2), Fleet::none_is_orphaned);
+    assert!(fleet.none_is_orphaned(), "not all run {again:?} after {dying} died: {fleet:?}");
+    let even = again + fleet.run(three_rounds, Fleet::is_even);
+    let moves = fleet.moves();
+    println!("{dying} die: all run after {again:?}, even after {even:?}, {moves} moves");
+    assert!(fleet.is_even() && moves * 10 <= shards * dying / workers, "{moves} moves after {even:?}: {fleet:?}");
+    assert_eq!(fleet.failure(), None);
 }
 
 /// Where two runs of a seed part.

@@ -10,9 +10,16 @@ use crate::expression::{Expression, Row};
 const PAGE_ROWS: usize = 6;
 
 /// All tables.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Store {
     tables: BTreeMap<String, BTreeMap<String, Row>>,
+    page_rows: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { tables: BTreeMap::new(), page_rows: PAGE_ROWS }
+    }
 }
 
 /// What one write changed.
@@ -52,6 +59,16 @@ impl Store {
         self.tables.get(table).cloned().unwrap_or_default()
     }
 
+    /// The leases of a table, and who has each.
+    pub(crate) fn owners(&self, table: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let rows = self.tables.get(table).into_iter().flatten();
+        rows.map(|(key, row)| (key.as_str(), row.get("leaseOwner").and_then(|owner| owner["S"].as_str())))
+    }
+
+    pub(crate) fn set_page_rows(&mut self, rows: usize) {
+        self.page_rows = rows;
+    }
+
     pub(crate) fn call(&mut self, operation: &str, request: &Value) -> Answer {
         let name = request["TableName"].as_str().expect("a table's name").to_owned();
         if operation == "CreateTable" {
@@ -69,7 +86,7 @@ impl Store {
                 Some(row) => (200, json!({"Item": row}), None),
                 None => (200, json!({}), None),
             },
-            "Scan" => scan(rows, request),
+            "Scan" => scan(rows, request, self.page_rows),
             "PutItem" => {
                 let item = &request["Item"];
                 write(rows, key_of(item), request, |_| (Some(read(item)), Vec::new()))
@@ -89,13 +106,13 @@ impl Store {
     }
 }
 
-fn scan(rows: &BTreeMap<String, Row>, request: &Value) -> Answer {
+fn scan(rows: &BTreeMap<String, Row>, request: &Value, page_rows: usize) -> Answer {
     let from = request.get("ExclusiveStartKey").map(key_of);
     let rest = rows.iter().filter(|(key, _)| from.as_ref().is_none_or(|from| *key > from));
-    let page: Vec<_> = rest.take(PAGE_ROWS).collect();
+    let page: Vec<_> = rest.take(page_rows).collect();
     let items: Vec<_> = page.iter().map(|(_, row)| row).collect();
     let mut body = json!({"Count": items.len(), "Items": items});
-    if let Some((last, _)) = page.last().filter(|_| page.len() == PAGE_ROWS) {
+    if let Some((last, _)) = page.last().filter(|_| page.len() == page_rows) {
         body["LastEvaluatedKey"] = json!({KEY: {"S": last}});
     }
     (200, body, None)

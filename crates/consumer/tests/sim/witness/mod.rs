@@ -245,6 +245,12 @@ impl Witness {
         self.leases.keys().find(|key| self.is_known_to_be_held(at, process, key))
     }
 
+    /// Shards that a process which is alive reads now.
+    pub(crate) fn running(&self) -> BTreeSet<String> {
+        let open = self.sessions.iter().filter(|session| session.open && self.processes[session.process].alive);
+        open.map(|session| session.shard.clone()).collect()
+    }
+
     /// How much is done: records, and shards that ended.
     pub(crate) fn done(&self) -> usize {
         let ended = self.leases.values().filter(|lease| lease.ended || lease.deleted).count();
