@@ -1,32 +1,37 @@
 //! From a program's text to a filter, without anything that looks beyond the record.
 
 use jaq_core::compile::{Compiler, Undefined};
-use jaq_core::data::JustLut;
 use jaq_core::load::{self, Arena, File, Lexer, Loader};
 use jaq_core::native::{Fun, bome, run, v};
 use jaq_json::Val;
 
 use super::JQ_STACK_BYTES;
 use super::recursion::recursive;
+use super::steps::{Counted, step};
 use crate::Error;
 use crate::event::{JSON_DEPTH_MAX, check_json};
 
 /// A compiled program.
-pub(super) type Program = jaq_core::compile::Filter<jaq_core::Native<JustLut<Val>>>;
+pub(super) type Program = jaq_core::compile::Filter<jaq_core::Native<Counted>>;
 
 /// What a program may ask of its record. The last is what `now` gives.
 pub(super) const VARIABLES: [&str; 6] =
     ["$shard", "$sequence", "$sub_sequence", "$arrival", "$partition_key", "$__arrival_seconds"];
 
 /// `now` is part of the record here. What calls itself does so without the stack, except as the target of an
-/// assignment, where a `label` makes it an error of the record.
+/// assignment, where a `label` makes it an error of the record; and takes a step each time.
 const PRELUDE: &str = "def now: $__arrival_seconds; \
     def recurse: ..; \
-    def recurse(f): label $__ | def rec: ., (f | rec); rec; \
+    def recurse(f): label $__ | def rec: ., (f | step | rec); rec; \
     def recurse(f; cond): recurse(f | select(cond)); \
-    def repeat(f): label $__ | def rec: f, rec; rec; \
-    def while(cond; update): label $__ | def rec: if cond then ., (update | rec) else empty end; rec; \
-    def until(cond; update): label $__ | def rec: if cond then . else update | rec end; rec; ";
+    def repeat(f): label $__ | def rec: f, (step | rec); rec; \
+    def while(cond; update): label $__ | def rec: if cond then ., (update | step | rec) else empty end; rec; \
+    def until(cond; update): label $__ | def rec: if cond then . else update | step | rec end; rec; \
+    def combinations: .[][] |= [.] | reduce .[] as $a ([]; . + $a[] | step); \
+    def combinations($n): [limit($n; repeat(.))] | combinations; ";
+
+/// Before the library's, which build on them.
+const FIRST: &str = "def range(from; to; by): range_by(from; to; by) | step;";
 
 /// Filters and variables that depend on the machine, the time or other records, or that act on them.
 const REFUSED: [&str; 20] = [
@@ -78,14 +83,19 @@ fn compile_here(program: &str) -> Result<Program, Error> {
         )));
     }
     let allowed = |name: &str| !REFUSED.contains(&name);
-    let fromjson = load::parse("def fromjson: shallow | parse_json;", |parser| parser.defs()).unwrap_or_default();
-    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(fromjson).chain(jaq_json::defs());
+    let defs = |code| load::parse(code, |parser| parser.defs()).unwrap_or_default();
+    let (first, fromjson) = (defs(FIRST), defs("def fromjson: shallow | parse_json;"));
+    let defs = first.into_iter().chain(jaq_core::defs()).chain(jaq_std::defs()).chain(fromjson).chain(jaq_json::defs());
     let defs = defs.filter(|def| allowed(def.name));
-    let funs = jaq_core::funs::<JustLut<Val>>().chain(jaq_std::funs()).chain(jaq_json::funs());
-    let funs = funs.filter(|(name, _, _): &Fun<JustLut<Val>>| allowed(name));
-    let funs =
-        funs.map(|(name, arguments, native)| (if name == "fromjson" { "parse_json" } else { name }, arguments, native));
-    let funs = funs.chain([shallow()]);
+    let funs = jaq_core::funs::<Counted>().chain(jaq_std::funs()).chain(jaq_json::funs());
+    let funs = funs.filter(|(name, _, _): &Fun<Counted>| allowed(name));
+    let renamed = |name| match name {
+        "fromjson" => "parse_json",
+        "range" => "range_by",
+        other => other,
+    };
+    let funs = funs.map(|(name, arguments, native)| (renamed(name), arguments, native));
+    let funs = funs.chain([shallow(), step()]);
 
     let code = format!("{PRELUDE}{program}");
     let arena = Arena::default();
@@ -124,7 +134,7 @@ fn check_size(program: &str) -> Result<(), Error> {
 
 /// Passes text on that does not nest too deep for what reads and drops it, which recurses. `fromjson` reads more than
 /// JSON, so that only in JSON proper can brackets be told from text.
-fn shallow() -> Fun<JustLut<Val>> {
+fn shallow() -> Fun<Counted> {
     run(("shallow", v(0), |(_, value)| {
         let brackets = |text: &[u8]| text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
         bome(match &value {

@@ -2,21 +2,24 @@
 //!
 //! - `compile`: what a program may call
 //! - `recursion`: definitions that call themselves
+//! - `steps`: how far a program may go for one record
 
 mod compile;
 mod recursion;
+mod steps;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::fmt;
 
 use bytes::Bytes;
-use jaq_core::data::JustLut;
-use jaq_core::{Ctx, Vars, unwrap_valr};
+use jaq_core::unwrap_valr;
 use jaq_json::write::Pp;
 use jaq_json::{Val, read, write};
 use kinesink_core::{Record, Reject, Transformer};
 
+use self::steps::STEPS_PER_RECORD_MAX;
 use crate::event::{JSON_DEPTH_MAX, check_json, partition_key};
 use crate::{Error, Event, Needs};
 
@@ -40,8 +43,10 @@ pub const JQ_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// # Ok::<(), kinesink_pipeline::Error>(())
 /// ```
 ///
-/// Limits: a program of 16 KiB; 10,000 outputs and 64 MiB a record; a program that never ends is not noticed here but as a
-/// stuck shard, and the values that it holds while it runs are its own affair, outside every budget. A program that itself
+/// Limits: a program of 16 KiB; for each record 10,000 outputs, 64 MiB and 1,000,000 turns of its loops (`range`, `until`,
+/// `while`, `repeat`, `recurse`, `combinations`). One that takes long without them, as data times data does, holds up its
+/// thread, and its shard counts as stuck after five minutes; the values that it holds while it runs are its own affair,
+/// outside every budget. A program that itself
 /// nests a value, or a `reduce` that is assigned to, deeper than the stack of its thread reaches, ends the process: give
 /// threads that run one [`JQ_STACK_BYTES`], which is enough for a program of any size and for hundreds of thousands of levels.
 pub struct Jq {
@@ -73,11 +78,15 @@ impl Transformer for Jq {
         // jq reads more than JSON; what is not JSON belongs in the dead letters.
         check_json(&record.data)?;
         let input = read::parse_single(&record.data).map_err(|error| Reject::new(format!("not JSON: {error}")))?;
-        let context = Ctx::<JustLut<Val>>::new(&self.program.lut, Vars::new(variables(record)));
+        let steps_left = Cell::new(STEPS_PER_RECORD_MAX);
+        let context = steps::context(&self.program.lut, &steps_left, variables(record));
         let mut bytes_left = OUTPUT_BYTES_PER_RECORD_MAX;
         for (place, output) in self.program.id.run((context, input)).map(unwrap_valr).enumerate() {
             // The value of an error may be the record's data, so it stays out of the reason.
-            let output = output.map_err(|_| Reject::new(format!("the jq program failed after {place} outputs")))?;
+            let output = output.map_err(|_| match steps_left.get() {
+                0 => Reject::new(format!("the loops of the jq program took more than {STEPS_PER_RECORD_MAX} steps")),
+                _ => Reject::new(format!("the jq program failed after {place} outputs")),
+            })?;
             // What writes it, recurses.
             if is_deeper(&output, JSON_DEPTH_MAX) {
                 let why = format!("output {place} of the jq program is nested deeper than {JSON_DEPTH_MAX} levels");

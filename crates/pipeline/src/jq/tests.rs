@@ -211,3 +211,21 @@ fn an_output_that_nests_deep_is_rejected() {
     assert!(run("reduce range(127) as $i (.; [.])", "1").is_ok());
     assert!(run("reduce range(128) as $i (.; {a: .})", "1").unwrap_err().to_string().contains("deeper than 127"));
 }
+
+#[test]
+fn a_loop_that_does_not_end_is_rejected_after_so_many_steps() {
+    for program in [
+        "until(false; .)",
+        "last(repeat(.))",
+        "last(range(1e18))",
+        "[[0, 1] | combinations(64)] | length",
+        "until(false; try until(false; .) catch .)",
+    ] {
+        let reason = run(program, "1").unwrap_err().to_string();
+        assert!(reason.contains("more than 1000000 steps"), "{program}: {reason}");
+    }
+    assert_eq!(run("[range(1000000)] | length", "1").unwrap(), ["1000000"]);
+    assert_eq!(run("[range(0, 1; 3, 4)], [range(0; 10; 3)]", "1").unwrap(), ["[0,1,2,0,1,2,3,1,2,1,2,3]", "[0,3,6,9]"]);
+    assert_eq!(run("[[[1, 2], [3, 4]] | combinations]", "1").unwrap(), ["[[1,3],[1,4],[2,3],[2,4]]"]);
+    assert_eq!(run("[[0, 1] | combinations(2)] | length", "1").unwrap(), ["4"]);
+}

@@ -206,6 +206,9 @@ fn expand(table: &Map<String, Value>) -> Result<Vec<Map<String, Value>>, Error> 
     for (name, value) in table {
         let choices = match value {
             Value::Array(alternatives) if name == OR => {
+                if alternatives.is_empty() {
+                    return Err(refuse("the list of `$or` is empty, so that nothing can match; give it a table"));
+                }
                 let mut choices = Vec::new();
                 for alternative in alternatives {
                     let Value::Object(fields) = alternative else { return Err(refuse("`$or` is a list of tables")) };

@@ -111,6 +111,7 @@ fn what_is_no_pattern_is_refused_with_the_name() {
         (json!({"$or": [1]}), "list of tables"),
         (json!({"data": {"a": {"b": []}}}), "the list of `b` is empty"),
         (json!({"data": []}), "the list of `data` is empty"),
+        (json!({"data": {"$or": []}}), "the list of `$or` is empty"),
         (json!({"data": {}}), "the table of `data` is empty"),
         (json!({"data": {"a": {}}}), "the table of `a` is empty"),
     ] {
