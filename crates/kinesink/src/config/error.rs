@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
+use super::secrets::{without_passwords, without_secrets};
+
 /// One mistake: what, where, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
@@ -59,8 +61,12 @@ pub struct ConfigError {
 impl ConfigError {
     pub(super) fn new(file: &str, text: &str, mut mistakes: Vec<Mistake>) -> Self {
         mistakes.sort_by_key(|mistake| mistake.span.start);
-        let hiding = mistakes.iter().filter(|mistake| mistake.hides_values);
-        let shown = hiding.fold(text.to_owned(), |shown, mistake| without_values(&shown, &mistake.span));
+        let hiding: Vec<_> =
+            mistakes.iter().filter(|mistake| mistake.hides_values).map(|mistake| mistake.span.start).collect();
+        let shown = without_secrets(text, &hiding);
+        for mistake in &mut mistakes {
+            mistake.what = without_passwords(&mistake.what);
+        }
         Self { file: file.into(), text: NamedSource::new(file, shown), mistakes }
     }
 
@@ -70,31 +76,6 @@ impl ConfigError {
             _ => None,
         }
     }
-}
-
-/// The text with stars for the value on the marked line, which may be one of several lines; as long as before.
-fn without_values(text: &str, span: &Range<usize>) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let (mut start, mut is_open) = (0, false);
-    for line in text.split_inclusive('\n') {
-        let is_marked = (start..start + line.len()).contains(&span.start);
-        start += line.len();
-        let value = match line.split_once('=') {
-            Some((key, value)) if is_marked => {
-                shown.push_str(key);
-                shown.push('=');
-                value
-            }
-            _ if is_open => line,
-            _ => {
-                shown.push_str(line);
-                continue;
-            }
-        };
-        is_open ^= ["\"\"\"", "'''"].iter().map(|quotes| value.matches(quotes).count()).sum::<usize>() % 2 == 1;
-        shown.extend(value.bytes().map(|byte| if byte.is_ascii_whitespace() { char::from(byte) } else { '*' }));
-    }
-    shown
 }
 
 impl fmt::Display for ConfigError {

@@ -30,6 +30,7 @@
 mod error;
 mod raw;
 mod reference;
+mod secrets;
 mod structure;
 #[cfg(test)]
 mod tests;
@@ -40,5 +41,5 @@ mod values;
 pub use error::ConfigError;
 pub use raw::{Compression, Format};
 pub use reference::{EXAMPLE, reference};
-pub use validate::{TABLE_NAME, is_table_name};
+pub use validate::{TABLE_NAME, WORKER_ID, is_table_name, is_worker_id};
 pub use validated::{Buffer, Config, DeadLetter, Lease, Sink, Source};

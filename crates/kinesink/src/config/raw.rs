@@ -50,14 +50,14 @@ pub(super) struct RawConfig {
     pub(super) memory: Option<Spanned<Size>>,
     /// The stream to read.
     pub(super) source: RawSource,
-    /// Which records go on. Without it, all do.
-    #[serde(default)]
-    #[schemars(with = "RawFilter")]
-    pub(super) filter: Option<RawFilter>,
     /// What becomes of a record. Without it, its bytes go on as they are and nothing is parsed.
     #[serde(default)]
     #[schemars(with = "RawTransform")]
     pub(super) transform: Option<RawTransform>,
+    /// Which records go on: it sees what `transform` made of them. Without it, all do.
+    #[serde(default)]
+    #[schemars(with = "RawFilter")]
+    pub(super) filter: Option<RawFilter>,
     /// Who reads which shard, as rows that the KCL understands.
     #[serde(default)]
     pub(super) lease: RawLease,
@@ -133,7 +133,11 @@ pub(super) struct RawFilter {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTransform {
-    /// A jq program. Each of its outputs becomes a record of its own; with none, the record is dropped.
+    /// A jq program. Each of its outputs becomes a record of its own; with none, the record is dropped. Beside the record it
+    /// sees `$shard`, `$sequence`, `$sub_sequence`, `$arrival` (RFC 3339) and `$partition_key`; `now` is the record's arrival,
+    /// so that a replay is the same. What looks elsewhere is refused: `env`, `input`, `inputs`, `localtime`, `mktime`,
+    /// `strflocaltime`, `debug`, `stderr`, `halt`, modules; and a `def` that calls itself. A record has 1,000,000 turns of
+    /// loops, 10,000 outputs and 64 MiB.
     #[schemars(with = "String")]
     pub(super) jq: Spanned<String>,
 }
@@ -260,7 +264,8 @@ pub(super) struct RawSink {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDeadLetter {
-    /// `s3://bucket/prefix` or `file:///absolute/directory`; not that of a sink.
+    /// `s3://bucket/prefix` or `file:///absolute/directory`; not that of a sink. A process that is killed may leave a file
+    /// `NAME#1` in a directory: it was not finished, and may be removed.
     #[schemars(with = "String")]
     pub(super) url: Spanned<String>,
 }

@@ -33,6 +33,9 @@ pub(super) fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Option<String>
                 return Some(key.get_ref().to_string());
             }
             DeValue::Table(table) => key_at(table, span),
+            DeValue::Array(items) if items.iter().any(|item| is_plain(item.get_ref()) && item.span() == *span) => {
+                return Some(key.get_ref().to_string());
+            }
             DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
                 DeValue::Table(table) => key_at(table, span),
                 _ => None,
@@ -44,6 +47,10 @@ pub(super) fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Option<String>
         }
     }
     None
+}
+
+fn is_plain(value: &DeValue<'_>) -> bool {
+    !matches!(value, DeValue::Table(_) | DeValue::Array(_))
 }
 
 /// Where the value of `key` stands, such as `transform.jq`.
@@ -108,6 +115,10 @@ fn explain(error: &toml::de::Error, table: &DeTable<'_>) -> Mistake {
     }
     if let Some(unknown) = found.strip_prefix("unknown variant ").and_then(|name| quoted(name).next()) {
         return not_one_of(&key, unknown, &words, span);
+    }
+    if expected.is_empty() {
+        let hint = "docs/config.md has the form of every key";
+        return Mistake::new(format!("`{key}` cannot be read: {found}"), span, "here").hint(hint);
     }
     let name = key.rsplit('.').next().unwrap_or_default();
     let (wanted, mut hint) = in_words(expected, name);

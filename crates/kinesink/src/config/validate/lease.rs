@@ -15,6 +15,16 @@ const FAILOVER_MIN: Duration = Duration::from_secs(1);
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// What DynamoDB stores it in is far larger; what people read is not.
 const WORKER_ID_CHARACTERS_MAX: usize = 256;
+/// What [`is_worker_id`] asks for, as a hint.
+pub const WORKER_ID: &str = "write 1 to 256 characters, on one line";
+
+/// Whether a worker may be called so.
+#[must_use]
+pub fn is_worker_id(text: &str) -> bool {
+    let is_short = text.chars().count() <= WORKER_ID_CHARACTERS_MAX;
+    is_short && !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
 const TAGS_MAX: usize = 50;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
@@ -50,11 +60,10 @@ impl Checks {
 
     fn worker_id(&mut self, id: &Spanned<String>) -> String {
         let text = id.get_ref();
-        if text.chars().count() > WORKER_ID_CHARACTERS_MAX || text.chars().any(char::is_control) {
-            let hint = format!("write at most {WORKER_ID_CHARACTERS_MAX} characters, on one line");
-            self.refuse("`lease.worker_id` cannot be used", id.span(), "not a worker's name", hint);
+        if !is_worker_id(text) {
+            self.refuse("`lease.worker_id` cannot be used", id.span(), "not a worker's name", WORKER_ID);
         }
-        self.not_empty("lease.worker_id", id)
+        text.clone()
     }
 
     /// As DynamoDB takes them.
