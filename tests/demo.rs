@@ -12,7 +12,7 @@ use crate::harness::{Process, eventually, http, kinesink, objects, output, text}
 #[test]
 fn the_demo_verifies_what_landed_and_sees_a_tampered_object() {
     let directory = tempfile::tempdir().unwrap();
-    let demo = directory.path().join("demo");
+    let demo = directory.path().join("a demo's");
     let run = |more: &[&str]| output(kinesink().arg("demo").arg("--dir").arg(&demo).args(more));
 
     let first = run(&[]);
@@ -23,6 +23,9 @@ fn the_demo_verifies_what_landed_and_sees_a_tampered_object() {
     {
         assert!(stdout.contains(said), "{said:?} is missing in\n{stdout}");
     }
+    let words = stdout.lines().find_map(|line| line.strip_prefix("  kinesink check ")).unwrap();
+    let pasted = output(std::process::Command::new("sh").arg("-c").arg(format!("cat {words}")));
+    assert!(text(&pasted.stdout).contains("[[sink]]"), "{words} is not one word: {}", text(&pasted.stderr));
     assert!(!stdout.contains('\u{1b}'), "plain lines where there is no terminal:\n{stdout}");
 
     let found = objects(&demo.join("objects"));

@@ -61,7 +61,7 @@ fn what_cannot_be_is_named_and_nothing_is_written() {
     services.create_stream("another", 1);
     services.put("another", &numbered(0, 1));
     let of_another_stream = services.read_stream("another").remove(0).1;
-    let cases: [(&[&str], i32, &str); 19] = [
+    let cases: [(&[&str], i32, &str); 22] = [
         (&[APP, "--drop-plan", FIRST, "--yes"], 2, "has no plan"),
         (&["nobody"], 3, "there is no such table"),
         (&[APP, "--stream", "no/name"], 2, "no/name"),
@@ -85,6 +85,9 @@ fn what_cannot_be_is_named_and_nothing_is_written() {
         (&[APP, "--release", "stranger", "--yes"], 2, "owns no lease of the table; nobody does"),
         (&[APP, "--assign", "one", "shardId-000000000007", "--yes"], 2, "no lease shardId-000000000007"),
         (&[APP, "--assign", "one"], 2, "2 values required"),
+        (&[APP, "--assign", "", FIRST, "--yes"], 2, "no worker can be called"),
+        (&[APP, "--assign", "a\n\u{1b}[31mb", FIRST, "--yes"], 2, "no worker can be called"),
+        (&[APP, "--table", "zz"], 2, "the lease table cannot be"),
     ];
     for (arguments, code, said) in cases {
         let refused = leases(&services, arguments);
@@ -173,6 +176,18 @@ fn a_move_says_what_it_skips_or_repeats_and_its_undo_leads_back() {
     let back = leases(&services, &back.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(back.status.code(), Some(0), "{}", text(&back.stderr));
     assert_eq!(services.checkpoints(APP), before);
+}
+
+#[test]
+fn a_move_back_among_records_that_came_together_was_said_to_skip_some() {
+    let services = read_once();
+    // In one call, so that all of them arrived in one millisecond.
+    services.put(APP, &numbered(600, 1_000));
+    let back = leases(&services, &[APP, "--stream", APP, "--move", FIRST, "trim-horizon", "--dry-run"]);
+    assert!(text(&back.stdout).contains("would be delivered again"), "{}", text(&back.stdout));
+    let first = services.read_stream(APP).into_iter().find(|(shard, _, _)| shard == FIRST).unwrap().1;
+    let back = leases(&services, &[APP, "--stream", APP, "--move", FIRST, &first, "--dry-run"]);
+    assert!(text(&back.stdout).contains("would be delivered again"), "{}", text(&back.stdout));
 }
 
 #[test]

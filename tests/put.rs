@@ -121,6 +121,13 @@ fn a_missing_stream_and_a_missing_file_are_named() {
     assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
     let said = text(&refused.stderr);
     assert!(said.contains("stream nowhere") && said.contains("--create"), "{said}");
+    for (stream, file, why) in
+        [("bad name!", "lines", "bad name!"), ("", "lines", ""), ("nowhere", "/", "it is a directory")]
+    {
+        let refused = output(services.kinesink().args(["put", stream, file]));
+        let said = text(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains(why), "{said}");
+    }
     let missing = PathBuf::from("no-such-file.ndjson");
     let refused = output(services.kinesink().args(["put", "nowhere"]).arg(&missing));
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));

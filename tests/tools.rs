@@ -156,7 +156,7 @@ fn the_journal_example_writes_each_record_down_and_goes_on_where_it_ended() {
     let journal = services.path("journal.tsv");
     let start = || {
         let mut command = Command::new(example("journal"));
-        command.envs(services.environment()).args(["journal", "journal-app", "one"]).arg(&journal).arg("3000");
+        command.envs(services.environment()).args(["journal", "journal-app", "one"]).arg(&journal).arg("10000");
         Process::start(command, &services.path("journal.log"))
     };
     let written = || {

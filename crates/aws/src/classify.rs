@@ -42,7 +42,7 @@ const MENDABLE: &[(&str, &str)] = &[
     ("KMSNotFoundException", "check the stream's key"),
     ("MissingAuthenticationTokenException", "set credentials"),
     ("OptInRequired", "enable the region for this account"),
-    ("ResourceNotFoundException", "check name, region and account, or create it with --create"),
+    ("ResourceNotFoundException", "check name, region and account; run and put create it with --create"),
     ("UnrecognizedClientException", "check the credentials"),
 ];
 

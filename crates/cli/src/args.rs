@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use kinesink::StreamName;
 use kinesink::local::Limit;
 
 use crate::exit::Exit;
@@ -195,12 +196,19 @@ fn time(text: &str) -> Result<Duration, String> {
     Duration::try_from(time).map_err(|_| "a time is not negative".to_owned())
 }
 
+/// What no stream can be called is not asked for.
+fn stream(text: &str) -> Result<String, String> {
+    text.parse::<StreamName>().map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
 /// `kinesink put`
 #[derive(Debug, Args)]
 pub(crate) struct Put {
     /// The stream
+    #[arg(value_parser = stream)]
     pub(crate) stream: String,
-    /// NDJSON, a line a record; - reads standard input
+    /// NDJSON, a line a record, empty lines aside; - reads standard input
     pub(crate) file: PathBuf,
     /// The field whose value is the partition key; without it keys are spread evenly
     #[arg(long, value_name = "FIELD")]
@@ -220,6 +228,7 @@ pub(crate) struct Put {
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
     /// The stream
+    #[arg(value_parser = stream)]
     pub(crate) stream: String,
     /// Where to start
     #[arg(long, value_enum, default_value_t = From::Latest)]

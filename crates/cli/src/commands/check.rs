@@ -1,5 +1,6 @@
 //! `kinesink check FILE`: reads and validates, starts nothing.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use kinesink::Programs;
@@ -8,6 +9,9 @@ use kinesink::config::Config;
 use crate::args::Check;
 use crate::exit::{Exit, Problem};
 use crate::stdout;
+
+/// Far more than any pipeline file has.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 pub(crate) fn run(args: &Check) -> Result<Exit, Problem> {
     let (config, _programs) = read(&args.file)?;
@@ -25,10 +29,16 @@ pub(crate) fn run(args: &Check) -> Result<Exit, Problem> {
 /// Reads a pipeline file and compiles its programs, or says where it is wrong.
 pub(crate) fn read(file: &Path) -> Result<(Config, Programs), Problem> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let refuse = |why: String| Problem::new(Exit::Configuration, format!("cannot read {name}: {why}"));
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(|error| refuse(error.to_string()))?;
+    opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| {
         let remedy = if error.kind() == std::io::ErrorKind::InvalidData { "; save it as UTF-8" } else { "" };
-        Problem::new(Exit::Configuration, format!("cannot read {name}: {error}{remedy}"))
+        refuse(format!("{error}{remedy}"))
     })?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(refuse(format!("it is larger than {FILE_BYTES_MAX} bytes; name a pipeline file")));
+    }
     let mistake = |mistake: kinesink::config::ConfigError| Problem::report(Exit::Configuration, &mistake.into());
     let config = Config::parse(&text, &name).map_err(mistake)?;
     let programs = Programs::compile(&config).map_err(mistake)?;

@@ -18,6 +18,7 @@ use self::layout::Layout;
 use super::put::Producer;
 use crate::args::Demo;
 use crate::exit::{Exit, Problem};
+use crate::shell::quoted;
 use crate::{signals, stdout};
 
 const STREAM: &str = "flights";
@@ -178,7 +179,7 @@ fn report(layout: &Layout, landed: &Landed) -> Result<(), Problem> {
 }
 
 fn next_steps(layout: &Layout) -> Result<(), Problem> {
-    let (pipeline, local) = (layout.pipeline.display(), layout.local.display());
+    let [pipeline, local] = [&layout.pipeline, &layout.local].map(|path| quoted(&path.display().to_string()));
     say("try next:")?;
     say(format!("  kinesink check {pipeline}"))?;
     say(format!("  kinesink run {pipeline} --local {local}"))?;

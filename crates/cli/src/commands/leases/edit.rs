@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use kinesink::config::{WORKER_ID, is_worker_id};
 use kinesink::consumer::{Lease, LeaseEdit, Leases as Table, Place};
 use kinesink::{Checkpoint, Class, Clock as _, Failure, ShardId, SystemClock};
 use serde_json::json;
@@ -65,6 +66,9 @@ impl Asked {
         let shards = |shards: &[String]| shards.iter().map(|shard| parsed(shard)).collect::<Result<Vec<_>, _>>();
         Ok(match (args.release.as_deref(), args.assign.as_deref()) {
             (Some([worker, of @ ..]), _) => Some(Self::Release(worker.clone(), shards(of)?)),
+            (_, Some([worker, ..])) if !is_worker_id(worker) => {
+                return Err(refuse(format!("no worker can be called {worker:?}: {WORKER_ID}")));
+            }
             (_, Some([worker, of @ ..])) => Some(Self::Assign(worker.clone(), shards(of)?)),
             _ => None,
         })
@@ -203,8 +207,15 @@ fn skipped(from: Checkpoint, to: Place, here: Lag, there: Lag) -> Option<Skipped
         Lag::Unknown => None,
     };
     let (here, there) = (behind(here)?, behind(there)?);
-    let is_forwards = if here == there { to.checkpoint > from } else { here > there };
-    Some(if is_forwards { Skipped::Forwards(here - there) } else { Skipped::Backwards(there - here) })
+    // Lags are those of one moment each, and of records that came together: an order that is known goes before them.
+    let is_forwards = match (from, to.checkpoint) {
+        (_, Checkpoint::TrimHorizon) => false,
+        (_, Checkpoint::Latest | Checkpoint::ShardEnd) | (Checkpoint::TrimHorizon, _) => true,
+        (Checkpoint::At(from), Checkpoint::At(to)) => to > from,
+        _ => here > there,
+    };
+    let between = here.abs_diff(there);
+    Some(if is_forwards { Skipped::Forwards(between) } else { Skipped::Backwards(between) })
 }
 
 /// What the rows do not show.

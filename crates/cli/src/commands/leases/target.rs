@@ -28,12 +28,10 @@ impl Target {
         let file = Path::new(&args.app);
         if file.extension().is_none_or(|extension| extension != "toml") {
             let table = args.table.clone().unwrap_or_else(|| args.app.clone());
-            if !is_table_name(&table) {
-                let why = format!("the lease table cannot be {table:?}: {TABLE_NAME}");
-                return Err(Problem::new(Exit::Configuration, why));
-            }
+            check_table(&table)?;
             return Ok(Self { app: args.app.clone(), table, stream, region: None, asks_for_kcl_3: false });
         }
+        args.table.as_deref().map(check_table).transpose()?;
         let (config, _programs) = check::read(file)?;
         Ok(Self {
             app: config.app,
@@ -43,4 +41,11 @@ impl Target {
             asks_for_kcl_3: config.lease.coordination == Coordination::Kcl3,
         })
     }
+}
+
+fn check_table(table: &str) -> Result<(), Problem> {
+    if is_table_name(table) {
+        return Ok(());
+    }
+    Err(Problem::new(Exit::Configuration, format!("the lease table cannot be {table:?}: {TABLE_NAME}")))
 }

@@ -26,9 +26,12 @@ impl Lines {
         let mut reader: Box<dyn BufRead + Send> = if file == Path::new("-") {
             Box::new(io::BufReader::new(io::stdin()))
         } else {
-            let opened = std::fs::File::open(file).map_err(|error| {
-                Problem::new(Exit::Configuration, format!("cannot read {}: {error}", file.display()))
-            })?;
+            let refuse =
+                |why: String| Problem::new(Exit::Configuration, format!("cannot read {}: {why}", file.display()));
+            let opened = std::fs::File::open(file).map_err(|error| refuse(error.to_string()))?;
+            if opened.metadata().is_ok_and(|opened| opened.is_dir()) {
+                return Err(refuse("it is a directory; name a file of lines".into()));
+            }
             Box::new(io::BufReader::new(opened))
         };
         let (sender, lines) = channel(LINES_AHEAD_MAX);
