@@ -16,11 +16,15 @@ CHANGES = 0.2
 SHARDS = 2
 VALID = [case for case in CASES if case.is_valid and not case.toggles]
 WRONG = [case for case in CASES if not case.is_valid]
-OPERATIONS = sorted({case.operation for case in CASES})
 CASE = {(case.operation, case.name): case for case in CASES}
 SPLIT, MERGE = CASE["SplitShard", "valid: in the middle"], CASE["MergeShards", "valid: neighbours"]
 LONGER = CASE["IncreaseStreamRetentionPeriod", "valid"]
 SHORTER = CASE["DecreaseStreamRetentionPeriod", "valid"]
+# What happens in a number of seeds: operations and their outcomes.
+OUTCOMES = sorted(
+    {(case.operation, "succeeded") for case in (*VALID, SPLIT, MERGE, LONGER, SHORTER)}
+    | {(case.operation, "failed") for case in WRONG}
+)
 
 
 def dealer(cases, count):

@@ -27,7 +27,7 @@ import traceback
 
 import differences
 import scripts
-from generate import OPERATIONS as GENERATED
+from generate import OUTCOMES as GENERATED
 from generate import generated, plan
 from session import Session
 from targets import CACHE, OURS, PEERS, prepare, started
@@ -37,7 +37,10 @@ FAST_MS, SLOW_MS = 10, 15_000
 SHOWN_MAX = 200
 MISTAKES_MAX = 5
 SEEDS_OF_CI = 50
-OUTCOMES = ("succeeded", "failed")
+KINDS = SUCCEEDED, FAILED = "succeeded", "failed"
+# What has to happen: operations and their outcomes.
+OUTCOMES = [(operation, FAILED) for operation in scripts.OPERATIONS]
+OUTCOMES += [(operation, SUCCEEDED) for operation in scripts.EMULATED]
 # A soak that is stopped loses at most so many.
 SEEDS_AT_ONCE = 25
 SOAKED = CACHE / "differential-soaked.json"
@@ -82,11 +85,11 @@ def main():
         demanded = GENERATED
     else:
         run_sets(sets(range(first, first + seeds), arguments.only), report)
-        demanded = scripts.OPERATIONS
+        demanded = OUTCOMES
     if arguments.only or seeds < SEEDS_OF_CI:
         print("too few scripts to demand that every operation succeeds and fails")
         demanded = []
-    complete = demanded is scripts.OPERATIONS and not first
+    complete = demanded is OUTCOMES and not first
     report.print(demanded, complete, arguments.draft)
     failed = len(report.failures)
     print(f"{report.calls['compared'].total()} passed, {failed} failed", flush=True)
@@ -224,8 +227,8 @@ class Report:
     def print(self, demanded, complete, draft):
         print("calls: operation, succeeded, failed (of kinesink); peers compared with, where it succeeded, where it failed")
         for operation in sorted(scripts.OPERATIONS):
-            cells = [self.calls[outcome][operation] for outcome in OUTCOMES]
-            cells += [self.compared_with(operation, outcome) for outcome in OUTCOMES]
+            cells = [self.calls[kind][operation] for kind in KINDS]
+            cells += [self.compared_with(operation, kind) for kind in KINDS]
             print(f"  {operation:40} {cells[0]:6} {cells[1]:6} {cells[2]:2} {cells[3]:2}")
         print(f"  {self.failed_share():.0%} of the calls failed")
         for failure in self.shortfalls(demanded):
@@ -252,14 +255,11 @@ class Report:
         return failed / max(1, succeeded + failed)
 
     def shortfalls(self, demanded):
-        """What the run has not tried, of the operations that it has to."""
-        for operation in demanded:
-            for outcome in OUTCOMES:
-                if outcome == "succeeded" and operation in scripts.NOT_EMULATED:
-                    continue
-                calls, peers = self.calls[outcome][operation], self.compared_with(operation, outcome)
-                if not calls or peers < PEERS_MIN:
-                    yield f"{operation} {outcome} {calls} times and was then compared with {peers} of the peers"
+        """What the run has not tried, of what it has to."""
+        for operation, outcome in demanded:
+            calls, peers = self.calls[outcome][operation], self.compared_with(operation, outcome)
+            if not calls or peers < PEERS_MIN:
+                yield f"{operation} {outcome} {calls} times and was then compared with {peers} of the peers"
         if demanded and self.failed_share() < FAILED_SHARE_MIN:
             yield f"{self.failed_share():.0%} of the calls failed: too few are invalid"
 
