@@ -41,7 +41,7 @@ pub(super) fn read(event: SubscribeToShardEvent, shard: &ShardId, cursor: &mut C
         });
         moved.advance(sequence);
     }
-    let records = user_records(stored, &mut moved);
+    let records = user_records(stored, &mut moved, usize::MAX).records;
     // The SDK gives a number that was left out as an empty one.
     let is_end = event.continuation_sequence_number.is_empty();
     if !is_end {

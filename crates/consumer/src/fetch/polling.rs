@@ -170,10 +170,14 @@ impl Fetch for Polling {
         };
         self.pace.answered();
         let before = self.cursor.clone();
-        let Reply { records, behind_latest_ms, next_iterator, children, stored } =
-            reply::read(&text, limit, &self.shard, &mut self.cursor)?;
+        let Reply { records, behind_latest_ms, next_iterator, children, stored, is_whole } =
+            reply::read(&text, limit, reservation.bytes(), &self.shard, &mut self.cursor)?;
         self.settings.texts.give_back(text);
-        if let Some(gap) = self.cursor.take_gap(next_iterator.is_none()) {
+        let ended = is_whole && next_iterator.is_none();
+        // The rest of a reply is asked for again, behind what there was room for.
+        let next_iterator = next_iterator.filter(|_| is_whole);
+        let behind_latest_ms = if is_whole { behind_latest_ms } else { behind_latest_ms.max(1) };
+        if let Some(gap) = self.cursor.take_gap(ended) {
             match self.settings.bridge(&self.shard, &gap, &mut self.cursor) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -209,7 +213,6 @@ impl Fetch for Polling {
             (_, false) => Duration::ZERO,
         };
         let records = Records { records, behind_latest_ms, reservation };
-        let ended = next_iterator.is_none();
         self.iterator = next_iterator;
         if ended {
             Fetched::at_end(&self.shard, records, children).map(Some)

@@ -6,7 +6,7 @@ use kinesink_core::{Failure, Position, Record, SequenceNumber, ShardId};
 
 use super::Cursor;
 use super::contents::Contents;
-use super::stored::user_records;
+use super::stored::{UserRecords, user_records};
 use super::wire::{self, ChildShard, StoredRecord};
 use crate::lease::HashRange;
 
@@ -31,12 +31,21 @@ pub(crate) struct Reply {
     pub(crate) children: Vec<Child>,
     /// Kinesis records in it, aggregates counted as one.
     pub(crate) stored: usize,
+    /// Whether all of it is here. Where not, what follows the cursor is to be asked for again.
+    pub(crate) is_whole: bool,
 }
 
-/// Unpacks a reply to a request of `limit` records at most and moves the cursor past it.
+/// Unpacks a reply to a request of `limit` records at most, aggregates no further than `bytes_max` and one of them, and moves
+/// the cursor past what it gives.
 ///
 /// What is no reply has lost something on its way: a transient failure, and the cursor stays.
-pub(crate) fn read(text: &[u8], limit: usize, shard: &ShardId, cursor: &mut Cursor) -> Result<Reply, Failure> {
+pub(crate) fn read(
+    text: &[u8],
+    limit: usize,
+    bytes_max: usize,
+    shard: &ShardId,
+    cursor: &mut Cursor,
+) -> Result<Reply, Failure> {
     let garbled = |why: String| Failure::transient(format!("cannot read a reply of shard {shard}: {why}"));
     // An id of this reply's own: shards of one id count their clones in one place, and the threads that read and
     // commit would pass it to and fro for every record.
@@ -61,8 +70,7 @@ pub(crate) fn read(text: &[u8], limit: usize, shard: &ShardId, cursor: &mut Curs
     let children: Result<_, _> = tail.child_shards.iter().flatten().map(child).collect();
     let children = children.map_err(|error: kinesink_core::Error| garbled(error.to_string()))?;
     contents.hand_out(&mut records);
-    let (stored, last) = (records.len(), records.last().map(|record| record.position.sequence));
-    let records = user_records(records, cursor);
+    let UserRecords { records, stored, last, is_whole } = user_records(records, cursor, bytes_max);
     if let Some(last) = last {
         cursor.advance(last);
     }
@@ -72,6 +80,7 @@ pub(crate) fn read(text: &[u8], limit: usize, shard: &ShardId, cursor: &mut Curs
         next_iterator: tail.next_shard_iterator,
         children,
         stored,
+        is_whole,
     })
 }
 
@@ -94,6 +103,7 @@ fn child(child: &ChildShard) -> Result<Child, kinesink_core::Error> {
 
 #[cfg(test)]
 mod tests {
+    use kinesink_aws::kinesis::types::ShardIteratorType;
     use kinesink_core::Checkpoint;
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -126,7 +136,7 @@ mod tests {
             })).collect();
             let reply = json!({"Records": records, "NextShardIterator": "n", "MillisBehindLatest": 7, "New": [{}]});
             let text = if pretty { serde_json::to_vec_pretty(&reply) } else { serde_json::to_vec(&reply) }.unwrap();
-            let read = read(&text, 100, &shard(), &mut start()).unwrap();
+            let read = read(&text, 100, usize::MAX, &shard(), &mut start()).unwrap();
             prop_assert_eq!((read.stored, read.behind_latest_ms), (all.len(), 7));
             prop_assert_eq!(read.next_iterator.as_deref(), Some("n"));
             prop_assert_eq!(read.records.len(), all.len());
@@ -142,8 +152,29 @@ mod tests {
         #[test]
         fn foreign_bytes_are_a_failure_and_move_nothing(text in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut cursor = start();
-            prop_assert!(read(&text, 100, &shard(), &mut cursor).is_err());
+            prop_assert!(read(&text, 100, usize::MAX, &shard(), &mut cursor).is_err());
             prop_assert_eq!(cursor, start());
+        }
+    }
+
+    #[test]
+    fn a_reply_of_aggregates_was_unpacked_whole_whatever_memory_there_was() {
+        let aggregate = |number: u32| {
+            let mut aggregator = kinesink_kpl::Aggregator::default();
+            (0..1_000).for_each(|_| drop(aggregator.push("k", None, b"").unwrap()));
+            let data =
+                base64::Engine::encode(&base64::engine::general_purpose::STANDARD, aggregator.finish().unwrap().data);
+            json!({"SequenceNumber": format!("{number}"), "Data": data, "PartitionKey": "k"})
+        };
+        let records: Vec<_> = (1..=6).map(aggregate).collect();
+        let text = serde_json::to_vec(&json!({"Records": records, "NextShardIterator": "n"})).unwrap();
+        for (bytes_max, stored, is_whole) in [(0, 1, false), (1_000_000, 3, false), (usize::MAX, 6, true)] {
+            let mut cursor = start();
+            let read = read(&text, 100, bytes_max, &shard(), &mut cursor).unwrap();
+            assert_eq!((read.records.len(), read.stored, read.is_whole), (1_000 * stored, stored, is_whole));
+            let next = cursor.request();
+            assert_eq!(next.kind, ShardIteratorType::AfterSequenceNumber);
+            assert_eq!(next.sequence.map(|after| after.to_string()), Some(stored.to_string()));
         }
     }
 
@@ -157,7 +188,7 @@ mod tests {
         ] {
             let text = serde_json::to_vec(&json!({"Records": [good, bad]})).unwrap();
             let mut cursor = start();
-            assert!(read(&text, 100, &shard(), &mut cursor).is_err(), "{bad}");
+            assert!(read(&text, 100, usize::MAX, &shard(), &mut cursor).is_err(), "{bad}");
             assert_eq!(cursor, start());
         }
     }
