@@ -163,7 +163,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 }
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 53] = [
+const MISTAKES: [(&str, &str, &str); 52] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -194,7 +194,6 @@ const MISTAKES: [(&str, &str, &str); 53] = [
     ("larger than what memory leaves to records", "[[sink]]", "[buffer]\nbytes = \"200MiB\"\n[[sink]]"),
     ("longer than a year", "[[sink]]", "[buffer]\nage = \"8761h\"\n[[sink]]"),
     ("name of the dead letters", "type = \"s3\"", "type = \"s3\"\nname = \"dead_letters\""),
-    ("pause of a fan-out", "[[sink]]", "fetch = \"fan-out\"\nidle = \"1s\"\n[[sink]]"),
     ("number that overflows", "[[sink]]", "[filter]\npattern = { data = { a = [1e400] } }\n[[sink]]"),
     ("secret beside a mistake", "[[sink]]", "colour = 1\naccess_key = \"hunter2\"\n[[sink]]"),
     ("password in a url", "file:///var/orders", "s3://me:hunter2@bucket/x"),

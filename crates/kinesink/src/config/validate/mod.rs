@@ -98,15 +98,7 @@ impl Checks {
     fn fetch(&mut self, raw: &RawSource, app: &Spanned<String>) -> Retrieval {
         let fetch = raw.fetch.as_ref().map_or(raw::FETCH, |fetch| fetch.get_ref());
         match (fetch, &raw.consumer) {
-            (raw::FAN_OUT, consumer) => {
-                let idle = raw.idle.as_ref().map(|idle| ("idle", idle.span()));
-                let max_records = raw.max_records.as_ref().map(|max| ("max_records", max.span()));
-                for (key, span) in [idle, max_records].into_iter().flatten() {
-                    let what = format!("`source.{key}` means nothing for fan-out");
-                    self.refuse(what, span, "contradicts `fetch`", "leave it out, or write `fetch = \"polling\"`");
-                }
-                Retrieval::FanOut { consumer: Some(self.consumer(consumer.as_ref(), app)) }
-            }
+            (raw::FAN_OUT, consumer) => Retrieval::FanOut { consumer: Some(self.consumer(consumer.as_ref(), app)) },
             (raw::FETCH, None) => Retrieval::Polling,
             (raw::FETCH, Some(consumer)) => {
                 let what = "`source.consumer` means nothing for polling";
