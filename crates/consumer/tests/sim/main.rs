@@ -166,19 +166,19 @@ fn first_difference(seed: u64) -> String {
 #[cfg(feature = "planted-faults")]
 const TELLING_SEEDS: [(Fault, u64); 14] = [
     (Fault::NoReadBack, 1),
-    (Fault::ReadBackWithoutToken, 15),
+    (Fault::ReadBackWithoutToken, 45),
     (Fault::ForgetsUnanswered, 6),
     (Fault::ExpiresLate, 3),
     (Fault::HeldSinceAnswer, 17),
     (Fault::WritesExpired, 3),
     (Fault::RunsOnWithoutLease, 2),
     (Fault::TakesEarly, 1),
-    (Fault::ForgetsStart, 12),
-    (Fault::LatestTwice, 12),
-    (Fault::SkipsUnpaid, 17),
+    (Fault::ForgetsStart, 13),
+    (Fault::LatestTwice, 13),
+    (Fault::SkipsUnpaid, 165),
     (Fault::Unpaid, 11),
     (Fault::ForgetsPosition, 17),
-    (Fault::DeletesEarly, 41),
+    (Fault::DeletesEarly, 158),
 ];
 
 /// Where few seeds are run, only faults that hardly any seed can miss.
