@@ -64,7 +64,10 @@ fn forty_kills_leave_no_hole_and_double_nothing() {
     let in_stream: BTreeSet<Vec<u8>> = services.read_stream("kills").into_iter().map(|(_, _, data)| data).collect();
     assert_eq!(in_stream, expected, "the stream holds what was put");
     assert_eq!(landed, in_stream, "the objects hold what the stream holds, and nothing else");
-    assert_eq!(staged(&folder), Vec::<PathBuf>::new(), "what killed writers left behind stays");
+    // The empty file by which a start sees that it may write stays if that start is killed in that very moment.
+    let is_probe = |path: &PathBuf| path.display().to_string().contains("_kinesink_check_");
+    let left: Vec<_> = staged(&folder).into_iter().filter(|path| !is_probe(path)).collect();
+    assert_eq!(left, Vec::<PathBuf>::new(), "what killed writers left behind stays");
     let doubled = lines(&folder).into_values().filter(|count| *count > 1).count();
     assert_eq!(doubled, 0, "{doubled} records are in the objects more than once");
 }
