@@ -119,49 +119,9 @@ impl StdError for NoAnswer {
     }
 }
 
-/// Refuses what cannot be the address of a service, saying what it is the endpoint of.
-///
-/// # Errors
-/// [`Error::Endpoint`], which shows the address unless it holds a password.
-pub fn check_endpoint(service: &str, url: &str) -> Result<(), Error> {
-    let refuse =
-        |shown: &str, why: &'static str| Err(Error::Endpoint { service: service.into(), url: shown.into(), why });
-    if url.contains('@') {
-        return refuse("...@...", "credentials do not stand in it");
-    }
-    match url.parse::<Uri>() {
-        Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => {
-            refuse(url, "it does not begin with http:// or https://")
-        }
-        Ok(uri) if uri.host().is_none_or(str::is_empty) => refuse(url, "it names no host"),
-        Ok(_) => Ok(()),
-        Err(_) => refuse(url, "it is not a URL"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_endpoint_is_a_url_with_scheme_and_host_and_no_password() {
-        for url in ["http://127.0.0.1:4567", "https://kinesis.eu-west-1.amazonaws.com", "http://localhost/path"] {
-            check_endpoint("Kinesis", url).unwrap();
-        }
-        for (url, why) in [
-            ("127.0.0.1:4567", "does not begin with http"),
-            ("localhost", "does not begin with http"),
-            ("ftp://host", "does not begin with http"),
-            ("http://", "is not a URL"),
-            ("http://a b", "is not a URL"),
-            ("", "is not a URL"),
-        ] {
-            let error = check_endpoint("Kinesis", url).unwrap_err().to_string();
-            assert!(error.contains(why) && error.contains(&format!("{url:?}")), "{error}");
-        }
-        let error = check_endpoint("S3", "http://me:secret@host").unwrap_err().to_string();
-        assert!(error.contains("credentials") && !error.contains("secret"), "{error}");
-    }
 
     #[test]
     fn the_origin_of_a_request_leaves_its_path_out() {

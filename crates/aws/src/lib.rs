@@ -35,7 +35,6 @@ pub use aws_smithy_runtime_api::client::result::SdkError;
 
 pub(crate) use classify::chain;
 pub use classify::{broken_stream, code, failure, is_throttle};
-pub use clients::{AwsOptions, Clients, StaticCredentials, check_region, connect};
+pub use clients::{AwsOptions, Clients, StaticCredentials, check_endpoint, check_region, connect};
 pub use error::Error;
 pub use get_records::get_records;
-pub use http::check_endpoint;

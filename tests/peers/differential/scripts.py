@@ -319,6 +319,17 @@ def shards_of_a_new_stream(session):
         deleted(session, stream)
 
 
+def mode_changes(session, stream):
+    """The stream goes on demand, and back; gives each mode once it has it."""
+    for mode in ("ON_DEMAND", "PROVISIONED"):
+        session.step()
+        details = {"StreamMode": mode}
+        arn = session.arn(stream)
+        session.call("UpdateStreamMode", f"valid: to {mode}", stream, StreamARN=arn, StreamModeDetails=details)
+        session.wait(stream)
+        yield mode
+
+
 @fast
 def on_demand(session):
     stream = session.name("a")
@@ -329,12 +340,7 @@ def on_demand(session):
     count = {"TargetShardCount": 8, "ScalingType": "UNIFORM_SCALING"}
     session.call("UpdateShardCount", "on demand", StreamName=stream, **count)
     session.wait(stream)
-    for mode in ("ON_DEMAND", "PROVISIONED"):
-        session.step()
-        details = {"StreamMode": mode}
-        arn = session.arn(stream)
-        session.call("UpdateStreamMode", f"valid: to {mode}", stream, StreamARN=arn, StreamModeDetails=details)
-        session.wait(stream)
+    for mode in mode_changes(session, stream):
         session.call("DescribeStreamSummary", f"valid: after a change to {mode}", StreamName=stream)
     deleted(session, stream)
 
@@ -343,12 +349,8 @@ def on_demand(session):
 def modes(session):
     """A provisioned stream becomes one on demand, and provisioned again."""
     stream = created(session, "a", 1)
-    for mode in ("ON_DEMAND", "PROVISIONED"):
-        session.step()
-        details = {"StreamMode": mode}
-        arn = session.arn(stream)
-        session.call("UpdateStreamMode", f"valid: to {mode}", stream, StreamARN=arn, StreamModeDetails=details)
-        session.wait(stream)
+    for _mode in mode_changes(session, stream):
+        pass
     deleted(session, stream)
 
 

@@ -46,9 +46,9 @@ pub const JQ_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Limits: a program of 16 KiB; for each record 10,000 outputs, 64 MiB and 1,000,000 turns of its loops (`range`, `until`,
 /// `while`, `repeat`, `recurse`, `combinations`). One that takes long without them, as data times data does, holds up its
 /// thread, and its shard counts as stuck after five minutes; the values that it holds while it runs are its own affair,
-/// outside every budget. A program that itself
-/// nests a value, or a `reduce` that is assigned to, deeper than the stack of its thread reaches, ends the process: give
-/// threads that run one [`JQ_STACK_BYTES`], which is enough for a program of any size and for hundreds of thousands of levels.
+/// outside every budget. A program that itself nests a value, or a `reduce` that is assigned to, deeper than the stack of its
+/// thread reaches, ends the process: give threads that run one [`JQ_STACK_BYTES`], which is enough for a program of any size
+/// and for tens of thousands of levels.
 pub struct Jq {
     program: compile::Program,
     needs: Needs,
