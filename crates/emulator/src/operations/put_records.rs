@@ -1,7 +1,7 @@
 //! PutRecords, and the way in for every record.
 
 use std::collections::HashMap;
-use std::io::{self, Write as _};
+use std::io;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::stream::event::{Distribution, Event, Placement};
 use crate::stream::shard::Shard;
 use crate::stream::{RECORD_KIB_DEFAULT, Streams, hash_key};
 use crate::wire::blob::Blob;
-use crate::wire::timestamp::Timestamp;
+use crate::wire::stored_record;
 use crate::wire::validation::{Validation, is_number};
 
 const RECORDS_MAX: usize = 500;
@@ -247,24 +247,16 @@ fn written(mut accepted: Vec<Accepted<'_>>) -> io::Result<(Vec<Placement>, Bytes
     let mut records = Vec::with_capacity(accepted.len());
     for Accepted { new, sequence_number, place } in accepted {
         let start = json.len();
-        write_json(&mut json, new, &sequence_number, place.arrival_ms)?;
+        stored_record::write(
+            &mut json,
+            &sequence_number,
+            place.arrival_ms,
+            new.base64(),
+            new.partition_key.as_deref(),
+        )?;
         let json_bytes = u32::try_from(json.len() - start).unwrap_or(u32::MAX);
         records.push(Placement { json_bytes, ..place });
     }
     // What the records needed less than the estimate is given back.
     Ok((records, Bytes::from(json.into_boxed_slice())))
-}
-
-/// The record as `GetRecords` will send it, and a comma.
-fn write_json(json: &mut Vec<u8>, new: &NewRecord, sequence_number: &str, arrival_ms: i64) -> io::Result<()> {
-    let arrival = Timestamp(arrival_ms).seconds();
-    write!(json, r#"{{"SequenceNumber":"{sequence_number}","ApproximateArrivalTimestamp":{arrival},"Data":""#)?;
-    json.extend_from_slice(new.base64().as_bytes());
-    json.push(b'"');
-    if let Some(partition_key) = &new.partition_key {
-        json.extend_from_slice(br#","PartitionKey":"#);
-        serde_json::to_writer(&mut *json, partition_key)?;
-    }
-    json.extend_from_slice(b"},");
-    Ok(())
 }

@@ -8,6 +8,7 @@ pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod service_error;
 pub(crate) mod signature;
+pub(crate) mod stored_record;
 pub(crate) mod timestamp;
 pub(crate) mod token;
 pub(crate) mod validation;

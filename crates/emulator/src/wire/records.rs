@@ -1,26 +1,15 @@
 //! Stored records in a reply. They are stored as JSON, so that in JSON a reply is a few slices of what is stored; in CBOR
 //! each record is written anew, which spares the memory of a second form and takes little time.
 
-use std::borrow::Cow;
-
 use base64_simd::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::encoding::Encoding;
 use super::payload::{CHUNK_BYTES, Payload};
 use super::service_error::ServiceError;
+use super::stored_record::StoredRecord;
 use crate::stream::shard::Record;
-
-/// What is read from a record's JSON to write its CBOR.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct JsonRecord<'a> {
-    sequence_number: &'a str,
-    data: &'a str,
-    #[serde(borrow)]
-    partition_key: Option<Cow<'a, str>>,
-}
 
 /// An object of the records and the members of the tail, which has at least one and less than 24.
 pub(crate) fn encode(encoding: Encoding, records: &[Record], tail: &impl Serialize) -> Result<Payload, ServiceError> {
@@ -28,8 +17,9 @@ pub(crate) fn encode(encoding: Encoding, records: &[Record], tail: &impl Seriali
     let tail = Bytes::from(encoding.encode(tail)?).slice(1..);
     match encoding {
         Encoding::Json => Ok(json(records, tail)),
-        Encoding::Cbor => cbor(records, &tail)
-            .map_err(|error| ServiceError::internal_failure(format!("a stored record cannot be read: {error}"))),
+        Encoding::Cbor => cbor(records, &tail).ok_or_else(|| {
+            ServiceError::internal_failure("a stored record is not in the form in which records are stored")
+        }),
     }
 }
 
@@ -65,10 +55,10 @@ enum Major {
     Map = 0xa0,
 }
 
-fn cbor(records: &[Record], tail: &[u8]) -> serde_json::Result<Payload> {
+fn cbor(records: &[Record], tail: &[u8]) -> Option<Payload> {
     let mut body = Payload::default();
     let mut chunk = vec![MAP_OPEN];
-    text(&mut chunk, "Records");
+    text(&mut chunk, b"Records");
     head(&mut chunk, Major::Array, records.len());
     for record in records {
         if chunk.len() + record.json_bytes as usize > CHUNK_BYTES {
@@ -79,32 +69,30 @@ fn cbor(records: &[Record], tail: &[u8]) -> serde_json::Result<Payload> {
     chunk.extend_from_slice(tail);
     chunk.push(BREAK);
     body.push(Bytes::from(chunk));
-    Ok(body)
+    Some(body)
 }
 
-fn cbor_record(out: &mut Vec<u8>, record: &Record) -> serde_json::Result<()> {
-    let json = record.json_and_comma().strip_suffix(b",").unwrap_or_default();
-    let read: JsonRecord<'_> = serde_json::from_slice(json)?;
-    head(out, Major::Map, if read.partition_key.is_some() { 4 } else { 3 });
-    text(out, "SequenceNumber");
-    text(out, read.sequence_number);
-    text(out, "ApproximateArrivalTimestamp");
+fn cbor_record(out: &mut Vec<u8>, record: &Record) -> Option<()> {
+    let stored = StoredRecord::read(record.json_and_comma())?;
+    head(out, Major::Map, if stored.partition_key.is_some() { 4 } else { 3 });
+    text(out, b"SequenceNumber");
+    text(out, stored.sequence_number);
+    text(out, b"ApproximateArrivalTimestamp");
     out.push(TAG_TIME);
     head(out, Major::Unsigned, usize::try_from(record.arrival_ms).unwrap_or(0));
-    text(out, "Data");
-    let data = read.data.as_bytes();
-    head(out, Major::Bytes, STANDARD.decoded_length(data).map_err(serde::de::Error::custom)?);
-    STANDARD.decode_append(data, out).map_err(serde::de::Error::custom)?;
-    if let Some(partition_key) = &read.partition_key {
-        text(out, "PartitionKey");
-        text(out, partition_key);
+    text(out, b"Data");
+    head(out, Major::Bytes, STANDARD.decoded_length(stored.base64).ok()?);
+    STANDARD.decode_append(stored.base64, out).ok()?;
+    if let Some(partition_key) = &stored.partition_key {
+        text(out, b"PartitionKey");
+        text(out, partition_key.as_bytes());
     }
-    Ok(())
+    Some(())
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
+fn text(out: &mut Vec<u8>, text: &[u8]) {
     head(out, Major::Text, text.len());
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
 }
 
 /// What stands before a value: its type, and its number or length.
