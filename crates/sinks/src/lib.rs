@@ -9,6 +9,7 @@
 //! | feature | gives | tier |
 //! |---|---|---|
 //! | `s3` | objects in S3, or files in a directory | effectively once: an announced window is sent again as it was |
+//! | `parquet` | the same, in columns | the same |
 //!
 #![cfg_attr(feature = "s3", doc = "```")]
 #![cfg_attr(not(feature = "s3"), doc = "```ignore")]

@@ -25,6 +25,8 @@ mod error;
 mod format;
 mod gzip;
 mod key;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 #[cfg(test)]
 mod tests;
 

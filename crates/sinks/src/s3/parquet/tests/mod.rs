@@ -1,0 +1,34 @@
+//! Each test reads files with the row reader of the crate `parquet`, which shares the format with its writer but no code
+//! with what makes columns of records.
+
+mod files;
+mod infer;
+mod numbers;
+mod properties;
+mod reading;
+mod rows;
+mod schemas;
+
+use bytes::Bytes;
+
+use super::{Column, ColumnType, Encoded, Encoder, OnMismatch, REST, Schema};
+use crate::s3::parquet::Codec;
+
+/// Columns as `name type`, or `name type null` or `coerce`.
+fn schema(columns: &[(&str, &str, OnMismatch)]) -> Schema {
+    let column = |(name, column_type, on_mismatch): &(&str, &str, OnMismatch)| Column {
+        name: (*name).into(),
+        column_type: column_type.parse().unwrap(),
+        on_mismatch: *on_mismatch,
+    };
+    Schema::new(columns.iter().map(column).collect(), REST).unwrap()
+}
+
+fn encode(schema: &Schema, records: &[&str]) -> Encoded {
+    let records: Vec<Bytes> = records.iter().map(|record| Bytes::copy_from_slice(record.as_bytes())).collect();
+    Encoder::new(schema, Codec::Zstd).unwrap().encode(&records, Vec::new()).unwrap()
+}
+
+fn column_type(text: &str) -> ColumnType {
+    text.parse().unwrap()
+}
