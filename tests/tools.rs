@@ -9,23 +9,26 @@ use crate::harness::{Process, Services, eventually, kinesink, numbered, output, 
 #[test]
 fn local_prints_shell_lines_and_nothing_else_once_every_port_answers() {
     let directory = tempfile::tempdir().unwrap();
-    let script =
-        r#"echo "$AWS_ENDPOINT_URL_KINESIS $AWS_ENDPOINT_URL_DYNAMODB $AWS_REGION $AWS_ACCESS_KEY_ID"; exit 7"#;
+    let script = r#"echo "$AWS_ENDPOINT_URL_KINESIS $AWS_ENDPOINT_URL_DYNAMODB $AWS_ENDPOINT_URL_S3 $AWS_REGION $AWS_ACCESS_KEY_ID"; exit 7"#;
     let run = output(kinesink().args(["local", "--", "sh", "-c", script]));
     assert_eq!(run.status.code(), Some(7), "the command's code: {}", text(&run.stderr));
     let seen = text(&run.stdout);
-    assert!(seen.starts_with("http://127.0.0.1:") && seen.contains(" us-east-1 local"), "{seen}");
+    assert_eq!(seen.matches("http://127.0.0.1:").count(), 3, "{seen}");
+    assert!(seen.ends_with(" us-east-1 local\n"), "{seen}");
 
     let mut child = kinesink().arg("local").arg(directory.path()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut lines = vec![String::new(); 6];
+    let mut lines = vec![String::new(); 7];
     for line in &mut lines {
         stdout.read_line(line).unwrap();
     }
     assert!(lines.iter().all(|line| line.starts_with("export AWS_")), "{lines:?}");
     let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
-    let address = lines[0].split_once("=http://").unwrap().1.to_owned();
-    assert!(std::net::TcpStream::connect(address).is_ok(), "printed before the port answers");
+    let addresses: Vec<_> = lines.iter().filter_map(|line| line.split_once("=http://")).collect();
+    assert_eq!(addresses.len(), 3);
+    for (name, address) in addresses {
+        assert!(std::net::TcpStream::connect(address).is_ok(), "{name} is printed before its port answers");
+    }
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(stdout.lines().map(Result::unwrap).collect::<Vec<_>>(), [""; 0], "nothing else was printed");

@@ -40,6 +40,8 @@ pub struct AwsOptions {
     pub kinesis_endpoint: Option<String>,
     /// Another DynamoDB; else `AWS_ENDPOINT_URL_DYNAMODB` or AWS.
     pub dynamodb_endpoint: Option<String>,
+    /// Another S3; else `AWS_ENDPOINT_URL_S3` or AWS.
+    pub s3_endpoint: Option<String>,
     /// Keys instead of the chain's.
     pub credentials: Option<StaticCredentials>,
 }
@@ -55,7 +57,7 @@ pub struct Clients {
     pub credentials: SharedCredentialsProvider,
     /// The region of all of them.
     pub region: String,
-    /// `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or the profile's, if any.
+    /// The one that was given, or `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or the profile's, if any.
     pub s3_endpoint: Option<String>,
 }
 
@@ -79,7 +81,7 @@ pub async fn connect(options: &AwsOptions) -> Result<Clients, Error> {
     }
     let config = loader.load().await;
     let region = region(&config)?;
-    let s3_endpoint = endpoint(&config, "S3");
+    let s3_endpoint = options.s3_endpoint.clone().or_else(|| endpoint(&config, "S3"));
     for (service, given, set) in [
         ("Kinesis", &options.kinesis_endpoint, endpoint(&config, "Kinesis")),
         ("DynamoDB", &options.dynamodb_endpoint, endpoint(&config, "DynamoDB")),

@@ -61,7 +61,7 @@ pub(crate) enum Command {
                             kinesink leases orders --release worker-7 --dry-run"
     )]
     Leases(Leases),
-    /// Serve local Kinesis and DynamoDB on loopback for any AWS SDK or the aws command
+    /// Serve local Kinesis, DynamoDB and S3 on loopback for any AWS SDK or the aws command
     #[command(
         after_help = "Examples:\n  kinesink local ./state --env .env\n  kinesink local -- aws kinesis list-streams"
     )]
@@ -107,7 +107,7 @@ pub(crate) struct Run {
     /// Run on local services whose state is kept in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) local: Option<PathBuf>,
-    /// Create the stream if it is missing (implied by --local)
+    /// Create the stream if it is missing (implied by --local, which also makes the buckets)
     #[arg(long)]
     pub(crate) create: bool,
 }
@@ -171,6 +171,9 @@ pub(crate) struct Local {
     /// Port of the local DynamoDB; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub(crate) dynamodb_port: u16,
+    /// Port of the local S3; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) s3_port: u16,
     /// Keep none of the service's limits, so that nothing is throttled
     #[arg(long)]
     pub(crate) no_limits: bool,
@@ -180,7 +183,7 @@ pub(crate) struct Local {
     /// How long a stream is being created, updated or deleted, as in 500ms or 2s
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = time)]
     pub(crate) transitions: Duration,
-    /// Serve Kinesis in TLS, with a certificate made for it that AWS_CA_BUNDLE makes clients trust
+    /// Serve Kinesis and S3 in TLS, with a certificate made for them that AWS_CA_BUNDLE makes clients trust
     #[arg(long)]
     pub(crate) tls: bool,
     /// Write the shell lines to this file instead of standard output

@@ -27,7 +27,7 @@ pub enum Error {
         written_by: String,
     },
     /// The state is damaged in a way that no crash explains: restore it, or use another directory.
-    #[error("cannot restore the local Kinesis state from {}: {reason}; use another directory", path.display())]
+    #[error("cannot restore the local state from {}: {reason}; use another directory", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum Error {
         at_byte: u64,
     },
     /// Another process has the directory open.
-    #[error("cannot open the local Kinesis state in {}: another process uses it", path.display())]
+    #[error("cannot open the local state in {}: another process uses it", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -79,15 +79,24 @@ pub enum Error {
         max: usize,
     },
     /// The listener can be reached from other machines, and the emulator checks no signature.
-    #[error("cannot serve the local Kinesis on {address}: it checks no credentials, so it listens on loopback only")]
+    #[error("cannot serve on {address}: no credentials are checked, so it is done on loopback only")]
     NotLoopback {
         /// Where the listener is bound.
         address: SocketAddr,
     },
     /// No certificate could be made for TLS.
-    #[error("cannot make a certificate for the local Kinesis")]
+    #[error("cannot make a certificate for the local services")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A bucket cannot be had.
+    #[cfg(feature = "s3")]
+    #[error("cannot make the bucket {name:?} of the local S3: {reason}")]
+    Bucket {
+        /// Its name.
+        name: String,
+        /// What does not fit, or what the file system said.
+        reason: String,
+    },
     /// The listener failed.
-    #[error("cannot serve the local Kinesis")]
+    #[error("cannot serve")]
     Serve(#[source] io::Error),
 }

@@ -112,6 +112,8 @@ mod faults;
 mod limits;
 mod log;
 mod operations;
+#[cfg(feature = "s3")]
+mod s3;
 mod serving;
 mod stream;
 mod subscription;
@@ -122,6 +124,8 @@ pub use emulator::{Builder, Emulator};
 pub use error::Error;
 pub use faults::{Fault, FaultKind, Faults};
 pub use limits::{Limit, Limits, UnknownLimit};
+#[cfg(feature = "s3")]
+pub use s3::S3;
 #[cfg(feature = "tls")]
 pub use serving::Certificate;
 

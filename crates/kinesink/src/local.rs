@@ -1,4 +1,4 @@
-//! Local Kinesis and DynamoDB on loopback, for any AWS SDK.
+//! Local Kinesis, DynamoDB and S3 on loopback, for any AWS SDK.
 //!
 //! Not a second code path: the services listen on ports, and the ordinary SDK clients are pointed at them.
 
@@ -8,14 +8,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kinesink_emulator::{Certificate, Emulator};
+use kinesink_emulator::{Certificate, Emulator, S3};
 pub use kinesink_emulator::{Limit, Limits};
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{AwsOptions, StaticCredentials};
+use crate::config::Config;
+use crate::sinks::Location;
 
 /// The version of the directory's layout that this program writes and reads.
 const DIRECTORY_VERSION: u32 = 1;
@@ -53,7 +55,7 @@ pub enum Error {
     /// A port cannot be had.
     #[error("cannot listen on 127.0.0.1:{port} for {service}: {source}; choose another with --{service}-port")]
     Port {
-        /// `kinesis` or `dynamodb`.
+        /// `kinesis`, `dynamodb` or `s3`.
         service: &'static str,
         /// The port that was asked for.
         port: u16,
@@ -63,14 +65,17 @@ pub enum Error {
     /// A service ended by itself.
     #[error("the local {service} ended by itself: {why}; what was acknowledged is stored: start it again")]
     Ended {
-        /// `kinesis` or `dynamodb`.
+        /// `kinesis`, `dynamodb` or `s3`.
         service: &'static str,
         /// What it said.
         why: String,
     },
     /// TLS was asked for and cannot be had.
-    #[error("cannot serve the local Kinesis in TLS: {0}")]
+    #[error("cannot serve in TLS: {0}")]
     Certificate(#[source] kinesink_emulator::Error),
+    /// A bucket of the pipeline file cannot be made.
+    #[error(transparent)]
+    Bucket(kinesink_emulator::Error),
     /// The directory or a file in it cannot be used.
     #[error("cannot use {path}: {message}")]
     Storage {
@@ -90,11 +95,13 @@ pub struct LocalOptions {
     pub kinesis_port: u16,
     /// 0 takes any free port.
     pub dynamodb_port: u16,
+    /// 0 takes any free port.
+    pub s3_port: u16,
     /// Which of the service's limits the local Kinesis keeps; all by default.
     pub limits: Limits,
     /// How long a stream of the local Kinesis is being created, updated or deleted; no time by default.
     pub transitions: Duration,
-    /// Whether the local Kinesis is served in TLS, with a certificate made for it.
+    /// Whether the local Kinesis and S3 are served in TLS, with a certificate made for them.
     pub tls: bool,
 }
 
@@ -103,16 +110,19 @@ pub struct LocalOptions {
 pub struct Local {
     kinesis: SocketAddr,
     dynamodb: SocketAddr,
+    s3: SocketAddr,
+    buckets: S3,
     services: JoinSet<Result<(), String>>,
+    names: Vec<(Id, &'static str)>,
     dynamodb_service: AbortHandle,
     shutdown: CancellationToken,
-    /// Holds the authority of the local Kinesis' certificate, and is gone with this.
+    /// Holds the authority of the certificate, and is gone with this.
     authority: Option<NamedTempFile>,
     _lock: Option<File>,
 }
 
 impl Local {
-    /// Opens the directory, binds both ports and serves. Both ports answer when this returns.
+    /// Opens the directory, binds the ports and serves. All ports answer when this returns.
     ///
     /// # Errors
     /// [`Error`] names the directory, the port and the remedy; nothing is left running.
@@ -120,36 +130,58 @@ impl Local {
         let lock = options.directory.as_deref().map(open_directory).transpose()?;
         let kinesis_listener = listen("kinesis", options.kinesis_port).await?;
         let dynamodb_listener = listen("dynamodb", options.dynamodb_port).await?;
+        let s3_listener = listen("s3", options.s3_port).await?;
         // A log of gigabytes takes its time, and no worker of the runtime waits for it.
         let from = options.clone();
-        let opened = tokio::task::spawn_blocking(move || open_services(&from)).await;
-        let (emulator, database) = match opened.map_err(JoinError::try_into_panic) {
-            Ok(opened) => opened?,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // The runtime ends, and this with it.
-            Err(Err(_cancelled)) => std::future::pending().await,
-        };
+        let Opened { emulator, database, buckets } = blocking(move || open_services(&from)).await?;
 
         let shutdown = CancellationToken::new();
         let address =
             |listener: &TcpListener| listener.local_addr().map_err(|error| storage(Path::new("127.0.0.1"), &error));
         let (kinesis, dynamodb) = (address(&kinesis_listener)?, address(&dynamodb_listener)?);
-        let mut services = JoinSet::new();
-        let stopped = shutdown.clone().cancelled_owned();
+        let s3 = address(&s3_listener)?;
         let certificate =
             if options.tls { Some(Certificate::self_signed().map_err(Error::Certificate)?) } else { None };
         let authority = certificate.as_ref().map(|certificate| authority_file(options, certificate)).transpose()?;
-        services.spawn(async move {
-            let served = match &certificate {
+        let mut services = JoinSet::new();
+        let (stopped, trusted) = (shutdown.clone().cancelled_owned(), certificate.clone());
+        let kinesis_service = services.spawn(async move {
+            let served = match &trusted {
                 Some(certificate) => emulator.serve_tls(kinesis_listener, certificate, stopped).await,
                 None => emulator.serve(kinesis_listener, stopped).await,
+            };
+            served.map_err(|error| error.to_string())
+        });
+        let (stopped, served) = (shutdown.clone().cancelled_owned(), buckets.clone());
+        let s3_service = services.spawn(async move {
+            let served = match &certificate {
+                Some(certificate) => served.serve_tls(s3_listener, certificate, stopped).await,
+                None => served.serve(s3_listener, stopped).await,
             };
             served.map_err(|error| error.to_string())
         });
         let stopped = shutdown.clone().cancelled_owned();
         let dynamodb_service =
             services.spawn(dynoxide::server::serve_with_shutdown(dynamodb_listener, database, stopped));
-        Ok(Self { kinesis, dynamodb, services, dynamodb_service, shutdown, authority, _lock: lock })
+        let names =
+            vec![(kinesis_service.id(), "kinesis"), (dynamodb_service.id(), "dynamodb"), (s3_service.id(), "s3")];
+        let (authority, _lock) = (authority, lock);
+        Ok(Self { kinesis, dynamodb, s3, buckets, services, names, dynamodb_service, shutdown, authority, _lock })
+    }
+
+    /// Makes the buckets that the pipeline file names and leaves to this S3.
+    ///
+    /// # Errors
+    /// [`Error::Bucket`] names the bucket.
+    pub async fn create_buckets(&self, config: &Config) -> Result<(), Error> {
+        let sinks = config.sinks.iter().filter(|sink| sink.endpoint.is_none()).map(|sink| &sink.url);
+        let locations = sinks.chain(config.dead_letter.iter().map(|dead_letter| &dead_letter.url));
+        let names = locations.filter_map(|location| match location {
+            Location::Bucket { bucket, .. } => Some(bucket.clone()),
+            Location::Directory(_) => None,
+        });
+        let (buckets, names) = (self.buckets.clone(), names.collect::<Vec<_>>());
+        blocking(move || names.iter().try_for_each(|name| buckets.create_bucket(name)).map_err(Error::Bucket)).await
     }
 
     /// Resolves once a service has ended that nobody stopped: whoever is pointed at it waits for nothing. Cancel safe.
@@ -160,7 +192,7 @@ impl Local {
             Some(Err(error)) => (error.id(), error.to_string()),
             None => return std::future::pending().await,
         };
-        let service = if id == self.dynamodb_service.id() { "dynamodb" } else { "kinesis" };
+        let service = self.names.iter().find(|(named, _)| *named == id).map_or("service", |(_, name)| name);
         Error::Ended { service, why }
     }
 
@@ -170,6 +202,7 @@ impl Local {
         let mut environment = vec![
             ("AWS_ENDPOINT_URL_KINESIS", self.kinesis_url()),
             ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb_url()),
+            ("AWS_ENDPOINT_URL_S3", self.s3_url()),
             ("AWS_REGION", REGION.into()),
             ("AWS_DEFAULT_REGION", REGION.into()),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY.into()),
@@ -188,6 +221,7 @@ impl Local {
             region: Some(REGION.into()),
             kinesis_endpoint: Some(self.kinesis_url()),
             dynamodb_endpoint: Some(self.dynamodb_url()),
+            s3_endpoint: Some(self.s3_url()),
             credentials: Some(StaticCredentials { access_key: ACCESS_KEY.into(), secret_key: ACCESS_KEY.into() }),
         }
     }
@@ -195,8 +229,7 @@ impl Local {
     /// Where the local Kinesis listens.
     #[must_use]
     pub fn kinesis_url(&self) -> String {
-        let scheme = if self.authority.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.kinesis)
+        format!("{}://{}", self.scheme(), self.kinesis)
     }
 
     /// Where the local DynamoDB listens.
@@ -205,7 +238,17 @@ impl Local {
         format!("http://{}", self.dynamodb)
     }
 
-    /// Stops both services and gives the directory back. Requests to Kinesis that have begun are answered; what was
+    /// Where the local S3 listens.
+    #[must_use]
+    pub fn s3_url(&self) -> String {
+        format!("{}://{}", self.scheme(), self.s3)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.authority.is_some() { "https" } else { "http" }
+    }
+
+    /// Stops the services and gives the directory back. Requests to Kinesis and S3 that have begun are answered; what was
     /// acknowledged is stored already, so connections that are still open after a while are cut.
     pub async fn stop(mut self) {
         self.shutdown.cancel();
@@ -225,8 +268,25 @@ fn causes(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// What the services serve.
+struct Opened {
+    emulator: Emulator,
+    database: dynoxide::Database,
+    buckets: S3,
+}
+
+/// Does what takes its time where no worker of the runtime waits for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime ends, and this with it.
+        Err(Err(_cancelled)) => std::future::pending().await,
+    }
+}
+
 /// Reads what the directory holds, all of the local Kinesis' log included.
-fn open_services(options: &LocalOptions) -> Result<(Emulator, dynoxide::Database), Error> {
+fn open_services(options: &LocalOptions) -> Result<Opened, Error> {
     let mut builder = Emulator::builder().limits(options.limits).transitions(options.transitions);
     let (place, database) = if let Some(directory) = &options.directory {
         builder = builder.directory(directory.join("kinesis"));
@@ -244,7 +304,12 @@ fn open_services(options: &LocalOptions) -> Result<(Emulator, dynoxide::Database
         (place, dynoxide::Database::memory().map_err(|error| storage(place, &error))?)
     };
     let emulator = builder.build().map_err(|error| storage(place, &error))?;
-    Ok((emulator, database))
+    let buckets = match &options.directory {
+        Some(directory) => S3::in_directory(&directory.join("s3")),
+        None => S3::temporary(),
+    };
+    let buckets = buckets.map_err(|error| storage(place, &error))?;
+    Ok(Opened { emulator, database, buckets })
 }
 
 async fn listen(service: &'static str, port: u16) -> Result<TcpListener, Error> {
@@ -402,6 +467,7 @@ mod tests {
         let local = Local::start(&options).await.unwrap();
         let environment: std::collections::HashMap<_, _> = local.environment().into_iter().collect();
         assert!(environment["AWS_ENDPOINT_URL_KINESIS"].starts_with("https://127.0.0.1:"));
+        assert!(environment["AWS_ENDPOINT_URL_S3"].starts_with("https://127.0.0.1:"));
         assert!(environment["AWS_ENDPOINT_URL_DYNAMODB"].starts_with("http://127.0.0.1:"));
         let authority = PathBuf::from(&environment["AWS_CA_BUNDLE"]);
         assert!(std::fs::read_to_string(&authority).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));

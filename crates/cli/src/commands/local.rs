@@ -22,6 +22,7 @@ pub(crate) async fn run(args: Local) -> Result<Exit, Problem> {
         directory: args.dir,
         kinesis_port: args.kinesis_port,
         dynamodb_port: args.dynamodb_port,
+        s3_port: args.s3_port,
         limits: args.no_limit.into_iter().fold(limits, Limits::without),
         transitions: args.transitions,
         tls: args.tls,

@@ -35,6 +35,7 @@ async fn services_and_pipeline(config: &Config, programs: Programs, args: &Run, 
         return stream_and_pipeline(config, programs, &options, args.create, stop).await;
     };
     let mut local = start_local(directory).await?;
+    local.create_buckets(config).await?;
     let options = local.aws_options();
     let exit = tokio::select! {
         exit = stream_and_pipeline(config, programs, &options, true, stop) => exit,
@@ -67,7 +68,8 @@ async fn stream_and_pipeline(
 async fn start_local(directory: &Path) -> Result<Local, Problem> {
     let options = LocalOptions { directory: Some(directory.into()), ..LocalOptions::default() };
     let local = Local::start(&options).await?;
-    tracing::info!(kinesis = local.kinesis_url(), dynamodb = local.dynamodb_url(), "local services are up");
+    let (kinesis, dynamodb, s3) = (local.kinesis_url(), local.dynamodb_url(), local.s3_url());
+    tracing::info!(kinesis, dynamodb, s3, "local services are up");
     Ok(local)
 }
 

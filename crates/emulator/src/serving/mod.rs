@@ -39,8 +39,7 @@ impl Emulator {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        assert_loopback(&listener)?;
-        connections::serve(listener, |connection, _| async { Some(connection) }, &self.router(), shutdown).await;
+        serve(listener, &self.router(), shutdown).await?;
         self.0.at_rest().await;
         Ok(())
     }
@@ -57,13 +56,38 @@ impl Emulator {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        assert_loopback(&listener)?;
-        let acceptor = certificate.acceptor();
-        let hands = |connection, address| tls::shake_hands(acceptor.clone(), connection, address);
-        connections::serve(listener, hands, &self.router(), shutdown).await;
+        serve_tls(listener, certificate, &self.router(), shutdown).await?;
         self.0.at_rest().await;
         Ok(())
     }
+}
+
+/// Serves the router on loopback until `shutdown` is ready and every connection has ended.
+pub(crate) async fn serve<F>(listener: TcpListener, router: &Router, shutdown: F) -> Result<(), Error>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    assert_loopback(&listener)?;
+    connections::serve(listener, |connection, _| async { Some(connection) }, router, shutdown).await;
+    Ok(())
+}
+
+/// The same in TLS.
+#[cfg(feature = "tls")]
+pub(crate) async fn serve_tls<F>(
+    listener: TcpListener,
+    certificate: &Certificate,
+    router: &Router,
+    shutdown: F,
+) -> Result<(), Error>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    assert_loopback(&listener)?;
+    let acceptor = certificate.acceptor();
+    let hands = |connection, address| tls::shake_hands(acceptor.clone(), connection, address);
+    connections::serve(listener, hands, router, shutdown).await;
+    Ok(())
 }
 
 fn assert_loopback(listener: &TcpListener) -> Result<(), Error> {

@@ -31,6 +31,8 @@ mod records;
 mod recreation;
 /// Scaling, modes, distribution and tags of a stream.
 mod resharding;
+/// The local S3.
+mod s3;
 /// Many streams and shards, and times in which nothing happens.
 mod scale;
 /// Subscriptions: pushed records, their ends and take-overs.
