@@ -17,7 +17,8 @@ pub(super) struct Division<'a> {
     pub(super) free: Vec<&'a LeaseRow>,
     /// Leases that nobody has asked for, by owner.
     pub(super) owned: BTreeMap<&'a str, Vec<&'a LeaseRow>>,
-    /// Whether all have had the time to get their part: who still has less than the average wants no more.
+    /// Whether all have had the time to get their part: who still has less than the average wants no more. Not while
+    /// leases of the dead are to be had.
     pub(super) settled: bool,
 }
 

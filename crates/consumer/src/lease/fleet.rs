@@ -84,10 +84,10 @@ impl<'a> Round<'a> {
 
     /// The leases as they will be if every wish is granted, among those who stay.
     fn division(&self) -> Division<'a> {
-        let settled = self.view.unchanged_for(self.now) > self.patience;
+        let silent = self.view.silent(self.me, self.now);
+        let settled = silent.is_empty() && self.view.unchanged_for(self.now) > self.patience;
         let mut division = Division { settled, ..Division::default() };
         let mut has = |worker| *division.counts.entry(worker).or_default() += 1;
-        let silent = self.view.silent(self.me, self.now);
         for lease in self.active() {
             match (self.view.live_owner(lease, self.now), self.wanted_by(lease)) {
                 (None, _) if self.held.contains(&lease.shard) => has(self.me),

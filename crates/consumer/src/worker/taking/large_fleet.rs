@@ -277,11 +277,11 @@ async fn join(shape: (usize, usize), joining: usize, seed: u64) {
     assert!(fleet.moved <= allowed, "{what}: {} moves, {needed} are needed", fleet.moved);
 }
 
-/// So many workers die at once.
+/// So many workers die at once, of a fleet that has long been as it is.
 async fn die(shape: (usize, usize), dying: usize, seed: u64) {
     let mut fleet = Fleet::new(shape, shape.0, seed);
     (0..shape.0).for_each(|member| fleet.start(member));
-    fleet.run(Instant::now() + FAILOVER, |_| false).await;
+    fleet.run(Instant::now() + FAILOVER * 2, |_| false).await;
     fleet.members.iter_mut().take(dying).for_each(|member| member.is_alive = false);
     let died = Instant::now();
     fleet.run(died + RESTARTED, Fleet::all_run).await;
