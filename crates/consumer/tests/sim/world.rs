@@ -66,11 +66,19 @@ impl World {
     pub(crate) fn shards(&self) -> Vec<Shard> {
         let waiting = self.emulator.faults().list();
         self.emulator.faults().clear();
-        let listed = self.runtime.block_on(self.client.list_shards().stream_name(STREAM).send());
+        let listed = self.runtime.block_on(async {
+            let mut page = self.client.list_shards().stream_name(STREAM).send().await.expect("a listing");
+            let mut shards = page.shards.unwrap_or_default();
+            while let Some(token) = page.next_token {
+                page = self.client.list_shards().next_token(token).send().await.expect("a listing");
+                shards.extend(page.shards.unwrap_or_default());
+            }
+            shards
+        });
         for fault in waiting {
             self.emulator.faults().push(fault).unwrap();
         }
-        listed.expect("a listing").shards.unwrap_or_default()
+        listed
     }
 
     pub(crate) fn survey(&self, now: Duration) {
