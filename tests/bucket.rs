@@ -8,7 +8,8 @@ use std::thread;
 
 use crate::harness::{Process, Services, eventually, numbered, pipeline_toml};
 
-type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+/// Content and metadata, as the lines of a reply.
+type Objects = Arc<Mutex<BTreeMap<String, (Vec<u8>, String)>>>;
 
 /// A bucket's server, for as long as the tests run.
 struct Bucket {
@@ -35,7 +36,9 @@ impl Bucket {
     /// The lines of every object, and how often each is there.
     fn lines(&self) -> BTreeMap<Vec<u8>, usize> {
         let mut counts = BTreeMap::new();
-        for (key, content) in self.objects.lock().unwrap().iter().filter(|(key, _)| !key.contains("_kinesink_check")) {
+        for (key, (content, _)) in
+            self.objects.lock().unwrap().iter().filter(|(key, _)| !key.contains("_kinesink_check"))
+        {
             assert!(key.starts_with("/orders-bucket/orders/") && key.ends_with(".ndjson"), "{key}");
             for line in content.split_inclusive(|byte| *byte == b'\n') {
                 *counts.entry(line.trim_ascii_end().to_vec()).or_insert(0) += 1;
@@ -53,7 +56,7 @@ fn answer(socket: &TcpStream, objects: &Objects, overwritten: &Mutex<Vec<String>
     let mut words = line.split_whitespace().map(str::to_owned);
     let (method, target) = (words.next()?, words.next()?);
     let key = target.split('?').next()?.to_owned();
-    let (mut length, mut create) = (0, false);
+    let (mut length, mut create, mut in_pieces, mut metadata) = (0, false, false, String::new());
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
@@ -61,40 +64,55 @@ fn answer(socket: &TcpStream, objects: &Objects, overwritten: &Mutex<Vec<String>
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse().unwrap(),
             "if-none-match" => create = value.trim() == "*",
-            // What is signed in pieces would have to be put together.
-            "x-amz-decoded-content-length" => panic!("a body in pieces"),
+            "x-amz-decoded-content-length" => in_pieces = true,
+            name if name.starts_with("x-amz-meta-") => metadata.push_str(&format!("{name}:{value}\r\n")),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
+    if in_pieces {
+        body = joined(&body);
+    }
     let mut objects = objects.lock().unwrap();
-    let (status, content) = match (method.as_str(), objects.get(&key).cloned()) {
-        ("PUT", Some(_)) if create => ("412 Precondition Failed", Vec::new()),
+    let (status, headers, content) = match (method.as_str(), objects.get(&key).cloned()) {
+        ("PUT", Some(_)) if create => ("412 Precondition Failed", String::new(), Vec::new()),
         ("PUT", before) => {
             if before.is_some() {
                 overwritten.lock().unwrap().push(key.clone());
             }
-            objects.insert(key, body);
-            ("200 OK", Vec::new())
+            objects.insert(key, (body, metadata));
+            ("200 OK", String::new(), Vec::new())
         }
-        ("GET", Some(content)) => ("200 OK", content),
-        // DeleteObjects: the keys are in the body.
-        ("POST", _) if target.ends_with("?delete") => {
-            let body = String::from_utf8(body).unwrap();
-            for deleted in body.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>")) {
-                objects.remove(&format!("/orders-bucket/{}", deleted.0)).expect("only what is there is deleted");
-            }
-            ("200 OK", b"<DeleteResult></DeleteResult>".to_vec())
+        ("HEAD", Some((_, metadata))) => ("200 OK", metadata, Vec::new()),
+        ("DELETE", Some(_)) => {
+            objects.remove(&key);
+            ("204 No Content", String::new(), Vec::new())
         }
-        _ => ("404 Not Found", b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>".to_vec()),
+        _ => ("404 Not Found", String::new(), b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>".to_vec()),
     };
     drop(objects);
     let length = content.len();
     let mut socket = socket;
     let date = "last-modified: Wed, 01 Jan 2025 00:00:00 GMT";
-    write!(socket, "HTTP/1.1 {status}\r\netag: \"e\"\r\n{date}\r\ncontent-length: {length}\r\n\r\n").ok()?;
+    write!(socket, "HTTP/1.1 {status}\r\netag: \"e\"\r\n{date}\r\n{headers}content-length: {length}\r\n\r\n").ok()?;
     socket.write_all(&content).ok()
+}
+
+/// The body that came as aws-chunked: pieces behind their length in hexadecimal, then trailers.
+fn joined(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|pair| pair == b"\r\n").unwrap();
+        let length = std::str::from_utf8(&body[..end]).unwrap().split(';').next().unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return whole;
+        }
+        body = &body[end + 2..];
+        whole.extend_from_slice(&body[..length]);
+        body = &body[length + 2..];
+    }
 }
 
 #[test]

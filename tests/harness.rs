@@ -321,7 +321,7 @@ format = "ndjson"
     )
 }
 
-/// Objects under a folder, in name order: path and lines. Staging files of interrupted writes are not objects.
+/// Objects under a folder, in name order: path and lines. What is hidden is no object: labels, interrupted writes.
 pub(crate) fn objects(folder: &Path) -> Vec<(PathBuf, Vec<Vec<u8>>)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -331,7 +331,7 @@ pub(crate) fn objects(folder: &Path) -> Vec<(PathBuf, Vec<Vec<u8>>)> {
             let path = entry.path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             // A starting sink writes an empty object and removes it again.
-            let staging = name.contains('#') || name.starts_with("_kinesink_check");
+            let staging = name.starts_with('.') || name.starts_with("_kinesink_check");
             if path.is_dir() {
                 folders.push(path);
             } else if !staging {
@@ -341,6 +341,8 @@ pub(crate) fn objects(folder: &Path) -> Vec<(PathBuf, Vec<Vec<u8>>)> {
                     let mut plain = Vec::new();
                     flate2::read::MultiGzDecoder::new(&*bytes).read_to_end(&mut plain).unwrap();
                     bytes = plain;
+                } else if name.ends_with(".zst") {
+                    bytes = zstd::decode_all(&*bytes).unwrap();
                 }
                 let lines = bytes.split_inclusive(|byte| *byte == b'\n');
                 let lines = lines.map(|line| line.strip_suffix(b"\n").unwrap_or(line).to_vec()).collect();

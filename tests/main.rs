@@ -29,6 +29,7 @@ mod kills;
 mod leases;
 mod local_disk;
 mod local_kills;
+mod partitions;
 mod put;
 mod run;
 mod tail;

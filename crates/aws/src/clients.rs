@@ -6,7 +6,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_credential_types::provider::ProvideCredentials as _;
 use aws_types::service_config::ServiceConfigKey;
 use http::Uri;
 
@@ -53,12 +53,12 @@ pub struct Clients {
     pub kinesis: aws_sdk_kinesis::Client,
     /// The lease table's.
     pub dynamodb: aws_sdk_dynamodb::Client,
-    /// Who asks, for clients that are not of the SDK.
-    pub credentials: SharedCredentialsProvider,
     /// The region of all of them.
     pub region: String,
     /// The one that was given, or `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or the profile's, if any.
     pub s3_endpoint: Option<String>,
+    /// What clients of further services are made from.
+    pub config: SdkConfig,
 }
 
 /// Resolves region and credentials, and builds the clients. Asks the credential chain once, so that missing
@@ -85,7 +85,7 @@ pub async fn connect(options: &AwsOptions) -> Result<Clients, Error> {
     for (service, given, set) in [
         ("Kinesis", &options.kinesis_endpoint, endpoint(&config, "Kinesis")),
         ("DynamoDB", &options.dynamodb_endpoint, endpoint(&config, "DynamoDB")),
-        ("S3", &None, s3_endpoint.clone()),
+        ("S3", &options.s3_endpoint, endpoint(&config, "S3")),
     ] {
         if let Some(url) = given.clone().or(set) {
             check_endpoint(service, &url)?;
@@ -106,14 +106,14 @@ pub async fn connect(options: &AwsOptions) -> Result<Clients, Error> {
     Ok(Clients {
         kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
         dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
-        s3_endpoint,
-        credentials,
         region,
+        s3_endpoint,
+        config,
     })
 }
 
 /// A service's endpoint in the environment or the profile, else the one for all services. An SDK client's builder finds it
-/// by itself; but there is none for S3 here, and the others do not say what is wrong with one.
+/// by itself, but does not say what is wrong with it.
 fn endpoint(config: &SdkConfig, service: &str) -> Option<String> {
     let key =
         ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok()?;

@@ -21,6 +21,8 @@
 //!
 //! Limits: nothing is retried here; whoever calls owns the one retry layer. Requests end after 30 seconds.
 
+#[cfg(feature = "s3")]
+mod bucket;
 mod classify;
 mod clients;
 mod error;
@@ -30,9 +32,14 @@ mod http;
 pub use aws_credential_types as credential_types;
 pub use aws_sdk_dynamodb as dynamodb;
 pub use aws_sdk_kinesis as kinesis;
+#[cfg(feature = "s3")]
+pub use aws_sdk_s3 as s3;
 pub use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 pub use aws_smithy_runtime_api::client::result::SdkError;
+pub use aws_types::SdkConfig;
 
+#[cfg(feature = "s3")]
+pub use bucket::BucketOptions;
 pub(crate) use classify::chain;
 pub use classify::{broken_stream, code, failure, is_throttle};
 pub use clients::{AwsOptions, Clients, StaticCredentials, check_endpoint, check_region, connect};

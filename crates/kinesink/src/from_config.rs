@@ -1,9 +1,11 @@
 //! A connector from a pipeline file.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kinesink_aws::Clients;
+use kinesink_aws::s3::Client;
+use kinesink_aws::{BucketOptions, Clients};
 use kinesink_core::{Buffer, Emitter, Item, Transformer};
 use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, WindowBuffer, WindowLimits};
 use kinesink_sinks::Location;
@@ -53,29 +55,43 @@ impl Programs {
 ///
 /// # Errors
 /// [`Error::Configuration`] names the setting.
-pub fn connector_from(
+pub async fn connector_from(
     config: &Config,
     programs: Programs,
     clients: Clients,
     registry: &mut Registry,
 ) -> Result<Connector, Error> {
     let Programs { filter, transform } = programs;
+    let buckets = buckets(config, &clients).await;
+    let earlier = earlier(config, &buckets);
     match transform {
-        Transform::Raw(raw) => connector(config, pipeline(config, filter, raw, &clients)?, clients, registry),
-        Transform::Jq(jq) => connector(config, pipeline(config, filter, *jq, &clients)?, clients, registry),
+        Transform::Raw(raw) => connector(config, pipeline(config, filter, raw, &buckets)?, earlier, clients, registry),
+        Transform::Jq(jq) => connector(config, pipeline(config, filter, *jq, &buckets)?, earlier, clients, registry),
     }
 }
 
+/// A client for each way in which a bucket is reached.
+type Buckets = HashMap<BucketOptions, Client>;
+
+async fn buckets(config: &Config, clients: &Clients) -> Buckets {
+    let sinks = config.sinks.iter().map(|sink| &sink.reached);
+    let mut buckets = Buckets::new();
+    for reached in sinks.chain(config.dead_letter.iter().map(|dead_letter| &dead_letter.reached)) {
+        buckets.insert(reached.clone(), clients.s3(reached).await);
+    }
+    buckets
+}
+
 /// Makes the pipeline of a window that was announced with other settings.
-fn earlier(config: &Config, clients: &Clients) -> Earlier {
-    let (config, clients) = (config.clone(), clients.clone());
+fn earlier(config: &Config, buckets: &Buckets) -> Earlier {
+    let (config, buckets) = (config.clone(), buckets.clone());
     Arc::new(move |recipe| {
         let then = recipe::applied(&config, recipe)?;
         let programs = Programs::compile(&then).map_err(|error| Error::Configuration(error.to_string()))?;
         let filter = programs.filter;
         Ok(match programs.transform {
-            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &clients)?, None),
-            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &clients)?, None),
+            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &buckets)?, None),
+            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &buckets)?, None),
         })
     })
 }
@@ -84,21 +100,22 @@ fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     config: &Config,
     filter: Option<PatternFilter>,
     transformer: T,
-    clients: &Clients,
+    buckets: &Buckets,
 ) -> Result<Pipeline<T>, Error> {
     let destinations = config.sinks.len() + usize::from(config.dead_letter.is_some());
-    let s3 = |location: &Location| {
-        let mut s3 = s3(location.clone(), clients);
+    let s3 = |location: &Location, reached| {
+        let mut s3 = S3Config::new(location.clone());
+        s3.client = buckets.get(reached).cloned();
         s3.encoded_bytes_max = config.encoded_bytes() / destinations;
         s3
     };
     let mut sinks = config.sinks.iter().map(|sink| {
         let emitter = emitter(S3Config {
-            region: sink.region.clone().or_else(|| Some(clients.region.clone())),
-            endpoint: sink.endpoint.clone().or_else(|| clients.s3_endpoint.clone()),
             format: format(sink.format),
             compression: compression(sink.compression),
-            ..s3(&sink.url)
+            key: sink.key.clone(),
+            bucket: sink.bucket.clone(),
+            ..s3(&sink.url, &sink.reached)
         })?;
         Ok(Sink::new(sink.name.clone(), emitter))
     });
@@ -115,11 +132,8 @@ fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
         pipeline = pipeline.filter(Arc::new(filter));
     }
     if let Some(dead_letter) = &config.dead_letter {
-        pipeline = pipeline.dead_letters(emitter(S3Config {
-            region: dead_letter.region.clone().or_else(|| Some(clients.region.clone())),
-            naming: Naming::Unique,
-            ..s3(&dead_letter.url)
-        })?);
+        let s3 = s3(&dead_letter.url, &dead_letter.reached);
+        pipeline = pipeline.dead_letters(emitter(S3Config { naming: Naming::Unique, ..s3 })?);
     }
     Ok(pipeline)
 }
@@ -127,11 +141,11 @@ fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
 fn connector<T: Transformer<Model = Event, Output = Bytes>>(
     config: &Config,
     pipeline: Pipeline<T>,
+    earlier: Earlier,
     clients: Clients,
     registry: &mut Registry,
 ) -> Result<Connector, Error> {
     let lease = config.lease.clone();
-    let earlier = earlier(config, &clients);
     Connector::builder(&config.app, config.source.stream.clone(), clients, pipeline)
         .start(config.source.start)
         .earlier(earlier)
@@ -157,13 +171,6 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
         .build(registry)
 }
 
-fn s3(location: Location, clients: &Clients) -> S3Config {
-    let mut config = S3Config::new(location);
-    config.endpoint = clients.s3_endpoint.clone();
-    config.credentials = Some(clients.credentials.clone());
-    config
-}
-
 fn emitter(config: S3Config) -> Result<Arc<dyn Emitter<Bytes>>, Error> {
     let emitter = S3Emitter::open(config).map_err(|error| Error::Configuration(error.to_string()))?;
     Ok(Arc::new(emitter))
@@ -173,6 +180,7 @@ fn format(format: config::Format) -> Format {
     match format {
         config::Format::Ndjson => Format::Ndjson,
         config::Format::Raw => Format::Raw,
+        config::Format::LengthDelimited => Format::LengthDelimited,
     }
 }
 
@@ -180,6 +188,7 @@ fn compression(compression: config::Compression) -> Compression {
     match compression {
         config::Compression::None => Compression::None,
         config::Compression::Gzip => Compression::Gzip,
+        config::Compression::Zstd => Compression::Zstd,
     }
 }
 

@@ -174,7 +174,7 @@ impl Local {
     /// # Errors
     /// [`Error::Bucket`] names the bucket.
     pub async fn create_buckets(&self, config: &Config) -> Result<(), Error> {
-        let sinks = config.sinks.iter().filter(|sink| sink.endpoint.is_none()).map(|sink| &sink.url);
+        let sinks = config.sinks.iter().filter(|sink| sink.reached.endpoint.is_none()).map(|sink| &sink.url);
         let locations = sinks.chain(config.dead_letter.iter().map(|dead_letter| &dead_letter.url));
         let names = locations.filter_map(|location| match location {
             Location::Bucket { bucket, .. } => Some(bucket.clone()),

@@ -1,7 +1,9 @@
 //! The settings of a pipeline file that decide keys and contents of its objects, by name, and back.
 
+use jiff::SignedDuration;
 use kinesink_pipeline::Recipe;
 use kinesink_sinks::Location;
+use kinesink_sinks::s3::{EventTime, KeySettings, KeyTemplate, Late, LateTo};
 use serde_json::Value;
 
 use crate::Error;
@@ -9,6 +11,15 @@ use crate::config::{Compression, Config, Format};
 
 const PATTERN: &str = "filter.pattern";
 const JQ: &str = "transform.jq";
+
+// Of each sink.
+const KEY: &str = "key";
+const TIME_ZONE: &str = "time_zone";
+const UNKNOWN: &str = "unknown";
+const EVENT_TIME_FIELD: &str = "event_time.field";
+const EVENT_TIME_FORMAT: &str = "event_time.format";
+const LATE_AFTER: &str = "late.after_ms";
+const LATE_TO: &str = "late.to";
 
 /// The recipe of a file.
 pub(crate) fn of(config: &Config) -> Recipe {
@@ -23,12 +34,16 @@ pub(crate) fn of(config: &Config) -> Recipe {
         let format = match sink.format {
             Format::Ndjson => "ndjson",
             Format::Raw => "raw",
+            Format::LengthDelimited => "length-delimited",
         };
         let compression = match sink.compression {
             Compression::None => "none",
             Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
         };
         let url = sink.url.to_string();
+        let mut key = |name: &str, value: String| recipe.insert(format!("sink.{index}.{name}"), value);
+        key_settings(sink.key.settings(), &mut key);
         for (key, value) in [("name", &*sink.name), ("url", &*url), ("format", format), ("compression", compression)] {
             recipe.insert(format!("sink.{index}.{key}"), value.into());
         }
@@ -65,16 +80,65 @@ pub(crate) fn applied(config: &Config, recipe: &Recipe) -> Result<Config, Error>
         sink.format = match text("format").map(String::as_str) {
             Some("ndjson") => Format::Ndjson,
             Some("raw") => Format::Raw,
+            Some("length-delimited") => Format::LengthDelimited,
             _ => return Err(unknown("sink.format")),
         };
         sink.compression = match text("compression").map(String::as_str) {
             Some("none") => Compression::None,
             Some("gzip") => Compression::Gzip,
+            Some("zstd") => Compression::Zstd,
             _ => return Err(unknown("sink.compression")),
         };
+        let settings = settings_of_key(&text).ok_or_else(|| unknown("sink.key"))?;
+        sink.key = KeyTemplate::new(settings).map_err(|_| unknown("sink.key"))?;
         then.sinks.push(sink);
     }
     if of(&then) == *recipe { Ok(then) } else { Err(unknown("setting, which this program does not know")) }
+}
+
+/// How objects are named, as far as the usual was changed: a plan is kept in a lease row.
+fn key_settings(settings: &KeySettings, put: &mut impl FnMut(&str, String) -> Option<String>) {
+    let usual = KeySettings::default();
+    let KeySettings { template, time_zone, event_time, late, unknown } = settings;
+    for (name, value, usual) in
+        [(KEY, template, &usual.template), (TIME_ZONE, time_zone, &usual.time_zone), (UNKNOWN, unknown, &usual.unknown)]
+    {
+        if value != usual {
+            put(name, value.clone());
+        }
+    }
+    if let Some(EventTime { field, format }) = event_time {
+        put(EVENT_TIME_FIELD, field.to_string());
+        put(EVENT_TIME_FORMAT, format.to_string());
+    }
+    if let Some(Late { after, to }) = late {
+        put(LATE_AFTER, after.as_millis().to_string());
+        put(LATE_TO, if *to == LateTo::Late { "late" } else { "arrival" }.into());
+    }
+}
+
+/// The same, back.
+fn settings_of_key<'a>(text: &impl Fn(&str) -> Option<&'a String>) -> Option<KeySettings> {
+    let mut settings = KeySettings::default();
+    let parts = [(KEY, &mut settings.template), (TIME_ZONE, &mut settings.time_zone), (UNKNOWN, &mut settings.unknown)];
+    for (name, part) in parts {
+        if let Some(value) = text(name) {
+            part.clone_from(value);
+        }
+    }
+    if let Some(field) = text(EVENT_TIME_FIELD) {
+        let format = text(EVENT_TIME_FORMAT)?.parse().ok()?;
+        settings.event_time = Some(EventTime { field: field.parse().ok()?, format });
+    }
+    if let Some(after) = text(LATE_AFTER) {
+        let to = match text(LATE_TO)?.as_str() {
+            "late" => LateTo::Late,
+            "arrival" => LateTo::Arrival,
+            _ => return None,
+        };
+        settings.late = Some(Late { after: SignedDuration::from_millis(after.parse().ok()?), to });
+    }
+    Some(settings)
 }
 
 /// Whether region and endpoint of one place are those of the other.
@@ -106,6 +170,11 @@ mod tests {
         type = "s3"
         url = "s3://bucket-a/orders"
         compression = "gzip"
+        key = "{event:%Y}/{.type}/{first}"
+        time_zone = "Europe/Berlin"
+        event_time = { field = ".ts", format = "epoch-ms" }
+        late = { after = "1h", to = "arrival" }
+        unknown = "none"
         [[sink]]
         name = "b"
         type = "s3"
@@ -132,7 +201,8 @@ mod tests {
         let again = applied(&now, &of(&then)).unwrap();
         assert_eq!((&again.patterns, &again.jq), (&then.patterns, &then.jq));
         assert_eq!(of(&again), of(&then));
-        assert_eq!(again.sinks[0].region.as_deref(), Some("eu-central-1"), "where it is reached is today's");
+        assert_eq!(again.sinks[0].key, then.sinks[0].key);
+        assert_eq!(again.sinks[0].reached.region.as_deref(), Some("eu-central-1"), "where it is reached is today's");
     }
 
     #[test]
@@ -147,6 +217,9 @@ mod tests {
         let now = Config::parse(NOW, "now").unwrap();
         let mut recipe = of(&now);
         recipe.insert("sink.0.partition".into(), "day={day}".into());
+        assert!(applied(&now, &recipe).is_err());
+        let mut recipe = of(&now);
+        recipe.insert("sink.0.key".into(), "{moon:%Y}/{first}".into());
         assert!(applied(&now, &recipe).is_err());
         let mut recipe = of(&now);
         recipe.insert("sink.0.format".into(), "parquet".into());

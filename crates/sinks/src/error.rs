@@ -20,4 +20,12 @@ pub enum Error {
         /// What is wrong and what to do.
         why: String,
     },
+    /// A setting of the objects' keys is not accepted: mend it.
+    #[error("`{setting}` cannot be used: {why}")]
+    Key {
+        /// Its name, such as `key`.
+        setting: &'static str,
+        /// What is wrong and what to do.
+        why: String,
+    },
 }

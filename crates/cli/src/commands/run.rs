@@ -76,7 +76,7 @@ async fn start_local(directory: &Path) -> Result<Local, Problem> {
 async fn pipeline(config: &Config, programs: Programs, clients: Clients, stop: &Stop) -> Result<Exit, Problem> {
     tracing::info!(app = config.app, stream = %config.source.stream, delivery = config.delivery(), "starting");
     let mut registry = Registry::default();
-    let connector = connector_from(config, programs, clients, &mut registry)?;
+    let connector = connector_from(config, programs, clients, &mut registry).await?;
     let health = connector.health();
     let registry = Arc::new(registry);
     let Some(address) = config.metrics_listen else { return drive(&connector, stop).await };

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use kinesink_aws::Clients;
-use kinesink_aws::credential_types::provider::SharedCredentialsProvider;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::config::retry::RetryConfig;
 use kinesink_aws::kinesis::config::{BehaviorVersion, Config, Credentials, Region};
 use kinesink_aws::kinesis::primitives::Blob;
 use kinesink_aws::kinesis::types::PutRecordsRequestEntry;
+use kinesink_aws::{Clients, SdkConfig};
 use kinesink_consumer::{Consumer, ConsumerBuilder, Error, ShardHandler, Start};
 use kinesink_emulator::{Builder, Emulator, Limits};
 use prometheus_client::registry::Registry;
@@ -107,9 +106,9 @@ impl World {
         let clients = Clients {
             kinesis: self.kinesis.clone(),
             dynamodb: self.dynamo.client(),
-            credentials: SharedCredentialsProvider::new(credentials()),
             region: "us-east-1".into(),
             s3_endpoint: None,
+            config: SdkConfig::builder().build(),
         };
         Consumer::builder(APP, STREAM.parse().unwrap(), clients)
             .worker_id(id)

@@ -11,12 +11,10 @@ use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterce
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use fastrand::Rng;
-use kinesink_aws::credential_types::provider::SharedCredentialsProvider;
-use kinesink_aws::kinesis::config::Credentials;
 use kinesink_aws::kinesis::config::retry::RetryConfig;
 use kinesink_aws::kinesis::config::timeout::TimeoutConfig;
 use kinesink_aws::kinesis::config::{BehaviorVersion, Region};
-use kinesink_aws::{Clients, dynamodb, kinesis};
+use kinesink_aws::{Clients, SdkConfig, dynamodb, kinesis};
 use kinesink_consumer::{Consumer, Error, Retrieval, Start};
 use kinesink_core::Budget;
 use prometheus_client::registry::Registry;
@@ -60,10 +58,6 @@ pub(crate) struct Process {
 
 pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime without I/O")
-}
-
-fn credentials() -> Credentials {
-    Credentials::new("test", "test", None, None, "simulation")
 }
 
 /// Stands for a signature: of the right form, which is all that is looked at. To sign would be a sixth of all work.
@@ -110,9 +104,9 @@ pub(crate) fn clients(clock: &SimClock, table: SharedHttpClient, stream: SharedH
     Clients {
         kinesis: client!(kinesis, stream),
         dynamodb: client!(dynamodb, table),
-        credentials: SharedCredentialsProvider::new(credentials()),
         region: "us-east-1".into(),
         s3_endpoint: None,
+        config: SdkConfig::builder().build(),
     }
 }
 

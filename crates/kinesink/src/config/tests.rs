@@ -5,8 +5,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
+use kinesink_aws::BucketOptions;
 use kinesink_consumer::{Billing, Coordination, Retrieval, Start, TableOptions};
 use kinesink_sinks::Location;
+use kinesink_sinks::s3::{EventTime, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
@@ -104,8 +107,19 @@ name = "one"
 url = "s3://my-bucket/a"
 format = "raw"
 compression = "gzip"
+key = "h={event:%H}/{.type}/{first}"
+time_zone = "Europe/Berlin"
+event_time = { field = ".ts", format = "epoch-ms" }
+late = { after = "2h", to = "arrival" }
+unknown = "none"
 endpoint = "http://127.0.0.1:9000"
 region = "us-east-1"
+path_style = false
+role = "arn:aws:iam::123456789012:role/writer"
+external_id = "e"
+kms_key = "alias/orders"
+storage_class = "STANDARD_IA"
+owner = "123456789012"
 [[sink]]
 type = "s3"
 url = "s3://my-bucket/b"
@@ -148,10 +162,29 @@ fn every_key_is_read() {
 fn every_key_of_a_sink_is_read() {
     let config = Config::parse(EVERY_KEY, "orders.toml").unwrap();
     let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
-    let regions: Vec<Option<&str>> = config.sinks.iter().map(|sink| sink.region.as_deref()).collect();
+    let regions: Vec<Option<&str>> = config.sinks.iter().map(|sink| sink.reached.region.as_deref()).collect();
     assert_eq!((names, regions), (vec!["one", "s3"], vec![Some("us-east-1"), Some("eu-west-1")]));
     assert_eq!((config.sinks[0].format, config.sinks[0].compression), (Format::Raw, Compression::Gzip));
-    assert_eq!(config.sinks[0].endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+    let reached = BucketOptions {
+        region: Some("us-east-1".into()),
+        endpoint: Some("http://127.0.0.1:9000".into()),
+        path_style: Some(false),
+        role: Some("arn:aws:iam::123456789012:role/writer".into()),
+        external_id: Some("e".into()),
+    };
+    assert_eq!(config.sinks[0].reached, reached);
+    let bucket = &config.sinks[0].bucket;
+    assert_eq!((bucket.kms_key.as_deref(), bucket.owner.as_deref()), (Some("alias/orders"), Some("123456789012")));
+    assert_eq!(bucket.storage_class.as_deref(), Some("STANDARD_IA"));
+    let key = KeySettings {
+        template: "h={event:%H}/{.type}/{first}".into(),
+        time_zone: "Europe/Berlin".into(),
+        event_time: Some(EventTime { field: ".ts".parse().unwrap(), format: TimeFormat::EpochMillis }),
+        late: Some(Late { after: SignedDuration::from_hours(2), to: LateTo::Arrival }),
+        unknown: "none".into(),
+    };
+    assert_eq!(*config.sinks[0].key.settings(), key);
+    assert_eq!(config.sinks[1].key, KeyTemplate::default());
     assert_eq!(config.dead_letter.unwrap().url, Location::Directory("/var/dead".into()));
 }
 
@@ -163,7 +196,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 }
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 52] = [
+const MISTAKES: [(&str, &str, &str); 61] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -178,6 +211,15 @@ const MISTAKES: [(&str, &str, &str); 52] = [
     ("newer version", "version = 1", "version = 2"),
     ("not a version", "version = 1", "version = \"one\""),
     ("word that is not allowed", "type = \"s3\"", "type = \"s3\"\ncompression = \"gzp\""),
+    ("key without a position", "url =", "key = \"{stream}/{shard}\"\nurl ="),
+    ("field without a dot", "url =", "key = \"type={type}/{first}\"\nurl ="),
+    ("event without its field", "url =", "key = \"{event:%H}/{first}\"\nurl ="),
+    ("time zone", "url =", "time_zone = \"Berlin\"\nurl ="),
+    ("format of a time", "url =", "event_time = { field = \".ts\", format = \"iso\" }\nurl ="),
+    ("where late records go", "url =", "late = { after = \"1h\", to = \"void\" }\nurl ="),
+    ("key of a directory", "url =", "kms_key = \"alias/orders\"\npath_style = true\nurl ="),
+    ("account", "\"file:///var/orders\"", "\"s3://my-bucket\"\nowner = \"me\"\nrole = \"writer\""),
+    ("storage class", "\"file:///var/orders\"", "\"s3://my-bucket\"\nstorage_class = \"cold\"\nexternal_id = \"e\""),
     ("start", "[[sink]]", "start = \"TRIM_HORIZON\"\n[[sink]]"),
     ("fetch", "[[sink]]", "fetch = \"fanout\"\n[[sink]]"),
     ("consumer of a poller", "[[sink]]", "consumer = \"orders\"\n[[sink]]"),

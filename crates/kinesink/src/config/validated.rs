@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use kinesink_aws::BucketOptions;
 use kinesink_consumer::{BeyondRetention, Coordination, Retrieval, Start, TableOptions};
 use kinesink_core::StreamName;
 use kinesink_sinks::Location;
+use kinesink_sinks::s3::{BucketSettings, KeyTemplate};
 use serde_json::Value;
 
 use super::error::{ConfigError, Mistake};
@@ -117,10 +119,12 @@ pub struct Sink {
     pub format: Format,
     /// How an object is compressed.
     pub compression: Compression,
-    /// Another service that speaks S3.
-    pub endpoint: Option<String>,
-    /// The bucket's region: its own, or the source's; the environment's without both.
-    pub region: Option<String>,
+    /// How an object is named.
+    pub key: KeyTemplate,
+    /// How a bucket is reached; its region is its own, or the source's, or the environment's.
+    pub reached: BucketOptions,
+    /// How a bucket keeps objects.
+    pub bucket: BucketSettings,
 }
 
 /// Where refused records go.
@@ -129,8 +133,8 @@ pub struct Sink {
 pub struct DeadLetter {
     /// Where objects go.
     pub url: Location,
-    /// The bucket's region: the source's; the environment's without it.
-    pub region: Option<String>,
+    /// How a bucket is reached: its region is the source's, or the environment's.
+    pub reached: BucketOptions,
 }
 
 impl Config {

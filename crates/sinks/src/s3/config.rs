@@ -1,20 +1,17 @@
 //! What an S3 sink needs to know.
 
-use std::sync::Arc;
-use std::time::Duration;
+use kinesink_aws::s3::Client;
 
-use kinesink_aws::credential_types::provider::SharedCredentialsProvider;
-use object_store::aws::AmazonS3Builder;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
-
-use super::credentials::SdkCredentials;
+use super::bucket::Bucket;
+use super::directory::Directory;
+use super::key::KeyTemplate;
+use super::store::Store;
 use crate::{Error, Location};
 
 const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// A put of one window may take this long before it counts as failed.
-const REQUEST_MAX: Duration = Duration::from_secs(120);
+/// What is larger is sent in parts.
+const PUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+const PART_BYTES: usize = 16 * 1024 * 1024;
 
 /// How items stand in an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +23,8 @@ pub enum Format {
     Ndjson,
     /// The bytes of each item, one after the other, nothing between.
     Raw,
+    /// The bytes of each item behind their number, as 4 bytes, the highest first.
+    LengthDelimited,
 }
 
 /// How an object is compressed.
@@ -37,6 +36,8 @@ pub enum Compression {
     None,
     /// Gzip, with nothing in its header that differs from one run to the next.
     Gzip,
+    /// Zstandard: smaller and faster than gzip.
+    Zstd,
 }
 
 /// How an object is named.
@@ -50,26 +51,48 @@ pub enum Naming {
     Unique,
 }
 
+/// How objects of a bucket are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BucketSettings {
+    /// Such as `STANDARD_IA`. Without it, the service's.
+    pub storage_class: Option<String>,
+    /// Id, ARN or alias of the KMS key that encrypts them. Without it, as the bucket says.
+    pub kms_key: Option<String>,
+    /// The account that the bucket belongs to. Requests fail where it is another's.
+    pub owner: Option<String>,
+    /// A larger object is sent in parts. Default 64 MiB.
+    pub put_bytes_max: usize,
+    /// Bytes of a part, at least 5 MiB. Default 16 MiB.
+    pub part_bytes: usize,
+}
+
+impl Default for BucketSettings {
+    fn default() -> Self {
+        Self { storage_class: None, kms_key: None, owner: None, put_bytes_max: PUT_BYTES_MAX, part_bytes: PART_BYTES }
+    }
+}
+
 /// The settings of an [`S3Emitter`](super::S3Emitter).
 #[derive(Debug, Clone)]
 pub struct S3Config {
     /// Where objects go.
     pub location: Location,
-    /// The bucket's region, such as `eu-west-1`. A bucket needs one.
-    pub region: Option<String>,
-    /// Another service that speaks S3, such as `http://127.0.0.1:9000`, addressed in path style.
-    pub endpoint: Option<String>,
+    /// Who sends them to a bucket. A directory needs none.
+    pub client: Option<Client>,
+    /// How a bucket keeps them.
+    pub bucket: BucketSettings,
     /// How items stand in an object.
     pub format: Format,
     /// How an object is compressed.
     pub compression: Compression,
-    /// How an object is named.
+    /// Whether a name is that of a window.
     pub naming: Naming,
-    /// Encoded copies of windows, over all shards, take at most so much memory at a time; a larger window is encoded
+    /// What a name is made of.
+    pub key: KeyTemplate,
+    /// Encoded copies of windows, over all shards, take at most so much memory at a time; a larger object is encoded
     /// alone. Default 16 MiB.
     pub encoded_bytes_max: usize,
-    /// Who asks. A bucket needs it; fetched anew for each request, so the provider should cache.
-    pub credentials: Option<SharedCredentialsProvider>,
 }
 
 impl S3Config {
@@ -78,44 +101,27 @@ impl S3Config {
     pub fn new(location: Location) -> Self {
         Self {
             location,
-            region: None,
-            endpoint: None,
+            client: None,
+            bucket: BucketSettings::default(),
             format: Format::default(),
             compression: Compression::default(),
-            encoded_bytes_max: ENCODED_BYTES_MAX,
             naming: Naming::default(),
-            credentials: None,
+            key: KeyTemplate::default(),
+            encoded_bytes_max: ENCODED_BYTES_MAX,
         }
     }
 
     /// The store, and what every key in it begins with.
-    pub(super) fn open(&self) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
-        let refuse = |why: String| Error::Setting { place: self.location.to_string(), why };
+    pub(super) fn open(&self) -> Result<(Store, String), Error> {
         match &self.location {
-            Location::Directory(path) => {
-                let prefix = Path::from_absolute_path(path).map_err(|error| refuse(error.to_string()))?;
-                // Rooted at `/`, because a store rooted at the directory could not be opened before it exists.
-                Ok((Arc::new(LocalFileSystem::new().with_fsync(true)), prefix))
-            }
+            Location::Directory(path) => Ok((Store::Directory(Directory::new(path.clone())), String::new())),
             Location::Bucket { bucket, prefix } => {
-                let prefix = Path::parse(prefix).map_err(|error| refuse(error.to_string()))?;
-                let region = self.region.as_deref().ok_or_else(|| refuse("it has no region: set `region`".into()))?;
-                let credentials =
-                    self.credentials.clone().ok_or_else(|| refuse("it has no credentials: set some".into()))?;
-                let mut builder = AmazonS3Builder::new()
-                    .with_bucket_name(bucket)
-                    .with_region(region)
-                    .with_credentials(Arc::new(SdkCredentials::new(credentials)))
-                    // The pipeline is the one retry layer.
-                    .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
-                let mut options = ClientOptions::new().with_timeout(REQUEST_MAX);
-                if let Some(endpoint) = &self.endpoint {
-                    builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
-                    builder = builder.with_virtual_hosted_style_request(false);
-                    options = options.with_allow_http(endpoint.starts_with("http://"));
-                }
-                let store = builder.with_client_options(options).build().map_err(|error| refuse(error.to_string()))?;
-                Ok((Arc::new(store), prefix))
+                let client = self.client.clone().ok_or_else(|| Error::Setting {
+                    place: self.location.to_string(),
+                    why: "a bucket needs a client: set `client`".into(),
+                })?;
+                let bucket = Bucket::new(client, bucket.clone(), prefix.clone(), self.bucket.clone());
+                Ok((Store::Bucket(bucket), prefix.clone()))
             }
         }
     }

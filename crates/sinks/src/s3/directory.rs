@@ -1,48 +1,195 @@
-//! What a directory needs beyond its object store to be as durable as a bucket.
+//! Objects in a directory: as durable, as whole and as safe from being overwritten as in a bucket.
+//!
+//! ```text
+//! .NAME.json   says what the object holds; written first, whole
+//! .NAME#1      the object while it is written, or a higher number where somebody else writes it too
+//! NAME         a link to that, once it is complete and on disk
+//! ```
 
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 
-/// Staging files of one object that are looked for: one for each writer that was killed at it.
-const STAGED_MAX: u32 = 100;
+use bytes::Bytes;
+use kinesink_core::Failure;
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::contents::Contents;
+use super::error;
+use super::store::{Object, Put};
+
+/// Writers of one object, at the same time or killed at it.
+const WRITERS_MAX: u32 = 100;
+/// What is written with one system call, where pieces are smaller.
+const WRITE_BYTES: usize = 64 * 1024;
+/// Ends the name of what says what an object holds.
+const LABEL: &str = ".json";
+/// What [`check`](Directory::check) writes and removes again. Query engines skip names that begin so.
+const PROBE: &str = "_kinesink_check";
+
+/// A directory that stands for a bucket.
+#[derive(Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) async fn create(&self, object: Object) -> Result<Put, Failure> {
+        let (root, path) = (self.root.clone(), self.root.join(&object.key));
+        let attempt = format!("write {}", path.display());
+        blocking(attempt, move || create(&root, &path, &object)).await
+    }
+
+    /// Creates the directory, and proves that it may be written to.
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        let root = self.root.clone();
+        blocking(format!("write to {}", root.display()), move || {
+            create_directory(&root)?;
+            let probe = root.join(format!("{PROBE}_{}", Uuid::new_v4()));
+            File::create_new(&probe)?.sync_all()?;
+            fs::remove_file(&probe)
+        })
+        .await
+    }
+}
+
+/// What an operation ends with that blocks.
+async fn blocking<T: Send + 'static>(
+    attempt: String,
+    operation: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    match spawn_blocking(operation).await {
+        Ok(result) => result.map_err(|error| error::disk(&attempt, &error)),
+        Err(error) => Err(Failure::transient(format!("cannot {attempt}: {error}"))),
+    }
+}
 
 /// Creates the directory and makes its entry, and those of every parent it needed, durable.
-pub(super) fn create(root: &Path) -> io::Result<()> {
-    let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
-    fs::create_dir_all(root)?;
-    sync_up_to(root, existing)
+fn create_directory(directory: &Path) -> io::Result<()> {
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
+    fs::create_dir_all(directory)?;
+    sync_up_to(directory, existing)
 }
 
-/// Makes the file `path` and the entries that lead to it, from `root` down, durable.
-///
-/// The store syncs what it creates itself; an object that it only finds, or a directory, may be what a process left
-/// that was killed before it could sync. Syncing what is clean costs next to nothing.
-pub(super) fn sync(path: &Path, root: &Path) -> io::Result<()> {
+fn create(root: &Path, path: &Path, object: &Object) -> io::Result<Put> {
+    let directory = path.parent().unwrap_or(root);
+    create_directory(directory)?;
+    let put = if object.is_named_by_window {
+        let label = hidden(path, LABEL);
+        if path.exists() {
+            Put::Exists(labelled(&label)?)
+        } else {
+            write_label(&label, &object.contents)?;
+            match link(path, &object.chunks)? {
+                true => Put::Created,
+                false => Put::Exists(labelled(&label)?),
+            }
+        }
+    } else {
+        link(path, &object.chunks)?;
+        Put::Created
+    };
+    // What is only found may be what a process left that was killed before it could sync. Syncing what is clean costs next
+    // to nothing.
     File::open(path)?.sync_all()?;
     remove_staged(path);
-    path.parent().map_or(Ok(()), |directory| sync_up_to(directory, root))
+    remove_staged(&hidden(path, LABEL));
+    sync_up_to(directory, root)?;
+    Ok(put)
 }
 
-/// Removes what writers of the object left that were killed before it was complete: the store writes to `OBJECT#1`, or
-/// the first such name that is free. A live writer that loses its file finds the object there at its next attempt.
+/// Writes the chunks beside the path, and gives them its name once they are on disk, unless it is taken.
+fn link(path: &Path, chunks: &[Bytes]) -> io::Result<bool> {
+    let (staged, file) = stage(path)?;
+    let written = (|| {
+        let mut out = BufWriter::with_capacity(WRITE_BYTES, file);
+        for chunk in chunks {
+            out.write_all(chunk)?;
+        }
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        match fs::hard_link(&staged, path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    })();
+    // Where that fails, whoever sends the object again removes it.
+    let _stays = fs::remove_file(&staged);
+    written
+}
+
+/// A file beside the path that no other writer has.
+fn stage(path: &Path) -> io::Result<(PathBuf, File)> {
+    for number in 1..=WRITERS_MAX {
+        let staged = hidden(path, &format!("#{number}"));
+        match OpenOptions::new().write(true).create_new(true).open(&staged) {
+            Ok(file) => return Ok((staged, file)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other(format!("{WRITERS_MAX} unfinished files stand beside it: remove those that end in #NUMBER")))
+}
+
+/// Removes what writers of the object left that were killed before it was complete. A live writer that loses its file finds
+/// the object there at its next attempt.
 fn remove_staged(path: &Path) {
-    for number in 1..=STAGED_MAX {
-        let mut staged = path.as_os_str().to_owned();
-        staged.push(format!("#{number}"));
+    for number in 1..=WRITERS_MAX {
         // What cannot be removed does no harm: no reader takes it for an object.
-        if fs::remove_file(staged).is_err() {
+        if fs::remove_file(hidden(path, &format!("#{number}"))).is_err() {
             return;
         }
     }
 }
 
-/// Only unix can open a directory to sync it.
-fn sync_up_to(directory: &Path, root: &Path) -> io::Result<()> {
-    for directory in directory.ancestors().take_while(|path| path.starts_with(root)) {
-        if cfg!(unix) {
-            File::open(directory)?.sync_all()?;
-        }
+/// What the object says of itself, if anything that can be read.
+fn labelled(label: &Path) -> io::Result<Option<Contents>> {
+    match fs::read(label) {
+        Ok(json) => Ok(serde_json::from_slice(&json).ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(())
+}
+
+/// Says what the object will hold that has not got its name yet. What an earlier writer said is replaced: it was killed before
+/// its object was complete.
+fn write_label(label: &Path, contents: &Contents) -> io::Result<()> {
+    if labelled(label)?.as_ref() == Some(contents) {
+        return Ok(());
+    }
+    let (staged, mut file) = stage(label)?;
+    let written = (|| {
+        file.write_all(&serde_json::to_vec(contents)?)?;
+        file.sync_all()?;
+        fs::rename(&staged, label)?;
+        // Before the object: one without it would count as somebody else's.
+        label.parent().map_or(Ok(()), sync_directory)
+    })();
+    if written.is_err() {
+        let _stays = fs::remove_file(&staged);
+    }
+    written
+}
+
+/// A file beside the path whose name readers skip.
+fn hidden(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default().to_string_lossy().trim_start_matches('.'));
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+fn sync_up_to(directory: &Path, root: &Path) -> io::Result<()> {
+    directory.ancestors().take_while(|path| path.starts_with(root)).try_for_each(sync_directory)
+}
+
+/// Only unix can open a directory to sync it.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }

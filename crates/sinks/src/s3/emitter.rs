@@ -1,195 +1,224 @@
 //! Windows to objects.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kinesink_core::{Batch, Budget, Emitted, Emitter, Failure, Fingerprint, Item};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
-use tokio::task::spawn_blocking;
-use tracing::{debug, warn};
+use futures::stream::{self, StreamExt as _};
+use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Fingerprint, Item, Reject};
+use tracing::debug;
 use uuid::Uuid;
 
-use super::config::{Compression, Naming, S3Config};
-use super::format::{self, Body};
-use super::gzip::Gzip;
-use super::key::object_key;
-use super::{directory, error};
-use crate::{Error, Location};
+use super::compressor::Compressor;
+use super::config::{Compression, Format, Naming, S3Config};
+use super::contents::Contents;
+use super::format::Body;
+use super::key::Partition;
+use super::store::{Object, Put, Store};
+use crate::Error;
 
-/// What [`check`](Emitter::check) writes, reads and removes again. Query engines skip names that begin so.
-const PROBE: &str = "_kinesink_check";
+/// Objects of one window that are sent at a time.
+const OBJECTS_AT_ONCE: usize = 16;
 
-/// Writes each window as one object. Effectively once, as the pipeline sends an announced window again as it was; every
-/// put is create-only, so nothing is ever overwritten.
+/// Writes each window as one object, or as one for each of its partitions. Effectively once, as the pipeline sends an
+/// announced window again as it was; every put is create-only, so nothing is ever overwritten.
 #[derive(Debug)]
 pub struct S3Emitter {
-    store: Arc<dyn ObjectStore>,
-    prefix: Path,
+    store: Store,
+    prefix: String,
     config: S3Config,
     /// The memory that encoded copies may take.
     encoding: Budget,
 }
 
+/// The items of a window that share an object, by index, in order.
+type Partitions = BTreeMap<Partition, Vec<usize>>;
+
 impl S3Emitter {
     /// Prepares the sink. Sends nothing yet: [`check`](Emitter::check) does.
     ///
     /// # Errors
-    /// [`Error::Setting`] where a bucket has no region or credentials, or the endpoint is no URL.
+    /// [`Error::Setting`] where a bucket has no client.
     pub fn open(config: S3Config) -> Result<Self, Error> {
         let (store, prefix) = config.open()?;
         let encoding = Budget::new(config.encoded_bytes_max);
         Ok(Self { store, prefix, config, encoding })
     }
 
-    /// The window as it stands in the object.
-    async fn encode(&self, items: &[&Item<Bytes>]) -> Result<Encoded, Failure> {
-        let gzip = match self.config.compression {
-            Compression::None => None,
-            Compression::Gzip => Some(Gzip::start()),
-        };
-        let (mut body, mut emitted) = (Body::new(self.config.format), Emitted::all());
-        for (index, item) in items.iter().enumerate() {
-            if let Err(why) = body.push(&item.value) {
-                emitted.reject(index, why);
+    fn partitions(&self, items: &[&Item<Bytes>]) -> Partitions {
+        let template = &self.config.key;
+        let mut partitions = Partitions::new();
+        match items.first() {
+            Some(first) if template.is_one_partition() => {
+                partitions.insert(template.partition(first), (0..items.len()).collect());
             }
-            if let Some(gzip) = &gzip {
+            _ => {
+                for (index, item) in items.iter().enumerate() {
+                    partitions.entry(template.partition(item)).or_default().push(index);
+                }
+            }
+        }
+        partitions
+    }
+
+    /// Makes the object of one partition durable; says which items that concerned. What the format cannot hold is handed
+    /// back.
+    async fn publish(
+        &self,
+        batch: &Batch<'_, Bytes>,
+        partition: Partition,
+        indexes: Vec<usize>,
+    ) -> (Vec<usize>, Result<Rejects, Failure>) {
+        let items = indexes.iter().filter_map(|index| Some((*index, *batch.items.get(*index)?))).collect();
+        let outcome = self.publish_items(batch, &partition, items).await;
+        (indexes, outcome)
+    }
+
+    async fn publish_items(
+        &self,
+        batch: &Batch<'_, Bytes>,
+        partition: &Partition,
+        mut items: Vec<(usize, &Item<Bytes>)>,
+    ) -> Result<Rejects, Failure> {
+        let value_bytes: usize = items.iter().map(|(_, item)| item.value.len()).sum();
+        let _reservation = self.encoding.reserve(value_bytes).await;
+
+        let (chunks, rejects) = self.encode(&items).await?;
+        items.retain(|(index, _)| rejects.binary_search_by_key(index, |(rejected, _)| *rejected).is_err());
+        if items.is_empty() {
+            return Ok(rejects);
+        }
+        let contents = Contents::of(batch, items.iter().map(|(_, item)| *item));
+        let key = self.key(batch, partition, contents.count);
+        let url = self.config.location.object(&key);
+        let is_named_by_window = self.config.naming == Naming::Positions;
+        let object = Object { key, chunks, contents: contents.clone(), is_named_by_window };
+        let (items, object_bytes) = (contents.count, object.bytes());
+        match self.store.create(object).await? {
+            Put::Created => debug!(object = url, items, object_bytes, "object written"),
+            Put::Exists(Some(there)) if there.digest == contents.digest => {
+                debug!(object = url, items, "the object is there already, with the same content");
+            }
+            Put::Exists(there) => return Err(occupied(&url, &contents, there.as_ref())),
+        }
+        Ok(rejects)
+    }
+
+    async fn encode(&self, items: &[(usize, &Item<Bytes>)]) -> Result<(Vec<Bytes>, Rejects), Failure> {
+        let compressor = Compressor::start(self.config.compression);
+        let (mut body, mut rejects) = (Body::new(self.config.format), Rejects::new());
+        for (index, item) in items {
+            if let Err(why) = body.push(&item.value) {
+                rejects.push((*index, why));
+            }
+            if let Some(compressor) = &compressor {
                 for chunk in body.take_chunks() {
-                    gzip.write(chunk).await;
+                    compressor.write(chunk).await;
                 }
             }
         }
         body.close();
         let mut chunks = body.take_chunks();
-        if let Some(gzip) = gzip {
+        if let Some(compressor) = compressor {
             for chunk in chunks {
-                gzip.write(chunk).await;
+                compressor.write(chunk).await;
             }
-            let compressed = gzip.finish().await;
+            let compressed = compressor.finish().await;
             chunks = compressed.map_err(|error| Failure::transient(format!("cannot compress a window: {error}")))?;
         }
-        let items = items.len() - emitted.exceptions().len();
-        Ok(Encoded { items, payload: chunks.into_iter().collect(), emitted })
+        Ok((chunks, rejects))
     }
 
-    /// Delivered before, if the object that is there holds what we would write.
-    async fn compare(&self, key: &Path, batch: &Batch<'_, Bytes>) -> Result<(), Failure> {
-        let (object, body) = (self.url(key), Body::of(self.config.format, &batch.items));
-        let fail = |error| match error {
-            object_store::Error::NotFound { .. } => {
-                Failure::transient(format!("{object} existed and is gone: another process writes there"))
-            }
-            error => error::classify(&format!("read {object}, which is in the way"), &self.config.location, &error),
-        };
-        let found = self.store.get(key).await.map_err(fail)?;
-        let compression = self.config.compression;
-        let mut same = format::may_hold(&body, found.meta.size, compression);
-        if same {
-            let content = found.bytes().await.map_err(fail)?;
-            let chunks = body.chunks().to_vec();
-            same = spawn_blocking(move || format::holds(&content, &chunks, compression))
-                .await
-                .map_err(|error| Failure::transient(format!("cannot compare {object}: {error}")))?;
+    fn key(&self, batch: &Batch<'_, Bytes>, partition: &Partition, count: usize) -> String {
+        let mut key = self.config.key.key(&self.prefix, partition, batch, count);
+        if self.config.naming == Naming::Unique {
+            key.push_str(&format!("-{}", Uuid::new_v4().simple()));
         }
-        if same {
-            debug!(object, "the object is there already, with the same content");
-            return Ok(());
+        key.push_str(self.extension());
+        key
+    }
+
+    fn extension(&self) -> &'static str {
+        match (self.config.format, self.config.compression) {
+            (Format::Ndjson, Compression::None) => ".ndjson",
+            (Format::Ndjson, Compression::Gzip) => ".ndjson.gz",
+            (Format::Ndjson, Compression::Zstd) => ".ndjson.zst",
+            (Format::Raw, Compression::None) => ".raw",
+            (Format::Raw, Compression::Gzip) => ".raw.gz",
+            (Format::Raw, Compression::Zstd) => ".raw.zst",
+            (Format::LengthDelimited, Compression::None) => ".delimited",
+            (Format::LengthDelimited, Compression::Gzip) => ".delimited.gz",
+            (Format::LengthDelimited, Compression::Zstd) => ".delimited.zst",
         }
-        Err(Failure::configuration(format!(
-            "{object} exists with other content than positions {} to {} of {} give now: another application or \
-             configuration wrote it; move it away, or give this sink another prefix",
-            batch.first, batch.last, batch.shard
-        )))
-    }
-
-    /// A bucket has nothing to sync.
-    async fn sync(&self, key: &Path) -> Result<(), Failure> {
-        let Location::Directory(root) = &self.config.location else { return Ok(()) };
-        let (file, root) = (self.url(key), root.clone());
-        let attempt = format!("sync {file}");
-        match spawn_blocking(move || directory::sync(file.as_ref(), &root)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error::disk(&attempt, &error)),
-            Err(error) => Err(Failure::transient(format!("cannot {attempt}: {error}"))),
-        }
-    }
-
-    fn key(&self, batch: &Batch<'_, Bytes>) -> Path {
-        object_key(&self.prefix, batch, self.config.naming, self.config.format, self.config.compression)
-    }
-
-    fn url(&self, key: &Path) -> String {
-        self.config.location.object(key.as_ref())
     }
 }
 
-/// A window on its way into an object.
-struct Encoded {
-    /// How many items the object holds; none of them may have any bytes.
-    items: usize,
-    payload: PutPayload,
-    /// What the format cannot hold is rejected.
-    emitted: Emitted,
+/// Items that an object cannot hold, by index, in order.
+type Rejects = Vec<(usize, Reject)>;
+
+/// Another object has the name.
+fn occupied(url: &str, ours: &Contents, theirs: Option<&Contents>) -> Failure {
+    let told = |Contents { shard, first, last, count, .. }: &Contents| {
+        format!("{count} items of records {first} to {last} of {shard}")
+    };
+    let theirs = theirs.map_or_else(|| "none that kinesink wrote".into(), told);
+    let ours = told(ours);
+    Failure::configuration(format!(
+        "{url} exists with other content ({theirs}) than the {ours} give now: another application or configuration wrote it; \
+         move it away, or give this sink another prefix"
+    ))
 }
 
 #[async_trait]
 impl Emitter<Bytes> for S3Emitter {
     async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
-        let value_bytes: usize = batch.items.iter().map(|item| item.value.len()).sum();
-        let _reservation = self.encoding.reserve(value_bytes).await;
+        let partitions = self.partitions(&batch.items);
+        let parts = partitions.len();
+        let publish = |(partition, indexes)| self.publish(batch, partition, indexes);
+        let published = stream::iter(partitions.into_iter().map(publish)).buffer_unordered(OBJECTS_AT_ONCE);
+        let published: Vec<_> = published.collect().await;
 
-        let Encoded { items, payload, emitted } = self.encode(&batch.items).await?;
-        if items == 0 {
-            return Ok(emitted);
-        }
-        let key = self.key(batch);
-        let object_bytes = payload.content_length();
-        match self.store.put_opts(&key, payload, PutMode::Create.into()).await {
-            Ok(_) => {}
-            Err(object_store::Error::AlreadyExists { .. }) => self.compare(&key, batch).await?,
-            Err(error) => {
-                let attempt = format!("write {}", self.url(&key));
-                return Err(error::classify(&attempt, &self.config.location, &error));
+        let (mut emitted, mut failed) = (Emitted::all(), Vec::new());
+        for (indexes, outcome) in published {
+            match outcome {
+                Ok(rejects) => rejects.into_iter().for_each(|(index, why)| emitted.reject(index, why)),
+                Err(failure) => failed.push((indexes, failure)),
             }
         }
-        self.sync(&key).await?;
-        debug!(object = self.url(&key), items, object_bytes, "object written");
+        // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
+        // again.
+        let lasting = failed.iter().position(|(_, failure)| failure.class != Class::Transient);
+        if lasting.is_some() || failed.len() == parts {
+            let failure = (!failed.is_empty()).then(|| failed.swap_remove(lasting.unwrap_or(0)).1);
+            return failure.map_or(Ok(emitted), Err);
+        }
+        for (indexes, failure) in failed {
+            for index in indexes {
+                emitted.retry(index, Reject::new(failure.message.clone()));
+            }
+        }
         Ok(emitted)
     }
 
-    /// An object is named by its window.
+    /// An object is named by its window, and by what its records say.
     fn plan(&self, batch: &Batch<'_, Bytes>, content: &mut Fingerprint) -> bool {
         if self.config.naming == Naming::Unique {
             return false;
         }
-        content.part(self.key(batch).as_ref().as_bytes());
+        content.part(self.config.location.to_string().as_bytes());
+        content.part(self.config.key.settings().template.as_bytes());
+        content.part(self.extension().as_bytes());
+        let is_one = self.config.key.is_one_partition();
         for item in &batch.items {
+            if !is_one {
+                self.config.key.partition(item).feed(content);
+            }
             content.part(&item.value);
         }
         true
     }
 
-    /// Creates the directory, if it is one; writes an empty object, reads it, and removes it if that is allowed.
     async fn check(&self) -> Result<(), Failure> {
-        let location = &self.config.location;
-        if let Location::Directory(root) = location {
-            let root = root.clone();
-            match spawn_blocking(move || directory::create(&root)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(error::disk(&format!("create {location}"), &error)),
-                Err(error) => return Err(Failure::transient(format!("cannot create {location}: {error}"))),
-            }
-        }
-        // A name of its own: whoever checks at the same time removes only what it wrote.
-        let probe = self.prefix.clone().join(format!("{PROBE}_{}", Uuid::new_v4()));
-        let fail = |what: &str, error| error::classify(&format!("{what} {location}"), location, &error);
-        self.store.put(&probe, PutPayload::new()).await.map_err(|error| fail("write to", error))?;
-        self.store.get(&probe).await.map_err(|error| fail("read from", error))?;
-        if let Err(error) = self.store.delete(&probe).await {
-            let object = self.url(&probe);
-            warn!(object, %error, "an empty object stays from each start; allow s3:DeleteObject on {PROBE}_* to have it removed");
-        }
-        Ok(())
+        self.store.check().await
     }
 }

@@ -1,24 +1,16 @@
-//! Judges what the object store answers: once, here.
+//! Judges what a destination answers: once, here.
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
 
 use kinesink_aws::credential_types::provider::error::CredentialsError;
+use kinesink_aws::s3::error::ProvideErrorMetadata;
+use kinesink_aws::{HttpResponse, SdkError};
 use kinesink_core::Failure;
-use object_store::Error;
 
-use crate::Location;
-
-/// What `error` means for the batch. `attempt` reads like "write s3://bucket/key".
-pub(super) fn classify(attempt: &str, location: &Location, error: &Error) -> Failure {
-    match location {
-        Location::Directory(_) => match cause::<io::Error>(error) {
-            Some(io) => disk(attempt, io),
-            None => Failure::transient(format!("cannot {attempt}: {}", deepest(error))),
-        },
-        Location::Bucket { bucket, .. } => service(attempt, bucket, error),
-    }
-}
+/// Something has the object's name.
+#[derive(Debug)]
+pub(super) struct Occupied;
 
 /// What an I/O error in the directory means.
 pub(super) fn disk(attempt: &str, error: &io::Error) -> Failure {
@@ -36,87 +28,106 @@ pub(super) fn disk(attempt: &str, error: &io::Error) -> Failure {
     }
 }
 
-fn service(attempt: &str, bucket: &str, error: &Error) -> Failure {
-    if let Some(error) = cause::<CredentialsError>(error) {
+/// What became of a request that may only create. `attempt` reads like "write s3://bucket/key".
+pub(super) fn create_only<T, E>(
+    attempt: &str,
+    bucket: &str,
+    sent: Result<T, SdkError<E, HttpResponse>>,
+) -> Result<Result<T, Occupied>, Failure>
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    match sent {
+        Ok(sent) => Ok(Ok(sent)),
+        // A completion may say so in the body of a reply whose status is 200.
+        Err(error) if status(&error) == Some(412) || kinesink_aws::code(&error) == Some("PreconditionFailed") => {
+            Ok(Err(Occupied))
+        }
+        Err(error) => Err(service(attempt, bucket, &error)),
+    }
+}
+
+/// Why what is in the way of an object could not be looked at.
+pub(super) fn occupant<E>(object: &str, bucket: &str, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    match status(error) {
+        Some(404) => Failure::transient(format!("{object} existed and is gone: another process writes there")),
+        _ => service(&format!("read {object}, which is in the way"), bucket, error),
+    }
+}
+
+/// What a service's answer means for the batch.
+pub(super) fn service<E>(attempt: &str, bucket: &str, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    if let Some(error) = cause(error) {
         return credentials(attempt, error);
     }
-    if matches!(error, Error::NotImplemented { .. } | Error::NotSupported { .. } | Error::InvalidPath { .. }) {
-        return Failure::configuration(format!("cannot {attempt}: {}", deepest(error)));
-    }
-    let text = cause_text(error);
-    let (code, status) = (xml(&text, "Code").unwrap_or_default(), status(&text));
-    let because = match (xml(&text, "Message"), code) {
-        (Some(message), code) if !code.is_empty() => format!("{code}: {}", message.trim_end_matches('.')),
-        _ => status.map_or_else(|| deepest(error), |status| format!("HTTP status {status}")),
+    let Some(status) = status(error) else {
+        let (verb, what) = attempt.split_once(' ').unwrap_or((attempt, ""));
+        return kinesink_aws::failure(verb, what, error);
     };
+    let code = kinesink_aws::code(error).unwrap_or_default();
+    let because = match message(error) {
+        Some(message) if !code.is_empty() => format!("{code}: {}", message.trim_end_matches('.')),
+        _ => format!("HTTP status {status}"),
+    };
+    let transient = || Failure::transient(format!("cannot {attempt}: {because}"));
     let mend = |remedy: &str| Failure::configuration(format!("cannot {attempt}: {because}: {remedy}"));
     match (code, status) {
-        ("NoSuchBucket", _) | ("", Some(404)) => mend(&format!("create the bucket {bucket} or mend the sink's url")),
-        ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken", _) | (_, Some(401)) => {
+        ("NoSuchBucket", _) => mend(&format!("create the bucket {bucket} or mend the sink's url")),
+        ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken", _) | (_, 401) => {
             mend("the credentials are not valid: renew them")
         }
         ("RequestTimeTooSkewed", _) => mend("set this machine's clock"),
-        ("ExpiredToken" | "RequestTimeout" | "ConditionalRequestConflict" | "OperationAborted", _) => {
-            Failure::transient(format!("cannot {attempt}: {because}"))
-        }
+        ("ExpiredToken" | "RequestTimeout" | "ConditionalRequestConflict" | "OperationAborted" | "SlowDown", _)
+        // An upload that another writer of the object has aborted.
+        | ("NoSuchUpload", _) => transient(),
         ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
-        | (_, Some(300..=399)) => mend(&format!("set `region` to that of the bucket {bucket}")),
-        (_, None) if text.contains("redirect without LOCATION") => {
-            mend(&format!("set `region` to that of the bucket {bucket}"))
+        | (_, 300..=399) => mend(&format!("set `region` to that of the bucket {bucket}")),
+        // An answer to HEAD has no code.
+        ("" | "NotFound", 404) => mend(&format!("create the bucket {bucket} or mend the sink's url")),
+        (code, 403) if code.starts_with("KMS") || because.contains("kms:") => {
+            mend("allow kms:GenerateDataKey and kms:Decrypt on the bucket's key")
         }
-        (_, Some(403)) => mend(&format!("allow s3:PutObject and s3:GetObject on the objects of {bucket}")),
-        (_, Some(408 | 409 | 412 | 429)) => Failure::transient(format!("cannot {attempt}: {because}")),
-        (_, None) => Failure::transient(format!(
-            "cannot {attempt}: {because}: no answer from the service: check the sink's endpoint, or \
-             AWS_ENDPOINT_URL_S3, and the network"
-        )),
-        (_, Some(400..=499)) => mend("the service refuses the request as it is; check the sink's url and endpoint"),
-        _ => Failure::transient(format!("cannot {attempt}: {because}")),
+        (_, 403) => mend(&format!("allow s3:PutObject and s3:GetObject on the objects of {bucket}, and check `owner` if it is set")),
+        // A success whose body was an error, which is looked at by its code.
+        (_, ..300 | 408 | 409 | 412 | 429 | 500..) => transient(),
+        _ => mend("the service refuses the request as it is; check the sink's url and endpoint"),
     }
+}
+
+fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    match error {
+        SdkError::ServiceError(service) => Some(service.raw().status().as_u16()),
+        _ => None,
+    }
+}
+
+fn message<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    match error {
+        SdkError::ServiceError(service) => service.err().message(),
+        _ => None,
+    }
+}
+
+/// Who asks is not known, if that is why nothing was sent.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a CredentialsError> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 fn credentials(attempt: &str, error: &CredentialsError) -> Failure {
+    let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     match error {
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
             Failure::configuration(format!(
-                "cannot {attempt}: no AWS credentials: {}: set AWS_PROFILE or AWS_ACCESS_KEY_ID and \
-                 AWS_SECRET_ACCESS_KEY, or attach a role",
-                deepest(error)
+                "cannot {attempt}: no AWS credentials: {why}: set AWS_PROFILE or AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY, or attach a role"
             ))
         }
-        _ => Failure::transient(format!("cannot {attempt}: no AWS credentials now: {}", deepest(error))),
+        _ => Failure::transient(format!("cannot {attempt}: no AWS credentials now: {why}")),
     }
-}
-
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// The first cause of type `E`.
-fn cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|error| error.downcast_ref())
-}
-
-/// The last cause says most: the ones before it repeat it, or say only that something failed.
-fn deepest(error: &(dyn StdError + 'static)) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-/// The text that holds status and body. The store's own error type for a reply cannot be named from outside, so its
-/// message is read; a test over a socket holds the form.
-fn cause_text(error: &(dyn StdError + 'static)) -> String {
-    chain(error).map(ToString::to_string).find(|text| status(text).is_some()).unwrap_or_else(|| error.to_string())
-}
-
-fn status(text: &str) -> Option<u16> {
-    let (_, rest) = text.split_once("status code: ")?;
-    rest.get(..3)?.parse().ok()
-}
-
-/// The text of the first element of that name. Only `Code` and `Message` are ever shown: other elements of an error
-/// hold key ids.
-fn xml<'a>(text: &'a str, element: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(&format!("<{element}>"))?;
-    let (content, _) = rest.split_once(&format!("</{element}>"))?;
-    Some(content)
 }

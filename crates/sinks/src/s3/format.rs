@@ -1,24 +1,17 @@
-//! Items to the content of an object, and back to see whether two are the same.
-
-use std::io::Read;
+//! Items to the content of an object.
 
 use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
-use kinesink_core::{Item, Reject};
+use kinesink_core::Reject;
 use memchr::memchr;
 use serde::de::IgnoredAny;
 
-use super::config::{Compression, Format};
+use super::config::Format;
 
 /// Values from this size on are handed on as they are; smaller ones are copied together, because each chunk, and the
 /// newline between two, costs a system call.
 const SHARED_BYTES_MIN: usize = 64 * 1024;
 /// How much is copied together.
 const BLOCK_BYTES: usize = 256 * 1024;
-/// A foreign gzip member adds at most this much to content that does not compress: 5 bytes in each 16 KiB, and a header.
-const GZIP_OVERHEAD_BYTES: u64 = 4096;
-/// How much is compared at a time.
-const COMPARED_BYTES: usize = 16 * 1024;
 
 /// The content of an object before compression, in chunks.
 #[derive(Debug)]
@@ -33,16 +26,6 @@ impl Body {
         Self { format, chunks: Vec::new(), block: Vec::new() }
     }
 
-    /// The items in order, but for those that the format cannot hold.
-    pub(super) fn of(format: Format, items: &[&Item<Bytes>]) -> Self {
-        let mut body = Self::new(format);
-        for item in items {
-            let _left_out = body.push(&item.value);
-        }
-        body.close();
-        body
-    }
-
     /// Adds the next item.
     ///
     /// # Errors
@@ -51,6 +34,11 @@ impl Body {
         match self.format {
             Format::Ndjson => self.push_line(value)?,
             Format::Raw => self.append(value),
+            Format::LengthDelimited => {
+                let length = u32::try_from(value.len()).map_err(|_| Reject::new("a record of more than 4 GiB"))?;
+                self.copy(&length.to_be_bytes());
+                self.append(value);
+            }
         }
         Ok(())
     }
@@ -66,18 +54,9 @@ impl Body {
         }
     }
 
-    /// What is complete.
-    pub(super) fn chunks(&self) -> &[Bytes] {
-        &self.chunks
-    }
-
     /// What became complete since the last call.
     pub(super) fn take_chunks(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.chunks)
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
     }
 
     fn push_line(&mut self, value: &Bytes) -> Result<(), Reject> {
@@ -142,32 +121,4 @@ fn compact(json: &[u8]) -> Result<Vec<u8>, Reject> {
         escaped = false;
     }
     Ok(compacted)
-}
-
-/// Whether an object of this size could hold `body`: tells without reading it.
-pub(super) fn may_hold(body: &Body, object_bytes: u64, compression: Compression) -> bool {
-    match compression {
-        Compression::None => object_bytes == body.bytes(),
-        Compression::Gzip => object_bytes <= body.bytes() + body.bytes() / 1024 + GZIP_OVERHEAD_BYTES,
-    }
-}
-
-/// Whether an object's bytes decode to exactly the chunks. Blocking where it is compressed.
-pub(super) fn holds(object: &[u8], chunks: &[Bytes], compression: Compression) -> bool {
-    match compression {
-        Compression::None => reads_as(object, chunks),
-        Compression::Gzip => reads_as(MultiGzDecoder::new(object), chunks),
-    }
-}
-
-/// Reads no further than the first difference, so that a small object that decodes to a large one does no harm.
-fn reads_as(mut content: impl Read, chunks: &[Bytes]) -> bool {
-    let mut buffer = [0; COMPARED_BYTES];
-    for expected in chunks.iter().flat_map(|chunk| chunk.chunks(COMPARED_BYTES)) {
-        let Some(read) = buffer.get_mut(..expected.len()) else { return false };
-        if content.read_exact(read).is_err() || read != expected {
-            return false;
-        }
-    }
-    matches!(content.read(&mut buffer), Ok(0))
 }

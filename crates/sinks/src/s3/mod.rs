@@ -2,33 +2,37 @@
 //!
 //! ```text
 //! emit(batch):
-//!     body = encode(batch.items)                   // NDJSON or raw; what cannot be encoded is rejected
-//!     put(key(batch), compress(body), create-only) // the key follows from the window's positions
-//!     if it exists: the same content counts as delivered, other content is an error
-//!     sync the file and its directories            // only a directory needs it
+//!     for each partition of the batch's items:            // one, where the key has no fields or times
+//!         body = compress(encode(items))                  // what the format cannot hold is rejected
+//!         create(key(partition, window), body, contents)  // in parts where it is large; create-only either way
+//!         if something is there: the same contents count as delivered, others are an error
 //! ```
 //!
-//! The key is `PREFIX/STREAM/SHARD/FIRST-LAST.ndjson`, each position as `SEQUENCE.SUBSEQUENCE` padded with zeros, so that
-//! a listing gives a shard's objects in stream order.
+//! The usual key is `PREFIX/STREAM/SHARD/FIRST-LAST.ndjson`, each position as `SEQUENCE.SUBSEQUENCE` padded with zeros, so
+//! that a listing gives a shard's objects in stream order. What an object holds, it says in its metadata; in a directory, a
+//! hidden file beside it says so.
 //!
-//! In a directory an object is written to `KEY#1` first and linked when it is complete. What a killed writer left there
-//! goes when its window is sent again; of dead letters, whose names are never met again, it stays and may be deleted.
-//!
-//! Limits: one object holds one window and is put in one request (S3 takes 5 GB); at most 16 MiB of records are
-//! being encoded at a time, or one larger window alone.
+//! Limits: an object holds one window or a part of it; at most 16 MiB of records are being encoded at a time, or one larger
+//! object alone.
 
+mod blocks;
+mod bucket;
+mod compressor;
 mod config;
-mod credentials;
+mod contents;
 mod directory;
 mod emitter;
 mod error;
 mod format;
-mod gzip;
 mod key;
 #[cfg(feature = "parquet")]
 pub mod parquet;
+mod pieces;
+mod store;
 #[cfg(test)]
 mod tests;
+mod upload;
 
-pub use config::{Compression, Format, Naming, S3Config};
+pub use config::{BucketSettings, Compression, Format, Naming, S3Config};
 pub use emitter::S3Emitter;
+pub use key::{EventTime, FieldPath, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};

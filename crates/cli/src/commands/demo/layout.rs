@@ -101,7 +101,8 @@ impl Layout {
                     let metadata = entry.metadata()?;
                     if metadata.is_dir() {
                         folders.push(entry.path());
-                    } else {
+                    } else if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                        // What is hidden says what an object holds.
                         objects.push(Object { path: entry.path(), bytes: metadata.len() });
                     }
                 }

@@ -52,7 +52,7 @@ async fn demo(args: &Demo, stop: &Stop) -> Result<Exit, Problem> {
         say(format!("{} records of New York flights put into stream {STREAM}, {SHARDS} shards", records.len()))?;
         let (config, programs) = super::check::read(&layout.pipeline)?;
         let mut registry = Registry::default();
-        let connector = connector_from(&config, programs, clients.clone(), &mut registry)?;
+        let connector = connector_from(&config, programs, clients.clone(), &mut registry).await?;
         let landed = pipeline(&connector, records.len() as u64, stop).await?;
         if landed.is_none() {
             local.stop().await;

@@ -3,17 +3,23 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr as _;
+use std::time::Duration;
 
-use kinesink_aws::Error as AwsError;
+use jiff::SignedDuration;
+use kinesink_aws::{BucketOptions, Error as AwsError};
 use kinesink_pipeline::DEAD_LETTERS;
+use kinesink_sinks::s3::{BucketSettings, EventTime, FieldPath, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
 use kinesink_sinks::{Error as SinkError, Location};
 use toml::Spanned;
 
 use super::Checks;
 use crate::config::error::Mistake;
-use crate::config::raw::{RawDeadLetter, RawSink};
+use crate::config::raw::{self, RawDeadLetter, RawEventTime, RawLate, RawSink};
 use crate::config::structure::not_one_of;
 use crate::config::validated::{DeadLetter, Sink, Source};
+
+/// Records arrive later than they happen.
+const AFTER_MIN: Duration = Duration::from_secs(1);
 
 impl Checks {
     pub(super) fn sinks(&mut self, raw: &[Spanned<RawSink>], source: Option<&Source>) -> Vec<Sink> {
@@ -50,35 +56,162 @@ impl Checks {
         if raw.kind.get_ref() != "s3" {
             self.mistakes.push(not_one_of("sink.type", raw.kind.get_ref(), &["s3"], raw.kind.span()));
         }
-        let url = self.location("sink.url", &raw.url)?;
+        let url = self.location("sink.url", &raw.url);
         let name = raw.name.as_ref().map_or_else(|| "s3".into(), |name| self.not_empty("sink.name", name));
         if let Some(given) = raw.name.as_ref().filter(|_| name == DEAD_LETTERS) {
             let hint = "logs and metrics call the dead letters so; write another";
             self.refuse("`sink.name` is that of the dead letters", given.span(), "taken", hint);
         }
-        if matches!(url, Location::Directory(_)) {
-            for (key, value) in [("endpoint", &raw.endpoint), ("region", &raw.region)] {
-                let Some(value) = value else { continue };
-                let what = format!("`sink.{key}` means nothing for a directory");
-                self.refuse(what, value.span(), "contradicts `url`", "leave it out, or write an s3:// url");
-            }
+        if matches!(url, Some(Location::Directory(_))) {
+            self.not_of_a_directory(raw);
         }
-        let endpoint = raw.endpoint.as_ref().map(|endpoint| {
-            if let Err(error) = kinesink_aws::check_endpoint("S3", endpoint.get_ref()) {
-                let what = "`sink.endpoint` cannot be used";
-                let hint = match error {
-                    AwsError::Endpoint { why, .. } => format!("{why}; write it as \"https://host:port\""),
-                    other => other.to_string(),
-                };
-                let mistake = Mistake::new(what, endpoint.span(), "not an endpoint").hint(hint);
-                let has_password = endpoint.get_ref().contains('@');
-                self.mistakes.push(if has_password { mistake.hiding_values() } else { mistake });
-            }
-            endpoint.get_ref().clone()
-        });
+        let key = self.key(raw);
+        let (reached, bucket) = (self.reached(raw, source), self.bucket(raw));
+        let (format, compression) = (raw.format, raw.compression);
+        Some(Sink { name, url: url?, format, compression, key: key?, reached, bucket })
+    }
+
+    fn not_of_a_directory(&mut self, raw: &RawSink) {
+        let texts = [
+            ("endpoint", &raw.endpoint),
+            ("region", &raw.region),
+            ("role", &raw.role),
+            ("external_id", &raw.external_id),
+            ("kms_key", &raw.kms_key),
+            ("storage_class", &raw.storage_class),
+            ("owner", &raw.owner),
+        ];
+        let given = texts.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?.span())));
+        let path_style = raw.path_style.as_ref().map(|value| ("path_style", value.span()));
+        for (key, span) in given.chain(path_style) {
+            let what = format!("`sink.{key}` means nothing for a directory");
+            self.refuse(what, span, "contradicts `url`", "leave it out, or write an s3:// url");
+        }
+    }
+
+    /// How the sink's bucket is reached.
+    fn reached(&mut self, raw: &RawSink, source: Option<&Source>) -> BucketOptions {
+        let endpoint = raw.endpoint.as_ref().map(|endpoint| self.endpoint(endpoint));
         let own = raw.region.as_ref().map(|region| self.region("sink.region", region));
         let region = own.or_else(|| source.and_then(|source| source.region.clone()));
-        Some(Sink { name, url, format: raw.format, compression: raw.compression, endpoint, region })
+        let role = raw.role.as_ref().map(|role| {
+            let text = role.get_ref();
+            if !(text.starts_with("arn:") && text.contains(":role/")) {
+                let what = format!("`sink.role` cannot be {text:?}");
+                let hint = "write its ARN, as in \"arn:aws:iam::123456789012:role/name\"";
+                self.refuse(what, role.span(), "not a role's ARN", hint);
+            }
+            text.clone()
+        });
+        let external_id = raw.external_id.as_ref().map(|id| self.not_empty("sink.external_id", id));
+        if let Some(given) = raw.external_id.as_ref().filter(|_| raw.role.is_none()) {
+            let hint = "add `role`, or leave it out";
+            self.refuse("`sink.external_id` means nothing without `role`", given.span(), "for a role", hint);
+        }
+        let path_style = raw.path_style.as_ref().map(|given| *given.get_ref());
+        BucketOptions { region, endpoint, path_style, role, external_id }
+    }
+
+    fn endpoint(&mut self, endpoint: &Spanned<String>) -> String {
+        if let Err(error) = kinesink_aws::check_endpoint("S3", endpoint.get_ref()) {
+            let what = "`sink.endpoint` cannot be used";
+            let hint = match error {
+                AwsError::Endpoint { why, .. } => format!("{why}; write it as \"https://host:port\""),
+                other => other.to_string(),
+            };
+            let mistake = Mistake::new(what, endpoint.span(), "not an endpoint").hint(hint);
+            let has_password = endpoint.get_ref().contains('@');
+            self.mistakes.push(if has_password { mistake.hiding_values() } else { mistake });
+        }
+        endpoint.get_ref().clone()
+    }
+
+    /// How the sink's bucket keeps objects.
+    fn bucket(&mut self, raw: &RawSink) -> BucketSettings {
+        let mut settings = BucketSettings::default();
+        settings.kms_key = raw.kms_key.as_ref().map(|key| self.not_empty("sink.kms_key", key));
+        settings.storage_class = raw.storage_class.as_ref().map(|class| {
+            let is_one = class.get_ref().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+            if !is_one || class.get_ref().is_empty() {
+                let what = format!("`sink.storage_class` cannot be {:?}", class.get_ref());
+                self.refuse(what, class.span(), "not a storage class", "write one such as \"STANDARD_IA\"");
+            }
+            class.get_ref().clone()
+        });
+        settings.owner = raw.owner.as_ref().map(|owner| {
+            let text = owner.get_ref();
+            if text.len() != 12 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+                let what = format!("`sink.owner` cannot be {text:?}");
+                self.refuse(what, owner.span(), "not an account", "write the account's 12 digits, in quotes");
+            }
+            text.clone()
+        });
+        settings
+    }
+
+    /// How the sink's objects are named.
+    fn key(&mut self, raw: &RawSink) -> Option<KeyTemplate> {
+        let text = |given: &Option<Spanned<String>>, usual: &str| {
+            given.as_ref().map_or_else(|| usual.to_owned(), |given| given.get_ref().clone())
+        };
+        let mistakes = self.mistakes.len();
+        let settings = KeySettings {
+            template: text(&raw.key, raw::KEY),
+            time_zone: text(&raw.time_zone, raw::TIME_ZONE),
+            event_time: raw.event_time.as_ref().and_then(|given| self.event_time(given.get_ref())),
+            late: raw.late.as_ref().and_then(|given| self.late(given.get_ref())),
+            unknown: text(&raw.unknown, raw::UNKNOWN),
+        };
+        if self.mistakes.len() > mistakes {
+            return None;
+        }
+        match KeyTemplate::new(settings) {
+            Ok(template) => Some(template),
+            Err(error) => {
+                let (setting, why) = match error {
+                    SinkError::Key { setting, why } => (setting, why),
+                    other => ("key", other.to_string()),
+                };
+                let given = |span: Option<&Spanned<String>>| span.map(Spanned::span);
+                let span = match setting {
+                    "time_zone" => given(raw.time_zone.as_ref()),
+                    "event_time" => raw.event_time.as_ref().map(Spanned::span),
+                    "late" => raw.late.as_ref().map(Spanned::span),
+                    "unknown" => given(raw.unknown.as_ref()),
+                    _ => given(raw.key.as_ref()),
+                };
+                let what = format!("`sink.{setting}` cannot be used");
+                self.refuse(what, span.unwrap_or_default(), "this value", why);
+                None
+            }
+        }
+    }
+
+    fn event_time(&mut self, raw: &RawEventTime) -> Option<EventTime> {
+        let field = FieldPath::from_str(raw.field.get_ref());
+        if let Err(why) = &field {
+            self.refuse("`sink.event_time.field` cannot be used", raw.field.span(), "not a field", why);
+        }
+        let text = raw.format.as_ref().map_or(raw::TIME_FORMAT, |format| format.get_ref());
+        let format = TimeFormat::from_str(text);
+        if let (Err(why), Some(given)) = (&format, &raw.format) {
+            self.refuse("`sink.event_time.format` cannot be used", given.span(), "not a format", why);
+        }
+        Some(EventTime { field: field.ok()?, format: format.ok()? })
+    }
+
+    fn late(&mut self, raw: &RawLate) -> Option<Late> {
+        let after = self.duration("sink.late.after", Some(&raw.after), "", AFTER_MIN);
+        let to = match raw.to.as_ref().map_or(raw::LATE_TO, |to| to.get_ref()) {
+            raw::LATE_TO => LateTo::Late,
+            "arrival" => LateTo::Arrival,
+            other => {
+                let span = raw.to.as_ref().map(Spanned::span).unwrap_or_default();
+                self.mistakes.push(not_one_of("sink.late.to", other, &[raw::LATE_TO, "arrival"], span));
+                return None;
+            }
+        };
+        Some(Late { after: SignedDuration::try_from(after).ok()?, to })
     }
 
     pub(super) fn dead_letter(
@@ -95,7 +228,8 @@ impl Checks {
             };
             self.refuse(what, raw.url.span(), "refused records would mix with delivered ones", "write another");
         }
-        Some(DeadLetter { url, region: source.and_then(|source| source.region.clone()) })
+        let region = source.and_then(|source| source.region.clone());
+        Some(DeadLetter { url, reached: BucketOptions { region, ..BucketOptions::default() } })
     }
 
     fn location(&mut self, key: &str, url: &Spanned<String>) -> Option<Location> {

@@ -1,17 +1,12 @@
-//! Bytes of objects, and their names.
+//! Bytes of objects.
 
 use std::io::Read as _;
 
+use super::items;
+use crate::s3::compressor;
+use crate::s3::config::Format;
+use crate::s3::format::Body;
 use bytes::Bytes;
-use kinesink_core::{Batch, Position};
-use object_store::path::Path;
-use proptest::prelude::*;
-
-use super::{items, position, source};
-use crate::s3::config::{Compression, Format, Naming};
-use crate::s3::format::{Body, holds, may_hold};
-use crate::s3::gzip::compress;
-use crate::s3::key::object_key;
 
 fn encode(format: Format, values: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
     let (mut body, mut rejected) = (Body::new(format), Vec::new());
@@ -22,11 +17,11 @@ fn encode(format: Format, values: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
         }
     }
     body.close();
-    (body.chunks().concat(), rejected)
+    (body.take_chunks().concat(), rejected)
 }
 
 fn gzip(chunks: &[Bytes]) -> Vec<u8> {
-    compress(chunks.iter().cloned()).unwrap().concat()
+    compressor::gzip(&mut chunks.iter().cloned()).unwrap().concat()
 }
 
 #[test]
@@ -67,13 +62,15 @@ fn small_values_are_copied_together_and_large_ones_are_not_copied() {
     let mut values = vec![small.as_slice(); 600];
     values.extend([large.as_slice(), b"x", large.as_slice()]);
     let items = items(&values);
-    let body = Body::of(Format::Ndjson, &items.iter().collect::<Vec<_>>());
+    let mut body = Body::new(Format::Ndjson);
+    items.iter().for_each(|item| body.push(&item.value).unwrap());
+    body.close();
+    let chunks = body.take_chunks();
     let expected: Vec<u8> = values.iter().flat_map(|value| [*value, b"\n"].concat()).collect();
-    assert_eq!(body.chunks().concat(), expected);
-    assert_eq!(body.bytes(), expected.len() as u64);
+    assert_eq!(chunks.concat(), expected);
     // 600 small ones in three blocks; one large and its newline; a block between; one large and its newline.
-    assert_eq!(body.chunks().len(), 8);
-    let shared = body.chunks().iter().filter(|chunk| items.iter().any(|item| item.value.as_ptr() == chunk.as_ptr()));
+    assert_eq!(chunks.len(), 8);
+    let shared = chunks.iter().filter(|chunk| items.iter().any(|item| item.value.as_ptr() == chunk.as_ptr()));
     assert_eq!(shared.count(), 2);
 }
 
@@ -99,7 +96,7 @@ fn what_does_not_compress_comes_in_blocks() {
     })
     .take(1_000_000)
     .collect();
-    let blocks = compress(noise.chunks(70_000).map(Bytes::copy_from_slice)).unwrap();
+    let blocks = compressor::gzip(&mut noise.chunks(70_000).map(Bytes::copy_from_slice)).unwrap();
     assert!(blocks.len() == 4 && blocks.iter().all(|block| block.len() <= 256 * 1024), "{}", blocks.len());
     let mut decoded = Vec::new();
     flate2::bufread::GzDecoder::new(blocks.concat().as_slice()).read_to_end(&mut decoded).unwrap();
@@ -107,95 +104,19 @@ fn what_does_not_compress_comes_in_blocks() {
 }
 
 #[test]
-fn contents_are_the_same_only_byte_by_byte() {
-    let items = items(&[&[b'a'; 20_000], &[b'b'; 50_000]]);
-    let body = Body::of(Format::Raw, &items.iter().collect::<Vec<_>>());
-    let content = body.chunks().concat();
-    let mut altered = content.clone();
-    *altered.last_mut().unwrap() = b'c';
-    let longer = [content.as_slice(), b"c"].concat();
-    let shorter = content.get(1..).unwrap().to_vec();
-    for (other, same) in [(&content, true), (&altered, false), (&longer, false), (&shorter, false), (&vec![], false)] {
-        let plain =
-            may_hold(&body, other.len() as u64, Compression::None) && holds(other, body.chunks(), Compression::None);
-        assert_eq!(plain, same);
-        let compressed = gzip(&[Bytes::copy_from_slice(other)]);
-        assert_eq!(holds(&compressed, body.chunks(), Compression::Gzip), same);
-    }
-    assert!(!holds(b"no gzip", body.chunks(), Compression::Gzip));
-    // Stored, not compressed: the most another encoder can make of it.
-    let mut stored = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
-    std::io::Write::write_all(&mut stored, &content).unwrap();
-    let stored = stored.finish().unwrap();
-    assert!(may_hold(&body, stored.len() as u64, Compression::Gzip));
-    assert!(holds(&stored, body.chunks(), Compression::Gzip));
-    assert!(!may_hold(&body, 1 << 20, Compression::Gzip));
-}
-
-fn key(first: Position, last: Position, naming: Naming, format: Format, compression: Compression) -> String {
-    let source = source();
-    let batch: Batch<'_, Bytes> =
-        Batch { stream: &source.stream, shard: &source.shard, first, last, items: vec![], attempt: 7 };
-    object_key(&Path::parse("a/b").unwrap(), &batch, naming, format, compression).to_string()
+fn zstd_decodes_to_the_same_and_is_the_same_each_time() {
+    let chunks = [Bytes::from(vec![b'a'; 100_000]), Bytes::from_static(b"end\n")];
+    let compressed = || compressor::zstd(&mut chunks.iter().cloned()).unwrap().concat();
+    // Magic, and a descriptor with the bit of a checksum.
+    assert_eq!(compressed().get(..4).unwrap(), [0x28, 0xb5, 0x2f, 0xfd]);
+    assert_eq!(compressed()[4] & 0b100, 0b100);
+    assert_eq!(compressed(), compressed());
+    assert_eq!(zstd::decode_all(compressed().as_slice()).unwrap(), chunks.concat());
 }
 
 #[test]
-fn keys_are_prefix_stream_shard_and_padded_positions() {
-    let first = position("49590338271490256608559692538361571095921575989136588898", 0);
-    let last = position("49590338271490256608559692540925702759324208523137515618", 12);
-    let whole = "a/b/orders/shardId-000000000003/\
-                 49590338271490256608559692538361571095921575989136588898.00000000-\
-                 49590338271490256608559692540925702759324208523137515618.00000012";
-    let named = |format, compression| key(first, last, Naming::Positions, format, compression);
-    assert_eq!(named(Format::Ndjson, Compression::None), format!("{whole}.ndjson"));
-    assert_eq!(named(Format::Raw, Compression::Gzip), format!("{whole}.raw.gz"));
-    let short = key(position("7", 0), position("10", 3), Naming::Positions, Format::Ndjson, Compression::Gzip);
-    let zeros = "0".repeat(54);
-    assert_eq!(short, format!("a/b/orders/shardId-000000000003/{zeros}07.00000000-{zeros}10.00000003.ndjson.gz"));
-
-    let unique = |()| key(first, last, Naming::Unique, Format::Ndjson, Compression::None);
-    let (one, two) = (unique(()), unique(()));
-    assert_ne!(one, two);
-    assert!(one.starts_with(&format!("{whole}-")), "{one}");
-}
-
-prop_compose! {
-    /// As (number, sub-sequence), the number below 2^186 and often short or close to another.
-    fn place()(high in prop_oneof![Just(0_u64), 0_u64..1 << 58], low in prop_oneof![0_u128..20, any::<u128>()],
-               sub_sequence in prop_oneof![0_u64..12, 0_u64..99_999_999]) -> (u64, u128, u64) {
-        (high, low, sub_sequence)
-    }
-}
-
-/// Decimal text of `high × 2^128 + low` by long multiplication on digits, sharing no code with what it checks.
-fn decimal(high: u64, low: u128) -> String {
-    let mut digits = vec![0_u8];
-    for bit in (0..64).map(|bit| high >> (63 - bit) & 1 == 1).chain((0..128).map(|bit| low >> (127 - bit) & 1 == 1)) {
-        let mut carry = u8::from(bit);
-        for digit in &mut digits {
-            let doubled = *digit * 2 + carry;
-            (*digit, carry) = (doubled % 10, doubled / 10);
-        }
-        if carry > 0 {
-            digits.push(carry);
-        }
-    }
-    digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect()
-}
-
-proptest! {
-    #[test]
-    fn listing_order_is_stream_order(mut places in prop::collection::vec(place(), 2..40)) {
-        places.sort_unstable();
-        places.dedup();
-        let position = |&(high, low, sub): &(u64, u128, u64)| position(&decimal(high, low), sub);
-        let window = |pair: &[(u64, u128, u64)]| {
-            let (first, last) = (position(&pair[0]), position(pair.last().unwrap()));
-            key(first, last, Naming::Positions, Format::Ndjson, Compression::None)
-        };
-        let keys: Vec<String> = places.chunks(2).map(window).collect();
-        let mut listed = keys.clone();
-        listed.sort_unstable();
-        prop_assert_eq!(listed, keys);
-    }
+fn length_delimited_is_each_item_behind_its_length() {
+    let (content, rejected) = encode(Format::LengthDelimited, &[b"a\nb", b"", &[b'x'; 300]]);
+    let expected = [&[0, 0, 0, 3][..], b"a\nb", &[0, 0, 0, 0], &[0, 0, 1, 44], &[b'x'; 300]].concat();
+    assert_eq!((content, rejected), (expected, vec![]));
 }

@@ -10,7 +10,7 @@ use kinesink_core::{Class, Emitted, Emitter as _};
 
 use super::{batch, items, source};
 use crate::Location;
-use crate::s3::error::{classify, disk};
+use crate::s3::error::disk;
 use crate::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 
 const NAME: &str = "00000000000000000000000000000000000000000000000000000001.00000000-\
@@ -20,7 +20,7 @@ fn config(directory: &Path) -> S3Config {
     S3Config::new(Location::Directory(directory.into()))
 }
 
-/// Every file below, by path from `directory`, in the order of a listing.
+/// Every file below that readers see, by path from `directory`, in the order of a listing.
 fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_path_buf()];
@@ -29,6 +29,9 @@ fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
+                continue;
+            }
+            if path.file_name().unwrap().to_str().unwrap().starts_with('.') {
                 continue;
             }
             let name = path.strip_prefix(directory).unwrap().to_path_buf();
@@ -62,6 +65,7 @@ async fn a_window_becomes_one_file_and_sending_it_again_changes_nothing() {
     }
 }
 
+/// A file is on its way to an object.
 fn is_staging(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.contains('#'))
 }
@@ -122,7 +126,7 @@ async fn an_object_with_other_content_is_kept_and_named() {
     let before = files(directory.path());
     let failure = sink.emit(&batch(&source, &items(&[b"one", b"TWO"]))).await.unwrap_err();
     assert_eq!(failure.class, Class::Configuration);
-    for part in [NAME, "positions 1.0 to 2.0 of shardId-000000000003", "move it away"] {
+    for part in [NAME, "records 1.0 to 2.0 of shardId-000000000003", "move it away"] {
         assert!(failure.message.contains(part), "{failure}");
     }
     assert_eq!(files(directory.path()), before);
@@ -170,20 +174,25 @@ async fn staging_files_left_by_kills_go_with_the_window_that_is_sent_again() {
     let shard = directory.path().join("orders/shardId-000000000003");
     fs::create_dir_all(&shard).unwrap();
     for number in [1, 2] {
-        fs::write(shard.join(format!("{NAME}#{number}")), "on").unwrap();
+        fs::write(shard.join(format!(".{NAME}#{number}")), "on").unwrap();
     }
-    let neighbour = format!("{}#1", NAME.replace('2', "3"));
+    let neighbour = format!(".{}#1", NAME.replace('2', "3"));
     fs::write(shard.join(&neighbour), "o").unwrap();
     let sink = S3Emitter::open(config(directory.path())).unwrap();
     let (source, items) = (source(), items(&[b"one", b"two"]));
     assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
     assert_eq!(fs::read(shard.join(NAME)).unwrap(), b"one\ntwo\n");
-    let left: Vec<_> = files(&shard).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(left, [PathBuf::from(NAME), neighbour.into()], "another window's may be a live writer's");
+    let left = || {
+        let mut names: Vec<_> = fs::read_dir(&shard).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let label = format!(".{NAME}.json");
+    assert_eq!(left(), [label.as_str(), &neighbour, NAME], "another window's may be a live writer's");
     // Met again as it is, it is the same.
-    fs::write(shard.join(format!("{NAME}#1")), "one\ntwo\n").unwrap();
+    fs::write(shard.join(format!(".{NAME}#1")), "one\ntwo\n").unwrap();
     assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
-    assert_eq!(files(&shard).len(), 2);
+    assert_eq!(left().len(), 3);
 }
 
 #[tokio::test]
@@ -223,13 +232,6 @@ async fn what_is_in_the_way_of_the_directory_is_named() {
     assert_eq!(failure.class, Class::Configuration, "{failure}");
 }
 
-/// As the store wraps what a write answered.
-#[derive(Debug, thiserror::Error)]
-#[error("Unable to write")]
-struct Wrapped {
-    source: io::Error,
-}
-
 /// A full and a read-only disk need a mount; the end-to-end tests have one. Here is what their error numbers mean.
 #[test]
 fn disk_errors_are_judged_by_their_kind() {
@@ -243,16 +245,10 @@ fn disk_errors_are_judged_by_their_kind() {
         (24, Class::Transient, "os error 24"),
         (5, Class::Transient, "os error 5"),
     ];
-    let location = Location::Directory("/data".into());
     for (number, class, text) in cases {
-        let wrapped = Wrapped { source: io::Error::from_raw_os_error(number) };
-        let error = object_store::Error::Generic { store: "LocalFileSystem", source: wrapped.into() };
-        let failure = classify("write /data/x", &location, &error);
-        let direct = disk("write /data/x", &io::Error::from_raw_os_error(number));
-        for failure in [failure, direct] {
-            assert_eq!(failure.class, class, "{number}: {failure}");
-            assert!(failure.message.starts_with("cannot write /data/x: "), "{failure}");
-            assert!(failure.message.contains(text), "{number}: {failure}");
-        }
+        let failure = disk("write /data/x", &io::Error::from_raw_os_error(number));
+        assert_eq!(failure.class, class, "{number}: {failure}");
+        assert!(failure.message.starts_with("cannot write /data/x: "), "{failure}");
+        assert!(failure.message.contains(text), "{number}: {failure}");
     }
 }

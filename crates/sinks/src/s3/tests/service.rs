@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex};
 use kinesink_aws::credential_types::Credentials;
 use kinesink_aws::credential_types::provider::error::CredentialsError;
 use kinesink_aws::credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use kinesink_aws::s3::Client;
+use kinesink_aws::s3::config::retry::RetryConfig;
+use kinesink_aws::s3::config::{BehaviorVersion, Config, Region};
 use kinesink_core::{Class, Emitted, Emitter as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::{batch, items, source};
-use crate::s3::{Compression, S3Config, S3Emitter};
+use crate::s3::{S3Config, S3Emitter};
 
 fn credentials() -> Credentials {
     Credentials::new("key", "secret", None, None, "test")
@@ -26,12 +29,23 @@ struct Service {
 
 struct Reply {
     status: u16,
+    headers: String,
     body: Vec<u8>,
+}
+
+fn fine() -> Reply {
+    Reply { status: 200, headers: String::new(), body: vec![] }
+}
+
+/// The answer to HEAD of an object with that metadata.
+fn metadata(pairs: &[(&str, &str)]) -> Reply {
+    let headers = pairs.iter().map(|(name, value)| format!("x-amz-meta-kinesink-{name}: {value}\r\n")).collect();
+    Reply { headers, ..fine() }
 }
 
 fn reply(status: u16, code: &str) -> Reply {
     let body = format!("<Error><Code>{code}</Code><Message>because</Message><Key>SECRET</Key></Error>").into();
-    Reply { status, body }
+    Reply { status, headers: String::new(), body }
 }
 
 impl Service {
@@ -58,19 +72,26 @@ impl Service {
         self.requests.lock().unwrap().clone()
     }
 
+    fn config(&self) -> S3Config {
+        config(&self.endpoint, SharedCredentialsProvider::new(credentials()))
+    }
+
     fn sink(&self) -> S3Emitter {
-        let provider = SharedCredentialsProvider::new(credentials());
-        sink(&self.endpoint, provider, Compression::None)
+        S3Emitter::open(self.config()).unwrap()
     }
 }
 
-fn sink(endpoint: &str, provider: SharedCredentialsProvider, compression: Compression) -> S3Emitter {
+fn config(endpoint: &str, provider: SharedCredentialsProvider) -> S3Config {
+    let client = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(provider)
+        .retry_config(RetryConfig::disabled())
+        .force_path_style(true);
     let mut config = S3Config::new("s3://my-bucket/orders in/{x}".parse().unwrap());
-    config.region = Some("eu-west-1".into());
-    config.endpoint = Some(endpoint.into());
-    config.credentials = Some(provider);
-    config.compression = compression;
-    S3Emitter::open(config).unwrap()
+    config.client = Some(Client::from_conf(client.build()));
+    config
 }
 
 /// Reads one request, answers it, closes. Gives the request's head.
@@ -89,9 +110,10 @@ async fn answer(mut socket: TcpStream, reply: &Reply) -> String {
     };
     let answer = format!(
         "HTTP/1.1 {} x\r\ncontent-length: {}\r\netag: \"e\"\r\nlast-modified: Mon, 23 Nov 2026 00:00:00 GMT\r\n\
-         connection: close\r\n\r\n",
+         {}connection: close\r\n\r\n",
         reply.status,
-        reply.body.len()
+        reply.body.len(),
+        reply.headers
     );
     socket.write_all(answer.as_bytes()).await.unwrap();
     socket.write_all(&reply.body).await.unwrap();
@@ -101,7 +123,7 @@ async fn answer(mut socket: TcpStream, reply: &Reply) -> String {
 
 #[tokio::test]
 async fn a_put_is_signed_create_only_and_in_path_style() {
-    let service = Service::start(vec![Reply { status: 200, body: vec![] }]).await;
+    let service = Service::start(vec![fine()]).await;
     let (source, items) = (source(), items(&[b"one", b"two"]));
     assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
     let requests = service.requests();
@@ -113,34 +135,54 @@ async fn a_put_is_signed_create_only_and_in_path_style() {
 }
 
 #[tokio::test]
-async fn an_object_that_exists_is_compared() {
+async fn an_object_that_exists_is_compared_by_what_it_says_of_itself() {
     let (source, items) = (source(), items(&[b"one", b"two"]));
-    let there = |body: &[u8]| vec![reply(412, "PreconditionFailed"), Reply { status: 200, body: body.to_vec() }];
+    let taken = || reply(412, "PreconditionFailed");
 
-    let service = Service::start(there(b"one\ntwo\n")).await;
+    // What it says is what the first put said of it.
+    let service = Service::start(vec![fine()]).await;
     assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
-    assert!(service.requests()[1].starts_with("GET "));
+    let put = service.requests().remove(0).to_lowercase();
+    let said = |name: &str| {
+        let header = format!("x-amz-meta-kinesink-{name}: ");
+        put.lines().find_map(|line| line.strip_prefix(&header)).unwrap().to_owned()
+    };
+    let digest = said("digest");
+    assert_eq!((said("stream"), said("count")), ("orders".into(), "2".into()));
+    assert_eq!(
+        (said("shard"), said("first"), said("last")),
+        (source.shard.to_string().to_lowercase(), "1.0".into(), "2.0".into())
+    );
+    let there = |digest: &str| {
+        let shard = ("shard", "shardId-000000000003");
+        metadata(&[("stream", "orders"), shard, ("first", "1.0"), ("last", "2.0"), ("count", "2"), ("digest", digest)])
+    };
 
-    for other in [&b"one\nTWO\n"[..], b"", b"one\ntwo\nthree\n"] {
-        let service = Service::start(there(other)).await;
+    let service = Service::start(vec![taken(), there(&digest)]).await;
+    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert!(service.requests()[1].starts_with("HEAD "));
+
+    let another = "0".repeat(32);
+    for (other, says) in [
+        (
+            there(&another),
+            "exists with other content (2 items of records 1.0 to 2.0 of shardId-000000000003) than the 2 items",
+        ),
+        (fine(), "exists with other content (none that kinesink wrote)"),
+    ] {
+        let service = Service::start(vec![taken(), other]).await;
         let failure = service.sink().emit(&batch(&source, &items)).await.unwrap_err();
         assert_eq!(failure.class, Class::Configuration);
         assert!(failure.message.starts_with("s3://my-bucket/orders in/{x}/orders/shardId-"), "{failure}");
-        assert!(failure.message.contains("exists with other content than positions 1.0 to 2.0"), "{failure}");
+        assert!(failure.message.contains(says) && failure.message.contains("move it away"), "{failure}");
     }
 
-    // Another encoder's bytes of the same content.
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut encoder, b"one\ntwo\n").unwrap();
-    let service = Service::start(there(&encoder.finish().unwrap())).await;
-    let provider = SharedCredentialsProvider::new(credentials());
-    let sink = sink(&service.endpoint, provider, Compression::Gzip);
-    assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
-
-    // Gone between the two requests.
-    let service = Service::start(vec![reply(412, "PreconditionFailed"), reply(404, "NoSuchKey")]).await;
-    let failure = service.sink().emit(&batch(&source, &items)).await.unwrap_err();
-    assert_eq!(failure.class, Class::Transient, "{failure}");
+    // Gone between the two requests; and one that may not be read.
+    for (status, class) in [(404, Class::Transient), (403, Class::Configuration)] {
+        let service = Service::start(vec![taken(), Reply { status, ..fine() }]).await;
+        let failure = service.sink().emit(&batch(&source, &items)).await.unwrap_err();
+        assert_eq!(failure.class, class, "{failure}");
+    }
 }
 
 #[tokio::test]
@@ -174,13 +216,13 @@ async fn replies_are_judged_and_nothing_is_retried() {
 
 #[tokio::test]
 async fn check_writes_reads_and_removes_an_empty_object() {
-    let service = Service::start(vec![Reply { status: 200, body: vec![] }]).await;
+    let service = Service::start(vec![fine()]).await;
     service.sink().check().await.unwrap();
     let verbs: Vec<String> =
         service.requests().iter().map(|head| head.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(verbs.len(), 3, "{verbs:?}");
     assert!(verbs[0].starts_with("PUT ") && verbs[0].contains("/_kinesink_check_"), "{verbs:?}");
-    assert!(verbs[1].starts_with("GET "), "{verbs:?}");
+    assert!(verbs[1].starts_with("HEAD ") && verbs[2].starts_with("DELETE "), "{verbs:?}");
 
     let service = Service::start(vec![reply(404, "NoSuchBucket")]).await;
     let failure = service.sink().check().await.unwrap_err();
@@ -193,12 +235,12 @@ async fn nobody_there_is_transient_and_names_the_cause() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let sink = sink(&endpoint, SharedCredentialsProvider::new(credentials()), Compression::None);
+    let sink = S3Emitter::open(config(&endpoint, SharedCredentialsProvider::new(credentials()))).unwrap();
     let (source, items) = (source(), items(&[b"one"]));
     let failure = sink.emit(&batch(&source, &items)).await.unwrap_err();
     assert_eq!(failure.class, Class::Transient, "{failure}");
     assert!(failure.message.to_lowercase().contains("connection refused"), "{failure}");
-    assert!(failure.message.contains("AWS_ENDPOINT_URL_S3"), "{failure}");
+    assert!(failure.message.contains("AWS_ENDPOINT_URL"), "{failure}");
 }
 
 #[derive(Debug)]
@@ -215,26 +257,22 @@ impl ProvideCredentials for NoCredentials {
 
 #[tokio::test]
 async fn missing_settings_are_named() {
-    let sink = sink("http://127.0.0.1:1", SharedCredentialsProvider::new(NoCredentials), Compression::None);
+    let sink = S3Emitter::open(config("http://127.0.0.1:1", SharedCredentialsProvider::new(NoCredentials))).unwrap();
     let failure = sink.check().await.unwrap_err();
     assert_eq!(failure.class, Class::Configuration, "{failure}");
     assert!(failure.message.contains("no AWS credentials") && failure.message.contains("AWS_PROFILE"), "{failure}");
 
-    let mut config = S3Config::new("s3://my-bucket".parse().unwrap());
-    let error = S3Emitter::open(config.clone()).unwrap_err().to_string();
-    assert_eq!(error, "cannot set up the sink for s3://my-bucket: it has no region: set `region`");
-    config.region = Some("eu-west-1".into());
-    assert!(S3Emitter::open(config).unwrap_err().to_string().contains("no credentials"));
+    let error = S3Emitter::open(S3Config::new("s3://my-bucket".parse().unwrap())).unwrap_err().to_string();
+    assert_eq!(error, "cannot set up the sink for s3://my-bucket: a bucket needs a client: set `client`");
 }
 
 #[tokio::test]
 async fn a_start_that_may_not_delete_its_empty_object_goes_on_and_one_that_may_not_read_or_write_does_not() {
-    let fine = || Reply { status: 200, body: vec![] };
     let service = Service::start(vec![fine(), fine(), reply(403, "AccessDenied")]).await;
     service.sink().check().await.unwrap();
     let method = |head: &String| head.split(' ').next().unwrap_or_default().to_owned();
     let methods = |service: &Service| service.requests().iter().map(method).collect::<Vec<_>>();
-    assert_eq!(methods(&service), ["PUT", "GET", "POST"], "a delete is a POST of a list");
+    assert_eq!(methods(&service), ["PUT", "HEAD", "DELETE"]);
 
     for (replies, what) in
         [(vec![reply(403, "AccessDenied")], "write to"), (vec![fine(), reply(403, "AccessDenied")], "read from")]

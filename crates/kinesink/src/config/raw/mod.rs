@@ -1,5 +1,7 @@
 //! The file as it is written. The comments here are the descriptions of `docs/config.md`.
 
+mod sink;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -7,6 +9,9 @@ use schemars::JsonSchema;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+
+pub use self::sink::{Compression, Format};
+pub(super) use self::sink::{KEY, LATE_TO, RawEventTime, RawLate, RawSink, TIME_FORMAT, TIME_ZONE, UNKNOWN};
 
 /// The version of the format that this program reads.
 pub(super) const VERSION: i64 = 1;
@@ -233,39 +238,9 @@ pub(super) struct RawBuffer {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawSink {
-    /// The kind of destination: `s3` is S3, a service that speaks like it, or a directory.
-    #[serde(rename = "type")]
-    #[schemars(with = "String", extend("x-type" = "`\"s3\"`"))]
-    pub(super) kind: Spanned<String>,
-    /// The sink's name in logs and metrics. Without it, its type; a second of a type needs one.
-    #[serde(default)]
-    #[schemars(with = "String")]
-    pub(super) name: Option<Spanned<String>>,
-    /// `s3://bucket/prefix` or `file:///absolute/directory`.
-    #[schemars(with = "String")]
-    pub(super) url: Spanned<String>,
-    /// How records stand in an object.
-    #[serde(default)]
-    pub(super) format: Format,
-    /// How an object is compressed.
-    #[serde(default)]
-    pub(super) compression: Compression,
-    /// Another service that speaks S3, such as `http://127.0.0.1:9000`.
-    #[serde(default)]
-    #[schemars(with = "String")]
-    pub(super) endpoint: Option<Spanned<String>>,
-    /// The bucket's region, where it is not the stream's.
-    #[serde(default)]
-    #[schemars(with = "String")]
-    pub(super) region: Option<Spanned<String>>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(super) struct RawDeadLetter {
-    /// `s3://bucket/prefix` or `file:///absolute/directory`; not that of a sink. A process that is killed may leave a file
-    /// `NAME#1` in a directory: it was not finished, and may be removed.
+    /// `s3://bucket/prefix` or `file:///absolute/directory`; not that of a sink. A process that is killed may leave a hidden
+    /// file `.NAME#1` in a directory: it was not finished, and may be removed.
     #[schemars(with = "String")]
     pub(super) url: Spanned<String>,
 }
@@ -297,28 +272,6 @@ pub(super) enum Billing {
     PayPerRequest,
     /// By the capacity that is set aside.
     Provisioned,
-}
-
-/// How records stand in an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// A line for each record.
-    #[default]
-    Ndjson,
-    /// The records' bytes one after the other, nothing between.
-    Raw,
-}
-
-/// How an object is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Compression {
-    /// Not at all.
-    #[default]
-    None,
-    /// Gzip.
-    Gzip,
 }
 
 /// A number of bytes, as a number or as text with a unit.

@@ -1,0 +1,59 @@
+//! Clients of S3: each sink has its own, since buckets differ in region and in who may write to them.
+
+use std::time::Duration;
+
+use aws_config::Region;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder;
+
+use crate::Clients;
+
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// A window of 64 MiB over a slow line takes a while.
+const ATTEMPT_MAX: Duration = Duration::from_secs(120);
+/// What CloudTrail says of who assumed a role.
+const SESSION: &str = "kinesink";
+
+/// How a bucket is reached. `Default` is as everything else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct BucketOptions {
+    /// The bucket's region, where it is not the stream's.
+    pub region: Option<String>,
+    /// Another service that speaks S3; else that of all buckets, `AWS_ENDPOINT_URL_S3` or AWS.
+    pub endpoint: Option<String>,
+    /// Whether the bucket stands in the path of a URL instead of its host. Without it, where there is an endpoint.
+    pub path_style: Option<bool>,
+    /// ARN of the role that writes there.
+    pub role: Option<String>,
+    /// What the role's owner wants to be told.
+    pub external_id: Option<String>,
+}
+
+impl Clients {
+    /// A client for one bucket. Sends nothing.
+    pub async fn s3(&self, options: &BucketOptions) -> Client {
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(ATTEMPT_MAX).build();
+        let endpoint = options.endpoint.as_ref().or(self.s3_endpoint.as_ref());
+        let mut config = Builder::from(&self.config)
+            .timeout_config(timeouts)
+            .force_path_style(options.path_style.unwrap_or(endpoint.is_some()));
+        if let Some(endpoint) = endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        if let Some(region) = &options.region {
+            config = config.region(Region::new(region.clone()));
+        }
+        if let Some(role) = &options.role {
+            let mut provider = AssumeRoleProvider::builder(role).session_name(SESSION).configure(&self.config);
+            if let Some(external_id) = &options.external_id {
+                provider = provider.external_id(external_id);
+            }
+            // Boxed, because it is much larger than what it is part of.
+            config = config.credentials_provider(Box::pin(provider.build()).await);
+        }
+        Client::from_conf(config.build())
+    }
+}

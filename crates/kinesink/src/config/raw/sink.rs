@@ -1,0 +1,139 @@
+//! The section `[[sink]]`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+pub(in crate::config) const KEY: &str = "{stream}/{shard}/{first}-{last}";
+pub(in crate::config) const TIME_ZONE: &str = "UTC";
+pub(in crate::config) const UNKNOWN: &str = "__HIVE_DEFAULT_PARTITION__";
+pub(in crate::config) const TIME_FORMAT: &str = "rfc3339";
+pub(in crate::config) const LATE_TO: &str = "late";
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawSink {
+    /// The kind of destination: `s3` is S3, a service that speaks like it, or a directory.
+    #[serde(rename = "type")]
+    #[schemars(with = "String", extend("x-type" = "`\"s3\"`"))]
+    pub(in crate::config) kind: Spanned<String>,
+    /// The sink's name in logs and metrics. Without it, its type; a second of a type needs one.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) name: Option<Spanned<String>>,
+    /// `s3://bucket/prefix` or `file:///absolute/directory`.
+    #[schemars(with = "String")]
+    pub(in crate::config) url: Spanned<String>,
+    /// How records stand in an object.
+    #[serde(default)]
+    pub(in crate::config) format: Format,
+    /// How an object is compressed.
+    #[serde(default)]
+    pub(in crate::config) compression: Compression,
+    /// The name of an object below `url`, without its extension. In braces: `stream`, `shard`, `first` and `last` (the window's
+    /// positions; `first` has to be there), `count`; a field of the record, such as `.type` or `.user.id`; a time, as in
+    /// `arrival:%Y-%m-%d` or `event:%H`. Records of one window that differ in a field or time go to different objects.
+    #[serde(default)]
+    #[schemars(with = "String", extend("default" = KEY))]
+    pub(in crate::config) key: Option<Spanned<String>>,
+    /// The time zone of times in `key`, by its IANA name.
+    #[serde(default)]
+    #[schemars(with = "String", extend("default" = TIME_ZONE))]
+    pub(in crate::config) time_zone: Option<Spanned<String>>,
+    /// Which field is the record's own time, for `{event:...}` in `key`. A record without one goes by its arrival.
+    #[serde(default)]
+    #[schemars(with = "RawEventTime")]
+    pub(in crate::config) event_time: Option<Spanned<RawEventTime>>,
+    /// What becomes of a record whose own time is far from its arrival, before or after it. Without it, nothing.
+    #[serde(default)]
+    #[schemars(with = "RawLate")]
+    pub(in crate::config) late: Option<Spanned<RawLate>>,
+    /// What stands in `key` for a field that is missing, null, empty, a list or table, or longer than 200 bytes. Of others, what
+    /// a path or Hive gives a meaning is written as `%XX`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("default" = UNKNOWN))]
+    pub(in crate::config) unknown: Option<Spanned<String>>,
+    /// Another service that speaks S3, such as `http://127.0.0.1:9000`.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) endpoint: Option<Spanned<String>>,
+    /// The bucket's region, where it is not the stream's.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) region: Option<Spanned<String>>,
+    /// Whether the bucket stands in the path of a URL instead of its host. Without it, with an endpoint only.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub(in crate::config) path_style: Option<Spanned<bool>>,
+    /// ARN of a role that is assumed to write there.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) role: Option<Spanned<String>>,
+    /// With `role`: what its owner wants to be told.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) external_id: Option<Spanned<String>>,
+    /// Id, ARN or alias of the KMS key that encrypts objects, with the bucket's own key below it. Without it, as the bucket says.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) kms_key: Option<Spanned<String>>,
+    /// Such as `STANDARD_IA`. Without it, the service's.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) storage_class: Option<Spanned<String>>,
+    /// The account that the bucket has to belong to.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) owner: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawEventTime {
+    /// The field, such as `.ts`.
+    #[schemars(with = "String")]
+    pub(in crate::config) field: Spanned<String>,
+    /// How the time stands there: RFC 3339; seconds or milliseconds since 1970; or as in `%d/%b/%Y:%H:%M:%S %z`, which without an
+    /// offset is a time of `time_zone`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "`\"rfc3339\"`, `\"epoch-s\"`, `\"epoch-ms\"` or a format", "default" = TIME_FORMAT))]
+    pub(in crate::config) format: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawLate {
+    /// How far is far.
+    #[schemars(with = "String", extend("x-type" = "duration"))]
+    pub(in crate::config) after: Spanned<String>,
+    /// To where its own time says, below `late/`; or to where its arrival says.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "`\"late\"` or `\"arrival\"`", "default" = LATE_TO))]
+    pub(in crate::config) to: Option<Spanned<String>>,
+}
+
+/// How records stand in an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// A line for each record.
+    #[default]
+    Ndjson,
+    /// The records' bytes one after the other, nothing between.
+    Raw,
+    /// Each record's bytes behind their number, as 4 bytes, the highest first.
+    LengthDelimited,
+}
+
+/// How an object is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}

@@ -1,0 +1,126 @@
+//! Objects in a bucket.
+
+use kinesink_aws::s3::Client;
+use kinesink_aws::s3::primitives::ByteStream;
+use kinesink_aws::s3::types::{ServerSideEncryption, StorageClass};
+use kinesink_core::Failure;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::config::BucketSettings;
+use super::contents::Contents;
+use super::error::{self, Occupied};
+use super::pieces::byte_stream;
+use super::store::{Object, Put};
+
+/// What [`check`](Bucket::check) writes, reads and removes again. Query engines skip names that begin so.
+const PROBE: &str = "_kinesink_check";
+/// Each put and each completion of an upload carries it: nothing is ever overwritten.
+pub(super) const CREATE_ONLY: &str = "*";
+
+/// A bucket, and how its objects are kept.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) client: Client,
+    pub(super) name: String,
+    prefix: String,
+    pub(super) settings: BucketSettings,
+}
+
+impl Bucket {
+    pub(super) fn new(client: Client, name: String, prefix: String, settings: BucketSettings) -> Self {
+        Self { client, name, prefix, settings }
+    }
+
+    pub(super) async fn create(&self, object: Object) -> Result<Put, Failure> {
+        let is_upload = object.bytes() > self.settings.put_bytes_max;
+        let (key, is_compared) = (object.key.clone(), object.is_named_by_window);
+        let created = if is_upload { self.upload(object).await? } else { self.put(object).await? };
+        match created {
+            Ok(()) => Ok(Put::Created),
+            Err(Occupied) if is_compared => Ok(Put::Exists(self.contents(&key).await?)),
+            Err(Occupied) => Ok(Put::Exists(None)),
+        }
+    }
+
+    async fn put(&self, object: Object) -> Result<Result<(), Occupied>, Failure> {
+        let Object { key, chunks, contents, .. } = object;
+        let settings = &self.settings;
+        let sent = self
+            .client
+            .put_object()
+            .bucket(&self.name)
+            .key(&key)
+            .if_none_match(CREATE_ONLY)
+            .set_metadata(Some(contents.to_metadata()))
+            .set_expected_bucket_owner(settings.owner.clone())
+            .set_storage_class(self.storage_class())
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(settings.kms_key.clone())
+            .set_bucket_key_enabled(settings.kms_key.is_some().then_some(true))
+            .body(byte_stream(chunks))
+            .send()
+            .await;
+        error::create_only(&format!("write {}", self.url(&key)), &self.name, sent).map(|sent| sent.map(drop))
+    }
+
+    /// What the object at the key says of itself.
+    async fn contents(&self, key: &str) -> Result<Option<Contents>, Failure> {
+        let found = self
+            .client
+            .head_object()
+            .bucket(&self.name)
+            .key(key)
+            .set_expected_bucket_owner(self.settings.owner.clone())
+            .send()
+            .await;
+        let found = found.map_err(|error| error::occupant(&self.url(key), &self.name, &error))?;
+        Ok(found.metadata().and_then(Contents::from_metadata))
+    }
+
+    /// Writes an empty object, reads it, and removes it if that is allowed.
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        // A name of its own: whoever checks at the same time removes only what it wrote.
+        let name = format!("{PROBE}_{}", Uuid::new_v4());
+        let key = if self.prefix.is_empty() { name } else { format!("{}/{name}", self.prefix) };
+        let place = self.url(&self.prefix);
+        let settings = &self.settings;
+        let put = self
+            .client
+            .put_object()
+            .bucket(&self.name)
+            .key(&key)
+            .if_none_match(CREATE_ONLY)
+            .set_expected_bucket_owner(settings.owner.clone())
+            .set_storage_class(self.storage_class())
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(settings.kms_key.clone())
+            .body(ByteStream::from_static(b""))
+            .send()
+            .await;
+        put.map_err(|error| error::service(&format!("write to {place}"), &self.name, &error))?;
+        let read =
+            self.client.head_object().bucket(&self.name).key(&key).set_expected_bucket_owner(settings.owner.clone());
+        read.send().await.map_err(|error| error::service(&format!("read from {place}"), &self.name, &error))?;
+        let delete =
+            self.client.delete_object().bucket(&self.name).key(&key).set_expected_bucket_owner(settings.owner.clone());
+        if let Err(error) = delete.send().await {
+            let failure = error::service(&format!("delete {}", self.url(&key)), &self.name, &error);
+            warn!(%failure, "an empty object stays from each start; allow s3:DeleteObject on {PROBE}_* to have it removed");
+        }
+        debug!(place, "the bucket may be written to");
+        Ok(())
+    }
+
+    pub(super) fn storage_class(&self) -> Option<StorageClass> {
+        self.settings.storage_class.as_deref().map(StorageClass::from)
+    }
+
+    pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
+        self.settings.kms_key.is_some().then_some(ServerSideEncryption::AwsKms)
+    }
+
+    pub(super) fn url(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.name)
+    }
+}

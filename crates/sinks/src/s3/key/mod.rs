@@ -1,0 +1,277 @@
+//! Names of objects: a template, and what of it each record decides.
+//!
+//! ```text
+//! partition(record) = the template's fields and times, as text       // records of one partition share an object
+//! key(partition, window, count) = PREFIX / template with everything filled in
+//! ```
+
+mod event_time;
+mod field;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use kinesink_core::{Batch, Fingerprint, Item, Position};
+
+pub use event_time::{EventTime, TimeFormat};
+pub use field::FieldPath;
+
+use self::template::{Part, Time};
+use crate::Error;
+
+/// Kinesis numbers have 186 bits, so 56 digits are enough for listings to be in stream order.
+const SEQUENCE_DIGITS: usize = 56;
+/// A Kinesis record of 10 MiB cannot hold 10^8 user records.
+const SUB_SEQUENCE_DIGITS: usize = 8;
+/// S3 takes no longer key.
+const KEY_BYTES_MAX: usize = 1024;
+/// A value that is longer, as it stands in a key, counts as unknown.
+const VALUE_BYTES_MAX: usize = 200;
+/// Where the records go that [`LateTo::Late`] sends away.
+const LATE: &str = "late";
+
+/// How objects are named when nothing else is said.
+const TEMPLATE: &str = "{stream}/{shard}/{first}-{last}";
+/// What Hive calls the partition of a null.
+const UNKNOWN: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// How the objects of a sink are named, as text. [`KeyTemplate::new`] checks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySettings {
+    /// The key below the sink's prefix, without the extension: text, and in braces `stream`, `shard`, `first`, `last`,
+    /// `count`, `arrival:FORMAT`, `event:FORMAT`, or a field of the record such as `.user.id`.
+    pub template: String,
+    /// The time zone of its times, by its IANA name.
+    pub time_zone: String,
+    /// Where a record's own time stands.
+    pub event_time: Option<EventTime>,
+    /// What becomes of a record whose own time is far from its arrival.
+    pub late: Option<Late>,
+    /// What stands for a field that is missing, null, empty, no scalar, or longer than 200 bytes.
+    pub unknown: String,
+}
+
+impl Default for KeySettings {
+    fn default() -> Self {
+        Self {
+            template: TEMPLATE.into(),
+            time_zone: "UTC".into(),
+            event_time: None,
+            late: None,
+            unknown: UNKNOWN.into(),
+        }
+    }
+}
+
+/// What becomes of a record whose own time is far from its arrival, in either direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late {
+    /// How far is far.
+    pub after: SignedDuration,
+    /// Where it goes.
+    pub to: LateTo,
+}
+
+/// Where a late record goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LateTo {
+    /// To where its arrival says, as if it had no time of its own.
+    Arrival,
+    /// To where its own time says, below `late/`.
+    Late,
+}
+
+/// A checked [`KeySettings`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyTemplate {
+    parts: Vec<Part>,
+    /// The fields that `parts` counts, and behind them that of the event time.
+    fields: Vec<FieldPath>,
+    settings: KeySettings,
+    time_zone: TimeZone,
+}
+
+/// What the records of one object have in common: the values of the template's fields and times, a newline behind each,
+/// and whether they are late. A value has no control character.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Partition {
+    values: String,
+    is_late: bool,
+}
+
+impl Partition {
+    /// What tells it from the others.
+    pub(super) fn feed(&self, content: &mut Fingerprint) {
+        content.part(self.values.as_bytes());
+        content.part(&[self.is_late.into()]);
+    }
+}
+
+impl Default for KeyTemplate {
+    /// `{stream}/{shard}/{first}-{last}`.
+    fn default() -> Self {
+        let text = |text: &str| Part::Text(text.into());
+        let parts = vec![Part::Stream, text("/"), Part::Shard, text("/"), Part::First, text("-"), Part::Last];
+        Self { parts, fields: Vec::new(), settings: KeySettings::default(), time_zone: TimeZone::UTC }
+    }
+}
+
+impl KeyTemplate {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Key`] names the setting, and says what it lacks.
+    pub fn new(settings: KeySettings) -> Result<Self, Error> {
+        let refuse = |setting, why: String| Err(Error::Key { setting, why });
+        let Ok(time_zone) = TimeZone::get(&settings.time_zone) else {
+            return refuse("time_zone", "it is no time zone: write one such as \"Europe/Berlin\"".into());
+        };
+        let (parts, mut fields) = match template::parse(&settings.template, &time_zone) {
+            Ok(parsed) => parsed,
+            Err(why) => return refuse("key", why),
+        };
+        let has_event = parts.iter().any(|part| matches!(part, Part::Time(Time::Event, _)));
+        match &settings.event_time {
+            None if has_event => {
+                return refuse("key", "it has {event:...}: say with `event_time` which field that is".into());
+            }
+            Some(_) if !has_event => {
+                return refuse("event_time", "no {event:...} in `key` asks for it: leave it out, or write one".into());
+            }
+            _ => {}
+        }
+        if settings.late.is_some() && settings.event_time.is_none() {
+            return refuse("late", "it compares `event_time` with the arrival: set that too".into());
+        }
+        if settings.unknown.is_empty() || escaped(&settings.unknown) != settings.unknown {
+            return refuse("unknown", "it is a value of a key: write letters, digits, `_`, `-`".into());
+        }
+        fields.extend(settings.event_time.iter().map(|event_time| event_time.field.clone()));
+        Ok(Self { parts, fields, settings, time_zone })
+    }
+
+    /// What was checked.
+    #[must_use]
+    pub fn settings(&self) -> &KeySettings {
+        &self.settings
+    }
+
+    /// Whether a record's content decides something, so that it has to be read.
+    pub(super) fn reads_records(&self) -> bool {
+        !self.fields.is_empty()
+    }
+
+    /// Whether all records of a window share one object.
+    pub(super) fn is_one_partition(&self) -> bool {
+        !self.parts.iter().any(|part| matches!(part, Part::Field(_) | Part::Time(..)))
+    }
+
+    /// The partition that the item belongs to.
+    pub(super) fn partition(&self, item: &Item<Bytes>) -> Partition {
+        let found = if self.reads_records() { field::find(&item.value, &self.fields) } else { Vec::new() };
+        let arrival = item.record.arrival;
+        let own = self.settings.event_time.as_ref().and_then(|event_time| {
+            let text = field::scalar((*found.last()?)?)?;
+            event_time.read(&text, &self.time_zone)
+        });
+        let (event, is_late) = self.judge(own, arrival);
+        let mut values = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Field(index) => {
+                    let value = found.get(*index).copied().flatten().and_then(field::scalar);
+                    values.push_str(&self.value(value.as_deref()));
+                }
+                Part::Time(time, format) => {
+                    let time = match time {
+                        Time::Event => event,
+                        Time::Arrival => arrival,
+                    };
+                    let zoned = time.to_zoned(self.time_zone.clone());
+                    // A format that cannot be written was refused at the start.
+                    let _unwritable = write!(values, "{}", zoned.strftime(format));
+                }
+                _ => continue,
+            }
+            values.push('\n');
+        }
+        Partition { values, is_late }
+    }
+
+    /// The time that stands for the record's own, and whether the record is sent below `late/`.
+    fn judge(&self, own: Option<Timestamp>, arrival: Timestamp) -> (Timestamp, bool) {
+        let Some(own) = own else { return (arrival, false) };
+        match self.settings.late {
+            Some(late) if own.duration_since(arrival).unsigned_abs() > late.after.unsigned_abs() => match late.to {
+                LateTo::Arrival => (arrival, false),
+                LateTo::Late => (own, true),
+            },
+            _ => (own, false),
+        }
+    }
+
+    fn value(&self, value: Option<&str>) -> String {
+        let escaped = value.map(escaped).filter(|value| !value.is_empty() && value.len() <= VALUE_BYTES_MAX);
+        escaped.map_or_else(|| self.settings.unknown.clone(), Cow::into_owned)
+    }
+
+    /// The key of the partition's object that holds `count` items of the batch's window. It depends on nothing else: not on the
+    /// items still to be sent, nor on the attempt.
+    pub(super) fn key<U>(&self, prefix: &str, partition: &Partition, batch: &Batch<'_, U>, count: usize) -> String {
+        let mut key = prefix.to_owned();
+        if !key.is_empty() {
+            key.push('/');
+        }
+        if partition.is_late {
+            key.push_str(LATE);
+            key.push('/');
+        }
+        let mut values = partition.values.split_terminator('\n');
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => key.push_str(text),
+                Part::Field(_) | Part::Time(..) => key.push_str(values.next().unwrap_or_default()),
+                Part::Stream => key.push_str(&escaped(batch.stream.as_str())),
+                Part::Shard => key.push_str(&escaped(batch.shard.as_str())),
+                Part::First => key.push_str(&padded(batch.first)),
+                Part::Last => key.push_str(&padded(batch.last)),
+                Part::Count => key.push_str(&count.to_string()),
+            }
+        }
+        key
+    }
+}
+
+fn padded(position: Position) -> String {
+    let sequence = position.sequence.zero_padded(SEQUENCE_DIGITS);
+    format!("{sequence}.{:0SUB_SEQUENCE_DIGITS$}", position.sub_sequence)
+}
+
+/// A value as part of a key: what a path or Hive gives a meaning stands as `%XX`, as Hive writes it, so that it cannot leave
+/// its place and query engines read it back.
+fn escaped(value: &str) -> Cow<'_, str> {
+    let has_meaning = |char: char| char.is_control() || "\"#%'*/:=?\\{}[]^".contains(char);
+    // Two dots, or one, would be a folder.
+    let is_dots = !value.is_empty() && value.bytes().all(|byte| byte == b'.');
+    if !is_dots && !value.contains(has_meaning) {
+        return value.into();
+    }
+    let mut text = String::with_capacity(value.len() + 16);
+    for char in value.chars() {
+        if !has_meaning(char) && !is_dots {
+            text.push(char);
+            continue;
+        }
+        for byte in char.encode_utf8(&mut [0; 4]).bytes() {
+            let _infallible = write!(text, "%{byte:02X}");
+        }
+    }
+    text.into()
+}

@@ -1,0 +1,307 @@
+use std::collections::BTreeSet;
+
+use kinesink_core::{Record, ShardId, StreamName};
+use proptest::prelude::*;
+
+use super::*;
+
+const DAY: i64 = 24 * 60 * 60;
+
+fn position(sequence: &str, sub_sequence: u64) -> Position {
+    Position { sequence: sequence.parse().unwrap(), sub_sequence }
+}
+
+fn item(json: &str, arrival: &str) -> Item<Bytes> {
+    let record = Record {
+        shard: "shardId-000000000003".parse().unwrap(),
+        position: position("1", 0),
+        arrival: arrival.parse().unwrap(),
+        partition_key: None,
+        data: Bytes::new(),
+    };
+    Item { record, ordinal: 0, value: Bytes::copy_from_slice(json.as_bytes()) }
+}
+
+fn template(key: &str) -> KeyTemplate {
+    KeyTemplate::new(KeySettings { template: key.into(), ..KeySettings::default() }).unwrap()
+}
+
+fn key_of(template: &KeyTemplate, item: &Item<Bytes>) -> String {
+    let (stream, shard): (StreamName, ShardId) = ("orders".parse().unwrap(), item.record.shard.clone());
+    let (first, last) = (position("7", 0), position("9", 2));
+    let batch: Batch<'_, Bytes> = Batch { stream: &stream, shard: &shard, first, last, items: vec![], attempt: 7 };
+    let key = template.key("pre/fix", &template.partition(item), &batch, 5);
+    // The tests are about what stands before.
+    key.replace(&padded(first), "FIRST").replace(&padded(last), "LAST")
+}
+
+fn key(template_text: &str, json: &str) -> String {
+    key_of(&template(template_text), &item(json, "2026-03-29T23:30:00Z"))
+}
+
+#[test]
+fn a_key_is_the_template_with_everything_filled_in() {
+    for (template, expected) in [
+        ("{stream}/{shard}/{first}-{last}", "orders/shardId-000000000003/FIRST-LAST"),
+        ("day={arrival:%Y-%m-%d}/hour={arrival:%H}/{first}", "day=2026-03-29/hour=23/FIRST"),
+        ("type={.type}/n={.user.n}/{first}-{count}", "type=click/n=1.10/FIRST-5"),
+        ("{.\"a b\".\"}\"}/{first}", "x/FIRST"),
+        ("{.type}{.type}-{first}", "clickclick-FIRST"),
+        ("{arrival:%Y/%m/%d}/{first}", "2026/03/29/FIRST"),
+    ] {
+        let json = r#"{"type": "click", "user": {"n": 1.10, "m": []}, "a b": {"}": "x"}}"#;
+        assert_eq!(key(template, json), format!("pre/fix/{expected}"), "{template}");
+    }
+}
+
+#[test]
+fn what_is_no_scalar_goes_to_the_partition_of_the_unknown() {
+    let unknown = format!("pre/fix/a={UNKNOWN}/FIRST");
+    for json in [
+        "{}",
+        r#"{"a": null}"#,
+        r#"{"a": {}}"#,
+        r#"{"a": [1]}"#,
+        r#"{"a": ""}"#,
+        "[]",
+        "1",
+        "no json",
+        "",
+        r#"{"a": 1"#,
+        r#"{"a": 1} x"#,
+        r#"{"a": 1, "a": null}"#,
+    ] {
+        assert_eq!(key("a={.a}/{first}", json), unknown, "{json}");
+    }
+    let long = |chars: usize| key("a={.a}/{first}", &format!(r#"{{"a": "{}"}}"#, "x".repeat(chars)));
+    assert_eq!(long(201), unknown);
+    assert_eq!(long(200), format!("pre/fix/a={}/FIRST", "x".repeat(200)));
+    for (json, value) in [
+        (r#"{"a": true}"#, "true"),
+        (r#"{"a": -1e5}"#, "-1e5"),
+        (r#"{"a": 1, "a": 2}"#, "2"),
+        (r#"{"a": "\u00e9"}"#, "é"),
+    ] {
+        assert_eq!(key("a={.a}/{first}", json), format!("pre/fix/a={value}/FIRST"));
+    }
+    let settings = KeySettings { template: "{.a}/{first}".into(), unknown: "none".into(), ..KeySettings::default() };
+    assert_eq!(key_of(&KeyTemplate::new(settings).unwrap(), &item("{}", "1970-01-01T00:00:00Z")), "pre/fix/none/FIRST");
+}
+
+#[test]
+fn values_are_escaped_as_hive_does() {
+    for (value, escaped) in [
+        ("a b", "a b"),
+        ("a/b", "a%2Fb"),
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("..a", "..a"),
+        ("50%", "50%25"),
+        ("a=b:c*?", "a%3Db%3Ac%2A%3F"),
+        ("\u{1}\n\u{7f}\u{85}", "%01%0A%7F%C2%85"),
+        ("Zürich", "Zürich"),
+    ] {
+        let json = serde_json::json!({"a": value}).to_string();
+        assert_eq!(key("a={.a}/{first}", &json), format!("pre/fix/a={escaped}/FIRST"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_value_never_leaves_its_place(value in any::<String>(), other in any::<String>()) {
+        let json = |value: &str| serde_json::json!({"a": value}).to_string();
+        let one = key("x/{.a}/{first}", &json(&value));
+        let folders: Vec<&str> = one.split('/').collect();
+        prop_assert!(folders.len() == 5 && folders[..3] == ["pre", "fix", "x"] && folders[4] == "FIRST", "{}", one);
+        prop_assert!(!matches!(folders[3], "" | "." | "..") && !one.chars().any(char::is_control), "{}", one);
+        // Two values that are both known are told apart.
+        let two = key("x/{.a}/{first}", &json(&other));
+        if !one.contains(UNKNOWN) && !two.contains(UNKNOWN) {
+            prop_assert_eq!(one == two, value == other);
+        }
+    }
+
+    #[test]
+    fn epochs_are_exact(nanos in -2_000_000_000_000_000_000_i128..4_000_000_000_000_000_000) {
+        let time = Timestamp::from_nanosecond(nanos).unwrap();
+        let sign = if nanos < 0 { "-" } else { "" };
+        let abs = nanos.unsigned_abs();
+        let seconds = format!("{sign}{}.{:09}", abs / 1_000_000_000, abs % 1_000_000_000);
+        let millis = format!("{sign}{}.{:06}", abs / 1_000_000, abs % 1_000_000);
+        for (format, text) in [(TimeFormat::EpochSeconds, seconds), (TimeFormat::EpochMillis, millis)] {
+            let event_time = EventTime { field: ".ts".parse().unwrap(), format };
+            prop_assert_eq!(event_time.read(&text, &TimeZone::UTC), Some(time), "{}", text);
+        }
+    }
+}
+
+fn timed(format: &str, time_zone: &str, late: Option<Late>) -> KeyTemplate {
+    KeyTemplate::new(KeySettings {
+        template: "h={event:%Y-%m-%dT%H}/{first}".into(),
+        time_zone: time_zone.into(),
+        event_time: Some(EventTime { field: ".ts".parse().unwrap(), format: format.parse().unwrap() }),
+        late,
+        ..KeySettings::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_records_own_time_is_read_in_its_format_and_told_in_the_zone() {
+    for (format, zone, ts, hour) in [
+        ("rfc3339", "UTC", r#""2026-03-28T22:30:00Z""#, "2026-03-28T22"),
+        ("rfc3339", "Europe/Berlin", r#""2026-03-28T23:30:00.123+00:00""#, "2026-03-29T00"),
+        // Summer time begins at 1:00 UTC.
+        ("rfc3339", "Europe/Berlin", r#""2026-03-29T01:30:00Z""#, "2026-03-29T03"),
+        ("epoch-s", "UTC", "1774740600", "2026-03-28T23"),
+        ("epoch-s", "UTC", "1774740600.999", "2026-03-28T23"),
+        ("epoch-s", "UTC", "\"1774740600\"", "2026-03-28T23"),
+        ("epoch-ms", "UTC", "1774740600123", "2026-03-28T23"),
+        ("epoch-ms", "UTC", "-1", "1969-12-31T23"),
+        ("%d/%b/%Y:%H:%M:%S %z", "UTC", r#""28/Mar/2026:23:30:00 +0100""#, "2026-03-28T22"),
+        // Without an offset it is a time of the zone.
+        ("%Y-%m-%d %H:%M:%S", "Europe/Berlin", r#""2026-03-28 23:30:00""#, "2026-03-28T23"),
+        ("%Y-%m-%d", "America/New_York", r#""2026-03-28""#, "2026-03-28T00"),
+    ] {
+        let key = key_of(&timed(format, zone, None), &item(&format!(r#"{{"ts": {ts}}}"#), "2026-03-30T12:00:00Z"));
+        assert_eq!(key, format!("pre/fix/h={hour}/FIRST"), "{format} {zone} {ts}");
+    }
+}
+
+#[test]
+fn what_has_no_time_of_its_own_goes_by_its_arrival() {
+    for (format, ts) in [
+        ("rfc3339", r#""2026-03-28""#),
+        ("rfc3339", "17"),
+        ("epoch-s", "1e9"),
+        ("epoch-s", r#""soon""#),
+        ("epoch-s", "99999999999999"),
+        ("epoch-ms", "\"\""),
+        ("epoch-ms", "null"),
+        ("%Y", r#""2026-03-28""#),
+        ("epoch-s", "{}"),
+    ] {
+        let key = key_of(&timed(format, "UTC", None), &item(&format!(r#"{{"ts": {ts}}}"#), "2026-03-30T12:00:00Z"));
+        assert_eq!(key, "pre/fix/h=2026-03-30T12/FIRST", "{format} {ts}");
+    }
+}
+
+#[test]
+fn a_late_record_goes_where_the_policy_says() {
+    let late = |to| Some(Late { after: SignedDuration::from_secs(DAY), to });
+    let key = |late, ts: &str| {
+        key_of(&timed("rfc3339", "UTC", late), &item(&format!(r#"{{"ts": "{ts}"}}"#), "2026-03-30T12:00:00Z"))
+    };
+    let (just, past, ahead) = ("2026-03-29T12:00:00Z", "2026-03-29T11:59:59Z", "2026-03-31T12:00:01Z");
+    assert_eq!(key(late(LateTo::Late), just), "pre/fix/h=2026-03-29T12/FIRST");
+    assert_eq!(key(late(LateTo::Late), past), "pre/fix/late/h=2026-03-29T11/FIRST");
+    assert_eq!(key(late(LateTo::Late), ahead), "pre/fix/late/h=2026-03-31T12/FIRST");
+    assert_eq!(key(late(LateTo::Arrival), past), "pre/fix/h=2026-03-30T12/FIRST");
+    assert_eq!(key(late(LateTo::Arrival), ahead), "pre/fix/h=2026-03-30T12/FIRST");
+    assert_eq!(key(None, past), "pre/fix/h=2026-03-29T11/FIRST");
+}
+
+#[test]
+fn records_of_one_partition_share_it() {
+    let template = template("{.a}/{arrival:%H}/{first}");
+    let partitions: BTreeSet<_> = [
+        (r#"{"a": 1}"#, "2026-03-29T23:30:00Z"),
+        (r#"{"a": 1, "b": 2}"#, "2026-03-29T23:59:00Z"),
+        (r#"{"a": 2}"#, "2026-03-29T23:30:00Z"),
+        (r#"{"a": 1}"#, "2026-03-30T00:00:00Z"),
+    ]
+    .map(|(json, arrival)| template.partition(&item(json, arrival)))
+    .into();
+    assert_eq!(partitions.len(), 3);
+    assert!(!template.is_one_partition() && KeyTemplate::default().is_one_partition());
+}
+
+#[test]
+fn mistakes_name_the_setting_and_the_remedy() {
+    let text = |template: &str| KeySettings { template: template.into(), ..KeySettings::default() };
+    for (template, why) in [
+        ("{stream}", "lacks {first}"),
+        ("{first", "a `{` has no `}`"),
+        ("first}", "a `}` has no `{`"),
+        ("{type}/{first}", "a field of the record is written {.type}"),
+        ("{arrival}/{first}", "write {arrival:%Y-%m-%d}"),
+        ("{when:%H}/{first}", "neither {arrival:FORMAT} nor {event:FORMAT}"),
+        ("{arrival:%}/{first}", "no usable format"),
+        ("{arrival:..}/{first}", "no usable format"),
+        ("{event:%H}/{first}", "`event_time`"),
+        ("{.}/{first}", "not the way to a field"),
+        ("{.a..b}/{first}", "not the way to a field"),
+        ("/{first}", "begins or ends with a slash"),
+        ("a//{first}", "empty"),
+        ("../{first}", "`..`"),
+        ("{first}/", "slash"),
+        ("a\n{first}", "control"),
+        ("{.a}{.b}{.c}{.d}/{first}", "1024"),
+        ("", "lacks {first}"),
+    ] {
+        let error = KeyTemplate::new(text(template)).unwrap_err().to_string();
+        assert!(error.starts_with("`key` cannot be used: ") && error.contains(why), "{template}: {error}");
+    }
+    let event_time = || Some(EventTime { field: ".ts".parse().unwrap(), format: TimeFormat::Rfc3339 });
+    let late = Some(Late { after: SignedDuration::from_secs(1), to: LateTo::Late });
+    let usual = KeySettings::default;
+    for (settings, setting, why) in [
+        (KeySettings { time_zone: "Mars".into(), ..usual() }, "time_zone", "Europe/Berlin"),
+        (KeySettings { event_time: event_time(), ..usual() }, "event_time", "no {event:...}"),
+        (KeySettings { late, ..usual() }, "late", "event_time"),
+        (KeySettings { unknown: "a/b".into(), ..usual() }, "unknown", "letters"),
+        (KeySettings { unknown: String::new(), ..usual() }, "unknown", "letters"),
+    ] {
+        let error = KeyTemplate::new(settings).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("`{setting}` cannot be used: ")) && error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn positions_are_padded() {
+    let zeros = "0".repeat(54);
+    assert_eq!(padded(position("10", 3)), format!("{zeros}10.00000003"));
+    let long = "49590338271490256608559692538361571095921575989136588898";
+    assert_eq!(padded(position(long, 0)), format!("{long}.00000000"));
+}
+
+prop_compose! {
+    /// As (number, sub-sequence), the number below 2^186 and often short or close to another.
+    fn place()(high in prop_oneof![Just(0_u64), 0_u64..1 << 58], low in prop_oneof![0_u128..20, any::<u128>()],
+               sub_sequence in prop_oneof![0_u64..12, 0_u64..99_999_999]) -> (u64, u128, u64) {
+        (high, low, sub_sequence)
+    }
+}
+
+/// Decimal text of `high × 2^128 + low` by long multiplication on digits, sharing no code with what it checks.
+fn decimal(high: u64, low: u128) -> String {
+    let mut digits = vec![0_u8];
+    for bit in (0..64).map(|bit| high >> (63 - bit) & 1 == 1).chain((0..128).map(|bit| low >> (127 - bit) & 1 == 1)) {
+        let mut carry = u8::from(bit);
+        for digit in &mut digits {
+            let doubled = *digit * 2 + carry;
+            (*digit, carry) = (doubled % 10, doubled / 10);
+        }
+        if carry > 0 {
+            digits.push(carry);
+        }
+    }
+    digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect()
+}
+
+proptest! {
+    #[test]
+    fn listing_order_is_stream_order(mut places in prop::collection::vec(place(), 2..40)) {
+        places.sort_unstable();
+        places.dedup();
+        let position = |&(high, low, sub): &(u64, u128, u64)| position(&decimal(high, low), sub);
+        let window = |pair: &[(u64, u128, u64)]| {
+            let (first, last) = (position(&pair[0]), position(pair.last().unwrap()));
+            format!("{}-{}", padded(first), padded(last))
+        };
+        let keys: Vec<String> = places.chunks(2).map(window).collect();
+        let mut listed = keys.clone();
+        listed.sort_unstable();
+        prop_assert_eq!(listed, keys);
+    }
+}

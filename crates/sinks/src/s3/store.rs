@@ -1,0 +1,59 @@
+//! Where objects go: a bucket, or a directory that keeps the same promises.
+
+use bytes::Bytes;
+use kinesink_core::Failure;
+
+use super::bucket::Bucket;
+use super::contents::Contents;
+use super::directory::Directory;
+
+/// An encoded object.
+#[derive(Debug)]
+pub(super) struct Object {
+    /// Below the bucket or the directory, prefix included.
+    pub(super) key: String,
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) contents: Contents,
+    /// Whether what is there already is compared with it. If not, its name is never met again.
+    pub(super) is_named_by_window: bool,
+}
+
+impl Object {
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum()
+    }
+}
+
+/// What an object met.
+#[derive(Debug)]
+pub(super) enum Put {
+    /// It is there now, and durable.
+    Created,
+    /// Something is there already; what it says of itself, if it is one of kinesink's.
+    Exists(Option<Contents>),
+}
+
+/// A place for objects. Nothing in it is ever overwritten.
+#[derive(Debug)]
+pub(super) enum Store {
+    Bucket(Bucket),
+    Directory(Directory),
+}
+
+impl Store {
+    /// Makes the object, whole or not at all, unless something has its name.
+    pub(super) async fn create(&self, object: Object) -> Result<Put, Failure> {
+        match self {
+            Self::Bucket(bucket) => bucket.create(object).await,
+            Self::Directory(directory) => directory.create(object).await,
+        }
+    }
+
+    /// Proves that it is there and may be written to.
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::Bucket(bucket) => bucket.check().await,
+            Self::Directory(directory) => directory.check().await,
+        }
+    }
+}

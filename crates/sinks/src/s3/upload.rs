@@ -1,0 +1,198 @@
+//! Large objects: sent in parts, and there only once all of them are.
+//!
+//! ```text
+//! abort what writers of this object left that were killed
+//! create the upload, with the object's metadata
+//! send its parts, some at a time
+//! complete it, create-only                 // else abort it
+//! ```
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use kinesink_aws::s3::types::{CompletedMultipartUpload, CompletedPart};
+use kinesink_core::Failure;
+use tracing::{debug, warn};
+
+use super::bucket::{Bucket, CREATE_ONLY};
+use super::error::{self, Occupied};
+use super::pieces::byte_stream;
+use super::store::Object;
+
+/// Parts of one object that are sent at a time.
+const PARTS_AT_ONCE: usize = 4;
+/// S3 takes no more parts of one object.
+const PARTS_MAX: usize = 10_000;
+
+impl Bucket {
+    /// Not cancel safe: dropped, it leaves an upload that counts as storage until the object is sent again, or a lifecycle
+    /// rule of the bucket removes it.
+    pub(super) async fn upload(&self, object: Object) -> Result<Result<(), Occupied>, Failure> {
+        let Object { key, chunks, contents, .. } = object;
+        self.abort_left(&key).await;
+        let (url, settings) = (self.url(&key), &self.settings);
+        let begun = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.name)
+            .key(&key)
+            .set_metadata(Some(contents.to_metadata()))
+            .set_expected_bucket_owner(settings.owner.clone())
+            .set_storage_class(self.storage_class())
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(settings.kms_key.clone())
+            .set_bucket_key_enabled(settings.kms_key.is_some().then_some(true))
+            .send()
+            .await;
+        let begun = begun.map_err(|error| error::service(&format!("begin {url}"), &self.name, &error))?;
+        let id = begun.upload_id().unwrap_or_default();
+        let done = match self.send_parts(&key, id, parts(chunks, settings.part_bytes)).await {
+            Ok(parts) => self.complete(&key, id, parts).await,
+            Err(failure) => Err(failure),
+        };
+        if !matches!(done, Ok(Ok(()))) {
+            self.abort(&key, id).await;
+        }
+        done
+    }
+
+    async fn send_parts(&self, key: &str, id: &str, parts: Vec<Vec<Bytes>>) -> Result<Vec<CompletedPart>, Failure> {
+        let sent = AtomicUsize::new(0);
+        let count = parts.len();
+        let send = |(index, chunks): (usize, Vec<Bytes>)| {
+            let sent = &sent;
+            async move {
+                let number = i32::try_from(index + 1).unwrap_or(i32::MAX);
+                let part = self
+                    .client
+                    .upload_part()
+                    .bucket(&self.name)
+                    .key(key)
+                    .upload_id(id)
+                    .part_number(number)
+                    .set_expected_bucket_owner(self.settings.owner.clone())
+                    .body(byte_stream(chunks))
+                    .send()
+                    .await;
+                let attempt = format!("send part {number} of {count} of {}", self.url(key));
+                let part = part.map_err(|error| error::service(&attempt, &self.name, &error))?;
+                debug!(key, sent = sent.fetch_add(1, Ordering::Relaxed) + 1, count, "part sent");
+                Ok(CompletedPart::builder()
+                    .part_number(number)
+                    .set_e_tag(part.e_tag)
+                    .set_checksum_crc32(part.checksum_crc32)
+                    .set_checksum_crc32_c(part.checksum_crc32_c)
+                    .set_checksum_crc64_nvme(part.checksum_crc64_nvme)
+                    .set_checksum_sha1(part.checksum_sha1)
+                    .set_checksum_sha256(part.checksum_sha256)
+                    .build())
+            }
+        };
+        stream::iter(parts.into_iter().enumerate()).map(send).buffered(PARTS_AT_ONCE).try_collect().await
+    }
+
+    async fn complete(&self, key: &str, id: &str, parts: Vec<CompletedPart>) -> Result<Result<(), Occupied>, Failure> {
+        let sent = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.name)
+            .key(key)
+            .upload_id(id)
+            .if_none_match(CREATE_ONLY)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .set_expected_bucket_owner(self.settings.owner.clone())
+            .send()
+            .await;
+        error::create_only(&format!("complete {}", self.url(key)), &self.name, sent).map(|sent| sent.map(drop))
+    }
+
+    /// Uploads of this object that no one goes on with. A live writer that loses its own finds the object at its next
+    /// attempt, or sends it again.
+    async fn abort_left(&self, key: &str) {
+        let listed = self
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.name)
+            .prefix(key)
+            .set_expected_bucket_owner(self.settings.owner.clone())
+            .send()
+            .await;
+        match listed {
+            Ok(listed) => {
+                for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key)) {
+                    self.abort(key, upload.upload_id().unwrap_or_default()).await;
+                }
+            }
+            Err(error) => {
+                let failure = error::service(&format!("list uploads of {}", self.url(key)), &self.name, &error);
+                debug!(%failure, "uploads of killed writers stay; a lifecycle rule of the bucket removes them too");
+            }
+        }
+    }
+
+    async fn abort(&self, key: &str, id: &str) {
+        let aborted = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.name)
+            .key(key)
+            .upload_id(id)
+            .set_expected_bucket_owner(self.settings.owner.clone())
+            .send()
+            .await;
+        if let Err(error) = aborted {
+            let failure = error::service(&format!("abort an upload of {}", self.url(key)), &self.name, &error);
+            warn!(%failure, "its parts cost storage until a lifecycle rule of the bucket removes them; see docs/s3.md");
+        }
+    }
+}
+
+/// The chunks as parts of about that size; more where there would be too many.
+fn parts(chunks: Vec<Bytes>, part_bytes: usize) -> Vec<Vec<Bytes>> {
+    let bytes: usize = chunks.iter().map(Bytes::len).sum();
+    let part_bytes = part_bytes.max(bytes.div_ceil(PARTS_MAX));
+    let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), part_bytes);
+    for mut chunk in chunks {
+        while chunk.len() >= room {
+            part.push(chunk.split_to(room));
+            parts.push(std::mem::take(&mut part));
+            room = part_bytes;
+        }
+        if !chunk.is_empty() {
+            room -= chunk.len();
+            part.push(chunk);
+        }
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_are_the_object_in_order_and_all_but_the_last_are_full(
+            chunks in prop::collection::vec(0..50_usize, 0..20),
+            part_bytes in 1..60_usize,
+        ) {
+            let mut byte = 0_u8;
+            let chunks: Vec<Bytes> = chunks
+                .into_iter()
+                .map(|len| std::iter::repeat_with(|| { byte = byte.wrapping_add(1); byte }).take(len).collect())
+                .collect();
+            let parts: Vec<Vec<u8>> = parts(chunks.clone(), part_bytes).into_iter().map(|part| part.concat()).collect();
+            prop_assert_eq!(parts.concat(), chunks.concat());
+            if let Some((last, full)) = parts.split_last() {
+                prop_assert!(full.iter().all(|part| part.len() == part_bytes));
+                prop_assert!((1..=part_bytes).contains(&last.len()));
+            }
+        }
+    }
+}
