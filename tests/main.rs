@@ -29,6 +29,8 @@ mod kills;
 mod leases;
 mod local_disk;
 mod local_kills;
+mod local_s3;
+mod local_s3_kills;
 mod partitions;
 mod put;
 mod run;

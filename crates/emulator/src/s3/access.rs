@@ -7,7 +7,7 @@ use s3s::{S3Result, s3_error};
 use crate::emulator::ACCOUNT;
 
 /// What is emulated, and the query parameters that it takes.
-const EMULATED: [(&str, &[&str]); 20] = [
+const EMULATED: [(&str, &[&str]); 21] = [
     ("AbortMultipartUpload", &["uploadId"]),
     ("CompleteMultipartUpload", &["uploadId"]),
     ("CopyObject", &[]),
@@ -43,6 +43,7 @@ const EMULATED: [(&str, &[&str]); 20] = [
     ("ListParts", &["uploadId", "max-parts", "part-number-marker"]),
     ("PutObject", &[]),
     ("UploadPart", &["uploadId", "partNumber"]),
+    ("UploadPartCopy", &["uploadId", "partNumber"]),
 ];
 const OVERRIDES: [&str; 6] = [
     "response-cache-control",

@@ -1,6 +1,7 @@
 //! The operations, by what they are about. s3s has read the request and writes the answer.
 
 mod buckets;
+mod copying;
 mod listings;
 mod objects;
 mod reading;
@@ -19,7 +20,7 @@ use s3s::dto::{
     GetBucketVersioningOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
     HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
     ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
+    PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
@@ -65,7 +66,7 @@ impl S3 for Operations {
     }
 
     async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
-        objects::copy_object(&self.0, request).await
+        copying::copy_object(&self.0, request).await
     }
 
     async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
@@ -112,6 +113,10 @@ impl S3 for Operations {
 
     async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
         uploads::upload_part(&self.0, request).await
+    }
+
+    async fn upload_part_copy(&self, request: S3Request<UploadPartCopyInput>) -> Answer<UploadPartCopyOutput> {
+        copying::upload_part_copy(&self.0, request).await
     }
 
     async fn complete_multipart_upload(

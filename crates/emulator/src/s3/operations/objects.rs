@@ -1,22 +1,17 @@
-//! Objects as they are written, copied and removed.
+//! Objects as they are written and removed.
 
-use std::fs;
-use std::io;
 use std::sync::Arc;
 
-use md5::{Digest as _, Md5};
 use s3s::dto::{
-    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
-    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, Error, MetadataDirective, PutObjectInput,
-    PutObjectOutput,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, Error,
+    PutObjectInput, PutObjectOutput,
 };
-use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::reading::Conditions;
-use super::{Answer, at};
+use super::Answer;
 use crate::s3::condition::Condition;
 use crate::s3::store::{NewObject, Store};
-use crate::s3::{headers, hex, incoming};
+use crate::s3::{headers, incoming};
 
 /// Of one DeleteObjects.
 const DELETED_MAX: usize = 1000;
@@ -38,80 +33,6 @@ pub(super) async fn put_object(store: &Arc<Store>, request: S3Request<PutObjectI
     }
     let e_tag = Some(ETag::Strong(object.head.etag.clone()));
     Ok(S3Response::with_headers(PutObjectOutput { e_tag, ..PutObjectOutput::default() }, headers))
-}
-
-pub(super) async fn copy_object(store: &Arc<Store>, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
-    let condition = Condition::from_headers(&request.headers)?;
-    let described = headers::kept(&request.headers)?;
-    let input = request.input;
-    let CopySource::Bucket { bucket: from_bucket, key: from_key, version_id: None } = input.copy_source else {
-        return Err(s3_error!(
-            NotImplemented,
-            "kinesink local copies objects of buckets, without versions or access points"
-        ));
-    };
-    let is_replaced = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
-        None | Some(MetadataDirective::COPY) => false,
-        Some(MetadataDirective::REPLACE) => true,
-        Some(_) => return Err(s3_error!(InvalidArgument, "Unknown metadata directive.")),
-    };
-    let (bucket, key) = (input.bucket, input.key);
-    if !is_replaced && (&*bucket, &*key) == (&*from_bucket, &*from_key) {
-        let message = "This copy request is illegal because it is trying to copy an object to itself without changing \
-                       the object's metadata.";
-        return Err(s3_error!(InvalidRequest, "{message}"));
-    }
-    let conditions = Conditions {
-        if_match: input.copy_source_if_match,
-        if_none_match: input.copy_source_if_none_match,
-        if_modified_since: input.copy_source_if_modified_since,
-        if_unmodified_since: input.copy_source_if_unmodified_since,
-    };
-    let object = store.run(move |store| {
-        let (from, mut file) = store.get(&from_bucket, &from_key)?;
-        conditions.check_of_copy(&from.head)?;
-        let staged = store.stage();
-        let mut copy =
-            Copy { file: fs::File::create_new(&staged.path).map_err(|error| uncopied(&error))?, md5: Md5::new() };
-        io::copy(&mut file, &mut copy).map_err(|error| uncopied(&error))?;
-        let headers = match is_replaced {
-            true => described,
-            false => headers::described_anew(&described, from.head.headers.clone()),
-        };
-        let (etag, checksum) = (hex::encode(&copy.md5.finalize()), from.head.checksum.clone());
-        let checksum = checksum.filter(|sum| !sum.is_composite);
-        store.put(NewObject { bucket, key, staged, etag, checksum, headers, condition, upload: None })
-    });
-    let object = object.await?;
-    let result = CopyObjectResult {
-        e_tag: Some(ETag::Strong(object.head.etag.clone())),
-        last_modified: Some(at(object.head.modified_ns)),
-        ..CopyObjectResult::default()
-    };
-    let output = CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() };
-    Ok(S3Response::with_headers(output, headers::of_storage(&object.head.headers)))
-}
-
-/// A file that is written, and the MD5 of what is.
-struct Copy {
-    file: fs::File,
-    md5: Md5,
-}
-
-impl io::Write for Copy {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.md5.update(bytes.get(..written).unwrap_or_default());
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-fn uncopied(error: &io::Error) -> S3Error {
-    S3Error::with_message(S3ErrorCode::InternalError, format!("kinesink local cannot copy an object: {error}"))
 }
 
 /// What is not there is removed without a word.

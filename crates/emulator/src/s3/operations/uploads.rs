@@ -125,7 +125,7 @@ pub(super) async fn abort_multipart_upload(
     Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), http::StatusCode::NO_CONTENT))
 }
 
-fn part_number(number: i32) -> S3Result<u16> {
+pub(super) fn part_number(number: i32) -> S3Result<u16> {
     let number = u16::try_from(number).ok().filter(|number| (1..=PARTS_MAX).contains(number));
     number.ok_or_else(|| {
         s3_error!(InvalidArgument, "Part number must be an integer between 1 and {PARTS_MAX}, inclusive")

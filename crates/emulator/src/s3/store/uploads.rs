@@ -110,7 +110,7 @@ impl Store {
         number: u16,
         staged: &Staged,
         (md5, checksum): (String, Option<Sum>),
-    ) -> S3Result<()> {
+    ) -> S3Result<Part> {
         let (len_bytes, modified_ns) =
             self.files.finish(&staged.path, self.next_time()).map_err(failed("write", &staged.path))?;
         let folder = self.files.upload(bucket, upload);
@@ -121,10 +121,10 @@ impl Store {
         let kept = fs::rename(&staged.path, folder.join(&part.file))
             .and_then(|()| self.files.write_json(&folder.join(number.to_string()), &part));
         kept.map_err(failed("write a part in", &folder))?;
-        if let Some(old) = held.parts.insert(number, part) {
+        if let Some(old) = held.parts.insert(number, part.clone()) {
             remove_leftover(&folder.join(old.file));
         }
-        Ok(())
+        Ok(part)
     }
 
     /// Joins the parts and makes the object be there, unless the condition is false; then the upload stays.

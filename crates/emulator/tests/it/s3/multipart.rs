@@ -108,6 +108,25 @@ async fn a_completion_that_lost_can_be_aborted_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_part_may_be_a_copy_of_an_object_or_of_a_range_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let s3 = with_bucket(directory.path());
+    super::put(&s3, "digits", "0123456789").await;
+    let upload = create_upload(&s3, "a", &[]).await;
+    let path = format!("/{BUCKET}/a?partNumber=1&uploadId={upload}");
+    let source = ("x-amz-copy-source", "/orders/digits");
+    for (range, code) in [("bytes=10-11", "InvalidRange"), ("2-4", "InvalidArgument")] {
+        let refused = send(&s3, Method::PUT, &path, &[source, ("x-amz-copy-source-range", range)], Body::empty()).await;
+        assert_eq!(refused.code(), code);
+    }
+    let copied =
+        send(&s3, Method::PUT, &path, &[source, ("x-amz-copy-source-range", "bytes=2-4")], Body::empty()).await;
+    let etag = copied.element("ETag").unwrap();
+    assert_eq!(complete(&s3, "a", &upload, &[(1, &etag)]).await.status, 200);
+    assert_eq!(get(&s3, "a").await.text(), "234");
+}
+
+#[tokio::test]
 async fn uploads_and_parts_are_listed_in_pages() {
     let directory = tempfile::tempdir().unwrap();
     let s3 = with_bucket(directory.path());
