@@ -48,7 +48,7 @@ pub(crate) enum Command {
     )]
     Run(Run),
     /// Check a pipeline file: unknown keys, wrong types, contradictions, with the line and a hint
-    #[command(after_help = "Example:\n  kinesink check orders.toml")]
+    #[command(after_help = "Examples:\n  kinesink check orders.toml\n  kinesink check orders.toml --sample 1000")]
     Check(Check),
     /// Show who reads which shard, and how far; move a checkpoint, or take leases off a worker
     ///
@@ -117,6 +117,10 @@ pub(crate) struct Run {
 pub(crate) struct Check {
     /// The pipeline file
     pub(crate) file: PathBuf,
+    /// Read so many records of the stream, transformed and filtered as the file says, and print the columns that they propose
+    /// for a sink of Parquet files. Takes no lease and changes nothing
+    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) sample: Option<u64>,
 }
 
 /// `kinesink leases`

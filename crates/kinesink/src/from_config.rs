@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kinesink_aws::s3::Client;
 use kinesink_aws::{BucketOptions, Clients};
-use kinesink_core::{Buffer, Emitter, Item, Transformer};
+use kinesink_core::{Buffer, Emitter, Filter as _, Item, Record, Reject, Transformer};
 use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, WindowBuffer, WindowLimits};
 use kinesink_sinks::Location;
+use kinesink_sinks::s3::parquet::{Codec, ParquetSettings};
 use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
 
@@ -49,6 +50,28 @@ impl Programs {
         };
         Ok(Self { filter, transform })
     }
+
+    /// What the sinks would get of one record: nothing, one output or several.
+    ///
+    /// # Errors
+    /// A [`Reject`], if the transform refuses it.
+    pub fn outputs(&self, record: &Record) -> Result<Vec<Bytes>, Reject> {
+        match &self.transform {
+            Transform::Raw(raw) => outputs(raw, self.filter.as_ref(), record),
+            Transform::Jq(jq) => outputs(&**jq, self.filter.as_ref(), record),
+        }
+    }
+}
+
+fn outputs<T: Transformer<Model = Event, Output = Bytes>>(
+    transformer: &T,
+    filter: Option<&PatternFilter>,
+    record: &Record,
+) -> Result<Vec<Bytes>, Reject> {
+    let mut models = Vec::new();
+    transformer.to_model(record, &mut models)?;
+    models.retain(|model| filter.is_none_or(|filter| filter.keep(model)));
+    models.into_iter().map(|model| transformer.to_output(model)).collect()
 }
 
 /// Builds what the file asks for. Sends nothing yet.
@@ -111,6 +134,7 @@ fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     };
     let mut sinks = config.sinks.iter().map(|sink| {
         let emitter = emitter(S3Config {
+            parquet: parquet(config, sink)?,
             format: format(sink.format),
             compression: compression(sink.compression),
             key: sink.key.clone(),
@@ -181,6 +205,8 @@ fn format(format: config::Format) -> Format {
         config::Format::Ndjson => Format::Ndjson,
         config::Format::Raw => Format::Raw,
         config::Format::LengthDelimited => Format::LengthDelimited,
+        // Its columns say how.
+        config::Format::Parquet => Format::default(),
     }
 }
 
@@ -189,7 +215,25 @@ fn compression(compression: config::Compression) -> Compression {
         config::Compression::None => Compression::None,
         config::Compression::Gzip => Compression::Gzip,
         config::Compression::Zstd => Compression::Zstd,
+        // Of pages alone.
+        config::Compression::Snappy => Compression::None,
     }
+}
+
+fn parquet(config: &Config, sink: &config::Sink) -> Result<Option<ParquetSettings>, Error> {
+    if sink.format != config::Format::Parquet {
+        return Ok(None);
+    }
+    let Some(schema) = sink.columns.clone() else {
+        let mistake = config.missing_columns().map(|mistake| mistake.to_string());
+        return Err(Error::Configuration(mistake.unwrap_or_default()));
+    };
+    let codec = match sink.compression {
+        config::Compression::Snappy => Codec::Snappy,
+        config::Compression::Zstd => Codec::Zstd,
+        config::Compression::None | config::Compression::Gzip => Codec::None,
+    };
+    Ok(Some(ParquetSettings { schema, codec }))
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@
 //! | feature | gives |
 //! |---|---|
 //! | `s3` (default) | the S3 and directory sink |
+//! | `parquet` (default) | Parquet files in it |
 //! | `jq` (default) | jq programs as a transformer |
 //! | `pattern` (default) | Lambda-style event patterns as a filter |
 //! | `local` | the local Kinesis and DynamoDB |

@@ -13,6 +13,7 @@ const PATTERN: &str = "filter.pattern";
 const JQ: &str = "transform.jq";
 
 // Of each sink.
+const COLUMNS: &str = "columns";
 const KEY: &str = "key";
 const TIME_ZONE: &str = "time_zone";
 const UNKNOWN: &str = "unknown";
@@ -35,15 +36,20 @@ pub(crate) fn of(config: &Config) -> Recipe {
             Format::Ndjson => "ndjson",
             Format::Raw => "raw",
             Format::LengthDelimited => "length-delimited",
+            Format::Parquet => "parquet",
         };
         let compression = match sink.compression {
             Compression::None => "none",
             Compression::Gzip => "gzip",
             Compression::Zstd => "zstd",
+            Compression::Snappy => "snappy",
         };
         let url = sink.url.to_string();
         let mut key = |name: &str, value: String| recipe.insert(format!("sink.{index}.{name}"), value);
         key_settings(sink.key.settings(), &mut key);
+        if let Some(columns) = &sink.columns {
+            key(COLUMNS, columns.to_string());
+        }
         for (key, value) in [("name", &*sink.name), ("url", &*url), ("format", format), ("compression", compression)] {
             recipe.insert(format!("sink.{index}.{key}"), value.into());
         }
@@ -81,14 +87,18 @@ pub(crate) fn applied(config: &Config, recipe: &Recipe) -> Result<Config, Error>
             Some("ndjson") => Format::Ndjson,
             Some("raw") => Format::Raw,
             Some("length-delimited") => Format::LengthDelimited,
+            Some("parquet") => Format::Parquet,
             _ => return Err(unknown("sink.format")),
         };
         sink.compression = match text("compression").map(String::as_str) {
             Some("none") => Compression::None,
             Some("gzip") => Compression::Gzip,
             Some("zstd") => Compression::Zstd,
+            Some("snappy") => Compression::Snappy,
             _ => return Err(unknown("sink.compression")),
         };
+        let columns = text(COLUMNS).map(|columns| columns.parse()).transpose();
+        sink.columns = columns.map_err(|_| unknown("sink.columns"))?;
         let settings = settings_of_key(&text).ok_or_else(|| unknown("sink.key"))?;
         sink.key = KeyTemplate::new(settings).map_err(|_| unknown("sink.key"))?;
         then.sinks.push(sink);
@@ -180,6 +190,14 @@ mod tests {
         type = "s3"
         url = "file:///var/orders"
         format = "raw"
+        [[sink]]
+        name = "c"
+        type = "s3"
+        url = "file:///var/columns"
+        format = "parquet"
+        compression = "snappy"
+        rest = "others"
+        columns = { z = "list<struct<`a, b`: decimal(18,2)>>", "a b" = { type = "date", on_mismatch = "null" } }
     "#;
 
     const NOW: &str = r#"
@@ -202,6 +220,8 @@ mod tests {
         assert_eq!((&again.patterns, &again.jq), (&then.patterns, &then.jq));
         assert_eq!(of(&again), of(&then));
         assert_eq!(again.sinks[0].key, then.sinks[0].key);
+        assert_eq!(again.sinks[2].columns, then.sinks[2].columns);
+        assert!(again.sinks[2].columns.is_some());
         assert_eq!(again.sinks[0].reached.region.as_deref(), Some("eu-central-1"), "where it is reached is today's");
     }
 
@@ -222,7 +242,10 @@ mod tests {
         recipe.insert("sink.0.key".into(), "{moon:%Y}/{first}".into());
         assert!(applied(&now, &recipe).is_err());
         let mut recipe = of(&now);
-        recipe.insert("sink.0.format".into(), "parquet".into());
+        recipe.insert("sink.0.format".into(), "orc".into());
+        assert!(applied(&now, &recipe).is_err());
+        let mut recipe = of(&now);
+        recipe.insert("sink.0.columns".into(), "a: uuid dead-letter, .._rest".into());
         assert!(applied(&now, &recipe).is_err());
     }
 }

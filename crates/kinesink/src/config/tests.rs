@@ -188,6 +188,53 @@ fn every_key_of_a_sink_is_read() {
     assert_eq!(config.dead_letter.unwrap().url, Location::Directory("/var/dead".into()));
 }
 
+const COLUMNS: &str = r#"
+version = 1
+app = "orders"
+source.stream = "orders"
+[[sink]]
+name = "first"
+type = "s3"
+url = "file:///var/first"
+format = "parquet"
+[sink.columns]
+zeta = "int64"
+alpha = { type = "decimal(18,2)", on_mismatch = "coerce" }
+"m n" = "struct<`a b`: list<string>>"
+[[sink]]
+name = "second"
+type = "s3"
+url = "file:///var/second"
+format = "parquet"
+compression = "none"
+rest = "others"
+columns = { b = { type = "json" }, a = { on_mismatch = "null", type = "timestamp(ms)" } }
+"#;
+
+#[test]
+fn columns_stand_in_the_order_of_the_file() {
+    let config = Config::parse(COLUMNS, "orders.toml").unwrap();
+    let [first, second] = &config.sinks[..] else { panic!("two sinks") };
+    let columns = |sink: &super::Sink| sink.columns.as_ref().unwrap().to_string();
+    assert_eq!(
+        columns(first),
+        "zeta: int64 dead-letter, alpha: decimal(18,2) coerce, `m n`: struct<`a b`: list<string>> dead-letter, .._rest"
+    );
+    assert_eq!(columns(second), "b: json dead-letter, a: timestamp(ms) null, ..others");
+    assert_eq!((first.compression, second.compression), (Compression::Zstd, Compression::None));
+    assert!(config.missing_columns().is_none());
+}
+
+#[test]
+fn a_sink_of_columns_without_any_can_be_read_and_is_a_mistake() {
+    let text = MINIMAL.replacen("type = \"s3\"", "type = \"s3\"\nformat = \"parquet\"", 1);
+    let config = Config::parse(&text, "orders.toml").unwrap();
+    assert_eq!(config.sinks[0].columns, None);
+    let shown = rendered(&config.missing_columns().unwrap());
+    assert!(shown.contains("sink `s3` writes Parquet files and has no columns"), "{shown}");
+    assert!(shown.contains("kinesink check orders.toml --sample 1000"), "{shown}");
+}
+
 #[test]
 fn a_small_memory_lowers_the_default_of_a_window() {
     let config = Config::parse(&format!("memory = \"32MiB\"\n{MINIMAL}"), "orders.toml").unwrap();
@@ -196,7 +243,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 }
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 61] = [
+const MISTAKES: [(&str, &str, &str); 68] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -220,6 +267,21 @@ const MISTAKES: [(&str, &str, &str); 61] = [
     ("key of a directory", "url =", "kms_key = \"alias/orders\"\npath_style = true\nurl ="),
     ("account", "\"file:///var/orders\"", "\"s3://my-bucket\"\nowner = \"me\"\nrole = \"writer\""),
     ("storage class", "\"file:///var/orders\"", "\"s3://my-bucket\"\nstorage_class = \"cold\"\nexternal_id = \"e\""),
+    ("columns without Parquet", "url =", "columns = { a = \"int64\" }\nrest = \"others\"\nurl ="),
+    (
+        "type of no column",
+        "url =",
+        "format = \"parquet\"\ncolumns = { a = \"varchar(3)\", b = { type = \"list<\" } }\nurl =",
+    ),
+    ("columns that differ in case", "url =", "format = \"parquet\"\ncolumns = { a = \"int64\", A = \"int64\" }\nurl ="),
+    ("column that is neither", "url =", "format = \"parquet\"\ncolumns = { a = 64 }\nurl ="),
+    (
+        "unknown key of a column",
+        "url =",
+        "format = \"parquet\"\ncolumns = { a = { type = \"int64\", null = true } }\nurl =",
+    ),
+    ("Parquet in gzip", "url =", "format = \"parquet\"\ncompression = \"gzip\"\nurl ="),
+    ("lines in snappy", "url =", "compression = \"snappy\"\nurl ="),
     ("start", "[[sink]]", "start = \"TRIM_HORIZON\"\n[[sink]]"),
     ("fetch", "[[sink]]", "fetch = \"fanout\"\n[[sink]]"),
     ("consumer of a poller", "[[sink]]", "consumer = \"orders\"\n[[sink]]"),

@@ -7,6 +7,7 @@ use kinesink_aws::BucketOptions;
 use kinesink_consumer::{BeyondRetention, Coordination, Retrieval, Start, TableOptions};
 use kinesink_core::StreamName;
 use kinesink_sinks::Location;
+use kinesink_sinks::s3::parquet::Schema;
 use kinesink_sinks::s3::{BucketSettings, KeyTemplate};
 use serde_json::Value;
 
@@ -119,6 +120,8 @@ pub struct Sink {
     pub format: Format,
     /// How an object is compressed.
     pub compression: Compression,
+    /// The columns of Parquet files; none where the file declares none.
+    pub columns: Option<Schema>,
     /// How an object is named.
     pub key: KeyTemplate,
     /// How a bucket is reached; its region is its own, or the source's, or the environment's.
@@ -175,6 +178,19 @@ impl Config {
         let (file, text) = &self.file;
         let span = structure::span_of(text, key).unwrap_or_default();
         ConfigError::new(file, text, vec![Mistake::new(format!("`{key}` cannot be used: {why}"), span, "this value")])
+    }
+
+    /// The first sink of Parquet files that has no columns yet: it can be sampled for, and not be run.
+    #[must_use]
+    pub fn missing_columns(&self) -> Option<ConfigError> {
+        let lacks_columns = |sink: &&Sink| sink.format == Format::Parquet && sink.columns.is_none();
+        let sink = self.sinks.iter().find(lacks_columns)?;
+        let (file, text) = &self.file;
+        let span = structure::span_of(text, "sink").unwrap_or_default();
+        let what = format!("sink `{}` writes Parquet files and has no columns", sink.name);
+        let hint =
+            format!("`kinesink check {file} --sample 1000` proposes them: read them, and put them below the sink");
+        Some(ConfigError::new(file, text, vec![Mistake::new(what, span, "no `columns` here").hint(hint)]))
     }
 
     /// A region that neither this file nor the machine's settings give, which shows when clients are made.

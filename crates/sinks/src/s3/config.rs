@@ -5,6 +5,7 @@ use kinesink_aws::s3::Client;
 use super::bucket::Bucket;
 use super::directory::Directory;
 use super::key::KeyTemplate;
+use super::parquet::ParquetSettings;
 use super::store::Store;
 use crate::{Error, Location};
 
@@ -86,6 +87,8 @@ pub struct S3Config {
     pub format: Format,
     /// How an object is compressed.
     pub compression: Compression,
+    /// Objects are Parquet files of these columns; `format` and `compression` then mean nothing.
+    pub parquet: Option<ParquetSettings>,
     /// Whether a name is that of a window.
     pub naming: Naming,
     /// What a name is made of.
@@ -105,6 +108,7 @@ impl S3Config {
             bucket: BucketSettings::default(),
             format: Format::default(),
             compression: Compression::default(),
+            parquet: None,
             naming: Naming::default(),
             key: KeyTemplate::default(),
             encoded_bytes_max: ENCODED_BYTES_MAX,

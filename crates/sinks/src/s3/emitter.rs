@@ -14,6 +14,7 @@ use super::config::{Compression, Format, Naming, S3Config};
 use super::contents::Contents;
 use super::format::Body;
 use super::key::Partition;
+use super::parquet::{Columns, SchemaError};
 use super::store::{Object, Put, Store};
 use crate::Error;
 
@@ -27,6 +28,8 @@ pub struct S3Emitter {
     store: Store,
     prefix: String,
     config: S3Config,
+    /// Where objects are Parquet files.
+    columns: Option<Columns>,
     /// The memory that encoded copies may take.
     encoding: Budget,
 }
@@ -38,11 +41,14 @@ impl S3Emitter {
     /// Prepares the sink. Sends nothing yet: [`check`](Emitter::check) does.
     ///
     /// # Errors
-    /// [`Error::Setting`] where a bucket has no client.
+    /// [`Error::Setting`] where a bucket has no client, or columns are none of a Parquet file.
     pub fn open(config: S3Config) -> Result<Self, Error> {
         let (store, prefix) = config.open()?;
         let encoding = Budget::new(config.encoded_bytes_max);
-        Ok(Self { store, prefix, config, encoding })
+        let columns = config.parquet.as_ref().map(Columns::open).transpose();
+        let refuse = |error: SchemaError| Error::Setting { place: config.location.to_string(), why: error.to_string() };
+        let columns = columns.map_err(refuse)?;
+        Ok(Self { store, prefix, config, columns, encoding })
     }
 
     fn partitions(&self, items: &[&Item<Bytes>]) -> Partitions {
@@ -83,7 +89,10 @@ impl S3Emitter {
         let value_bytes: usize = items.iter().map(|(_, item)| item.value.len()).sum();
         let _reservation = self.encoding.reserve(value_bytes).await;
 
-        let (chunks, rejects) = self.encode(&items).await?;
+        let (chunks, rejects) = match &self.columns {
+            Some(columns) => columns.encode(batch, &items).await?,
+            None => self.encode(&items).await?,
+        };
         items.retain(|(index, _)| rejects.binary_search_by_key(index, |(rejected, _)| *rejected).is_err());
         if items.is_empty() {
             return Ok(rejects);
@@ -139,6 +148,9 @@ impl S3Emitter {
     }
 
     fn extension(&self) -> &'static str {
+        if self.columns.is_some() {
+            return ".parquet";
+        }
         match (self.config.format, self.config.compression) {
             (Format::Ndjson, Compression::None) => ".ndjson",
             (Format::Ndjson, Compression::Gzip) => ".ndjson.gz",
@@ -208,6 +220,9 @@ impl Emitter<Bytes> for S3Emitter {
         content.part(self.config.location.to_string().as_bytes());
         content.part(self.config.key.settings().template.as_bytes());
         content.part(self.extension().as_bytes());
+        if let Some(parquet) = &self.config.parquet {
+            content.part(parquet.schema.to_string().as_bytes());
+        }
         let is_one = self.config.key.is_one_partition();
         for item in &batch.items {
             if !is_one {

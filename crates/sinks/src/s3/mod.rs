@@ -25,7 +25,6 @@ mod emitter;
 mod error;
 mod format;
 mod key;
-#[cfg(feature = "parquet")]
 pub mod parquet;
 mod pieces;
 mod store;

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub use self::sink::{Compression, Format};
-pub(super) use self::sink::{KEY, LATE_TO, RawEventTime, RawLate, RawSink, TIME_FORMAT, TIME_ZONE, UNKNOWN};
+pub(super) use self::sink::{
+    KEY, LATE_TO, Mismatch, REST, RawColumn, RawEventTime, RawLate, RawSink, TIME_FORMAT, TIME_ZONE, UNKNOWN,
+};
 
 /// The version of the format that this program reads.
 pub(super) const VERSION: i64 = 1;

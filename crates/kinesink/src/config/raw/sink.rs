@@ -1,6 +1,11 @@
 //! The section `[[sink]]`.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -8,6 +13,7 @@ pub(in crate::config) const KEY: &str = "{stream}/{shard}/{first}-{last}";
 pub(in crate::config) const TIME_ZONE: &str = "UTC";
 pub(in crate::config) const UNKNOWN: &str = "__HIVE_DEFAULT_PARTITION__";
 pub(in crate::config) const TIME_FORMAT: &str = "rfc3339";
+pub(in crate::config) const REST: &str = "_rest";
 pub(in crate::config) const LATE_TO: &str = "late";
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -27,9 +33,20 @@ pub(in crate::config) struct RawSink {
     /// How records stand in an object.
     #[serde(default)]
     pub(in crate::config) format: Format,
-    /// How an object is compressed.
+    /// How an object is compressed; of `"parquet"`, its pages. Without it, `"none"`; of `"parquet"`, `"zstd"`.
     #[serde(default)]
-    pub(in crate::config) compression: Compression,
+    #[schemars(with = "Compression")]
+    pub(in crate::config) compression: Option<Spanned<Compression>>,
+    /// The columns of `"parquet"`, in order: the name of a field and its type, as in `id = "int64"`, or
+    /// `{ type = "int64", on_mismatch = "null" }`. `docs/parquet.md` has the types. `kinesink check FILE --sample 1000` proposes
+    /// them.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
+    pub(in crate::config) columns: Option<Spanned<BTreeMap<Spanned<String>, Spanned<RawColumn>>>>,
+    /// The column of `"parquet"` that keeps, as JSON, each field that the others do not hold in full.
+    #[serde(default)]
+    #[schemars(with = "String", extend("default" = REST))]
+    pub(in crate::config) rest: Option<Spanned<String>>,
     /// The name of an object below `url`, without its extension. In braces: `stream`, `shard`, `first` and `last` (the window's
     /// positions; `first` has to be there), `count`; a field of the record, such as `.type` or `.user.id`; a time, as in
     /// `arrival:%Y-%m-%d` or `event:%H`. Records of one window that differ in a field or time go to different objects.
@@ -112,6 +129,57 @@ pub(in crate::config) struct RawLate {
     pub(in crate::config) to: Option<Spanned<String>>,
 }
 
+/// One of the columns.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawColumnTable {
+    #[serde(rename = "type")]
+    pub(in crate::config) column_type: Spanned<String>,
+    #[serde(default)]
+    pub(in crate::config) on_mismatch: Mismatch,
+}
+
+/// What becomes of a value that is not of its column's type.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum Mismatch {
+    #[default]
+    DeadLetter,
+    Null,
+    Coerce,
+}
+
+/// Its type alone, or a table.
+#[derive(Debug)]
+pub(in crate::config) enum RawColumn {
+    Type(String),
+    Table(RawColumnTable),
+}
+
+impl<'de> Deserialize<'de> for RawColumn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ColumnVisitor;
+
+        impl<'de> Visitor<'de> for ColumnVisitor {
+            type Value = RawColumn;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a type such as \"int64\", or a table with `type` and `on_mismatch`")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<RawColumn, E> {
+                Ok(RawColumn::Type(text.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<RawColumn, A::Error> {
+                RawColumnTable::deserialize(MapAccessDeserializer::new(table)).map(RawColumn::Table)
+            }
+        }
+
+        deserializer.deserialize_any(ColumnVisitor)
+    }
+}
+
 /// How records stand in an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -123,6 +191,8 @@ pub enum Format {
     Raw,
     /// Each record's bytes behind their number, as 4 bytes, the highest first.
     LengthDelimited,
+    /// The fields of each record, a JSON object, in the columns of a Parquet file.
+    Parquet,
 }
 
 /// How an object is compressed.
@@ -136,4 +206,6 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
+    /// Snappy, for `"parquet"` alone.
+    Snappy,
 }

@@ -67,8 +67,18 @@ impl Checks {
         }
         let key = self.key(raw);
         let (reached, bucket) = (self.reached(raw, source), self.bucket(raw));
-        let (format, compression) = (raw.format, raw.compression);
-        Some(Sink { name, url: url?, format, compression, key: key?, reached, bucket })
+        let compression = self.compression(raw);
+        let columns = self.columns(raw);
+        Some(Sink {
+            name,
+            url: url?,
+            format: raw.format,
+            compression,
+            columns: columns.ok()?,
+            key: key?,
+            reached,
+            bucket,
+        })
     }
 
     fn not_of_a_directory(&mut self, raw: &RawSink) {

@@ -1,7 +1,5 @@
 //! Rows to the bytes of a Parquet file.
 
-use std::io;
-use std::mem::take;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +11,8 @@ use parquet::file::writer::SerializedFileWriter;
 
 use super::layout::Layout;
 use super::rows::{Change, Mismatch, Refusal, Rows};
-use super::schema::{Schema, SchemaError};
+use super::schema::{Codec, Schema, SchemaError};
+use crate::s3::blocks::Blocks;
 
 /// A row group closes when its rows take so much memory, their texts included, or are so many.
 const ROW_GROUP_BYTES: usize = 32 * 1024 * 1024;
@@ -22,40 +21,25 @@ const ROW_GROUP_ROWS: usize = 1024 * 1024;
 const PAGE_BYTES: usize = 1024 * 1024;
 /// A column whose different values take more than this is written without a dictionary from there on.
 const DICTIONARY_BYTES: usize = 1024 * 1024;
-const BLOCK_BYTES: usize = 256 * 1024;
 /// In the form that readers parse, which otherwise distrust statistics of texts.
 const CREATED_BY: &str = concat!("kinesink version ", env!("CARGO_PKG_VERSION"));
 
-/// How pages are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Codec {
-    /// Not at all.
-    None,
-    /// Snappy: larger, quicker.
-    Snappy,
-    /// Zstandard.
-    Zstd,
-}
-
 /// Makes files of one schema.
 #[derive(Debug)]
-pub struct Encoder {
+pub(super) struct Encoder {
     layout: Layout,
     properties: WriterPropertiesPtr,
 }
 
 /// A file, and what of the records is not in it.
 #[derive(Debug)]
-pub struct Encoded {
+pub(super) struct Encoded {
     /// The file's bytes, in order.
-    pub blocks: Vec<Bytes>,
-    /// How many rows it has.
-    pub rows: usize,
+    pub(super) blocks: Vec<Bytes>,
     /// Records that are not in the file, by their place.
-    pub refused: Vec<(usize, Refusal)>,
+    pub(super) refused: Vec<(usize, Refusal)>,
     /// Values that did not fit, whatever became of them.
-    pub changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
 }
 
 impl Encoder {
@@ -63,7 +47,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`SchemaError`], if Parquet has no such schema.
-    pub fn new(schema: &Schema, codec: Codec) -> Result<Self, SchemaError> {
+    pub(super) fn new(schema: &Schema, codec: Codec) -> Result<Self, SchemaError> {
         let layout = Layout::of(schema).map_err(|error| SchemaError(error.to_string()))?;
         let compression = match codec {
             Codec::None => Compression::UNCOMPRESSED,
@@ -83,7 +67,7 @@ impl Encoder {
 
     /// Which field it is, what is declared, and what was found.
     #[must_use]
-    pub fn describe(&self, mismatch: Mismatch) -> String {
+    pub(super) fn describe(&self, mismatch: Mismatch) -> String {
         let found = mismatch.found;
         match self.layout.names.get(mismatch.field) {
             Some((path, declared)) => format!("field `{path}`: {declared} is declared, {found} was found"),
@@ -91,12 +75,12 @@ impl Encoder {
         }
     }
 
-    /// A file of the records, in order, with these keys and values in its footer. Takes as long as the records are large:
+    /// A file of the records, in order. Its footer has these keys and values, and how many rows there are. Takes as long as the records are large:
     /// it belongs on a thread that may block.
     ///
     /// # Errors
     /// The encoder's own, whose cause is no record: they are a fault of this program.
-    pub fn encode<'a>(
+    pub(super) fn encode<'a>(
         &self,
         records: impl IntoIterator<Item = &'a Bytes>,
         metadata: Vec<(&str, String)>,
@@ -119,11 +103,11 @@ impl Encoder {
             written += count;
             write_row_group(&mut file, &mut rows)?;
         }
-        for (key, value) in metadata {
+        for (key, value) in metadata.into_iter().chain([("kinesink-count", written.to_string())]) {
             file.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
         let blocks = file.into_inner()?.close();
-        Ok(Encoded { blocks, rows: written, refused, changes: rows.into_changes() })
+        Ok(Encoded { blocks, refused, changes: rows.into_changes() })
     }
 }
 
@@ -137,35 +121,4 @@ fn write_row_group(file: &mut SerializedFileWriter<Blocks>, rows: &mut Rows<'_>)
     group.close()?;
     rows.clear();
     Ok(())
-}
-
-/// What is written, in blocks that never move.
-#[derive(Debug, Default)]
-struct Blocks {
-    full: Vec<Bytes>,
-    last: Vec<u8>,
-}
-
-impl Blocks {
-    fn close(mut self) -> Vec<Bytes> {
-        self.full.push(take(&mut self.last).into());
-        self.full
-    }
-}
-
-impl io::Write for Blocks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.last.len() + bytes.len() > BLOCK_BYTES && !self.last.is_empty() {
-            self.full.push(take(&mut self.last).into());
-        }
-        if self.last.is_empty() {
-            self.last.reserve_exact(bytes.len().max(BLOCK_BYTES));
-        }
-        self.last.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -279,8 +279,7 @@ impl fmt::Display for Proposal {
             let column_type = quoted(&column.column_type.to_string());
             let value = match column.on_mismatch {
                 OnMismatch::DeadLetter => column_type,
-                OnMismatch::Null => format!("{{ type = {column_type}, on_mismatch = \"null\" }}"),
-                OnMismatch::Coerce => format!("{{ type = {column_type}, on_mismatch = \"coerce\" }}"),
+                other => format!("{{ type = {column_type}, on_mismatch = \"{other}\" }}"),
             };
             let rows = self.records - self.refused;
             let missing = if *seen < rows { format!(" # in {seen} of {rows}") } else { String::new() };

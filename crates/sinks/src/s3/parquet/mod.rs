@@ -16,21 +16,40 @@
 //! does not fit its column is treated as that column says.
 //!
 //! The bytes of a file depend on its records, its schema and this program's version alone.
+//!
+//! Without the feature `parquet` there are only the declarations: an emitter of them cannot be opened.
 
+#[cfg(feature = "parquet")]
+mod changes;
+#[cfg(feature = "parquet")]
 mod file;
+#[cfg(feature = "parquet")]
 mod infer;
+#[cfg(feature = "parquet")]
 mod layout;
+#[cfg(feature = "parquet")]
 mod leaf;
+#[cfg(feature = "parquet")]
 mod members;
+#[cfg(feature = "parquet")]
 mod number;
+#[cfg(feature = "parquet")]
 mod rows;
 mod schema;
 #[cfg(test)]
+#[cfg(feature = "parquet")]
 mod tests;
 mod type_text;
+#[cfg(feature = "parquet")]
 mod value;
+#[cfg(not(feature = "parquet"))]
+mod without;
 
-pub use file::{Codec, Encoded, Encoder};
+#[cfg(feature = "parquet")]
 pub use infer::{Proposal, Sample};
-pub use rows::{Change, Mismatch, Outcome, Refusal};
-pub use schema::{Column, ColumnType, OnMismatch, REST, Schema, SchemaError, TimeForm};
+pub use schema::{Codec, Column, ColumnType, OnMismatch, ParquetSettings, REST, Schema, SchemaError, TimeForm};
+
+#[cfg(feature = "parquet")]
+pub(super) use changes::Columns;
+#[cfg(not(feature = "parquet"))]
+pub(super) use without::Columns;

@@ -20,8 +20,7 @@ const TWICE: Found = "a field that stands twice";
 
 /// Why a record is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// Its bytes are no text.
     NotUtf8 {
         /// How many of them are.
@@ -39,7 +38,7 @@ pub enum Refusal {
 
 /// A value that does not fit its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mismatch {
+pub(super) struct Mismatch {
     /// The field, as the layout numbers them.
     pub(super) field: usize,
     pub(super) found: Found,
@@ -59,8 +58,7 @@ impl fmt::Display for Refusal {
 
 /// What became of values that did not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// The record was refused.
     Refused,
     /// Null stands for it, and the field in the rest column.
@@ -71,15 +69,15 @@ pub enum Outcome {
 
 /// Values of one kind that did not fit one field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub(super) struct Change {
     /// What did not fit.
-    pub mismatch: Mismatch,
+    pub(super) mismatch: Mismatch,
     /// What became of it.
-    pub outcome: Outcome,
+    pub(super) outcome: Outcome,
     /// The first record that had one, by its place among those that were pushed.
-    pub first: usize,
+    pub(super) first: usize,
     /// How many there were.
-    pub values: u64,
+    pub(super) values: u64,
 }
 
 /// Rows on their way into a row group.

@@ -97,6 +97,27 @@ pub struct Schema {
     rest: String,
 }
 
+/// How pages are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codec {
+    /// Not at all.
+    None,
+    /// Snappy: larger, quicker.
+    Snappy,
+    /// Zstandard.
+    Zstd,
+}
+
+/// What Parquet files are made by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParquetSettings {
+    /// Their columns.
+    pub schema: Schema,
+    /// How their pages are compressed.
+    pub codec: Codec,
+}
+
 /// Columns that no file can have: what is wrong, and how it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

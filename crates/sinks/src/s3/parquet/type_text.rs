@@ -1,9 +1,9 @@
-//! Types of columns as text, such as `list<struct<name: string, price: decimal(18,2)>>`, and back.
+//! Types of columns as text, such as `list<struct<name: string, price: decimal(18,2)>>`, and back; and all of a schema.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::schema::{ColumnType, DEPTH_MAX, SchemaError, TimeForm};
+use super::schema::{Column, ColumnType, DEPTH_MAX, OnMismatch, Schema, SchemaError, TimeForm};
 
 const PLAIN: [(&str, ColumnType); 10] = [
     ("boolean", ColumnType::Boolean),
@@ -23,6 +23,8 @@ const UNITS: [(&str, TimeForm); 4] = [
     ("us", TimeForm::Microseconds),
     ("ns", TimeForm::Nanoseconds),
 ];
+const POLICIES: [(&str, OnMismatch); 3] =
+    [("dead-letter", OnMismatch::DeadLetter), ("null", OnMismatch::Null), ("coerce", OnMismatch::Coerce)];
 const FORMS: &str = "boolean, int32, int64, float32, float64, decimal(PRECISION,SCALE), string, binary, date, timestamp, \
                      timestamp(s), timestamp(ms), timestamp(us), timestamp(ns), json, list<TYPE>, struct<NAME: TYPE, ...>";
 
@@ -80,6 +82,45 @@ impl FromStr for ColumnType {
     }
 }
 
+impl fmt::Display for OnMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = POLICIES.iter().find(|(_, of)| of == self).map(|(name, _)| *name);
+        f.write_str(name.unwrap_or_default())
+    }
+}
+
+/// Its columns and what becomes of what does not fit them, then the rest column behind two dots:
+/// `id: int64 dead-letter, at: timestamp null, .._rest`.
+impl fmt::Display for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Column { name, column_type, on_mismatch } in self.columns() {
+            write!(f, "{}: {column_type} {on_mismatch}, ", Name(name))?;
+        }
+        write!(f, "..{}", Name(self.rest()))
+    }
+}
+
+impl FromStr for Schema {
+    type Err = SchemaError;
+
+    fn from_str(text: &str) -> Result<Self, SchemaError> {
+        let (mut reader, mut columns) = (Reader { left: text }, Vec::new());
+        while !reader.eat('.') {
+            let name = reader.name()?;
+            reader.expect(':')?;
+            let column_type = reader.column_type(0)?;
+            let word = reader.word();
+            let on_mismatch = POLICIES.iter().find(|(name, _)| *name == word).map(|(_, policy)| *policy);
+            let on_mismatch =
+                on_mismatch.ok_or_else(|| SchemaError(format!("`{word}` is nothing to do on a mismatch")))?;
+            columns.push(Column { name, column_type, on_mismatch });
+            reader.expect(',')?;
+        }
+        reader.expect('.')?;
+        Self::new(columns, &reader.name()?)
+    }
+}
+
 struct Reader<'a> {
     left: &'a str,
 }
@@ -116,7 +157,8 @@ impl<'a> Reader<'a> {
             }
             word => {
                 let plain = PLAIN.iter().find(|(name, _)| *name == word).map(|(_, plain)| plain.clone());
-                plain.ok_or_else(|| SchemaError(format!("`{word}` is no type; there are {FORMS}")))
+                let what = if word.is_empty() { "a type is missing".into() } else { format!("`{word}` is no type") };
+                plain.ok_or_else(|| SchemaError(format!("{what}; there are {FORMS}")))
             }
         }
     }

@@ -2,6 +2,8 @@
 
 mod content;
 mod directory;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod service;
 
 use bytes::Bytes;

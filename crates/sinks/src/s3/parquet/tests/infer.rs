@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::schema;
 use crate::s3::parquet::OnMismatch::DeadLetter;
-use crate::s3::parquet::{Codec, Encoder, Proposal, REST, Sample, Schema};
+use crate::s3::parquet::file::Encoder;
+use crate::s3::parquet::{Codec, Proposal, REST, Sample, Schema};
 
 fn propose(records: &[&str]) -> Proposal {
     let mut sample = Sample::default();

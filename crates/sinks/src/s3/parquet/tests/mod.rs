@@ -11,8 +11,8 @@ mod schemas;
 
 use bytes::Bytes;
 
-use super::{Column, ColumnType, Encoded, Encoder, OnMismatch, REST, Schema};
-use crate::s3::parquet::Codec;
+use super::file::{Encoded, Encoder};
+use super::{Codec, Column, ColumnType, OnMismatch, REST, Schema};
 
 /// Columns as `name type`, or `name type null` or `coerce`.
 fn schema(columns: &[(&str, &str, OnMismatch)]) -> Schema {

@@ -29,6 +29,10 @@ pub(super) fn reader(encoded: &Encoded) -> SerializedFileReader<Bytes> {
     SerializedFileReader::new(Bytes::from(encoded.blocks.concat())).unwrap()
 }
 
+pub(super) fn row_count(encoded: &Encoded) -> usize {
+    usize::try_from(reader(encoded).metadata().file_metadata().num_rows()).unwrap()
+}
+
 /// The rows, and in each of them the columns.
 pub(super) fn rows(encoded: &Encoded) -> Vec<Vec<(String, Value)>> {
     let reader = reader(encoded);

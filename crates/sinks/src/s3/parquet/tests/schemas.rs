@@ -48,8 +48,22 @@ proptest! {
     }
 
     #[test]
+    fn a_schema_is_read_as_it_is_written(
+        columns in prop::collection::hash_map("[a-z `:.,]{1,4}", (any_type(2), 0..3), 1..5),
+    ) {
+        let policies = [OnMismatch::DeadLetter, OnMismatch::Null, OnMismatch::Coerce];
+        let column = |(name, (column_type, policy)): (String, (ColumnType, i32))| {
+            let on_mismatch = policies[usize::try_from(policy).unwrap()];
+            Column { name, column_type, on_mismatch }
+        };
+        let schema = Schema::new(columns.into_iter().map(column).collect(), "the rest").unwrap();
+        prop_assert_eq!(schema.to_string().parse::<Schema>(), Ok(schema));
+    }
+
+    #[test]
     fn any_text_is_a_type_or_a_mistake(text in "[a-z0-9<>(),: `]{0,40}") {
         let _read = text.parse::<ColumnType>();
+        let _read = text.parse::<Schema>();
     }
 }
 
@@ -66,7 +80,7 @@ fn a_type_may_stand_with_spaces_and_quoted_names() {
 fn a_mistake_in_a_type_says_where() {
     let cases = [
         ("varchar", "`varchar` is no type; there are boolean,"),
-        ("", "`` is no type"),
+        ("", "a type is missing; there are boolean,"),
         ("decimal(18)", "`,` is missing before `)`"),
         ("decimal(300,2)", "`300` is no number of digits"),
         ("list<int64", "`>` is missing at the end"),

@@ -1,4 +1,6 @@
-//! `kinesink check FILE`: reads and validates, starts nothing.
+//! `kinesink check FILE`: reads and validates, starts nothing. With `--sample`, it reads records too.
+
+mod sample;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -13,8 +15,12 @@ use crate::stdout;
 /// Far more than any pipeline file has.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-pub(crate) fn run(args: &Check) -> Result<Exit, Problem> {
-    let (config, _programs) = read(&args.file)?;
+pub(crate) async fn run(args: &Check) -> Result<Exit, Problem> {
+    let (config, programs) = read(&args.file)?;
+    if let Some(records) = args.sample {
+        return sample::run(&config, &programs, records).await;
+    }
+    complete(&config)?;
     stdout::line(format!("{}: no mistakes found", args.file.display()))?;
     stdout::line(format!("  app {}, stream {}, delivery: {}", config.app, config.source.stream, config.delivery()))?;
     for sink in &config.sinks {
@@ -24,6 +30,14 @@ pub(crate) fn run(args: &Check) -> Result<Exit, Problem> {
         stdout::line("  no [dead_letter]: a record that cannot be transformed or delivered halts its shard")?;
     }
     Ok(Exit::Drained)
+}
+
+/// Nothing is missing that a run needs and a sample does not.
+pub(crate) fn complete(config: &Config) -> Result<(), Problem> {
+    match config.missing_columns() {
+        Some(mistake) => Err(Problem::report(Exit::Configuration, &mistake.into())),
+        None => Ok(()),
+    }
 }
 
 /// Reads a pipeline file and compiles its programs, or says where it is wrong.
