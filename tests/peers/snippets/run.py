@@ -97,7 +97,8 @@ class Lists(unittest.TestCase):
             model = botocore.session.get_session().get_service_model(service)
             self.assertLessEqual(listed, set(model.operation_names))
             client = boto3.client(service, config=botocore.config.Config(parameter_validation=False))
-            for operation in model.operation_names:
+            # That of directory buckets is ListBuckets at another address.
+            for operation in set(model.operation_names) - {"ListDirectoryBuckets"}:
                 with self.subTest(operation):
                     self.assertEqual(is_emulated(client, model, operation), operation in listed)
 
@@ -119,7 +120,7 @@ def is_emulated(client, model, operation):
     try:
         client._make_api_call(operation, needed)
     except botocore.exceptions.ClientError as error:
-        return "does not emulate" not in error.response["Error"]["Message"]
+        return "does not emulate" not in error.response["Error"].get("Message", "")
     except (botocore.exceptions.BotoCoreError, ValueError, KeyError):
         # It is not sent: directory buckets and the like, which have addresses of their own.
         return False

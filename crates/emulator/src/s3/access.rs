@@ -1,6 +1,7 @@
 //! What is answered at all: an operation or a parameter that is not emulated is refused by its name, never ignored.
 
 use async_trait::async_trait;
+use http::{Method, Uri};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::{S3Result, s3_error};
 
@@ -70,6 +71,24 @@ const REFUSED: [&str; 12] = [
 ];
 const OWNERS: [&str; 2] = ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"];
 
+/// What a POST is about, as far as s3s knows; of any other it says no more than that it is unknown.
+const POSTED: [&str; 6] = ["delete", "metadataTable", "restore", "select", "uploadId", "uploads"];
+
+/// Refuses by its name what s3s has no name for.
+pub(super) fn check_posted(method: &Method, uri: &Uri) -> S3Result<()> {
+    let names = || names(uri.query().unwrap_or_default());
+    match names().next() {
+        Some(first) if method == Method::POST && !names().any(|name| POSTED.contains(&name)) => {
+            Err(s3_error!(NotImplemented, "kinesink local does not emulate {first}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn names(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty())
+}
+
 /// Decides before a request's body is looked at.
 #[derive(Debug)]
 pub(super) struct Emulated;
@@ -82,7 +101,7 @@ impl S3Access for Emulated {
             return Err(s3_error!(NotImplemented, "kinesink local does not emulate {operation}"));
         };
         let query = request.uri().query().unwrap_or_default();
-        for name in query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty()) {
+        for name in names(query) {
             // The SDKs name the operation in the last.
             if !parameters.contains(&name) && name != "x-id" {
                 return Err(s3_error!(NotImplemented, "kinesink local does not emulate {name} of {operation}"));

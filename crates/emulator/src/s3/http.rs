@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use s3s::service::S3Service;
 use s3s::{S3Error, S3Result, s3_error};
 
+use super::access;
 use super::chunked::{self, Trailers};
 use crate::clock::Clock;
 use crate::wire::signature;
@@ -68,6 +69,7 @@ fn readied(parts: &mut Parts, body: Body, now: Timestamp) -> S3Result<s3s::Body>
     check_signature(parts, now)?;
     parts.headers.remove(header::AUTHORIZATION);
     parts.uri = plain_uri(parts)?;
+    access::check_posted(&parts.method, &parts.uri)?;
     let hash = parts.headers.get(CONTENT_SHA256).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !hash.starts_with("STREAMING-") {
         return Ok(s3s::Body::http_body_unsync(body));

@@ -26,6 +26,7 @@ async fn what_is_not_emulated_is_refused_by_its_name() {
         // Of operations that came after what s3s knows: none is taken for another.
         (Method::PUT, "/orders/a?renameObject", "renameObject of PutObject"),
         (Method::GET, "/orders?abac", "abac of ListObjects"),
+        (Method::POST, "/orders?metadataConfiguration", "metadataConfiguration"),
     ] {
         let refused = ask(&s3, method, path).await;
         assert_eq!((refused.status, refused.code().as_str()), (501, "NotImplemented"), "{path}: {refused:?}");
