@@ -96,6 +96,11 @@ async fn what_does_not_fit_is_refused_with_its_first_position() {
     let expected = [(1, text), (2, "not JSON, of which a row of columns is made"), (3, range), (4, text)];
     assert_eq!(reasons, expected);
     assert_eq!(read(&files(directory.path())[0]).0.len(), 1);
+
+    let all = super::items(&[&br#"{"a":"z"}"#[..]; 9]);
+    let later = sink.emit(&batch(&source, &all[6..])).await.unwrap();
+    let [(0, Exception::Rejected(why)), ..] = later.exceptions() else { panic!("{later:?}") };
+    assert_eq!(why.reason(), text, "what was seen before keeps its place");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn proposed(values: &[&str]) -> String {
 
 #[test]
 fn types_widen_until_they_lose_nothing() {
-    let cases: [(&[&str], &str); 29] = [
+    let cases: [(&[&str], &str); 30] = [
         (&["true", "null"], "boolean"),
         (&["1", "-9223372036854775808"], "int64"),
         (&["1", "1.0"], "int64"),
@@ -35,6 +35,7 @@ fn types_widen_until_they_lose_nothing() {
         (&["1", "0.1"], "float64"),
         (&["0.30000000000000004", "1e300"], "float64"),
         (&["1e300"], "float64"),
+        (&["1e20"], "decimal(38,0)"),
         (&["0.1", "9007199254740993"], "decimal(38,1)"),
         (&["1.00000000000000000001"], "decimal(38,20)"),
         (&["1e400", "1"], "string Coerce"),
