@@ -286,6 +286,10 @@ impl Fetcher {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use jiff::Timestamp;
+    use kinesink_core::{Position, Record};
+
     use super::*;
 
     fn child(parents: &[&str]) -> Child {
@@ -299,5 +303,22 @@ mod tests {
         assert!(!are_whole(&[]));
         assert!(!are_whole(&[child(&["a"])]), "a merge has two parents");
         assert!(!are_whole(&[child(&["a"]), child(&[])]));
+    }
+
+    #[test]
+    fn an_end_that_is_not_trusted_gives_its_records_and_is_asked_for_again() {
+        let shard: ShardId = "a".parse().unwrap();
+        let fetched = |children: &[Child], count| {
+            let position = Position { sequence: "1".parse().unwrap(), sub_sequence: 0 };
+            let (arrival, partition_key, data) = (Timestamp::UNIX_EPOCH, None, Bytes::new());
+            let record = Record { shard: shard.clone(), position, arrival, partition_key, data };
+            let records =
+                Records { records: vec![record; count], behind_latest_ms: 0, reservation: Reservation::none() };
+            Fetched::at_end(&shard, records, children.to_vec())
+        };
+        let whole = [child(&["a"]), child(&["a"])];
+        assert!(matches!(fetched(&whole, 0), Ok(Fetched::End(_, children)) if children.len() == 2));
+        assert!(matches!(fetched(&[], 1), Ok(Fetched::Records(records)) if records.records.len() == 1));
+        assert!(fetched(&[], 0).is_err());
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -130,6 +131,33 @@ async fn a_shard_whose_end_is_not_committed_keeps_its_children_waiting() {
     running.drained().await;
     assert_eq!(recorder.texts(), ["parents"]);
     assert_eq!(recorder.starts().len(), 1);
+}
+
+/// Says at first that its shard is read to its end, and has committed nothing; a recorder when it is started again.
+struct Hasty {
+    recorder: Arc<Recorder>,
+    left: AtomicBool,
+}
+
+#[async_trait]
+impl ShardHandler for Hasty {
+    async fn run(&self, shard: Shard) -> Result<Finished, Failure> {
+        if !self.left.swap(true, Ordering::Relaxed) {
+            return Ok(Finished::ShardEnd);
+        }
+        self.recorder.run(shard).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_not_committed_is_not_believed_and_the_shard_is_read() {
+    let world = World::new(1).await;
+    world.put("key", &["a".to_owned()]).await;
+    let hasty = Arc::new(Hasty { recorder: Recorder::new(Commit::Each), left: AtomicBool::default() });
+    let running = run(world.consumer("a"), &hasty);
+    until("the record is delivered", async || !hasty.recorder.texts().is_empty()).await;
+    running.drained().await;
+    assert_eq!(hasty.recorder.texts(), ["a"]);
 }
 
 /// A recorder whose first shard stands still until it may go on.

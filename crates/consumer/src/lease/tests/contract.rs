@@ -186,12 +186,16 @@ async fn a_checkpoint_never_moves_backwards_and_clears_what_was_prepared() {
     assert!(matches!(held.checkpoint(at(8)).await, Err(LeaseError::Failed(_))));
     let prepared = |state| Some(Pending { checkpoint: at(10), state });
     let plan = Bytes::from_static(b"\0plan");
+    assert!(matches!(held.prepare(at(8), &plan).await, Err(LeaseError::Failed(_))));
     held.prepare(at(10), &plan).await.unwrap();
     assert_eq!((store.stored().await.checkpoint, store.stored().await.pending), (at(9), prepared(Some(plan))));
     held.prepare(at(10), &Bytes::new()).await.unwrap();
     assert_eq!(store.stored().await.pending, prepared(None), "an empty state is none");
     held.checkpoint(at(10)).await.unwrap();
     assert_eq!((store.stored().await.checkpoint, store.stored().await.pending), (at(10), None));
+    held.prepare(at(10), &Bytes::new()).await.unwrap();
+    held.checkpoint(at(10)).await.unwrap();
+    assert_eq!(store.stored().await.pending, None, "though the checkpoint stands there already");
     held.checkpoint(Checkpoint::ShardEnd).await.unwrap();
     assert!(store.stored().await.is_finished());
 }
@@ -308,10 +312,12 @@ async fn a_wish_needs_the_owner_and_the_wish_that_were_observed() {
     assert!(table.wish(&wished, &wish("three")).await.unwrap(), "one that is stale is replaced");
     table.refuse(&wished).await.unwrap();
     assert_eq!(store.stored().await.wish, Some(wish("three")), "another wish was refused");
+    let taken_by_java = LeaseRow { owner: Some("java".into()), ..store.stored().await };
+    assert!(!table.wish(&taken_by_java, &wish("two")).await.unwrap(), "the owner is another, and the wish the same");
     table.refuse(&store.stored().await).await.unwrap();
     assert_eq!(store.stored().await.wish, None);
     store.take(&store.stored().await, "four").await.unwrap();
-    assert!(!table.wish(&wished, &wish("two")).await.unwrap(), "the owner has changed");
+    assert!(!table.wish(&observed, &wish("two")).await.unwrap(), "the owner has changed");
 }
 
 #[tokio::test]

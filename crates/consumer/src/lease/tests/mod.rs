@@ -300,6 +300,16 @@ async fn a_lease_is_gone_at_the_moment_it_expires_even_while_a_renewal_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_expired_lease_is_not_deleted_though_nobody_has_taken_it_yet() {
+    let dynamo = Dynamo::new();
+    let table = table(&dynamo).await;
+    let held = take(&table, &lease(), "me").await.unwrap();
+    tokio::time::advance(FAILOVER).await;
+    assert!(matches!(held.delete().await, Err(LeaseError::Lost)));
+    stored(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_that_hangs_leaves_time_for_the_next() {
     let dynamo = Dynamo::new();
     let table = table(&dynamo).await;
