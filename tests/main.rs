@@ -33,6 +33,7 @@ mod local_s3;
 mod local_s3_kills;
 mod partitions;
 mod put;
+mod replay;
 mod run;
 mod tail;
 mod throttled_table;

@@ -50,6 +50,12 @@ pub(crate) enum Command {
     /// Check a pipeline file: unknown keys, wrong types, contradictions, with the line and a hint
     #[command(after_help = "Examples:\n  kinesink check orders.toml\n  kinesink check orders.toml --sample 1000")]
     Check(Check),
+    /// Send dead letters again to the sinks that refused them, as the pipeline file is now
+    ///
+    /// Mend what refused them first. Nothing is removed, and what is sent of a window stands in an object of its own that is
+    /// made once: replaying again changes nothing.
+    #[command(after_help = "Example:\n  kinesink replay orders.toml")]
+    Replay(Replay),
     /// Show who reads which shard, and how far; move a checkpoint, or take leases off a worker
     ///
     /// An edit prints the rows before and after and asks. Each row is one conditional write: it fails if the lease has
@@ -110,6 +116,13 @@ pub(crate) struct Run {
     /// Create the stream if it is missing (implied by --local, which also makes the buckets)
     #[arg(long)]
     pub(crate) create: bool,
+}
+
+/// `kinesink replay`
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The pipeline file; its [dead_letter] is read
+    pub(crate) file: PathBuf,
 }
 
 /// `kinesink check`

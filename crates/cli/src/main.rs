@@ -50,6 +50,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
             Command::Demo(args) => commands::demo::run(args).await,
             Command::Run(args) => commands::run::run(args).await,
             Command::Check(args) => commands::check::run(&args).await,
+            Command::Replay(args) => commands::replay::run(args).await,
             Command::Leases(args) => commands::leases::run(args).await,
             Command::Local(args) => commands::local::run(args).await,
             Command::Put(args) => commands::put::run(args).await,

@@ -17,16 +17,19 @@ use crate::config::{self, Config, ConfigError};
 use crate::handler::{Earlier, any};
 use crate::{Connector, Error, recipe};
 
+/// How a window's objects are named, by whoever sends it.
+const NAMING: Naming = Naming::Positions;
+
 /// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
 /// file.
 #[derive(Debug)]
 pub struct Programs {
-    filter: Option<PatternFilter>,
-    transform: Transform,
+    pub(crate) filter: Option<PatternFilter>,
+    pub(crate) transform: Transform,
 }
 
 #[derive(Debug)]
-enum Transform {
+pub(crate) enum Transform {
     Raw(Raw),
     Jq(Box<Jq>),
 }
@@ -88,15 +91,19 @@ pub async fn connector_from(
     let buckets = buckets(config, &clients).await;
     let earlier = earlier(config, &buckets);
     match transform {
-        Transform::Raw(raw) => connector(config, pipeline(config, filter, raw, &buckets)?, earlier, clients, registry),
-        Transform::Jq(jq) => connector(config, pipeline(config, filter, *jq, &buckets)?, earlier, clients, registry),
+        Transform::Raw(raw) => {
+            connector(config, pipeline(config, filter, raw, &buckets, NAMING)?, earlier, clients, registry)
+        }
+        Transform::Jq(jq) => {
+            connector(config, pipeline(config, filter, *jq, &buckets, NAMING)?, earlier, clients, registry)
+        }
     }
 }
 
 /// A client for each way in which a bucket is reached.
-type Buckets = HashMap<BucketOptions, Client>;
+pub(crate) type Buckets = HashMap<BucketOptions, Client>;
 
-async fn buckets(config: &Config, clients: &Clients) -> Buckets {
+pub(crate) async fn buckets(config: &Config, clients: &Clients) -> Buckets {
     let sinks = config.sinks.iter().map(|sink| &sink.reached);
     let mut buckets = Buckets::new();
     for reached in sinks.chain(config.dead_letter.iter().map(|dead_letter| &dead_letter.reached)) {
@@ -113,25 +120,19 @@ fn earlier(config: &Config, buckets: &Buckets) -> Earlier {
         let programs = Programs::compile(&then).map_err(|error| Error::Configuration(error.to_string()))?;
         let filter = programs.filter;
         Ok(match programs.transform {
-            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &buckets)?, None),
-            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &buckets)?, None),
+            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &buckets, NAMING)?, None),
+            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &buckets, NAMING)?, None),
         })
     })
 }
 
-fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
+pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     config: &Config,
     filter: Option<PatternFilter>,
     transformer: T,
     buckets: &Buckets,
+    naming: Naming,
 ) -> Result<Pipeline<T>, Error> {
-    let destinations = config.sinks.len() + usize::from(config.dead_letter.is_some());
-    let s3 = |location: &Location, reached| {
-        let mut s3 = S3Config::new(location.clone());
-        s3.client = buckets.get(reached).cloned();
-        s3.encoded_bytes_max = config.encoded_bytes() / destinations;
-        s3
-    };
     let mut sinks = config.sinks.iter().map(|sink| {
         let emitter = emitter(S3Config {
             parquet: parquet(config, sink)?,
@@ -139,7 +140,8 @@ fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
             compression: compression(sink.compression),
             key: sink.key.clone(),
             bucket: sink.bucket.clone(),
-            ..s3(&sink.url, &sink.reached)
+            naming,
+            ..place(config, &sink.url, &sink.reached, buckets)
         })?;
         Ok(Sink::new(sink.name.clone(), emitter))
     });
@@ -155,11 +157,25 @@ fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     if let Some(filter) = filter {
         pipeline = pipeline.filter(Arc::new(filter));
     }
-    if let Some(dead_letter) = &config.dead_letter {
-        let s3 = s3(&dead_letter.url, &dead_letter.reached);
-        pipeline = pipeline.dead_letters(emitter(S3Config { naming: Naming::Unique, ..s3 })?);
+    if let Some(place) = dead_letter_place(config, buckets) {
+        pipeline = pipeline.dead_letters(emitter(place)?);
     }
     Ok(pipeline)
+}
+
+/// Where refused records go.
+pub(crate) fn dead_letter_place(config: &Config, buckets: &Buckets) -> Option<S3Config> {
+    let dead_letter = config.dead_letter.as_ref()?;
+    let place = place(config, &dead_letter.url, &dead_letter.reached, buckets);
+    Some(S3Config { naming: Naming::Unique, ..place })
+}
+
+fn place(config: &Config, location: &Location, reached: &BucketOptions, buckets: &Buckets) -> S3Config {
+    let destinations = config.sinks.len() + usize::from(config.dead_letter.is_some());
+    let mut place = S3Config::new(location.clone());
+    place.client = buckets.get(reached).cloned();
+    place.encoded_bytes_max = config.encoded_bytes() / destinations;
+    place
 }
 
 fn connector<T: Transformer<Model = Event, Output = Bytes>>(

@@ -62,6 +62,7 @@ mod handler;
 pub mod local;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod recipe;
+mod replay;
 mod stop;
 
 pub use connector::{Connector, ConnectorBuilder, Outcome};
@@ -90,6 +91,7 @@ pub use kinesink_pipeline::{
 #[cfg(feature = "jq")]
 pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};
 pub use kinesink_sinks as sinks;
+pub use replay::{ReplayReport, replay};
 pub use stop::Stop;
 
 /// The Rust on the page for who comes from the Java KCL.

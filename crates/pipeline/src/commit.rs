@@ -106,19 +106,21 @@ pub(crate) async fn commit<T: Transformer>(
             recipe: pipeline.recipe.clone(),
         })
     });
+    let window = first.zip(last.map(|last| last.position));
     let was_announced = standing.plan.is_some();
     announce(shard, made, checkpointer, standing).await?;
     let settlement = Settlement::new(through, pipeline.sinks.len(), outputs.len(), refused.len());
     let ledger = Mutex::new(Ledger { settlement, refused });
     let (items, owed) = (outputs.as_slice(), &ledger);
     let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
-        let delivery = Delivery { name: &sink.name, emitter: &*sink.emitter, index, patience };
+        let window = bounds(items);
+        let delivery = Delivery { name: &sink.name, emitter: &*sink.emitter, index, window, patience };
         deliver(shard, &delivery, items, owed).instrument(info_span!("deliver", sink = sink.name)).await
     });
     try_join_all(deliveries).await?;
     let Ledger { mut settlement, refused } = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let count = refused.len();
-    bury(pipeline.dead_letters.as_deref(), shard, refused, patience).await?;
+    bury(pipeline.dead_letters.as_deref(), shard, refused, window, patience).await?;
     settlement.dead_lettered(count);
     let durable = settlement
         .finish()
@@ -139,7 +141,7 @@ pub(crate) async fn commit<T: Transformer>(
 /// The digest of what the window is about to leave in the sinks, if for one of them its boundaries matter.
 fn content<T: Transformer>(pipeline: &Pipeline<T>, shard: &Shard, outputs: &[Item<T::Output>]) -> Option<u128> {
     let mut content = Fingerprint::new();
-    let batch = batch(shard, outputs, outputs.iter().collect(), 0)?;
+    let batch = batch(shard, bounds(outputs), outputs.iter().collect(), 0)?;
     let mut planned = false;
     for sink in &pipeline.sinks {
         planned |= sink.emitter.plan(&batch, &mut content);
@@ -190,9 +192,19 @@ async fn not_stored(error: CheckpointError, pause: &mut Pause) -> Result<(), Sto
     }
 }
 
+/// Positions of the first and the last item.
+fn bounds<U>(items: &[Item<U>]) -> Option<(Position, Position)> {
+    Some((items.first()?.record.position, items.last()?.record.position))
+}
+
 /// Some of a window's items as a batch; none if the window has none.
-fn batch<'a, U>(shard: &'a Shard, window: &[Item<U>], items: Vec<&'a Item<U>>, attempt: u32) -> Option<Batch<'a, U>> {
-    let (first, last) = (window.first()?.record.position, window.last()?.record.position);
+fn batch<'a, U>(
+    shard: &'a Shard,
+    window: Option<(Position, Position)>,
+    items: Vec<&'a Item<U>>,
+    attempt: u32,
+) -> Option<Batch<'a, U>> {
+    let (first, last) = window?;
     Some(Batch { stream: &shard.stream, shard: &shard.id, first, last, items, attempt })
 }
 
@@ -217,6 +229,8 @@ struct Delivery<'a, U> {
     name: &'a str,
     emitter: &'a dyn Emitter<U>,
     index: usize,
+    /// What its batches are named by.
+    window: Option<(Position, Position)>,
     patience: u32,
 }
 
@@ -234,7 +248,7 @@ async fn deliver<U: Send + Sync + 'static>(
         if unsettled.is_empty() {
             break;
         }
-        let Some(batch) = batch(shard, items, unsettled, attempt) else { break };
+        let Some(batch) = batch(shard, delivery.window, unsettled, attempt) else { break };
         shard.metrics.emit_attempt(delivery.name);
         match delivery.emitter.emit(&batch).await {
             Ok(emitted) => {
@@ -297,11 +311,12 @@ fn settle<U>(
     Ok(())
 }
 
-/// Makes refused records durable in the dead letters, in stream order.
+/// Makes refused records durable in the dead letters, in stream order, under the name of their window.
 async fn bury(
     dead_letters: Option<&dyn Emitter<Bytes>>,
     shard: &Arc<Shard>,
     mut refused: Vec<Refused>,
+    window: Option<(Position, Position)>,
     patience: u32,
 ) -> Result<(), Stop> {
     refused.sort_by_key(|refused| (refused.record.position, refused.ordinal));
@@ -315,7 +330,8 @@ async fn bury(
         .map_err(|error| Stop::Failed(Failure::fatal(error.to_string())))?;
     let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0);
     let ledger = Mutex::new(Ledger { settlement, refused: Vec::new() });
-    deliver(shard, &Delivery { name: DEAD_LETTERS, emitter, index: 0, patience }, &items, &ledger).await?;
+    let delivery = Delivery { name: DEAD_LETTERS, emitter, index: 0, window, patience };
+    deliver(shard, &delivery, &items, &ledger).await?;
     if let Some(halt) = Halt::first(&lock(&ledger).refused) {
         return Err(Stop::Halt(halt));
     }

@@ -4,13 +4,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
-use kinesink_core::{Item, Record, Reject, StreamName};
+use kinesink_core::{Item, PartitionKey, Position, Record, Reject, StreamName};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
 /// The newest version of the envelope that this program writes and reads.
 const VERSION: u32 = 1;
+
+/// What envelopes call the transformer, and what stands before the name of a sink.
+pub(crate) const TRANSFORM: &str = "transform";
+pub(crate) const SINK: &str = "sink:";
 
 /// Where a record was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +29,8 @@ impl Stage {
     /// The text in envelopes, metrics and logs.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Transform => "transform".into(),
-            Self::Sink(name) => format!("sink:{name}"),
+            Self::Transform => TRANSFORM.into(),
+            Self::Sink(name) => format!("{SINK}{name}"),
         }
     }
 }
@@ -104,6 +108,23 @@ impl DeadLetter {
         serde_json::to_vec(self).map(Bytes::from).map_err(|error| Error::MalformedDeadLetter(error.to_string()))
     }
 
+    /// The record, as it was read.
+    ///
+    /// # Errors
+    /// [`Error::MalformedDeadLetter`] where shard, position or key cannot be ones of a record.
+    pub fn record(&self) -> Result<Record, Error> {
+        let malformed = |what: &str, text: &str| Error::MalformedDeadLetter(format!("{text:?} is not a {what}"));
+        let shard = self.shard.parse().map_err(|_| malformed("shard", &self.shard))?;
+        let sequence = self.sequence.parse().map_err(|_| malformed("sequence number", &self.sequence))?;
+        Ok(Record {
+            shard,
+            position: Position { sequence, sub_sequence: self.sub_sequence },
+            arrival: self.arrival,
+            partition_key: self.partition_key.as_deref().map(PartitionKey::from),
+            data: self.data.clone(),
+        })
+    }
+
     /// Reads an envelope.
     ///
     /// # Errors
@@ -143,7 +164,7 @@ mod tests {
     fn letter() -> DeadLetter {
         let record = Record {
             shard: "shardId-000000000003".parse().unwrap(),
-            position: kinesink_core::Position {
+            position: Position {
                 sequence: "49590338271490256608559692538361571095921575989136588898".parse().unwrap(),
                 sub_sequence: 2,
             },
@@ -164,6 +185,9 @@ mod tests {
         let golden = GOLDEN.strip_suffix(b"\n").unwrap();
         assert_eq!(std::str::from_utf8(&letter().to_json().unwrap()), std::str::from_utf8(golden));
         assert_eq!(DeadLetter::from_json(golden).unwrap(), letter());
+        let record = letter().record().unwrap();
+        assert_eq!((record.position.sub_sequence, record.partition_key.as_deref()), (2, Some("user-1")));
+        assert_eq!((record.shard.as_str(), &record.data[..]), ("shardId-000000000003", &b"not \xff JSON"[..]));
     }
 
     #[test]

@@ -96,6 +96,7 @@ mod pattern;
 mod pause;
 mod pipeline;
 mod plan;
+mod replay;
 mod shard_pipeline;
 mod window_buffer;
 
@@ -111,4 +112,5 @@ pub use metrics::{METRICS, MetricRow, Metrics, Progress};
 pub use pattern::PatternFilter;
 pub use pipeline::{Finished, Pipeline, Retry, ShardInput, Sink};
 pub use plan::{Recipe, announced_recipe};
+pub use replay::{RefusedWindow, Replayed};
 pub use window_buffer::{WindowBuffer, WindowLimits};

@@ -1,7 +1,8 @@
 //! Objects in a bucket.
 
+use bytes::Bytes;
 use kinesink_aws::s3::Client;
-use kinesink_aws::s3::primitives::ByteStream;
+use kinesink_aws::s3::primitives::{AggregatedBytes, ByteStream};
 use kinesink_aws::s3::types::{ServerSideEncryption, StorageClass};
 use kinesink_core::Failure;
 use tracing::{debug, warn};
@@ -11,7 +12,7 @@ use super::config::BucketSettings;
 use super::contents::Contents;
 use super::error::{self, Occupied};
 use super::pieces::byte_stream;
-use super::store::{Object, Put};
+use super::store::{Object, Put, too_many};
 
 /// What [`check`](Bucket::check) writes, reads and removes again. Query engines skip names that begin so.
 const PROBE: &str = "_kinesink_check";
@@ -110,6 +111,40 @@ impl Bucket {
         }
         debug!(place, "the bucket may be written to");
         Ok(())
+    }
+
+    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<String>, Failure> {
+        let prefix = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
+        let (mut keys, mut token) = (Vec::new(), None);
+        loop {
+            let page = self
+                .client
+                .list_objects_v2()
+                .bucket(&self.name)
+                .prefix(&prefix)
+                .set_continuation_token(token)
+                .set_expected_bucket_owner(self.settings.owner.clone())
+                .send()
+                .await;
+            let page = page.map_err(|error| error::listing(&self.url(&prefix), &self.name, &error))?;
+            keys.extend(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+            if keys.len() > keys_max {
+                return Err(too_many(&self.url(&prefix), keys_max));
+            }
+            token = page.next_continuation_token;
+            if token.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+
+    pub(super) async fn read(&self, key: &str) -> Result<Bytes, Failure> {
+        let url = self.url(key);
+        let fail = |error| error::service(&format!("read {url}"), &self.name, &error);
+        let get = self.client.get_object().bucket(&self.name).key(key);
+        let found = get.set_expected_bucket_owner(self.settings.owner.clone()).send().await.map_err(fail)?;
+        let body = found.body.collect().await;
+        body.map(AggregatedBytes::into_bytes).map_err(|error| Failure::transient(format!("cannot read {url}: {error}")))
     }
 
     pub(super) fn storage_class(&self) -> Option<StorageClass> {

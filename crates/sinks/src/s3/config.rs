@@ -50,6 +50,8 @@ pub enum Naming {
     Positions,
     /// By positions and a random part, so that nothing is ever met: at least once, for dead letters.
     Unique,
+    /// By the positions of its window, beside the object of what had been accepted of it: replaying again changes nothing.
+    Replay,
 }
 
 /// How objects of a bucket are kept.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::contents::Contents;
 use super::error;
-use super::store::{Object, Put};
+use super::store::{Object, Put, too_many};
 
 /// Writers of one object, at the same time or killed at it.
 const WRITERS_MAX: u32 = 100;
@@ -46,6 +46,17 @@ impl Directory {
         blocking(attempt, move || create(&root, &path, &object)).await
     }
 
+    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<String>, Failure> {
+        let root = self.root.clone();
+        let keys = blocking(format!("list {}", root.display()), move || list(&root, keys_max)).await?;
+        keys.ok_or_else(|| too_many(&self.root.display().to_string(), keys_max))
+    }
+
+    pub(super) async fn read(&self, key: &str) -> Result<Bytes, Failure> {
+        let path = self.root.join(key);
+        blocking(format!("read {}", path.display()), move || fs::read(path).map(Bytes::from)).await
+    }
+
     /// Creates the directory, and proves that it may be written to.
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let root = self.root.clone();
@@ -68,6 +79,25 @@ async fn blocking<T: Send + 'static>(
         Ok(result) => result.map_err(|error| error::disk(&attempt, &error)),
         Err(error) => Err(Failure::transient(format!("cannot {attempt}: {error}"))),
     }
+}
+
+/// Keys of the files below; none if there are too many.
+fn list(root: &Path, keys_max: usize) -> io::Result<Option<Vec<String>>> {
+    let (mut keys, mut folders) = (Vec::new(), vec![root.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if let Some(key) = entry.path().strip_prefix(root).ok().and_then(Path::to_str) {
+                keys.push(key.to_owned());
+            }
+        }
+        if keys.len() > keys_max {
+            return Ok(None);
+        }
+    }
+    Ok(Some(keys))
 }
 
 /// Creates the directory and makes its entry, and those of every parent it needed, durable.

@@ -100,7 +100,7 @@ impl S3Emitter {
         let contents = Contents::of(batch, items.iter().map(|(_, item)| *item));
         let key = self.key(batch, partition, contents.count);
         let url = self.config.location.object(&key);
-        let is_named_by_window = self.config.naming == Naming::Positions;
+        let is_named_by_window = self.config.naming != Naming::Unique;
         let object = Object { key, chunks, contents: contents.clone(), is_named_by_window };
         let (items, object_bytes) = (contents.count, object.bytes());
         match self.store.create(object).await? {
@@ -140,8 +140,10 @@ impl S3Emitter {
 
     fn key(&self, batch: &Batch<'_, Bytes>, partition: &Partition, count: usize) -> String {
         let mut key = self.config.key.key(&self.prefix, partition, batch, count);
-        if self.config.naming == Naming::Unique {
-            key.push_str(&format!("-{}", Uuid::new_v4().simple()));
+        match self.config.naming {
+            Naming::Positions => {}
+            Naming::Unique => key.push_str(&format!("-{}", Uuid::new_v4().simple())),
+            Naming::Replay => key.push_str("-replay"),
         }
         key.push_str(self.extension());
         key

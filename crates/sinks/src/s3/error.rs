@@ -58,6 +58,19 @@ where
     }
 }
 
+/// Why a place could not be listed.
+pub(super) fn listing<E>(place: &str, bucket: &str, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    match kinesink_aws::code(error) {
+        Some("AccessDenied") => Failure::configuration(format!(
+            "cannot list {place}: AccessDenied: allow s3:ListBucket on {bucket}, which only reading back needs"
+        )),
+        _ => service(&format!("list {place}"), bucket, error),
+    }
+}
+
 /// What a service's answer means for the batch.
 pub(super) fn service<E>(attempt: &str, bucket: &str, error: &SdkError<E, HttpResponse>) -> Failure
 where

@@ -27,6 +27,7 @@ mod format;
 mod key;
 pub mod parquet;
 mod pieces;
+mod reader;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -35,3 +36,4 @@ mod upload;
 pub use config::{BucketSettings, Compression, Format, Naming, S3Config};
 pub use emitter::S3Emitter;
 pub use key::{EventTime, FieldPath, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
+pub use reader::{S3Reader, Window};

@@ -56,4 +56,24 @@ impl Store {
             Self::Directory(directory) => directory.check().await,
         }
     }
+
+    /// The keys of all objects below the sink's place, in any order.
+    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<String>, Failure> {
+        match self {
+            Self::Bucket(bucket) => bucket.list(keys_max).await,
+            Self::Directory(directory) => directory.list(keys_max).await,
+        }
+    }
+
+    pub(super) async fn read(&self, key: &str) -> Result<Bytes, Failure> {
+        match self {
+            Self::Bucket(bucket) => bucket.read(key).await,
+            Self::Directory(directory) => directory.read(key).await,
+        }
+    }
+}
+
+/// More objects than are kept in mind.
+pub(super) fn too_many(place: &str, keys_max: usize) -> Failure {
+    Failure::configuration(format!("{place} has more than {keys_max} objects: name a part of it"))
 }
