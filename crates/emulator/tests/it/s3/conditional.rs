@@ -38,8 +38,10 @@ async fn of_sixteen_that_create_one_object_one_wins_and_it_is_that_ones() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_sixteen_that_complete_an_upload_to_one_key_one_wins_and_it_is_that_ones() {
-    let s3 = temporary();
-    for round in 0..ROUNDS {
+    // Waiting for the disk, all have looked before the first has its place.
+    let directory = tempfile::tempdir().unwrap();
+    let s3 = with_bucket(directory.path());
+    for round in 0..ROUNDS / 3 {
         let key = format!("race/{round}");
         let mut uploads = Vec::new();
         for writer in 0..WRITERS {
