@@ -2,6 +2,7 @@
 //! else is there by half.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload, RetryConfig};
 
-use crate::harness::{Services, pause};
+use crate::harness::{Services, eventually, pause};
 use crate::kills::Random;
 
 const KILLS: usize = 8;
@@ -18,8 +19,6 @@ const SEED: u64 = 20_260_302;
 const WRITERS: usize = 4;
 const BUCKET: &str = "orders";
 const BODY_BYTES_MAX: u64 = 300_000;
-/// Before a kill, so that there is something to lose.
-const WRITING_TIME: Duration = Duration::from_millis(150);
 
 fn client(endpoint: &str) -> AmazonS3 {
     AmazonS3Builder::new()
@@ -62,7 +61,12 @@ async fn write(client: &AmazonS3, kind: u64, key: &Path, body: Bytes) -> bool {
 }
 
 /// Answers, by key, the last number that was acknowledged.
-async fn write_until_killed(client: &AmazonS3, writer: usize, mut random: Random) -> BTreeMap<String, u64> {
+async fn write_until_killed(
+    client: &AmazonS3,
+    writer: usize,
+    mut random: Random,
+    count: &AtomicUsize,
+) -> BTreeMap<String, u64> {
     let mut acknowledged = BTreeMap::new();
     for _ in 0..100_000 {
         let (number, kind) = (random.below(1 << 40), random.below(3));
@@ -75,6 +79,7 @@ async fn write_until_killed(client: &AmazonS3, writer: usize, mut random: Random
             break;
         }
         acknowledged.insert(key, number);
+        count.fetch_add(1, Ordering::Relaxed);
     }
     acknowledged
 }
@@ -103,15 +108,20 @@ fn what_a_killed_local_s3_acknowledged_is_there_and_whole() {
         let (services, process) = Services::start_in(directory.path());
         let client = client(services.endpoint("S3"));
         let seeds: Vec<_> = (0..WRITERS).map(|_| random.below(u64::MAX)).collect();
+        let count = AtomicUsize::new(0);
         let wrote = std::thread::scope(|scope| {
             let writing = scope.spawn(|| {
                 services.block_on(async {
                     let writers = seeds.iter().enumerate();
-                    let writers = writers.map(|(writer, seed)| write_until_killed(&client, writer, Random(*seed)));
+                    let writers =
+                        writers.map(|(writer, seed)| write_until_killed(&client, writer, Random(*seed), &count));
                     futures::future::join_all(writers).await
                 })
             });
-            pause(WRITING_TIME + Duration::from_millis(random.below(200)));
+            eventually("enough is written to mean something", || {
+                (count.load(Ordering::Relaxed) > 3 * WRITERS).then_some(())
+            });
+            pause(Duration::from_millis(random.below(200)));
             process.kill();
             writing.join().unwrap()
         });
