@@ -1,5 +1,6 @@
 //! The lease table in DynamoDB: every read and write, each write conditional.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kinesink_aws::dynamodb::Client;
@@ -50,6 +51,15 @@ impl Scan {
     /// Whether the application is new.
     pub(crate) fn is_empty(&self) -> bool {
         self.leases.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// Whether no row came or went between the two.
+    pub(crate) fn has_same_rows(&self, other: &Self) -> bool {
+        let rows = |scan: &Self| -> BTreeSet<String> {
+            let leases = scan.leases.iter().map(|lease| lease.shard.to_string());
+            leases.chain(scan.unreadable.iter().map(|row| row.row().to_owned())).collect()
+        };
+        rows(self) == rows(other)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_consumer::Start;
 use kinesink_core::Clock as _;
+use kinesink_emulator::{Fault as KinesisFault, FaultKind};
 
 use crate::dynamo::Fault;
 use crate::recorder::{Commit, Recorder};
@@ -130,4 +131,26 @@ async fn a_worker_that_listed_late_does_not_begin_children_of_a_shard_that_anoth
     assert_eq!(checkpoints(&world).await, expected(&[(0, "LATEST")]), "the end of the parent creates its children");
     late.drained().await;
     early.drained().await;
+}
+
+/// Found by seed 3643 of the simulation: a scan in the midst of another worker's creates, then a listing for which the
+/// service had no room for a minute.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_saw_some_leases_and_listed_late_does_not_begin_children_of_the_others() {
+    let world = World::new(2).await;
+    synced(&world, Start::Latest).await;
+    let not_yet = world.rows().await.remove("shardId-000000000000").unwrap();
+    delete(&world, "shardId-000000000000").await;
+    let kind = FaultKind::Error { code: "LimitExceededException".into(), message: "no room".into() };
+    // The first listing sees whether the stream is there.
+    world.emulator.faults().push(KinesisFault::on("ListShards", FaultKind::DelayMs(1))).unwrap();
+    world.emulator.faults().push(KinesisFault::on("ListShards", kind).times(45)).unwrap();
+    let late = run(world.consumer("late").start(Start::Latest), &Recorder::new(Commit::Never));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.dynamo.client().put_item().table_name(APP).set_item(Some(not_yet)).send().await.unwrap();
+    split(&world, "shardId-000000000000", QUARTER).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let left = expected(&[(0, "LATEST"), (1, "LATEST")]);
+    assert_eq!(checkpoints(&world).await, left, "the end of the parent creates its children");
+    late.drained().await;
 }
