@@ -62,6 +62,7 @@ mod handler;
 pub mod local;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod recipe;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod replay;
 mod stop;
 
@@ -91,6 +92,7 @@ pub use kinesink_pipeline::{
 #[cfg(feature = "jq")]
 pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};
 pub use kinesink_sinks as sinks;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 pub use replay::{ReplayReport, replay};
 pub use stop::Stop;
 
