@@ -139,7 +139,7 @@ impl S3Emitter {
     }
 
     fn key(&self, batch: &Batch<'_, Bytes>, partition: &Partition, count: usize) -> String {
-        let mut key = self.config.key.key(&self.prefix, partition, batch, count);
+        let mut key = partition.key(&self.prefix, batch, count);
         match self.config.naming {
             Naming::Positions => {}
             Naming::Unique => key.push_str(&format!("-{}", Uuid::new_v4().simple())),
@@ -202,9 +202,9 @@ impl Emitter<Bytes> for S3Emitter {
         // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
         // again.
         let lasting = failed.iter().position(|(_, failure)| failure.class != Class::Transient);
-        if lasting.is_some() || failed.len() == parts {
-            let failure = (!failed.is_empty()).then(|| failed.swap_remove(lasting.unwrap_or(0)).1);
-            return failure.map_or(Ok(emitted), Err);
+        let all = (!failed.is_empty() && failed.len() == parts).then_some(0);
+        if let Some(index) = lasting.or(all) {
+            return Err(failed.swap_remove(index).1);
         }
         for (indexes, failure) in failed {
             for index in indexes {

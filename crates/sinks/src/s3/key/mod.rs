@@ -1,8 +1,8 @@
 //! Names of objects: a template, and what of it each record decides.
 //!
 //! ```text
-//! partition(record) = the template's fields and times, as text       // records of one partition share an object
-//! key(partition, window, count) = PREFIX / template with everything filled in
+//! partition(record) = the template with its fields and times filled in      // records of one partition share an object
+//! partition.key(window, count) = PREFIX / the same with everything filled in
 //! ```
 
 mod event_time;
@@ -98,19 +98,42 @@ pub struct KeyTemplate {
     time_zone: TimeZone,
 }
 
-/// What the records of one object have in common: the values of the template's fields and times, a newline behind each,
-/// and whether they are late. A value has no control character.
+/// What the records of one object have in common: its key below the prefix, in which a control character stands for each part
+/// that the window decides. So two records that would be given one key share it, however their fields make it up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Partition {
-    values: String,
-    is_late: bool,
-}
+pub(super) struct Partition(String);
+
+// No value and no text of a template has a control character.
+const STREAM: char = '\u{1}';
+const SHARD: char = '\u{2}';
+const FIRST: char = '\u{3}';
+const LAST: char = '\u{4}';
+const COUNT: char = '\u{5}';
 
 impl Partition {
     /// What tells it from the others.
     pub(super) fn feed(&self, content: &mut Fingerprint) {
-        content.part(self.values.as_bytes());
-        content.part(&[self.is_late.into()]);
+        content.part(self.0.as_bytes());
+    }
+
+    /// The key of its object that holds `count` items of the batch's window. It depends on nothing else: not on the
+    /// items still to be sent, nor on the attempt.
+    pub(super) fn key<U>(&self, prefix: &str, batch: &Batch<'_, U>, count: usize) -> String {
+        let mut key = prefix.to_owned();
+        if !key.is_empty() {
+            key.push('/');
+        }
+        for char in self.0.chars() {
+            match char {
+                STREAM => key.push_str(&escaped(batch.stream.as_str())),
+                SHARD => key.push_str(&escaped(batch.shard.as_str())),
+                FIRST => key.push_str(&padded(batch.first)),
+                LAST => key.push_str(&padded(batch.last)),
+                COUNT => key.push_str(&count.to_string()),
+                text => key.push(text),
+            }
+        }
+        key
     }
 }
 
@@ -182,12 +205,17 @@ impl KeyTemplate {
             event_time.read(&text, &self.time_zone)
         });
         let (event, is_late) = self.judge(own, arrival);
-        let mut values = String::new();
+        let mut key = String::new();
+        if is_late {
+            key.push_str(LATE);
+            key.push('/');
+        }
         for part in &self.parts {
             match part {
+                Part::Text(text) => key.push_str(text),
                 Part::Field(index) => {
                     let value = found.get(*index).copied().flatten().and_then(field::scalar);
-                    values.push_str(&self.value(value.as_deref()));
+                    key.push_str(&self.value(value.as_deref()));
                 }
                 Part::Time(time, format) => {
                     let time = match time {
@@ -196,13 +224,16 @@ impl KeyTemplate {
                     };
                     let zoned = time.to_zoned(self.time_zone.clone());
                     // A format that cannot be written was refused at the start.
-                    let _unwritable = write!(values, "{}", zoned.strftime(format));
+                    let _unwritable = write!(key, "{}", zoned.strftime(format));
                 }
-                _ => continue,
+                Part::Stream => key.push(STREAM),
+                Part::Shard => key.push(SHARD),
+                Part::First => key.push(FIRST),
+                Part::Last => key.push(LAST),
+                Part::Count => key.push(COUNT),
             }
-            values.push('\n');
         }
-        Partition { values, is_late }
+        Partition(key)
     }
 
     /// The time that stands for the record's own, and whether the record is sent below `late/`.
@@ -220,32 +251,6 @@ impl KeyTemplate {
     fn value(&self, value: Option<&str>) -> String {
         let escaped = value.map(escaped).filter(|value| !value.is_empty() && value.len() <= VALUE_BYTES_MAX);
         escaped.map_or_else(|| self.settings.unknown.clone(), Cow::into_owned)
-    }
-
-    /// The key of the partition's object that holds `count` items of the batch's window. It depends on nothing else: not on the
-    /// items still to be sent, nor on the attempt.
-    pub(super) fn key<U>(&self, prefix: &str, partition: &Partition, batch: &Batch<'_, U>, count: usize) -> String {
-        let mut key = prefix.to_owned();
-        if !key.is_empty() {
-            key.push('/');
-        }
-        if partition.is_late {
-            key.push_str(LATE);
-            key.push('/');
-        }
-        let mut values = partition.values.split_terminator('\n');
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => key.push_str(text),
-                Part::Field(_) | Part::Time(..) => key.push_str(values.next().unwrap_or_default()),
-                Part::Stream => key.push_str(&escaped(batch.stream.as_str())),
-                Part::Shard => key.push_str(&escaped(batch.shard.as_str())),
-                Part::First => key.push_str(&padded(batch.first)),
-                Part::Last => key.push_str(&padded(batch.last)),
-                Part::Count => key.push_str(&count.to_string()),
-            }
-        }
-        key
     }
 }
 

@@ -30,7 +30,7 @@ fn key_of(template: &KeyTemplate, item: &Item<Bytes>) -> String {
     let (stream, shard): (StreamName, ShardId) = ("orders".parse().unwrap(), item.record.shard.clone());
     let (first, last) = (position("7", 0), position("9", 2));
     let batch: Batch<'_, Bytes> = Batch { stream: &stream, shard: &shard, first, last, items: vec![], attempt: 7 };
-    let key = template.key("pre/fix", &template.partition(item), &batch, 5);
+    let key = template.partition(item).key("pre/fix", &batch, 5);
     // The tests are about what stands before.
     key.replace(&padded(first), "FIRST").replace(&padded(last), "LAST")
 }
@@ -214,6 +214,14 @@ fn records_of_one_partition_share_it() {
     .into();
     assert_eq!(partitions.len(), 3);
     assert!(!template.is_one_partition() && KeyTemplate::default().is_one_partition());
+}
+
+#[test]
+fn records_that_would_be_given_one_key_share_its_partition() {
+    let template = template("{.a}-{.b}/{first}");
+    let partition = |json: &str| template.partition(&item(json, "2026-03-29T23:30:00Z"));
+    assert_eq!(partition(r#"{"a": "x-y", "b": "z"}"#), partition(r#"{"a": "x", "b": "y-z"}"#));
+    assert_ne!(partition(r#"{"a": "x", "b": "y"}"#), partition(r#"{"a": "y", "b": "x"}"#));
 }
 
 #[test]
