@@ -35,12 +35,11 @@ impl Bucket {
 
     pub(super) async fn create(&self, object: Object) -> Result<Put, Failure> {
         let is_upload = object.bytes() > self.settings.put_bytes_max;
-        let (key, is_compared) = (object.key.clone(), object.is_named_by_window);
+        let key = object.key.clone();
         let created = if is_upload { self.upload(object).await? } else { self.put(object).await? };
         match created {
             Ok(()) => Ok(Put::Created),
-            Err(Occupied) if is_compared => Ok(Put::Exists(self.contents(&key).await?)),
-            Err(Occupied) => Ok(Put::Exists(None)),
+            Err(Occupied) => Ok(Put::Exists(self.contents(&key).await?)),
         }
     }
 

@@ -7,8 +7,6 @@
 //! complete it, create-only                 // else abort it
 //! ```
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kinesink_aws::s3::types::{CompletedMultipartUpload, CompletedPart};
@@ -58,36 +56,31 @@ impl Bucket {
     }
 
     async fn send_parts(&self, key: &str, id: &str, parts: Vec<Vec<Bytes>>) -> Result<Vec<CompletedPart>, Failure> {
-        let sent = AtomicUsize::new(0);
         let count = parts.len();
-        let send = |(index, chunks): (usize, Vec<Bytes>)| {
-            let sent = &sent;
-            async move {
-                let number = i32::try_from(index + 1).unwrap_or(i32::MAX);
-                let part = self
-                    .client
-                    .upload_part()
-                    .bucket(&self.name)
-                    .key(key)
-                    .upload_id(id)
-                    .part_number(number)
-                    .set_expected_bucket_owner(self.settings.owner.clone())
-                    .body(byte_stream(chunks))
-                    .send()
-                    .await;
-                let attempt = format!("send part {number} of {count} of {}", self.url(key));
-                let part = part.map_err(|error| error::service(&attempt, &self.name, &error))?;
-                debug!(key, sent = sent.fetch_add(1, Ordering::Relaxed) + 1, count, "part sent");
-                Ok(CompletedPart::builder()
-                    .part_number(number)
-                    .set_e_tag(part.e_tag)
-                    .set_checksum_crc32(part.checksum_crc32)
-                    .set_checksum_crc32_c(part.checksum_crc32_c)
-                    .set_checksum_crc64_nvme(part.checksum_crc64_nvme)
-                    .set_checksum_sha1(part.checksum_sha1)
-                    .set_checksum_sha256(part.checksum_sha256)
-                    .build())
-            }
+        let send = |(index, chunks): (usize, Vec<Bytes>)| async move {
+            let number = i32::try_from(index + 1).unwrap_or(i32::MAX);
+            let part = self
+                .client
+                .upload_part()
+                .bucket(&self.name)
+                .key(key)
+                .upload_id(id)
+                .part_number(number)
+                .set_expected_bucket_owner(self.settings.owner.clone())
+                .body(byte_stream(chunks))
+                .send()
+                .await;
+            let attempt = format!("send part {number} of {count} of {}", self.url(key));
+            let part = part.map_err(|error| error::service(&attempt, &self.name, &error))?;
+            Ok(CompletedPart::builder()
+                .part_number(number)
+                .set_e_tag(part.e_tag)
+                .set_checksum_crc32(part.checksum_crc32)
+                .set_checksum_crc32_c(part.checksum_crc32_c)
+                .set_checksum_crc64_nvme(part.checksum_crc64_nvme)
+                .set_checksum_sha1(part.checksum_sha1)
+                .set_checksum_sha256(part.checksum_sha256)
+                .build())
         };
         stream::iter(parts.into_iter().enumerate()).map(send).buffered(PARTS_AT_ONCE).try_collect().await
     }

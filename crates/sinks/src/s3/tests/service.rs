@@ -282,3 +282,70 @@ async fn a_start_that_may_not_delete_its_empty_object_goes_on_and_one_that_may_n
         assert!(failure.message.starts_with(&format!("cannot {what} s3://my-bucket")), "{failure}");
     }
 }
+
+/// A sink that sends more than ten bytes in parts of six.
+fn in_parts(service: &Service) -> S3Emitter {
+    let mut config = service.config();
+    (config.bucket.put_bytes_max, config.bucket.part_bytes) = (10, 6);
+    S3Emitter::open(config).unwrap()
+}
+
+fn xml(body: &str) -> Reply {
+    Reply { body: body.into(), ..fine() }
+}
+
+/// Method and query of each request.
+fn told(service: &Service) -> Vec<String> {
+    let target = |head: &String| {
+        let mut words = head.split_whitespace();
+        let (method, target) = (words.next().unwrap(), words.next().unwrap());
+        format!("{method} {}", target.split_once('?').map_or("", |(_, query)| query))
+    };
+    service.requests().iter().map(target).collect()
+}
+
+const LEFT: &str = "<ListMultipartUploadsResult></ListMultipartUploadsResult>";
+const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>u7</UploadId></InitiateMultipartUploadResult>";
+const DONE: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
+
+#[tokio::test]
+async fn a_large_object_goes_in_parts_and_is_completed_create_only() {
+    let service = Service::start(vec![xml(LEFT), xml(BEGUN), fine(), fine(), xml(DONE)]).await;
+    let (source, items) = (source(), items(&[b"hello", b"world"]));
+    assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    let (requests, told) = (service.requests(), told(&service));
+    assert!(told[0].starts_with("GET ") && told[0].contains("uploads"), "{told:?}");
+    assert!(told[1].starts_with("POST ") && requests[1].contains("x-amz-meta-kinesink-digest: "), "{told:?}");
+    let mut parts = told[2..4].to_vec();
+    parts.sort();
+    assert!(parts[0].contains("partNumber=1") && parts[1].contains("partNumber=2"), "{told:?}");
+    assert!(told[4].starts_with("POST ") && told[4].contains("uploadId=u7"), "{told:?}");
+    assert!(requests[4].contains("if-none-match: *"), "{}", requests[4]);
+    assert_eq!(told.len(), 5);
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_or_comes_second_is_aborted() {
+    let (source, items) = (source(), items(&[b"hello", b"world"]));
+    let left = "<ListMultipartUploadsResult><Upload><Key>another</Key><UploadId>no</UploadId></Upload></ListMultipartUploadsResult>";
+
+    // A part that is refused.
+    let service = Service::start(vec![xml(left), xml(BEGUN), reply(503, "SlowDown")]).await;
+    let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
+    assert_eq!(failure.class, Class::Transient);
+    assert!(failure.message.contains("part") && failure.message.contains("SlowDown"), "{failure}");
+    let told = told(&service);
+    assert!(told.last().unwrap().starts_with("DELETE ") && told.last().unwrap().contains("uploadId=u7"), "{told:?}");
+    assert!(!told.iter().any(|request| request.contains("uploadId=no")), "another object's upload is left alone");
+
+    // Another writer was first; a completion may say so in a reply whose status is 200.
+    for taken in [reply(412, "PreconditionFailed"), reply(200, "PreconditionFailed")] {
+        let there = metadata(&[("stream", "orders")]);
+        let service = Service::start(vec![xml(LEFT), xml(BEGUN), fine(), fine(), taken, fine(), there]).await;
+        let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
+        assert_eq!(failure.class, Class::Configuration, "{failure}");
+        assert!(failure.message.contains("exists with other content"), "{failure}");
+        let told = super::service::told(&service);
+        assert!(told[5].starts_with("DELETE ") && told[6].starts_with("HEAD "), "{told:?}");
+    }
+}
