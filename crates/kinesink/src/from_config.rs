@@ -17,9 +17,6 @@ use crate::config::{self, Config, ConfigError};
 use crate::handler::{Earlier, any};
 use crate::{Connector, Error, recipe};
 
-/// How a window's objects are named, by whoever sends it.
-const NAMING: Naming = Naming::Positions;
-
 /// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
 /// file.
 #[derive(Debug)]
@@ -92,10 +89,10 @@ pub async fn connector_from(
     let earlier = earlier(config, &buckets);
     match transform {
         Transform::Raw(raw) => {
-            connector(config, pipeline(config, filter, raw, &buckets, NAMING)?, earlier, clients, registry)
+            connector(config, pipeline(config, filter, raw, &buckets, Naming::Positions)?, earlier, clients, registry)
         }
         Transform::Jq(jq) => {
-            connector(config, pipeline(config, filter, *jq, &buckets, NAMING)?, earlier, clients, registry)
+            connector(config, pipeline(config, filter, *jq, &buckets, Naming::Positions)?, earlier, clients, registry)
         }
     }
 }
@@ -120,8 +117,8 @@ fn earlier(config: &Config, buckets: &Buckets) -> Earlier {
         let programs = Programs::compile(&then).map_err(|error| Error::Configuration(error.to_string()))?;
         let filter = programs.filter;
         Ok(match programs.transform {
-            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &buckets, NAMING)?, None),
-            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &buckets, NAMING)?, None),
+            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &buckets, Naming::Positions)?, None),
+            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &buckets, Naming::Positions)?, None),
         })
     })
 }
