@@ -7,4 +7,5 @@ mod fakes;
 mod halts;
 mod model;
 mod plans;
+mod replay;
 mod windows;

@@ -1,0 +1,103 @@
+//! Dead letters back to whom refused them.
+
+use std::sync::Arc;
+
+use kinesink_core::{Class, Failure};
+use kinesink_pipeline::{DeadLetter, Pipeline, RefusedWindow, Replayed, Sink};
+
+use crate::fakes::{Answer, Destination, Event, Log, Split, position, record, shard};
+
+fn letter(number: u64, data: &str, stage: &str, ordinal: u32) -> DeadLetter {
+    let record = record(number, data);
+    DeadLetter {
+        version: 1,
+        stage: stage.into(),
+        stream: "orders".into(),
+        shard: shard().to_string(),
+        sequence: number.to_string(),
+        sub_sequence: 0,
+        ordinal,
+        arrival: record.arrival,
+        partition_key: None,
+        reason: "then".into(),
+        data: record.data,
+    }
+}
+
+fn window(letters: Vec<DeadLetter>) -> RefusedWindow {
+    let (first, last) = (position(1), position(9));
+    RefusedWindow { stream: "orders".parse().unwrap(), shard: shard(), first, last, letters }
+}
+
+/// Two sinks, `a` and `b`; the first answers so.
+fn pipeline(log: &Log, answers: Vec<Answer>) -> Pipeline<Split> {
+    let a = Destination::new("a", log).answering(answers);
+    let b = Destination::new("b", log);
+    Pipeline::new(Split::default(), Sink::new("a", Arc::new(a))).and_sink(Sink::new("b", Arc::new(b)))
+}
+
+/// Sink, number, ordinal and text of all that was delivered.
+fn delivered(log: &Log) -> Vec<(String, u64, u32, String)> {
+    let mut all = Vec::new();
+    for event in log.lock().unwrap().iter() {
+        if let Event::Durable { sink, outputs } = event {
+            all.extend(outputs.iter().map(|(number, ordinal, text)| (sink.clone(), *number, *ordinal, text.clone())));
+        }
+    }
+    all
+}
+
+fn one(sink: &str, number: u64, ordinal: u32, text: &str) -> (String, u64, u32, String) {
+    (sink.into(), number, ordinal, text.into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_letter_goes_once_to_whom_refused_it() {
+    let log = Log::default();
+    let letters = vec![
+        letter(5, "x,y", "sink:b", 1),
+        letter(3, "u,v", "transform", 0),
+        // Written by two attempts.
+        letter(5, "x,y", "sink:b", 1),
+        letter(7, "z", "sink:gone", 0),
+    ];
+    let replayed = pipeline(&log, vec![]).replay(window(letters)).await.unwrap();
+    let whole = |sink| [one(sink, 3, 0, "u"), one(sink, 3, 1, "v")];
+    let expected = [&whole("a")[..], &whole("b"), &[one("b", 5, 1, "y")]].concat();
+    assert_eq!(delivered(&log), expected);
+    let gone = (position(7), "sink:gone".to_owned(), "the pipeline has no sink of this name any more".to_owned());
+    assert_eq!(replayed, Replayed { records: 3, delivered: 5, filtered: 0, refused: vec![gone] });
+    let named = |event: &Event| matches!(event, Event::Durable { .. } | Event::Begun { first: 1, last: 9, .. });
+    assert!(log.lock().unwrap().iter().all(named), "batches are named by the window");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_sink_did_not_take_is_sent_again_and_what_it_refuses_is_told() {
+    let log = Log::default();
+    let answers = vec![Answer::Fail(Failure::transient("busy")), Answer::Retry(vec![1])];
+    let letters = vec![letter(1, "poison", "sink:a", 0), letter(2, "b", "sink:a", 0), letter(3, "c", "sink:a", 0)];
+    let replayed = pipeline(&log, answers).replay(window(letters)).await.unwrap();
+    assert_eq!(delivered(&log), [one("a", 3, 0, "c"), one("a", 2, 0, "b")]);
+    let refused = (position(1), "sink:a".to_owned(), "poisonous".to_owned());
+    assert_eq!(replayed, Replayed { records: 3, delivered: 2, filtered: 0, refused: vec![refused] });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_does_not_come_back_ends_the_replay() {
+    for (failure, attempts) in [(Failure::transient("busy"), 8), (Failure::configuration("mend me"), 1)] {
+        let log = Log::default();
+        let pipeline = pipeline(&log, vec![Answer::Fail(failure.clone()); 20]);
+        let ended = pipeline.replay(window(vec![letter(2, "b", "sink:a", 0)])).await.unwrap_err();
+        assert_eq!((ended.class, ended.message), (failure.class, failure.message));
+        assert_eq!(log.lock().unwrap().len(), attempts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_of_another_shard_is_not_sent() {
+    let log = Log::default();
+    let stray = DeadLetter { shard: "shardId-000000000009".into(), ..letter(2, "b", "sink:a", 0) };
+    let ended = pipeline(&log, vec![]).replay(window(vec![stray])).await.unwrap_err();
+    assert_eq!(ended.class, Class::Configuration);
+    assert!(ended.message.contains("shardId-000000000009") && delivered(&log).is_empty(), "{ended}");
+}
