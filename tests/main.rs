@@ -4,6 +4,7 @@
 //! - `demo`: the main job, and its verification of tampered objects
 //! - `fan_out`: enhanced fan-out, and back to polling
 //! - `fleet`: several workers of one application
+//! - `commit_faults`: a crash, a lost answer and a pause after each step of a commit
 //! - `run`: drain, restart, resharding, signals, exit codes
 //! - `bad_input`: what a person mistypes or forgets
 //! - `bucket`: objects in a bucket instead of a directory
@@ -19,6 +20,8 @@
 
 mod bad_input;
 mod bucket;
+#[cfg(feature = "planted-faults")]
+mod commit_faults;
 mod demo;
 mod fan_out;
 mod faults;

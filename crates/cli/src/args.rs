@@ -116,6 +116,10 @@ pub(crate) struct Run {
     /// Create the stream if it is missing (implied by --local, which also makes the buckets)
     #[arg(long)]
     pub(crate) create: bool,
+    /// What goes wrong in a commit
+    #[cfg(feature = "planted-faults")]
+    #[arg(long, hide = true)]
+    pub(crate) fault: Option<kinesink::Fault>,
 }
 
 /// `kinesink replay`

@@ -45,6 +45,8 @@ mod filter;
 mod fingerprint;
 mod ids;
 mod partition_key;
+#[cfg(feature = "planted-faults")]
+mod planted;
 mod position;
 mod record;
 mod retry;
@@ -64,6 +66,8 @@ pub use filter::Filter;
 pub use fingerprint::Fingerprint;
 pub use ids::{ShardId, StreamName};
 pub use partition_key::PartitionKey;
+#[cfg(feature = "planted-faults")]
+pub use planted::{Fault, Planted, Step};
 pub use position::{Checkpoint, Position};
 pub use record::Record;
 pub use retry::Backoff;

@@ -138,6 +138,8 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
             key: sink.key.clone(),
             bucket: sink.bucket.clone(),
             naming,
+            #[cfg(feature = "planted-faults")]
+            planted: kinesink_core::Planted::new(config.fault),
             ..place(config, &sink.url, &sink.reached, buckets)
         })?;
         Ok(Sink::new(sink.name.clone(), emitter))
@@ -157,6 +159,8 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     if let Some(place) = dead_letter_place(config, buckets) {
         pipeline = pipeline.dead_letters(emitter(place)?);
     }
+    #[cfg(feature = "planted-faults")]
+    let pipeline = pipeline.planted(config.fault);
     Ok(pipeline)
 }
 

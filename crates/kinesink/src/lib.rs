@@ -74,6 +74,8 @@ pub use from_config::{Programs, connector_from};
 pub use kinesink_aws as aws;
 pub use kinesink_consumer as consumer;
 pub use kinesink_core::Error as CoreError;
+#[cfg(feature = "planted-faults")]
+pub use kinesink_core::Fault;
 #[cfg(feature = "testkit")]
 pub use kinesink_core::testkit;
 pub use kinesink_core::{

@@ -96,6 +96,8 @@ mod pattern;
 mod pause;
 mod pipeline;
 mod plan;
+#[cfg(feature = "planted-faults")]
+mod planted;
 mod replay;
 mod shard_pipeline;
 mod window_buffer;

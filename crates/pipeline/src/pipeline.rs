@@ -73,6 +73,8 @@ pub struct Pipeline<T: Transformer> {
     pub(crate) dead_letters: Option<Arc<dyn Emitter<Bytes>>>,
     pub(crate) recipe: Recipe,
     pub(crate) retry: Retry,
+    #[cfg(feature = "planted-faults")]
+    pub(crate) planted: kinesink_core::Planted,
 }
 
 impl<T: Transformer> Pipeline<T> {
@@ -88,6 +90,8 @@ impl<T: Transformer> Pipeline<T> {
             dead_letters: None,
             recipe: Recipe::new(),
             retry: Retry::default(),
+            #[cfg(feature = "planted-faults")]
+            planted: kinesink_core::Planted::default(),
         }
     }
 

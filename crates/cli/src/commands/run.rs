@@ -18,6 +18,8 @@ const SHARDS: u16 = 4;
 
 pub(crate) async fn run(args: Run) -> Result<Exit, Problem> {
     let (config, programs) = super::check::read(&args.file)?;
+    #[cfg(feature = "planted-faults")]
+    let config = config.planted(args.fault);
     super::check::complete(&config)?;
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;

@@ -44,6 +44,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// How long a drain may take before it is aborted.
     pub drain_grace: Duration,
+    #[cfg(feature = "planted-faults")]
+    pub(crate) fault: Option<kinesink_core::Fault>,
     /// Name and text of the file, for mistakes that show only when something is built from it.
     pub(super) file: (String, String),
 }
@@ -141,6 +143,14 @@ pub struct DeadLetter {
 }
 
 impl Config {
+    /// Plants a fault, or none, in what the pipeline commits.
+    #[cfg(feature = "planted-faults")]
+    #[must_use]
+    pub fn planted(mut self, fault: Option<kinesink_core::Fault>) -> Self {
+        self.fault = fault;
+        self
+    }
+
     /// Reads a pipeline file. `file` is its name, for messages.
     ///
     /// # Errors

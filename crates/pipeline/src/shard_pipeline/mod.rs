@@ -85,6 +85,8 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
 
 impl<'a, T: Transformer> ShardPipeline<'a, T> {
     pub(crate) fn new(pipeline: &'a Pipeline<T>, input: ShardInput) -> Self {
+        #[cfg(feature = "planted-faults")]
+        let input = pipeline.plant_in(input);
         let shard = Arc::new(Shard {
             stream: input.stream,
             health: input.health.shard(input.shard.clone()),

@@ -98,6 +98,9 @@ pub struct S3Config {
     /// Encoded copies of windows, over all shards, take at most so much memory at a time; a larger object is encoded
     /// alone. Default 16 MiB.
     pub encoded_bytes_max: usize,
+    /// What goes wrong between objects.
+    #[cfg(feature = "planted-faults")]
+    pub planted: kinesink_core::Planted,
 }
 
 impl S3Config {
@@ -114,6 +117,8 @@ impl S3Config {
             naming: Naming::default(),
             key: KeyTemplate::default(),
             encoded_bytes_max: ENCODED_BYTES_MAX,
+            #[cfg(feature = "planted-faults")]
+            planted: kinesink_core::Planted::default(),
         }
     }
 

@@ -110,6 +110,8 @@ impl S3Emitter {
             }
             Put::Exists(there) => return Err(occupied(&url, &contents, there.as_ref())),
         }
+        #[cfg(feature = "planted-faults")]
+        self.config.planted.pass(kinesink_core::Step::Put).await?;
         Ok(rejects)
     }
 

@@ -62,6 +62,8 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
             dead_letter,
             metrics_listen,
             drain_grace,
+            #[cfg(feature = "planted-faults")]
+            fault: None,
             file: Default::default(),
         }),
         _ => Err(checks.mistakes),
