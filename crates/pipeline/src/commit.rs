@@ -131,6 +131,7 @@ pub(crate) async fn commit<T: Transformer>(
     shard.metrics.records_committed.inc_by(records);
     if was_announced {
         shard.metrics.plan_finished();
+        tracing::info!(checkpoint = %through, "finished the window that was announced");
     }
     if let Some(last) = last {
         shard.metrics.watermark(&shard.id, last.arrival.as_duration().as_secs_f64());
