@@ -5,6 +5,7 @@
 //! - `fan_out`: enhanced fan-out, and back to polling
 //! - `fleet`: several workers of one application
 //! - `commit_faults`: a crash, a lost answer and a pause after each step of a commit
+//! - `determinism`: the same stream gives the same objects, whoever reads it
 //! - `run`: drain, restart, resharding, signals, exit codes
 //! - `bad_input`: what a person mistypes or forgets
 //! - `bucket`: objects in a bucket instead of a directory
@@ -23,6 +24,7 @@ mod bucket;
 #[cfg(feature = "planted-faults")]
 mod commit_faults;
 mod demo;
+mod determinism;
 mod fan_out;
 mod faults;
 mod fleet;
