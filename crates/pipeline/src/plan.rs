@@ -188,7 +188,9 @@ pub fn announced_recipe(prepared: &Prepared, start: Checkpoint) -> Option<Recipe
 /// Whether what was prepared is a plan that counts for a lease at `start`. Java's owners may have moved the checkpoint
 /// and left it behind.
 pub(crate) fn found(prepared: &Prepared, start: Checkpoint) -> Found {
-    let Some(plan) = &prepared.plan else { return Found::Nothing("it carries no plan") };
+    let Some(plan) = &prepared.plan else {
+        return Found::Nothing("no plan is with it: another program prepared it, or has checkpointed since");
+    };
     let Some((version, body)) = plan.strip_prefix(MAGIC).and_then(<[u8]>::split_first) else {
         return Found::Nothing("another program prepared it");
     };

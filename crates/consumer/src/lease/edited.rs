@@ -6,8 +6,8 @@ use kinesink_core::Failure;
 use uuid::Uuid;
 
 use super::row::{
-    CHECKPOINT, CHECKPOINT_OWNER, COUNTER, LeaseRow, MARK, OWNER, PENDING, PENDING_STATE, PENDING_SUB_SEQUENCE,
-    START_MS, SUB_SEQUENCE, SWITCHES, TOKEN, WISH, number, text,
+    ANNOUNCED, CHECKPOINT, CHECKPOINT_OWNER, COUNTER, LeaseRow, MARK, OWNER, PENDING, PENDING_STATE,
+    PENDING_SUB_SEQUENCE, START_MS, SUB_SEQUENCE, SWITCHES, TOKEN, WISH, number, text,
 };
 use super::table::{CONDITION_FAILED, Change, LeaseTable};
 
@@ -34,7 +34,7 @@ impl Change {
             }
         }
         if row.pending.is_none() {
-            change.remove.extend([PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE]);
+            change.remove.extend([PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE, ANNOUNCED]);
         }
         change
     }

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::purpose::Purpose;
 use super::row::{
-    self, CHECKPOINT, CHECKPOINT_OWNER, ENDED_AFTER, ENDING_HASH_KEY, LeaseRow, MARK, OWNER, Owners, PENDING,
-    PENDING_STATE, PENDING_SUB_SEQUENCE, START_MS, STARTING_HASH_KEY, SUB_SEQUENCE, SWITCHES, THROUGHPUT, WISH,
+    self, ANNOUNCED, CHECKPOINT, CHECKPOINT_OWNER, ENDED_AFTER, ENDING_HASH_KEY, LeaseRow, MARK, OWNER, Owners,
+    PENDING, PENDING_STATE, PENDING_SUB_SEQUENCE, START_MS, STARTING_HASH_KEY, SUB_SEQUENCE, SWITCHES, THROUGHPUT,
+    WISH,
 };
 use super::table::{Change, LeaseTable, Mark, WriteError};
 use super::term::{Moment, Term};
@@ -186,7 +187,7 @@ impl HeldLease {
     /// keeps the last position beside it.
     pub(crate) async fn checkpoint(&self, to: Checkpoint) -> Result<(), LeaseError> {
         self.write(Purpose::Checkpoint, |row| {
-            if to == row.checkpoint && row.pending.is_none() {
+            if to == row.checkpoint && row.prepared().is_none() {
                 return Ok(None);
             }
             not_backwards(&self.shard, row.checkpoint, to)?;
@@ -198,7 +199,7 @@ impl HeldLease {
             if let (Checkpoint::ShardEnd, Checkpoint::At(last)) = (to, row.checkpoint) {
                 set.push((ENDED_AFTER, row::text(last.sequence.to_string())));
             }
-            let mut remove = vec![PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE];
+            let mut remove = vec![PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE, ANNOUNCED];
             if planted(Fault::DropsHashRange) {
                 remove.extend([STARTING_HASH_KEY, ENDING_HASH_KEY]);
             }
@@ -222,9 +223,9 @@ impl HeldLease {
                 ..Change::default()
             };
             if state.is_empty() {
-                change.remove.push(PENDING_STATE);
+                change.remove.extend([PENDING_STATE, ANNOUNCED]);
             } else {
-                change.set.push((PENDING_STATE, row::binary(state.clone())));
+                change.set.extend([(PENDING_STATE, row::binary(state.clone())), (ANNOUNCED, row::place(to))]);
             }
             Ok(Some(change))
         })

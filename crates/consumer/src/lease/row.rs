@@ -1,4 +1,4 @@
-//! A lease as a row of the lease table: the attributes that Java KCL writes and reads, and five of our own.
+//! A lease as a row of the lease table: the attributes that Java KCL writes and reads, and six of our own.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kinesink_aws::dynamodb::primitives::Blob;
 use kinesink_aws::dynamodb::types::AttributeValue;
-use kinesink_core::{Checkpoint, SequenceNumber, ShardId};
+use kinesink_core::{Checkpoint, Prepared, SequenceNumber, ShardId};
 
 pub(crate) const KEY: &str = "leaseKey";
 pub(crate) const OWNER: &str = "leaseOwner";
@@ -36,6 +36,20 @@ pub(crate) const ENDED_AFTER: &str = "kinesink_ended_after";
 pub(crate) const MARK: &str = "kinesink_owner";
 /// Foreign to Java, which keeps it: the worker of ours that asks the lease's owner for it.
 pub(crate) const WISH: &str = "kinesink_wanted_by";
+
+/// Foreign to Java, which keeps it: the end of the window that one of us announced. Java's own checkpoint removes what is
+/// announced, and this is then left to tell of it.
+pub(crate) const ANNOUNCED: &str = "kinesink_announced";
+
+/// A checkpoint as one text.
+pub(crate) fn place(checkpoint: Checkpoint) -> AttributeValue {
+    text(format!("{} {}", checkpoint.sequence_text(), checkpoint.sub_sequence()))
+}
+
+fn from_place(text: &str) -> Option<Checkpoint> {
+    let (sequence, sub_sequence) = text.split_once(' ')?;
+    Checkpoint::from_row(sequence, sub_sequence.parse().ok()?).ok()
+}
 
 /// An item of the lease table.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -95,6 +109,8 @@ pub(crate) struct LeaseRow {
     pub(crate) children: Vec<ShardId>,
     pub(crate) hash_range: Option<HashRange>,
     pub(crate) pending: Option<Pending>,
+    /// Rows are held in futures, and few have one.
+    pub(crate) announced: Option<Box<Checkpoint>>,
     pub(crate) token: Option<String>,
     pub(crate) start: Option<Timestamp>,
     pub(crate) mark: Option<String>,
@@ -138,11 +154,20 @@ impl LeaseRow {
             children: Vec::new(),
             hash_range,
             pending: None,
+            announced: None,
             token: None,
             start: None,
             mark: None,
             wish: None,
             ended_after: None,
+        }
+    }
+
+    /// What the last owner announced and did not commit; without its plan where another program has removed that.
+    pub(crate) fn prepared(&self) -> Option<Prepared> {
+        match &self.pending {
+            Some(pending) => Some(Prepared { checkpoint: pending.checkpoint, plan: pending.state.clone() }),
+            None => self.announced.as_ref().map(|checkpoint| Prepared { checkpoint: **checkpoint, plan: None }),
         }
     }
 
@@ -198,6 +223,7 @@ impl LeaseRow {
                 checkpoint,
                 state: state.map(|state| Bytes::copy_from_slice(state.as_ref())),
             }),
+            announced: reader.text(ANNOUNCED).and_then(from_place).map(Box::new),
             token: reader.text(TOKEN).map(str::to_owned),
             start: reader.start()?,
             mark: reader.text(MARK).map(str::to_owned),

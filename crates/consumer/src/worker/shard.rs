@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use kinesink_core::{Backoff, Class, Failure, Prepared, ShardId};
+use kinesink_core::{Backoff, Class, Failure, ShardId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -142,7 +142,7 @@ impl ShardRun {
             Err(LeaseError::Failed(failure)) => return Err(failure),
         };
         let (drain, held_up) = (self.holding.drain.clone(), CancellationToken::new());
-        let shard = self.shard(id, row, held_up.clone());
+        let shard = self.shard(id, &row, held_up.clone());
         tokio::select! {
             biased;
             () = drain.cancelled(), if planted(Fault::DrainsAtOnce) => Ok(Finished::Drained),
@@ -152,7 +152,7 @@ impl ShardRun {
         }
     }
 
-    fn shard(&mut self, id: &ShardId, row: LeaseRow, held_up: CancellationToken) -> Shard {
+    fn shard(&mut self, id: &ShardId, row: &LeaseRow, held_up: CancellationToken) -> Shard {
         let children = Arc::default();
         let cursor = Cursor::new(row.checkpoint, row.start, self.fresh_until.take());
         let lease = Arc::clone(&self.holding.lease);
@@ -163,7 +163,7 @@ impl ShardRun {
             stream: self.reader.stream.clone(),
             id: id.clone(),
             start: row.checkpoint,
-            prepared: row.pending.map(|pending| Prepared { checkpoint: pending.checkpoint, plan: pending.state }),
+            prepared: row.prepared(),
             reader: Box::new(reader),
             checkpointer: Box::new(LeaseCheckpointer::new(lease, children, held_up, self.metrics.clone())),
             drain: self.holding.drain.clone(),

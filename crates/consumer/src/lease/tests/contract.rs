@@ -13,7 +13,7 @@ use kinesink_aws::dynamodb::config::retry::RetryConfig;
 use kinesink_aws::dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use kinesink_aws::dynamodb::primitives::Blob;
 use kinesink_aws::dynamodb::types::{AttributeValue, BillingMode, KeyType};
-use kinesink_core::{Checkpoint, Position, ShardId};
+use kinesink_core::{Checkpoint, Position, Prepared, ShardId};
 use uuid::Uuid;
 
 use super::dynamo::Dynamo;
@@ -208,6 +208,26 @@ async fn what_was_prepared_is_the_next_owners() {
     let new = store.take(&store.stored().await, "new").await.unwrap();
     let pending = Pending { checkpoint: at(10), state: Some(Bytes::from_static(b"plan")) };
     assert_eq!(new.row().await.pending, Some(pending));
+}
+
+/// KCL 2.x and 3.x remove all of it with their checkpoint, 1.15 all but the state.
+#[tokio::test]
+async fn what_was_prepared_and_removed_by_java_is_not_forgotten() {
+    let store = Store::with_lease().await;
+    let old = store.take(&lease(), "old").await.unwrap();
+    old.prepare(at(10), &Bytes::from_static(b"plan")).await.unwrap();
+    let remove = vec!["pendingCheckpoint", "pendingCheckpointSubSequenceNumber"];
+    let set = vec![("checkpoint", text("8"))];
+    store.table.annotate(&lease().shard, &Change { set, remove, ..Change::default() }).await.unwrap();
+    let gone = Some(Prepared { checkpoint: at(10), plan: None });
+    assert_eq!(store.stored().await.prepared(), gone);
+    let remove = vec!["pendingCheckpointState"];
+    let set = vec![("checkpoint", text("8"))];
+    store.table.annotate(&lease().shard, &Change { set, remove, ..Change::default() }).await.unwrap();
+    assert_eq!(store.stored().await.prepared(), gone);
+    let new = store.take(&store.stored().await, "new").await.unwrap();
+    new.checkpoint(at(9)).await.unwrap();
+    assert_eq!(store.stored().await.prepared(), None);
 }
 
 #[tokio::test]

@@ -101,7 +101,9 @@ fn what_java_took_from_us_is_not_ours() {
         for (ours, java) in lease_table(&directory().join("ours.json")).iter().zip(&items) {
             let lease = LeaseRow::from_item(java).unwrap().unwrap();
             assert_eq!((lease.owner.as_deref(), lease.is_marked()), (Some("java"), false), "{file}: {}", lease.shard);
-            for name in ["kinesink_token", "kinesink_owner", "kinesink_wanted_by", "kinesink_start_ms"] {
+            for name in
+                ["kinesink_token", "kinesink_owner", "kinesink_wanted_by", "kinesink_start_ms", "kinesink_announced"]
+            {
                 assert_eq!(java.get(name), ours.get(name), "{file}: {} {name}", lease.shard);
             }
         }

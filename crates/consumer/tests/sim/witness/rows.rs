@@ -8,7 +8,7 @@ use crate::expression::Row;
 use crate::store::Write;
 
 /// Attributes that KCL and this consumer change on a lease.
-const CHANGING: [&str; 13] = [
+const CHANGING: [&str; 14] = [
     "leaseOwner",
     "leaseCounter",
     "ownerSwitchesSinceCheckpoint",
@@ -22,6 +22,7 @@ const CHANGING: [&str; 13] = [
     "kinesink_token",
     "kinesink_owner",
     "kinesink_wanted_by",
+    "kinesink_announced",
 ];
 
 impl Witness {

@@ -36,7 +36,7 @@ final class ShardLog {
     /** To call after each batch, empty ones included: the time passes between records too. */
     void batchEnded(Checkpoint checkpoint) {
         journal.flush();
-        if (dirty && System.currentTimeMillis() - checkpointed >= CHECKPOINT_MILLIS) {
+        if (dirty && !Habits.NEVER_CHECKPOINTS && System.currentTimeMillis() - checkpointed >= CHECKPOINT_MILLIS) {
             checkpoint(checkpoint);
         }
     }
@@ -53,7 +53,7 @@ final class ShardLog {
     }
 
     void drained(Checkpoint checkpoint) {
-        if (dirty) {
+        if (dirty && !Habits.NEVER_CHECKPOINTS) {
             checkpoint(checkpoint);
         }
         journal.event("drained", shard, "-", 0);

@@ -26,7 +26,7 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
 /**
  * A worker of KCL 2.x or 3.x, whichever is compiled in: {@code Worker STREAM APP WORKER JOURNAL FAILOVER_MS}. Addresses
  * come from the environment. With a sixth argument it prepares its checkpoints, with these bytes as the state, and
- * commits only the ends of shards. {@code Line} has what only one of the two knows.
+ * commits only the ends of shards. {@code Line} has what only one of the two knows, {@link Habits} what properties change.
  */
 public final class Worker {
     private static final long STOP_SECONDS_MAX = 15;
@@ -52,7 +52,8 @@ public final class Worker {
         // The library's waits are made for large fleets.
         var leases = configs.leaseManagementConfig().failoverTimeMillis(failoverMillis).shardSyncIntervalMillis(1_000);
         Line.tune(leases);
-        var retrieval = new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(250);
+        var retrieval = new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(250)
+                .maxRecords(Habits.RECORDS_MAX);
         return new Scheduler(configs.checkpointConfig(),
                 configs.coordinatorConfig().parentShardPollIntervalMillis(500), leases,
                 configs.lifecycleConfig(), configs.metricsConfig().metricsFactory(new NullMetricsFactory()),

@@ -24,6 +24,7 @@ import java.util.concurrent.TimeUnit;
 /**
  * A worker of KCL 1.x: {@code Worker STREAM APP WORKER JOURNAL FAILOVER_MS}. Addresses come from the environment. With a
  * sixth argument it prepares its checkpoints, for which it knows no state, and commits only the ends of shards.
+ * {@link Habits} has what properties change.
  */
 public final class Worker {
     private static final long STOP_SECONDS_MAX = 15;
@@ -47,6 +48,7 @@ public final class Worker {
                 .withShardSyncIntervalMillis(1_000)
                 .withParentShardPollIntervalMillis(500)
                 .withIdleTimeBetweenReadsInMillis(250)
+                .withMaxRecords(Habits.RECORDS_MAX)
                 .withCallProcessRecordsEvenForEmptyRecordList(true)
                 .withMetricsLevel(MetricsLevel.NONE)
                 .withRegionName(System.getenv("AWS_REGION"));
