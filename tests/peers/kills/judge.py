@@ -67,8 +67,8 @@ def rows(kind, body):
     if kind == "ndjson.gz":
         return lines(gzip.decompress(body))
     if kind == "parquet":
-        table = pyarrow.parquet.read_table(io.BytesIO(body))
-        return [(row["n"], row) for row in table.to_pylist()]
+        file = pyarrow.parquet.ParquetFile(io.BytesIO(body))
+        return [(row["n"], row) for row in file.read().to_pylist()]
     raise ValueError(f"no object is called .{kind}")
 
 
@@ -104,6 +104,10 @@ class Judge:
         said = Window(metadata["kinesink-shard"], position(metadata["kinesink-first"]), position(metadata["kinesink-last"]))
         if said != window:
             self.fail(f"{key} says of itself that it is of {said}")
+        if named["kind"] == "parquet":
+            inside = pyarrow.parquet.read_metadata(io.BytesIO(body)).metadata
+            if any(inside[name.encode()].decode() != said for name, said in metadata.items() if name != "kinesink-digest"):
+                self.fail(f"{key} has other places inside than it says outside")
         self.parts[window].append(named["part"])
         got = rows(named["kind"], body)
         if len(got) != int(metadata["kinesink-count"]) or not got:

@@ -31,6 +31,13 @@ def named(first, last, part, kind, count):
     return f"kills/part={part}/{SHARD}-{first:056}.00-{last:056}.00.{kind}", metadata
 
 
+def columns(records, metadata):
+    table = pyarrow.Table.from_pylist([judge.columns(record.data) for record in records])
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), buffer)
+    return buffer.getvalue()
+
+
 def written(records, kind="ndjson"):
     """As the objects of one window."""
     first, last = records[0].sequence, records[-1].sequence
@@ -41,9 +48,7 @@ def written(records, kind="ndjson"):
         if kind == "ndjson.gz":
             body = gzip.compress(body)
         if kind == "parquet":
-            buffer = io.BytesIO()
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist([judge.columns(r.data) for r in of_part]), buffer)
-            body = buffer.getvalue()
+            body = columns(of_part, named(first, last, part, kind, len(of_part))[1])
         objects.append((*named(first, last, part, kind, len(of_part)), body))
     return objects
 
@@ -86,6 +91,13 @@ class Judge(unittest.TestCase):
         self.objects = written(self.records[:4], "parquet") + written(self.records[4:], "parquet")
         self.records[2] = self.records[2]._replace(data=self.records[2].data.replace(b"1.50", b"1.51"))
         self.finds("where the stream has")
+
+    def test_other_places_inside_of_a_file(self):
+        self.objects = written(self.records, "parquet")
+        key, metadata, _ = self.objects[0]
+        body = columns(self.records[::2], metadata | {"kinesink-last": "999.0"})
+        self.objects[0] = key, metadata, body
+        self.finds("other places inside")
 
     def test_a_record_of_another_place(self):
         self.records[0] = self.records[0]._replace(sequence=105)

@@ -44,7 +44,7 @@ import judge_test
 HERE = pathlib.Path(__file__).parent
 SOAKS = pathlib.Path("docs/soaks.md")
 # The passes of a step until it crashes, at most; one window has many objects.
-STEPS = {"announced": 12, "put": 200, "delivered": 12, "checkpointing": 12, "checkpointed": 12}
+STEPS = {"announced": 6, "put": 100, "delivered": 6, "checkpointing": 6, "checkpointed": 6}
 FORMATS = {
     "ndjson": 'format = "ndjson"',
     "gzip": 'format = "ndjson"\ncompression = "gzip"',
@@ -61,17 +61,21 @@ RUNS_AT_ONCE = 4
 KILLS_PER_RUN = 6
 # After these the stream is split and merged.
 SPLIT_AFTER, MERGE_AFTER = 2, 4
-FAULT_SECONDS_MAX = 4
+FAULT_SECONDS_MAX = 8
 KILLED_SECONDS_MAX = 0.7
 PUT_PAUSE_SECONDS = 0.04
 PUT_RECORDS_MAX = 40
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 READS_PER_SHARD_MAX = 5_000
 # One of so many restarts, at least, finishes a window that it finds announced.
 RESTARTS_PER_FINISHED_MAX = 5
 # One in so many seeds, at least, hits each step.
 SEEDS_PER_HIT_MAX = 30
 FINISHED = "finished the window that was announced"
+
+
+# Set by SIGTERM: no process of a run is left behind.
+STOPPING = threading.Event()
 
 
 class Broken(Exception):
@@ -127,9 +131,14 @@ class Run:
 
     def until(self, what, is_true):
         while not is_true():
-            if time.monotonic() > self.deadline:
-                raise Broken(f"not within {PATIENCE_SECONDS} s: {what}")
+            self.is_in_time(what)
             time.sleep(0.02)
+
+    def is_in_time(self, what):
+        if STOPPING.is_set():
+            raise Broken(f"it was ended by a signal before {what}")
+        if time.monotonic() > self.deadline:
+            raise Broken(f"not within {PATIENCE_SECONDS} s: {what}")
 
     def produce(self):
         chance = random.Random(f"records of {self.seed}")
@@ -207,7 +216,7 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
         if fate == "crash":
             # Each step in turn, over the seeds and the restarts.
             worker.step = list(STEPS)[(self.seed + self.starts) % len(STEPS)]
-            passes = self.random.randrange(1, min(STEPS[worker.step], 12 * self.parts) + 1)
+            passes = self.random.randrange(1, min(STEPS[worker.step], 6 * self.parts) + 1)
             command.append(f"--fault={worker.step}:{passes}=crash")
             worker.killed_at = time.monotonic() + FAULT_SECONDS_MAX
         elif fate is not None:
@@ -327,7 +336,7 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
                         resharding.pop(kills)()
                     if producer.done():
                         producer.result()
-                    self.until("there is time left", lambda: True)
+                    self.is_in_time("all kills are done")
                     time.sleep(0.02)
             finally:
                 self.producing.clear()
@@ -374,6 +383,7 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
         numbers["finished_restarts"] = sum(worker.finished_a_plan() for worker in restarts)
         logs = [path.read_text() for path in self.directory.glob("*.log")]
         numbers["finished_plans"] = sum(log.count(FINISHED) for log in logs)
+        numbers["takes"] = sum(log.count("lease taken") for log in logs)
         numbers["dropped_plans"] = sum(log.count("a prepared checkpoint does not count") for log in logs)
         numbers["seconds"] = round(time.monotonic() - started, 1)
         return failures, numbers
@@ -412,7 +422,8 @@ class Totals:
             f"{numbers['records']:,} records in {numbers['objects']:,} objects of {numbers['windows']:,} windows, by "
             f"{', '.join(f'{count} runs of {name}' for name, count in sorted(self.formats.items()))}. "
             f"{numbers['finished_restarts']} of {numbers['restarts']} restarts finished a window that they found "
-            f"announced; with those of the other worker, {numbers['finished_plans']} windows were.",
+            f"announced; with those of the other worker, {numbers['finished_plans']} windows were. Leases were taken "
+            f"{numbers['takes']:,} times.",
         ]
 
 
@@ -466,6 +477,7 @@ def write_down(first, last, totals):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: STOPPING.set())
     parser = argparse.ArgumentParser()
     parser.add_argument("kinesink", type=os.path.abspath)
     parser.add_argument("--first", type=int)
