@@ -61,8 +61,9 @@ fn what_cannot_be_is_named_and_nothing_is_written() {
     services.create_stream("another", 1);
     services.put("another", &numbered(0, 1));
     let of_another_stream = services.read_stream("another").remove(0).1;
-    let cases: [(&[&str], i32, &str); 22] = [
+    let cases: [(&[&str], i32, &str); 23] = [
         (&[APP, "--drop-plan", FIRST, "--yes"], 2, "has no plan"),
+        (&[APP, "--finish-plan", FIRST, "--yes"], 2, "has no plan"),
         (&["nobody"], 3, "there is no such table"),
         (&[APP, "--stream", "no/name"], 2, "no/name"),
         (&["nowhere.toml"], 2, "nowhere.toml"),
@@ -290,6 +291,9 @@ fn a_plan_is_dropped_and_the_checkpoint_stays() {
     // A worker does not pass what it cannot read.
     let worker = start(&services, "two", "3s");
     eventually("the shard halts", || worker.log().contains("--drop-plan").then_some(()));
+    let unreadable = leases(&services, &[APP, "--finish-plan", FIRST, "--yes"]);
+    assert_eq!(unreadable.status.code(), Some(2));
+    assert!(text(&unreadable.stderr).contains("version 7"), "{}", text(&unreadable.stderr));
     let looked = leases(&services, &[APP, "--drop-plan", FIRST, "--dry-run"]);
     assert!(text(&looked.stdout).contains("may be there twice"), "{}", text(&looked.stdout));
     let dropped = leases(&services, &[APP, "--drop-plan", FIRST, "--yes"]);
@@ -300,6 +304,35 @@ fn a_plan_is_dropped_and_the_checkpoint_stays() {
     assert_eq!(code, 0, "{log}");
     assert!(!rows(&services)[FIRST].contains("pendingCheckpoint"));
     assert!(lines(&services.path("objects")).into_values().all(|count| count == 1));
+}
+
+#[test]
+fn a_window_that_cannot_be_kept_is_finished_as_it_is_and_what_exists_stays() {
+    let services = read_once();
+    let folder = services.path("objects");
+    let (object, _) = objects(&folder).into_iter().find(|(path, _)| path.to_string_lossy().contains(FIRST)).unwrap();
+    let before = std::fs::read(&object).unwrap();
+    let label = object.with_file_name(format!(".{}.json", object.file_name().unwrap().to_string_lossy()));
+    let mut says: Value = serde_json::from_slice(&std::fs::read(&label).unwrap()).unwrap();
+    says["digest"] = "0".repeat(32).into();
+    std::fs::write(&label, says.to_string()).unwrap();
+    let moved = leases(&services, &[APP, "--stream", APP, "--move", FIRST, "trim-horizon", "--yes"]);
+    assert_eq!(moved.status.code(), Some(0), "{}", text(&moved.stderr));
+
+    let worker = start(&services, "two", "3s");
+    eventually("the shard halts", || worker.log().contains("exists with other content").then_some(()));
+    let looked = leases(&services, &[APP, "--finish-plan", FIRST, "--dry-run"]);
+    assert!(text(&looked.stdout).contains("objects that exist stay as they are"), "{}", text(&looked.stdout));
+    let asked = leases(&services, &[APP, "--finish-plan", FIRST, "--yes"]);
+    assert_eq!(asked.status.code(), Some(0), "{}", text(&asked.stderr));
+    assert!(text(&asked.stdout).contains("it cannot be undone"), "{}", text(&asked.stdout));
+    services.put(APP, &numbered(300, 400));
+    eventually("the shard goes on", || (lines(&folder).len() == 400).then_some(()));
+    let (code, log) = worker.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("the object has other content and is kept, as was asked"), "{log}");
+    assert_eq!(std::fs::read(&object).unwrap(), before);
+    assert!(lines(&folder).into_values().all(|count| count == 1));
 }
 
 #[test]

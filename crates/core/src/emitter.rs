@@ -22,6 +22,9 @@ pub struct Batch<'a, U> {
     pub items: Vec<&'a Item<U>>,
     /// How often this window was sent to this sink before.
     pub attempt: u32,
+    /// An operator has asked that what exists under the window's names be kept, whatever it holds: it is then no failure
+    /// that it is different.
+    pub keep_existing: bool,
 }
 
 impl<U> Batch<'_, U> {

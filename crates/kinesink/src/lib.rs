@@ -89,7 +89,7 @@ pub use kinesink_kpl as kpl;
 pub use kinesink_pipeline::PatternFilter;
 pub use kinesink_pipeline::{
     DeadLetter, Event, Health, HealthReport, METRICS, Metrics, Needs, Pipeline, Progress, Raw, Retry, ShardStatus,
-    Sink, WindowBuffer, WindowLimits,
+    Sink, WindowBuffer, WindowLimits, finished_as_is,
 };
 #[cfg(feature = "jq")]
 pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};

@@ -104,17 +104,19 @@ pub(crate) async fn commit<T: Transformer>(
             memory_bytes: reservations.iter().map(|reservation| reservation.bytes() as u64).sum(),
             content: content(pipeline, shard, &outputs)?,
             recipe: pipeline.recipe.clone(),
+            as_is: false,
         })
     });
     let window = first.zip(last.map(|last| last.position));
     let was_announced = standing.plan.is_some();
     announce(shard, made, checkpointer, standing).await?;
+    let keep_existing = standing.plan.as_ref().is_some_and(|plan| plan.as_is);
     let settlement = Settlement::new(through, pipeline.sinks.len(), outputs.len(), refused.len());
     let ledger = Mutex::new(Ledger { settlement, refused });
     let (items, owed) = (outputs.as_slice(), &ledger);
     let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
         let window = bounds(items);
-        let delivery = Delivery { name: &sink.name, emitter: &*sink.emitter, index, window, patience };
+        let delivery = Delivery { name: &sink.name, emitter: &*sink.emitter, index, window, keep_existing, patience };
         deliver(shard, &delivery, items, owed).instrument(info_span!("deliver", sink = sink.name)).await
     });
     try_join_all(deliveries).await?;
@@ -142,7 +144,7 @@ pub(crate) async fn commit<T: Transformer>(
 /// The digest of what the window is about to leave in the sinks, if for one of them its boundaries matter.
 fn content<T: Transformer>(pipeline: &Pipeline<T>, shard: &Shard, outputs: &[Item<T::Output>]) -> Option<u128> {
     let mut content = Fingerprint::new();
-    let batch = batch(shard, bounds(outputs), outputs.iter().collect(), 0)?;
+    let batch = batch(shard, bounds(outputs), outputs.iter().collect())?;
     let mut planned = false;
     for sink in &pipeline.sinks {
         planned |= sink.emitter.plan(&batch, &mut content);
@@ -165,7 +167,12 @@ async fn announce(
     standing: &mut Standing,
 ) -> Result<(), Stop> {
     if let Some(announced) = &standing.plan {
-        return announced.compare(made.as_ref()).map_err(|difference| Stop::Halt(Halt::Plan(difference)));
+        let Err(difference) = announced.compare(made.as_ref()) else { return Ok(()) };
+        if !announced.as_is {
+            return Err(Stop::Halt(Halt::Plan(Plan::cannot_be_kept(&difference))));
+        }
+        tracing::warn!(shard = %shard.id, difference, "an announced window is finished as far as it can be made, as was asked");
+        return Ok(());
     }
     let Some(made) = made else { return Ok(()) };
     let bytes =
@@ -203,10 +210,9 @@ fn batch<'a, U>(
     shard: &'a Shard,
     window: Option<(Position, Position)>,
     items: Vec<&'a Item<U>>,
-    attempt: u32,
 ) -> Option<Batch<'a, U>> {
     let (first, last) = window?;
-    Some(Batch { stream: &shard.stream, shard: &shard.id, first, last, items, attempt })
+    Some(Batch { stream: &shard.stream, shard: &shard.id, first, last, items, attempt: 0, keep_existing: false })
 }
 
 fn encode<T: Transformer>(
@@ -232,6 +238,7 @@ struct Delivery<'a, U> {
     index: usize,
     /// What its batches are named by.
     window: Option<(Position, Position)>,
+    keep_existing: bool,
     patience: u32,
 }
 
@@ -249,7 +256,8 @@ async fn deliver<U: Send + Sync + 'static>(
         if unsettled.is_empty() {
             break;
         }
-        let Some(batch) = batch(shard, delivery.window, unsettled, attempt) else { break };
+        let Some(batch) = batch(shard, delivery.window, unsettled) else { break };
+        let batch = Batch { attempt, keep_existing: delivery.keep_existing, ..batch };
         shard.metrics.emit_attempt(delivery.name);
         match delivery.emitter.emit(&batch).await {
             Ok(emitted) => {
@@ -331,7 +339,7 @@ async fn bury(
         .map_err(|error| Stop::Failed(Failure::fatal(error.to_string())))?;
     let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0);
     let ledger = Mutex::new(Ledger { settlement, refused: Vec::new() });
-    let delivery = Delivery { name: DEAD_LETTERS, emitter, index: 0, window, patience };
+    let delivery = Delivery { name: DEAD_LETTERS, emitter, index: 0, window, keep_existing: false, patience };
     deliver(shard, &delivery, &items, &ledger).await?;
     if let Some(halt) = Halt::first(&lock(&ledger).refused) {
         return Err(Stop::Halt(halt));

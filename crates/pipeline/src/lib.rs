@@ -113,6 +113,6 @@ pub use metrics::{METRICS, MetricRow, Metrics, Progress};
 #[cfg(feature = "pattern")]
 pub use pattern::PatternFilter;
 pub use pipeline::{Finished, Pipeline, Retry, ShardInput, Sink};
-pub use plan::{Recipe, announced_recipe};
+pub use plan::{Recipe, announced_recipe, finished_as_is};
 pub use replay::{RefusedWindow, Replayed};
 pub use window_buffer::{WindowBuffer, WindowLimits};

@@ -39,11 +39,14 @@ pub(crate) struct Plan {
     /// The digest of positions, keys and outputs.
     pub(crate) content: u128,
     pub(crate) recipe: Recipe,
+    /// An operator wants it finished as far as it can be made, whatever is different or has left the stream.
+    pub(crate) as_is: bool,
 }
 
 /// What to do about a plan that cannot be kept.
-const REMEDY: &str = "some of it may be in its sinks already: bring back what made it, or drop the plan with \
-    `kinesink leases APP --drop-plan SHARD`, after which it may be there twice";
+const REMEDY: &str = "some of it may be in its sinks already: bring back what made it; or have it finished as far as it \
+    can be made now, with `kinesink leases APP --finish-plan SHARD`; or drop the plan, with `--drop-plan`, after which it \
+    may be there twice";
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,6 +73,8 @@ struct PlanV1 {
     memory_bytes: u64,
     content: String,
     recipe: Recipe,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    as_is: bool,
 }
 
 impl Plan {
@@ -82,6 +87,7 @@ impl Plan {
             memory_bytes: self.memory_bytes,
             content: format!("{:032x}", self.content),
             recipe: self.recipe.clone(),
+            as_is: self.as_is,
         };
         let mut bytes = MAGIC.to_vec();
         bytes.push(VERSION);
@@ -106,30 +112,36 @@ impl Plan {
             memory_bytes: plan.memory_bytes,
             content: u128::from_str_radix(&plan.content, 16).ok()?,
             recipe: plan.recipe,
+            as_is: plan.as_is,
         })
     }
 
     /// Whether the window that was made again is the announced one.
     ///
     /// # Errors
-    /// What is different, and what to do.
+    /// What is different.
     pub(crate) fn compare(&self, made: Option<&Self>) -> Result<(), String> {
         let Some(made) = made else {
-            return Err(format!("{self} now leaves nothing in its sinks; {REMEDY}"));
+            return Err(format!("{self} now leaves nothing in its sinks"));
         };
         if (made.first, made.last) != (self.first, self.last) {
             let (first, last) = (made.first, made.last);
-            return Err(format!("{self} has only records {first} to {last} left in the stream; {REMEDY}"));
+            return Err(format!("{self} has only records {first} to {last} left in the stream"));
         }
         if made.content != self.content {
-            return Err(format!("{self} now has other outputs or keys{}; {REMEDY}", self.why(&made.recipe)));
+            return Err(format!("{self} now has other outputs or keys{}", self.why(&made.recipe)));
         }
         Ok(())
     }
 
-    /// None of its records is left in the stream.
+    /// None of its records is left in the stream, or its last ones are not.
     pub(crate) fn lost(&self) -> String {
         format!("{self} has no records left in the stream; {REMEDY}")
+    }
+
+    /// Why it cannot be published as it was announced, and what to do.
+    pub(crate) fn cannot_be_kept(difference: &str) -> String {
+        format!("{difference}; {REMEDY}")
     }
 
     /// What to say of it where a sink or a record holds it up.
@@ -185,6 +197,19 @@ pub fn announced_recipe(prepared: &Prepared, start: Checkpoint) -> Option<Recipe
     }
 }
 
+/// The same plan, changed so that whoever finishes the window publishes what can be made of it now, and keeps what exists
+/// under its names.
+///
+/// # Errors
+/// Why there is no plan that could be finished so.
+pub fn finished_as_is(prepared: &Prepared, start: Checkpoint) -> Result<Bytes, String> {
+    match found(prepared, start) {
+        Found::Plan(plan) => Plan { as_is: true, ..*plan }.to_bytes(),
+        Found::Unreadable(why) => Err(why),
+        Found::Nothing(why) => Err(format!("the plan does not count: {why}; the next checkpoint removes it")),
+    }
+}
+
 /// Whether what was prepared is a plan that counts for a lease at `start`. Java's owners may have moved the checkpoint
 /// and left it behind.
 pub(crate) fn found(prepared: &Prepared, start: Checkpoint) -> Found {
@@ -228,6 +253,7 @@ mod tests {
             memory_bytes: 1_234_567,
             content: 0x0123_4567_89ab_cdef_0011_2233_4455_6677,
             recipe: [("transform.jq".to_owned(), ". + {day: 1}".to_owned())].into(),
+            as_is: false,
         }
     }
 
@@ -268,6 +294,18 @@ mod tests {
         let mut left = prepared(&plan());
         left.plan = left.plan.map(|plan| plan.slice(..plan.len() - 9));
         assert!(matches!(found(&left, Checkpoint::TrimHorizon), Found::Unreadable(_)));
+    }
+
+    #[test]
+    fn a_plan_that_is_to_be_finished_as_it_is_says_so_and_one_that_does_not_count_cannot_be() {
+        let left = prepared(&plan());
+        let asked = Prepared { plan: finished_as_is(&left, Checkpoint::TrimHorizon).ok(), ..left.clone() };
+        let wanted = Plan { as_is: true, ..plan() };
+        assert_eq!(found(&asked, Checkpoint::TrimHorizon), Found::Plan(Box::new(wanted)));
+        let overtaken = finished_as_is(&left, left.checkpoint).unwrap_err();
+        assert!(overtaken.contains("the checkpoint has moved past it"), "{overtaken}");
+        let newer = Prepared { plan: Some(Bytes::from_static(b"KNSP\x07")), ..left };
+        assert!(finished_as_is(&newer, Checkpoint::TrimHorizon).unwrap_err().contains("version 7"));
     }
 
     #[test]

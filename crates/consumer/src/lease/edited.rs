@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::row::{
     ANNOUNCED, CHECKPOINT, CHECKPOINT_OWNER, COUNTER, LeaseRow, MARK, OWNER, PENDING, PENDING_STATE,
-    PENDING_SUB_SEQUENCE, START_MS, SUB_SEQUENCE, SWITCHES, TOKEN, WISH, number, text,
+    PENDING_SUB_SEQUENCE, START_MS, SUB_SEQUENCE, SWITCHES, TOKEN, WISH, binary, number, text,
 };
 use super::table::{CONDITION_FAILED, Change, LeaseTable};
 
@@ -33,8 +33,9 @@ impl Change {
                 None => change.remove.push(name),
             }
         }
-        if row.pending.is_none() {
-            change.remove.extend([PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE, ANNOUNCED]);
+        match &row.pending {
+            None => change.remove.extend([PENDING, PENDING_SUB_SEQUENCE, PENDING_STATE, ANNOUNCED]),
+            Some(pending) => change.set.extend(pending.state.clone().map(|state| (PENDING_STATE, binary(state)))),
         }
         change
     }

@@ -34,7 +34,7 @@ pub use creation::{Billing, TableOptions};
 pub(crate) use held::{HeldLease, LeaseError};
 pub(crate) use purpose::Purpose;
 pub(crate) use rhythm::Rhythm;
-pub(crate) use row::{HashRange, Item, KEY, LeaseRow, THROUGHPUT, Wish, child_ids, number, text};
+pub(crate) use row::{HashRange, Item, KEY, LeaseRow, Pending, THROUGHPUT, Wish, child_ids, number, text};
 pub(crate) use table::{Change, LeaseTable, Scan};
 pub(crate) use term::Term;
 pub(crate) use view::View;

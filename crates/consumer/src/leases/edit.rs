@@ -1,7 +1,9 @@
 //! What may be changed in a lease from outside, and what undoes it. Pure.
 
+use bytes::Bytes;
+
 use super::{Lease, Place};
-use crate::lease::{Change, LeaseRow};
+use crate::lease::{Change, LeaseRow, Pending};
 
 /// A change of one lease by somebody who does not hold it. Each takes the lease off its owner, who is fenced: Java's
 /// owner takes a counter that is one ahead for its own write as long as the owner is still its own.
@@ -11,19 +13,23 @@ pub enum LeaseEdit {
     Move(Place),
     /// The lease is this worker's no more, but nobody's; or its next owner's where KCL 3.x is handing it over.
     Release(String),
+    /// The announced window stays so, with another state beside it; the lease is nobody's: who takes it finds that.
+    Announce(Bytes),
     /// The lease is this worker's, which has not asked for it: undoes a release.
     Assign(String),
 }
 
 impl LeaseEdit {
-    /// What leads back from `before`. The owner that a move has taken the lease off takes it again by itself.
+    /// What leads back from `before`, if the state that was announced there does not matter or is known. The owner that
+    /// a move has taken the lease off takes it again by itself.
     #[must_use]
-    pub fn undo(&self, before: &Lease) -> Self {
-        match self {
+    pub fn undo(&self, before: &Lease) -> Option<Self> {
+        Some(match self {
             Self::Move(_) => Self::Move(before.place()),
+            Self::Announce(_) => Self::Announce(before.plan()?.state?),
             Self::Release(worker) => Self::Assign(worker.clone()),
             Self::Assign(worker) => Self::Release(worker.clone()),
-        }
+        })
     }
 
     pub(super) fn row_after(&self, before: &LeaseRow) -> LeaseRow {
@@ -38,6 +44,10 @@ impl LeaseEdit {
         match self {
             Self::Move(Place { checkpoint, start }) => {
                 LeaseRow { checkpoint: *checkpoint, start: *start, switches: 0, pending: None, ..free }
+            }
+            Self::Announce(state) => {
+                let pending = before.pending.clone().map(|pending| Pending { state: Some(state.clone()), ..pending });
+                LeaseRow { pending, ..free }
             }
             Self::Release(_) => {
                 let next = before.checkpoint_owner.as_ref().and(before.owner.clone());

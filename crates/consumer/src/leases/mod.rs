@@ -12,6 +12,7 @@ mod place;
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use kinesink_aws::dynamodb::Client;
 use kinesink_aws::dynamodb::types::KeyType;
@@ -49,8 +50,8 @@ pub struct Lease {
 pub struct Plan {
     /// What the checkpoint would become.
     pub checkpoint: Checkpoint,
-    /// Bytes of the application's state beside it.
-    pub state_bytes: usize,
+    /// The application's state beside it.
+    pub state: Option<Bytes>,
     /// Whether it goes on from the checkpoint. One that does not is what a version of KCL without plans left behind.
     pub is_valid: bool,
 }
@@ -227,7 +228,7 @@ impl Lease {
     pub fn plan(&self) -> Option<Plan> {
         self.row.pending.as_ref().map(|pending| Plan {
             checkpoint: pending.checkpoint,
-            state_bytes: pending.state.as_ref().map_or(0, |state| state.len()),
+            state: pending.state.clone(),
             is_valid: pending.checkpoint > self.row.checkpoint,
         })
     }

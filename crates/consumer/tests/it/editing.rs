@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kinesink_aws::dynamodb::primitives::Blob;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_consumer::{Handoff, Lease, LeaseEdit, Leases, Look, Place, look};
 use kinesink_core::{Checkpoint, Clock as _, Position};
@@ -29,6 +30,7 @@ fn java(owner: &str) -> Row {
     row.insert("checkpointSubSequenceNumber".into(), number(3));
     row.insert("pendingCheckpoint".into(), text("9"));
     row.insert("pendingCheckpointSubSequenceNumber".into(), number(0));
+    row.insert("pendingCheckpointState".into(), AttributeValue::B(Blob::new(b"their state")));
     row.insert("theirs".into(), text("kept"));
     row
 }
@@ -104,12 +106,28 @@ async fn what_undoes_an_edit_leads_back() {
         let row_before = world.rows().await.remove(SHARD).unwrap();
         let after = leases.edit(&before, &edit).await.unwrap();
         assert_ne!((after.place(), after.owner()), (before.place(), before.owner()));
-        leases.edit(&after, &edit.undo(&before)).await.unwrap();
+        leases.edit(&after, &edit.undo(&before).unwrap()).await.unwrap();
         let row_after = world.rows().await.remove(SHARD).unwrap();
         let same = |name: &str| row_after.get(name) == row_before.get(name);
         assert!(same("checkpoint") && same("checkpointSubSequenceNumber") && same("theirs"), "{edit:?}");
         assert_eq!(same("leaseOwner"), !matches!(edit, LeaseEdit::Move(_)), "{edit:?}");
         assert!(!row_after.contains_key("kinesink_start_ms"), "{edit:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_state_beside_an_announced_window_takes_the_lease_off_its_owner_and_can_be_put_back() {
+    let (world, leases) = table(&[java("java")]).await;
+    let before = only(&leases).await;
+    let row_before = world.rows().await.remove(SHARD).unwrap();
+    let edit = LeaseEdit::Announce(bytes::Bytes::from_static(b"otherwise"));
+    let after = leases.edit(&before, &edit).await.unwrap();
+    assert_eq!((after.owner(), after.place()), (None, before.place()));
+    assert_eq!(after.plan().unwrap().state.as_deref(), Some(b"otherwise".as_slice()));
+    leases.edit(&after, &edit.undo(&before).unwrap()).await.unwrap();
+    let row_after = world.rows().await.remove(SHARD).unwrap();
+    for name in ["pendingCheckpoint", "pendingCheckpointSubSequenceNumber", "pendingCheckpointState", "theirs"] {
+        assert!(row_before.contains_key(name) && row_after.get(name) == row_before.get(name), "{name}");
     }
 }
 

@@ -121,7 +121,7 @@ where
     let [first, .., last] = window else { return Err(Failure::fatal("the suite sends windows of two items and more")) };
     let items = indexes.iter().map(|&index| &window[index]).collect();
     let (shard, first, last) = (&first.record.shard, first.record.position, last.record.position);
-    emitter.emit(&Batch { stream: &sample_stream(), shard, first, last, items, attempt }).await
+    emitter.emit(&Batch { stream: &sample_stream(), shard, first, last, items, attempt, keep_existing: false }).await
 }
 
 /// Sends a window as the pipeline does: what is to be retried again, until nothing is. Says whether anything was.

@@ -57,11 +57,15 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         Ok(ControlFlow::Continue(input))
     }
 
-    /// Halts if the stream has nothing more for the announced window that is being read. Whether it does.
-    pub(super) fn halt_at_lost_plan(&mut self) -> bool {
-        let Some(plan) = &self.standing.plan else { return false };
+    /// The stream has nothing more for the announced window that is being read. It halts, or closes as it is where
+    /// somebody has asked for that.
+    pub(super) fn plan_falls_short(&mut self) -> Option<CloseReason> {
+        let plan = self.standing.plan.as_ref()?;
+        if plan.as_is {
+            return Some(CloseReason::Plan);
+        }
         self.halt = Some(Halt::Plan(plan.lost()));
-        true
+        None
     }
 
     /// The memory budget asks for the open window. An announced one cannot be cut, and it may be our own next reply that

@@ -47,7 +47,10 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         self.note_progress(!reply.records.is_empty());
         if !reply.records.is_empty() {
             self.plan_progressed();
-        } else if reply.behind_latest_ms == 0 && self.halt_at_lost_plan() {
+        } else if reply.behind_latest_ms == 0 && self.standing.plan.is_some() {
+            if let Some(reason) = self.plan_falls_short() {
+                self.close(reason);
+            }
             return;
         }
         // An empty reply is dropped here: nothing would take its last record and give its memory back.
@@ -84,8 +87,8 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     fn take_record(&mut self, now: Instant, tally: &mut Tally) -> Option<CloseReason> {
         let next = self.reply.records.as_slice().first()?;
         let seen = Seen { position: next.position, arrival: next.arrival };
-        if self.standing.plan.as_ref().is_some_and(|plan| seen.position > plan.last) && self.halt_at_lost_plan() {
-            return None;
+        if self.standing.plan.as_ref().is_some_and(|plan| seen.position > plan.last) {
+            return self.plan_falls_short();
         }
         let blocked = self.blocked.is_some_and(|blocked| seen.position >= blocked);
         if blocked && self.window.is_open() {

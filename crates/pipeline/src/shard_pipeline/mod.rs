@@ -188,7 +188,11 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             }
             Ok(Read::ShardEnd) => {
                 self.read_pause.cured();
-                if self.halt_at_lost_plan() {
+                if self.standing.plan.is_some() {
+                    // The reader says so again once the announced window is committed.
+                    if let Some(reason) = self.plan_falls_short() {
+                        self.close(reason);
+                    }
                     return Ok(());
                 }
                 self.ending = Some(Finished::ShardEnd);
@@ -202,9 +206,10 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
         Ok(())
     }
 
-    /// Closes the open window, if it has seen anything. `closed` must be free.
+    /// Closes the open window, if it has seen anything or was announced. `closed` must be free.
     fn close(&mut self, reason: CloseReason) {
-        let through = match (reason, self.window.last()) {
+        let announced = self.standing.plan.as_ref().map(|plan| plan.last);
+        let through = match (reason, announced.or_else(|| self.window.last())) {
             (CloseReason::ShardEnd, _) => Checkpoint::ShardEnd,
             (_, Some(last)) => Checkpoint::At(last),
             (_, None) => return,

@@ -151,6 +151,7 @@ pub(crate) enum Event {
         attempt: u32,
         first: u64,
         last: u64,
+        keep_existing: bool,
     },
     /// The lease row announces a window that ends there.
     Announced(u64),
@@ -224,6 +225,7 @@ impl Destination {
             attempt: batch.attempt,
             first: number(batch.first),
             last: number(batch.last),
+            keep_existing: batch.keep_existing,
         });
         let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Answer::Deliver);
         let mut again = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinesink_core::{Checkpoint, Failure, Prepared, Record};
-use kinesink_pipeline::{Finished, ShardStatus, WindowLimits};
+use kinesink_pipeline::{Finished, ShardStatus, WindowLimits, finished_as_is};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 use proptest::test_runner::RngSeed;
@@ -130,6 +130,37 @@ async fn a_window_whose_records_have_left_the_stream_halts_the_shard_and_names_t
         let mut rig = next_owner([vec![reply(records)], end].concat()).await;
         let reason = halted(&mut rig).await;
         assert!(reason.contains("no records left in the stream"), "{reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_is_to_be_finished_as_it_is_keeps_its_end_and_is_published_as_far_as_it_can_be_made() {
+    let mut changed = plain(1, 7);
+    changed[2] = record(3, "otherwise");
+    let all: (&[u64], &[u64]) = (&[1, 2, 3, 4, 5], &[6, 7]);
+    for (records, (announced, next)) in [
+        (changed, all),
+        (plain(4, 7), (&[4, 5], &[6, 7])),
+        // Its end has left the stream, or all of it.
+        ([plain(1, 3), plain(6, 7)].concat(), (&[1, 2, 3], &[6, 7])),
+        (plain(6, 7), (&[], &[6, 7])),
+        (plain(2, 4), (&[2, 3, 4], &[])),
+        (Vec::new(), (&[], &[])),
+    ] {
+        let mut rig = next_owner(vec![reply(records), Step::End]).await;
+        let left = rig.lease.prepared.lock().unwrap().take().unwrap();
+        let plan = Some(finished_as_is(&left, rig.start).unwrap());
+        *rig.lease.prepared.lock().unwrap() = Some(Prepared { plan, ..left });
+        assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+        let wanted: Vec<_> = [announced, next].into_iter().filter(|batch| !batch.is_empty()).collect();
+        assert_eq!(rig.batches("one"), wanted);
+        assert_eq!(rig.checkpoints()[0], "5", "a record that was announced is passed only with its window");
+        assert_eq!(rig.checkpoints().last().unwrap(), "SHARD_END");
+        for event in rig.events() {
+            if let Event::Begun { last, keep_existing, .. } = event {
+                assert_eq!(keep_existing, last <= 5, "only for the window that somebody asked that of");
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Fingerprint, Item, Reject};
-use tracing::debug;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::compressor::Compressor;
@@ -108,6 +108,10 @@ impl S3Emitter {
             Put::Exists(Some(there)) if there.digest == contents.digest => {
                 debug!(object = url, items, "the object is there already, with the same content");
             }
+            Put::Exists(there) if batch.keep_existing => {
+                let (kept, made) = (told(there.as_ref()), told(Some(&contents)));
+                warn!(object = url, kept, made, "the object has other content and is kept, as was asked");
+            }
             Put::Exists(there) => return Err(occupied(&url, &contents, there.as_ref())),
         }
         #[cfg(feature = "planted-faults")]
@@ -172,13 +176,19 @@ impl S3Emitter {
 /// Items that an object cannot hold, by index, in order.
 type Rejects = Vec<(usize, Reject)>;
 
+/// What an object holds, for a message.
+fn told(contents: Option<&Contents>) -> String {
+    match contents {
+        Some(Contents { shard, first, last, count, .. }) => {
+            format!("{count} items of records {first} to {last} of {shard}")
+        }
+        None => "none that kinesink wrote".into(),
+    }
+}
+
 /// Another object has the name.
 fn occupied(url: &str, ours: &Contents, theirs: Option<&Contents>) -> Failure {
-    let told = |Contents { shard, first, last, count, .. }: &Contents| {
-        format!("{count} items of records {first} to {last} of {shard}")
-    };
-    let theirs = theirs.map_or_else(|| "none that kinesink wrote".into(), told);
-    let ours = told(ours);
+    let (ours, theirs) = (told(Some(ours)), told(theirs));
     Failure::configuration(format!(
         "{url} exists with other content ({theirs}) than the {ours} give now: another application or configuration wrote it; \
          move it away, or give this sink another prefix"

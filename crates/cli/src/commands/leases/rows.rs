@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kinesink::Checkpoint;
-use kinesink::consumer::{Handoff, Lease, Place};
+use kinesink::consumer::{Handoff, Lease, Place, Plan};
 use serde_json::{Value, json};
 
 const HEAD: [&str; 8] = ["", "SHARD", "OWNER", "CHECKPOINT", "LAG", "THROUGHPUT", "PLAN", "HANDOFF"];
@@ -25,6 +25,10 @@ pub(super) struct Row<'a> {
     pub(super) lag: Lag,
 }
 
+fn state_bytes(plan: &Plan) -> usize {
+    plan.state.as_ref().map_or(0, |state| state.len())
+}
+
 impl Row<'_> {
     pub(super) fn json(&self) -> Value {
         let lease = self.lease;
@@ -32,7 +36,7 @@ impl Row<'_> {
             json!({
                 "checkpoint": plan.checkpoint.sequence_text(),
                 "sub_sequence": plan.checkpoint.sub_sequence(),
-                "state_bytes": plan.state_bytes,
+                "state_bytes": state_bytes(&plan),
                 "valid": plan.is_valid,
             })
         });
@@ -65,7 +69,7 @@ impl Row<'_> {
         let lease = self.lease;
         let plan = lease.plan().map(|plan| {
             let stale = if plan.is_valid { "" } else { ", stale" };
-            format!("to {}, {} B{stale}", Place::from(plan.checkpoint), plan.state_bytes)
+            format!("to {}, {} B{stale}", Place::from(plan.checkpoint), state_bytes(&plan))
         });
         let handoff = lease.handoff().map(|handoff| match handoff {
             Handoff::Asked(to) => format!("to {to}, asked"),

@@ -29,7 +29,8 @@ fn template(key: &str) -> KeyTemplate {
 fn key_of(template: &KeyTemplate, item: &Item<Bytes>) -> String {
     let (stream, shard): (StreamName, ShardId) = ("orders".parse().unwrap(), item.record.shard.clone());
     let (first, last) = (position("7", 0), position("9", 2));
-    let batch: Batch<'_, Bytes> = Batch { stream: &stream, shard: &shard, first, last, items: vec![], attempt: 7 };
+    let batch: Batch<'_, Bytes> =
+        Batch { stream: &stream, shard: &shard, first, last, items: vec![], attempt: 7, keep_existing: false };
     let key = template.partition(item).key("pre/fix", &batch, 5);
     // The tests are about what stands before.
     key.replace(&padded(first), "FIRST").replace(&padded(last), "LAST")

@@ -48,5 +48,6 @@ fn batch<'a>(source: &'a Source, items: &'a [Item<Bytes>]) -> Batch<'a, Bytes> {
         last: items.last().unwrap().record.position,
         items: items.iter().collect(),
         attempt: 0,
+        keep_existing: false,
     }
 }

@@ -8,7 +8,7 @@ use kinesink_aws::credential_types::provider::{ProvideCredentials, SharedCredent
 use kinesink_aws::s3::Client;
 use kinesink_aws::s3::config::retry::RetryConfig;
 use kinesink_aws::s3::config::{BehaviorVersion, Config, Region};
-use kinesink_core::{Class, Emitted, Emitter as _};
+use kinesink_core::{Batch, Class, Emitted, Emitter as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -176,6 +176,11 @@ async fn an_object_that_exists_is_compared_by_what_it_says_of_itself() {
         assert!(failure.message.starts_with("s3://my-bucket/orders in/{x}/orders/shardId-"), "{failure}");
         assert!(failure.message.contains(says) && failure.message.contains("move it away"), "{failure}");
     }
+
+    // An operator has asked for what is there.
+    let service = Service::start(vec![taken(), there(&another)]).await;
+    let kept = Batch { keep_existing: true, ..batch(&source, &items) };
+    assert_eq!(service.sink().emit(&kept).await.unwrap(), Emitted::all());
 
     // Gone between the two requests; and one that may not be read.
     for (status, class) in [(404, Class::Transient), (403, Class::Configuration)] {

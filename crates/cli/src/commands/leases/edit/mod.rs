@@ -1,19 +1,19 @@
 //! An edit: asked for, checked, shown, asked about, written.
 
+mod showing;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use kinesink::config::{WORKER_ID, is_worker_id};
-use kinesink::consumer::{Lease, LeaseEdit, Leases as Table, Place};
-use kinesink::{Checkpoint, Class, Clock as _, Failure, ShardId, SystemClock};
-use serde_json::json;
+use kinesink::consumer::{Lease, LeaseEdit, Leases as Table, Place, Plan};
+use kinesink::{Checkpoint, Class, Clock as _, Failure, Prepared, ShardId, SystemClock, finished_as_is};
 
-use super::rows::{Lag, Row, table};
+use self::showing::{report, show};
+use super::rows::Lag;
 use super::{Stream, problem};
 use crate::args::Leases;
 use crate::exit::{Exit, Problem};
-use crate::shell::quoted;
-use crate::stdout;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) enum Asked {
     /// No shards: all of the worker's.
     Release(String, Vec<ShardId>),
     Assign(String, Vec<ShardId>),
+    FinishPlan(ShardId),
     DropPlan(ShardId),
 }
 
@@ -38,8 +39,10 @@ struct Step {
 enum Skipped {
     Forwards(Duration),
     Backwards(Duration),
-    /// The checkpoint stays; a plan goes.
-    Plan,
+    /// The checkpoint stays; the announced window is read again.
+    Dropped,
+    /// The checkpoint stays; the announced window is finished as far as it can be made.
+    AsIs,
 }
 
 fn refuse(message: impl std::fmt::Display) -> Problem {
@@ -48,7 +51,9 @@ fn refuse(message: impl std::fmt::Display) -> Problem {
 
 /// Before anything is read: whether the answer to the question could be given.
 pub(super) fn can_be_asked(args: &Leases) -> Result<(), Problem> {
-    let is_edit = args.move_to.is_some() || args.release.is_some() || args.assign.is_some() || args.drop_plan.is_some();
+    let lists = [args.move_to.is_some(), args.release.is_some(), args.assign.is_some()];
+    let plans = [args.finish_plan.is_some(), args.drop_plan.is_some()];
+    let is_edit = lists.into_iter().chain(plans).any(|given| given);
     if !is_edit || args.yes || args.dry_run || std::io::stdin().is_terminal() {
         return Ok(());
     }
@@ -59,6 +64,9 @@ impl Asked {
     pub(super) fn of(args: &Leases) -> Result<Option<Self>, Problem> {
         if let Some([shard, place]) = args.move_to.as_deref() {
             return Ok(Some(Self::Move(parsed(shard)?, parsed(place)?)));
+        }
+        if let Some(shard) = &args.finish_plan {
+            return Ok(Some(Self::FinishPlan(parsed(shard)?)));
         }
         if let Some(shard) = &args.drop_plan {
             return Ok(Some(Self::DropPlan(parsed(shard)?)));
@@ -88,6 +96,7 @@ pub(super) async fn run(
 ) -> Result<Exit, Problem> {
     let steps = match asked {
         Asked::Move(shard, place) => vec![moved(find(seen, shard)?, *place, stream, seen).await?],
+        Asked::FinishPlan(shard) => vec![finished(find(seen, shard)?, stream).await?],
         Asked::DropPlan(shard) => vec![dropped(find(seen, shard)?, stream).await?],
         Asked::Release(worker, shards) => released(seen, worker, shards, stream).await?,
         Asked::Assign(worker, shards) => assigned(seen, worker, shards, stream).await?,
@@ -160,12 +169,23 @@ async fn moved(before: &Lease, to: Place, stream: &Stream, seen: &[Lease]) -> Re
     })
 }
 
+async fn finished(before: &Lease, stream: &Stream) -> Result<Step, Problem> {
+    let Plan { checkpoint, state, .. } = plan(before)?;
+    let prepared = Prepared { checkpoint, plan: state };
+    let state = finished_as_is(&prepared, before.checkpoint())
+        .map_err(|why| refuse(format!("cannot have the plan of lease {} finished: {why}", before.shard())))?;
+    Ok(Step { skipped: Some(Skipped::AsIs), ..kept_in_place(before, LeaseEdit::Announce(state), stream).await })
+}
+
 async fn dropped(before: &Lease, stream: &Stream) -> Result<Step, Problem> {
-    if before.plan().is_none() {
-        return Err(refuse(format!("lease {} has no plan: nothing was announced and not committed", before.shard())));
-    }
+    plan(before)?;
     warn(before, before.place(), &[]);
-    Ok(Step { skipped: Some(Skipped::Plan), ..kept_in_place(before, LeaseEdit::Move(before.place()), stream).await })
+    Ok(Step { skipped: Some(Skipped::Dropped), ..kept_in_place(before, LeaseEdit::Move(before.place()), stream).await })
+}
+
+fn plan(of: &Lease) -> Result<Plan, Problem> {
+    let none = || refuse(format!("lease {} has no plan: nothing was announced and not committed", of.shard()));
+    of.plan().ok_or_else(none)
 }
 
 /// What needs no look at the stream.
@@ -274,53 +294,6 @@ async fn kept_in_place(lease: &Lease, edit: LeaseEdit, stream: &Stream) -> Step 
     Step { before: lease.clone(), edit, lags: [lag; 2], skipped: None }
 }
 
-fn show(steps: &[Step]) -> Result<(), Problem> {
-    let afters: Vec<_> = steps.iter().map(|step| step.before.after(&step.edit)).collect();
-    let rows: Vec<_> = steps
-        .iter()
-        .zip(&afters)
-        .flat_map(|(step, after)| {
-            let [here, there] = step.lags;
-            [
-                Row { label: Some("before"), lease: &step.before, lag: here },
-                Row { label: Some("after"), lease: after, lag: there },
-            ]
-        })
-        .collect();
-    for line in table(&rows) {
-        stdout::line(line)?;
-    }
-    for step in steps {
-        if matches!(step.edit, LeaseEdit::Move(_)) {
-            stdout::line(match step.skipped {
-                Some(Skipped::Forwards(time)) => {
-                    format!("{} of records would be skipped, delivered to nobody", minutes(time))
-                }
-                Some(Skipped::Backwards(time)) => format!("{} of records would be delivered again", minutes(time)),
-                Some(Skipped::Plan) => {
-                    "the announced window would be read again; what of it is in the sinks already may be there twice"
-                        .to_owned()
-                }
-                None => "how much would be skipped is not known".to_owned(),
-            })?;
-        }
-        if let Some(owner) = step.before.owner() {
-            let shard = step.before.shard();
-            stdout::line(format!(
-                "{owner} loses the lease of {shard} if it is alive; what it has read and not checkpointed is read again"
-            ))?;
-        }
-    }
-    Ok(())
-}
-
-fn minutes(time: Duration) -> String {
-    match time.as_secs_f64() / 60.0 {
-        some if some > 0.0 && some < 0.1 => "less than 0.1 minutes".to_owned(),
-        some => format!("{some:.1} minutes"),
-    }
-}
-
 fn confirmed() -> Result<bool, Problem> {
     let failed = |error| Problem::new(Exit::Failed, format!("cannot ask before writing: {error}"));
     let mut stderr = std::io::stderr();
@@ -328,55 +301,4 @@ fn confirmed() -> Result<bool, Problem> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(failed)?;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
-}
-
-/// What was written, and how it is undone.
-fn report(args: &Leases, steps: &[Step], written: &[(&Step, Lease)]) -> Result<(), Problem> {
-    if args.json {
-        for step in steps {
-            let done = written.iter().find(|(other, _)| std::ptr::eq(*other, step));
-            let after = done.map_or_else(|| step.before.after(&step.edit), |(_, after)| after.clone());
-            let [here, there] = step.lags;
-            let skipped_ms = step.skipped.map(|skipped| match skipped {
-                Skipped::Forwards(time) => i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
-                Skipped::Plan => 0,
-                Skipped::Backwards(time) => -i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
-            });
-            let object = json!({
-                "before": Row { label: None, lease: &step.before, lag: here }.json(),
-                "after": Row { label: None, lease: &after, lag: there }.json(),
-                "skipped_ms": skipped_ms,
-                "written": done.is_some(),
-                "undo": undo(args, &[step]),
-            });
-            stdout::line(object.to_string())?;
-        }
-        return Ok(());
-    }
-    if written.is_empty() {
-        stdout::line("nothing was written")?;
-        return Ok(());
-    }
-    stdout::line(format!("written: {} of {}", written.len(), steps.len()))?;
-    let steps: Vec<_> = written.iter().map(|(step, _)| *step).collect();
-    stdout::line(format!("to undo: {}", undo(args, &steps)))?;
-    Ok(())
-}
-
-/// The command that leads back. All steps of one command are of one kind.
-fn undo(args: &Leases, steps: &[&Step]) -> String {
-    let mut words = vec!["kinesink".to_owned(), "leases".into(), quoted(&args.app)];
-    for (flag, value) in [("--table", &args.table), ("--stream", &args.stream)] {
-        words.extend(value.iter().flat_map(|value| [flag.to_owned(), quoted(value)]));
-    }
-    for (index, step) in steps.iter().enumerate() {
-        let shard = step.before.shard().to_string();
-        match step.edit.undo(&step.before) {
-            LeaseEdit::Move(place) => words.extend(["--move".into(), shard, place.to_string()]),
-            _ if index > 0 => words.push(shard),
-            LeaseEdit::Assign(worker) => words.extend(["--assign".into(), quoted(&worker), shard]),
-            LeaseEdit::Release(worker) => words.extend(["--release".into(), quoted(&worker), shard]),
-        }
-    }
-    words.join(" ")
 }
