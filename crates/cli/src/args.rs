@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use kinesink::StreamName;
 use kinesink::local::Limit;
 
@@ -125,8 +126,20 @@ pub(crate) struct Run {
 /// `kinesink replay`
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// The pipeline file; its [dead_letter] is read
+    /// The pipeline file. Without --from, its [dead_letter] is read
     pub(crate) file: PathBuf,
+    /// Replay what arrived in the stream at this time or later (RFC 3339), instead of dead letters
+    #[arg(long, value_name = "TIME", requires = "to", requires = "place")]
+    pub(crate) from: Option<Timestamp>,
+    /// Replay what arrived before this time, which has to have come
+    #[arg(long, value_name = "TIME", requires = "from")]
+    pub(crate) to: Option<Timestamp>,
+    /// Write the objects of the range below this URL: each record once, whatever is killed, if the same command ends it
+    #[arg(long, value_name = "URL", group = "place", requires = "from")]
+    pub(crate) into: Option<String>,
+    /// Write the objects of the range where the file says, under other names: each record is there once more
+    #[arg(long, group = "place", requires = "from")]
+    pub(crate) force: bool,
 }
 
 /// `kinesink check`

@@ -74,3 +74,4 @@ pub use lease::{Billing, TableOptions};
 pub use leases::{Handoff, Lease, LeaseEdit, Leases, Look, Place, Plan, Seen, look};
 #[cfg(feature = "planted-faults")]
 pub use planted::{Fault, plant};
+pub use shard_sync::shards_open_at;

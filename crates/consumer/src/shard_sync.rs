@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::types::{Shard as ListedShard, ShardFilter, ShardFilterType};
 use kinesink_aws::{code, failure, is_throttle};
@@ -65,6 +66,16 @@ pub(crate) struct Listing {
 impl Listing {
     /// For whom comes again anyway.
     pub(crate) const ONCE: Self = Self { attempts_max: 1, pause: Duration::ZERO };
+}
+
+/// The shards that were open at `time`, or are open now if it has not come.
+///
+/// # Errors
+/// The stream cannot be listed.
+pub async fn shards_open_at(client: &Client, stream: &StreamName, time: Timestamp) -> Result<Vec<ShardId>, Failure> {
+    let patience = Listing { attempts_max: 10, pause: Duration::from_secs(1) };
+    let shards = list(client, stream, Some(&Start::AtTimestamp(time)), patience).await?;
+    Ok(shards.into_iter().map(|shard| shard.id).collect())
 }
 
 /// The shards of a stream. With `filter`, only those that a new application must read from `start`.
@@ -343,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_worked_example_of_the_protocol() {
-        let time = Start::AtTimestamp(jiff::Timestamp::UNIX_EPOCH);
+        let time = Start::AtTimestamp(Timestamp::UNIX_EPOCH);
         assert_eq!(planned(&tree(), &[4, 5, 7], &Start::Latest), [6]);
         assert_eq!(planned(&tree(), &[4, 5, 7], &Start::TrimHorizon), [0, 1]);
         assert_eq!(planned(&tree(), &[4, 5, 7], &time), [0, 1]);

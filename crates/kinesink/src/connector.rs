@@ -11,6 +11,7 @@ use kinesink_pipeline::{Health, Metrics, Pipeline};
 use prometheus_client::registry::Registry;
 
 use crate::handler::{AnyPipeline, Earlier, Run, Shared, any};
+use crate::until::Until;
 use crate::{Error, Stop};
 
 const MEMORY_BYTES: usize = 256 * 1024 * 1024;
@@ -36,6 +37,7 @@ pub struct Connector {
     pipeline: Arc<dyn AnyPipeline>,
     shared: Shared,
     grace: Duration,
+    until: Option<Arc<Until>>,
 }
 
 impl fmt::Debug for Connector {
@@ -62,6 +64,7 @@ impl Connector {
             earlier: None,
             memory_bytes: MEMORY_BYTES,
             grace: GRACE,
+            until: None,
         }
     }
 
@@ -96,7 +99,8 @@ impl Connector {
             tracing::info!("draining: no more fetching; flushing, checkpointing, releasing the leases");
             std::future::pending::<()>().await;
         };
-        let run = Arc::new(Run::new(Arc::clone(&self.pipeline), self.shared.clone(), stop.drain.clone()));
+        let run =
+            Arc::new(Run::new(Arc::clone(&self.pipeline), self.shared.clone(), stop.drain.clone(), self.until.clone()));
         // Boxed: it is the whole consumer, and every caller's future would hold it.
         let ran = Box::pin(self.consumer.run(Arc::clone(&run) as _, stop.drain.clone(), stop.abort.clone()));
         tokio::select! {
@@ -123,6 +127,7 @@ pub struct ConnectorBuilder<T: Transformer> {
     earlier: Option<Earlier>,
     memory_bytes: usize,
     grace: Duration,
+    until: Option<Arc<Until>>,
 }
 
 impl<T: Transformer> fmt::Debug for ConnectorBuilder<T> {
@@ -147,6 +152,14 @@ impl<T: Transformer> ConnectorBuilder<T> {
     #[must_use]
     pub(crate) fn earlier(mut self, earlier: Earlier) -> Self {
         self.earlier = Some(earlier);
+        self
+    }
+
+    /// Reads every shard up to a time only, and drains after the last of them.
+    #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+    #[must_use]
+    pub(crate) fn until(mut self, until: Option<Arc<Until>>) -> Self {
+        self.until = until;
         self
     }
 
@@ -181,6 +194,12 @@ impl<T: Transformer> ConnectorBuilder<T> {
         let shared = Shared { metrics: Metrics::register(registry), health: Health::default(), budget: budget.clone() };
         let consumer = self.consumer.budget(budget).build(registry);
         let consumer = consumer.map_err(|error| Error::Configuration(error.to_string()))?;
-        Ok(Connector { consumer, pipeline: any(self.pipeline, self.earlier), shared, grace: self.grace })
+        Ok(Connector {
+            consumer,
+            pipeline: any(self.pipeline, self.earlier),
+            shared,
+            grace: self.grace,
+            until: self.until,
+        })
     }
 }

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{self, Config, ConfigError};
 use crate::handler::{Earlier, any};
+use crate::until::Until;
 use crate::{Connector, Error, recipe};
 
 /// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
@@ -84,15 +85,29 @@ pub async fn connector_from(
     clients: Clients,
     registry: &mut Registry,
 ) -> Result<Connector, Error> {
+    connector_named(config, programs, clients, registry, Naming::Positions, None).await
+}
+
+/// The same with objects named otherwise, or up to a time of the stream.
+pub(crate) async fn connector_named(
+    config: &Config,
+    programs: Programs,
+    clients: Clients,
+    registry: &mut Registry,
+    naming: Naming,
+    until: Option<Arc<Until>>,
+) -> Result<Connector, Error> {
     let Programs { filter, transform } = programs;
     let buckets = buckets(config, &clients).await;
     let earlier = earlier(config, &buckets);
     match transform {
         Transform::Raw(raw) => {
-            connector(config, pipeline(config, filter, raw, &buckets, Naming::Positions)?, earlier, clients, registry)
+            let pipeline = pipeline(config, filter, raw, &buckets, naming)?;
+            connector(config, pipeline, earlier, until, clients, registry)
         }
         Transform::Jq(jq) => {
-            connector(config, pipeline(config, filter, *jq, &buckets, Naming::Positions)?, earlier, clients, registry)
+            let pipeline = pipeline(config, filter, *jq, &buckets, naming)?;
+            connector(config, pipeline, earlier, until, clients, registry)
         }
     }
 }
@@ -183,6 +198,7 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
     config: &Config,
     pipeline: Pipeline<T>,
     earlier: Earlier,
+    until: Option<Arc<Until>>,
     clients: Clients,
     registry: &mut Registry,
 ) -> Result<Connector, Error> {
@@ -190,6 +206,7 @@ fn connector<T: Transformer<Model = Event, Output = Bytes>>(
     Connector::builder(&config.app, config.source.stream.clone(), clients, pipeline)
         .start(config.source.start)
         .earlier(earlier)
+        .until(until)
         .memory_bytes(config.record_bytes())
         .grace(config.drain_grace)
         .consumer(|consumer| {

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use kinesink_consumer::{Finished as ShardFinished, Shard, ShardHandler};
-use kinesink_core::{Budget, Failure, Transformer};
+use kinesink_core::{Budget, Failure, ShardId, Transformer};
 use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Recipe, ShardInput, announced_recipe};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::until::Until;
 
 /// What a connector asks of its pipeline.
 #[async_trait]
@@ -92,14 +93,27 @@ pub(crate) struct Run {
     pipeline: Arc<dyn AnyPipeline>,
     shared: Shared,
     drain: CancellationToken,
+    until: Option<Arc<Until>>,
     drained: AtomicBool,
     halted: AtomicBool,
 }
 
 impl Run {
-    /// `drain` is the process's.
-    pub(crate) fn new(pipeline: Arc<dyn AnyPipeline>, shared: Shared, drain: CancellationToken) -> Self {
-        Self { pipeline, shared, drain, drained: AtomicBool::new(false), halted: AtomicBool::new(false) }
+    /// `drain` is the process's. With `until`, the run drains by itself once its shards are read so far.
+    pub(crate) fn new(
+        pipeline: Arc<dyn AnyPipeline>,
+        shared: Shared,
+        drain: CancellationToken,
+        until: Option<Arc<Until>>,
+    ) -> Self {
+        Self { pipeline, shared, drain, until, drained: AtomicBool::new(false), halted: AtomicBool::new(false) }
+    }
+
+    /// Notes that a shard has nothing more to read; drains the process after the last one.
+    fn is_read(&self, shard: &ShardId) {
+        if self.until.as_ref().is_some_and(|until| until.is_last(shard)) {
+            self.drain.cancel();
+        }
     }
 
     /// Whether every shard that the process drained was halted, and there was one.
@@ -113,14 +127,37 @@ impl ShardHandler for Run {
     async fn run(&self, shard: Shard) -> Result<ShardFinished, Failure> {
         let Shard { stream, id, start, prepared, reader, checkpointer, drain } = shard;
         let Shared { metrics, health, budget } = self.shared.clone();
-        let input =
-            ShardInput { stream, shard: id, start, prepared, reader, checkpointer, drain, budget, metrics, health };
+        let (shard, reached) = (id.clone(), drain.child_token());
+        let reader = match &self.until {
+            Some(until) => until.bounded(&id, reader, reached.clone()),
+            None => reader,
+        };
+        let input = ShardInput {
+            stream,
+            shard,
+            start,
+            prepared,
+            reader,
+            checkpointer,
+            drain: reached.clone(),
+            budget,
+            metrics,
+            health,
+        };
         let (ended, finished) = match self.pipeline.run(input).await? {
-            Finished::ShardEnd => return Ok(ShardFinished::ShardEnd),
+            Finished::ShardEnd => {
+                self.is_read(&id);
+                return Ok(ShardFinished::ShardEnd);
+            }
             Finished::LeaseLost => return Ok(ShardFinished::LeaseLost),
             Finished::Drained => (&self.drained, ShardFinished::Drained),
             Finished::Halted => (&self.halted, ShardFinished::Drained),
         };
+        if reached.is_cancelled() && !drain.is_cancelled() {
+            self.is_read(&id);
+            // Held until the others are read so far: another worker would find nothing more in it.
+            drain.cancelled().await;
+        }
         if self.drain.is_cancelled() {
             ended.store(true, Ordering::Relaxed);
         }
@@ -196,7 +233,7 @@ mod tests {
 
     fn run() -> Run {
         let shared = Shared { metrics: Metrics::default(), health: Health::default(), budget: Budget::new(1) };
-        Run::new(Arc::new(Ends(Finished::Drained)), shared, CancellationToken::new())
+        Run::new(Arc::new(Ends(Finished::Drained)), shared, CancellationToken::new(), None)
     }
 
     #[tokio::test]

@@ -65,6 +65,7 @@ mod recipe;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod replay;
 mod stop;
+mod until;
 
 pub use connector::{Connector, ConnectorBuilder, Outcome};
 pub use create::create_stream;
@@ -95,7 +96,7 @@ pub use kinesink_pipeline::{
 pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};
 pub use kinesink_sinks as sinks;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
-pub use replay::{ReplayReport, replay};
+pub use replay::{ReplayReport, TimeRange, replay, replay_range};
 pub use stop::Stop;
 
 /// The Rust on the page for who comes from the Java KCL.

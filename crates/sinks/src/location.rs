@@ -39,6 +39,36 @@ impl Location {
     }
 }
 
+impl Location {
+    /// The place `name` in this one.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        match self {
+            Self::Bucket { bucket, prefix } if prefix.is_empty() => {
+                Self::Bucket { bucket: bucket.clone(), prefix: name.into() }
+            }
+            Self::Bucket { bucket, prefix } => {
+                Self::Bucket { bucket: bucket.clone(), prefix: format!("{prefix}/{name}") }
+            }
+            Self::Directory(path) => Self::Directory(path.join(name)),
+        }
+    }
+
+    /// Whether what is written here is found by who reads `other`.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bucket { bucket, prefix }, Self::Bucket { bucket: other, prefix: outer }) => {
+                let inner = prefix.strip_prefix(outer.as_str());
+                let begins = inner.is_some_and(|rest| outer.is_empty() || rest.is_empty() || rest.starts_with('/'));
+                bucket == other && begins
+            }
+            (Self::Directory(path), Self::Directory(other)) => path.starts_with(other),
+            _ => false,
+        }
+    }
+}
+
 impl FromStr for Location {
     type Err = Error;
 
@@ -100,6 +130,26 @@ mod tests {
             ("file:///var/orders/", "file:///var/orders"),
         ] {
             assert_eq!(url.parse::<Location>().unwrap().to_string(), back);
+        }
+    }
+
+    #[test]
+    fn a_place_is_within_another_by_whole_names() {
+        let place = |url: &str| url.parse::<Location>().unwrap();
+        for (outer, inner) in
+            [("s3://bucket", "s3://bucket/a"), ("s3://bucket/a", "s3://bucket/a/b"), ("file:///a", "file:///a/b")]
+        {
+            assert!(place(inner).is_within(&place(outer)) && place(inner).is_within(&place(inner)));
+            assert!(!place(outer).is_within(&place(inner)));
+            assert_eq!(place(outer).below(inner.rsplit('/').next().unwrap()), place(inner));
+        }
+        for (one, other) in [
+            ("s3://bucket/a", "s3://bucket/ab"),
+            ("s3://one", "s3://two"),
+            ("file:///a", "file:///ab"),
+            ("file:///a", "s3://aaa"),
+        ] {
+            assert!(!place(one).is_within(&place(other)) && !place(other).is_within(&place(one)), "{one} {other}");
         }
     }
 

@@ -1,7 +1,10 @@
-//! `kinesink replay FILE`: dead letters back into the sinks.
+//! `kinesink replay FILE`: dead letters back into the sinks, or a time range of the stream into another place.
 
 use kinesink::aws::{AwsOptions, connect};
-use kinesink::{ReplayReport, Stop, replay};
+use kinesink::config::Config;
+use kinesink::{
+    Clock as _, Outcome, Programs, Progress, ReplayReport, Stop, SystemClock, TimeRange, replay, replay_range,
+};
 
 use crate::args::Replay;
 use crate::exit::{Exit, Problem};
@@ -12,6 +15,9 @@ const SHOWN_MAX: usize = 10;
 
 pub(crate) async fn run(args: Replay) -> Result<Exit, Problem> {
     let (config, programs) = super::check::read(&args.file)?;
+    if let Some(range) = range(&args)? {
+        return run_range(&config, programs, &range).await;
+    }
     if config.dead_letter.is_none() {
         let file = args.file.display();
         return Err(Problem::new(Exit::Configuration, format!("{file} has no [dead_letter] to read from: add it")));
@@ -27,6 +33,50 @@ pub(crate) async fn run(args: Replay) -> Result<Exit, Problem> {
         () = signals => return Ok(Exit::Aborted),
     };
     tell(&report)
+}
+
+/// What of the stream is asked for, if that and no dead letters are.
+fn range(args: &Replay) -> Result<Option<TimeRange>, Problem> {
+    let (Some(from), Some(to)) = (args.from, args.to) else { return Ok(None) };
+    let refuse = |why: String| Problem::new(Exit::Configuration, why);
+    if to > SystemClock.now() {
+        return Err(refuse(format!("{to} has not come yet: what arrives before it is not all there")));
+    }
+    let into = args.into.as_deref().map(str::parse).transpose();
+    let into = into.map_err(|error: kinesink::sinks::Error| refuse(format!("cannot write to --into: {error}")))?;
+    Ok(Some(TimeRange { from, to, into }))
+}
+
+async fn run_range(config: &Config, programs: Programs, range: &TimeRange) -> Result<Exit, Problem> {
+    super::check::complete(config)?;
+    let applied = range.applied(config)?;
+    let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
+    let clients = connect(&options).await?;
+    let stop = Stop::new();
+    let signals = signals::watch(stop.clone())?;
+    let (outcome, progress, is_over) = tokio::select! {
+        ran = replay_range(config, programs, clients, range, &stop) => ran?,
+        () = signals => return Ok(Exit::Aborted),
+    };
+    let Progress { committed, filtered, .. } = progress;
+    stdout::line(format!(
+        "{committed} records from {} to {}, of which {filtered} were filtered",
+        range.from, range.to
+    ))?;
+    match outcome {
+        Outcome::Halted => Ok(Exit::Halted),
+        Outcome::Drained if is_over => {
+            let table = applied.lease.table;
+            stdout::line(format!(
+                "table {table} remembers that this range is done; delete it when nobody replays it again"
+            ))?;
+            Ok(Exit::Drained)
+        }
+        Outcome::Drained | Outcome::Aborted => {
+            stdout::line("stopped before the end; the same command goes on")?;
+            Ok(Exit::Aborted)
+        }
+    }
 }
 
 fn tell(report: &ReplayReport) -> Result<Exit, Problem> {

@@ -1,0 +1,101 @@
+//! A time range of the stream through the pipeline again.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kinesink_aws::Clients;
+use kinesink_consumer::{Coordination, Retrieval, Start, shards_open_at};
+use kinesink_core::{Fingerprint, SystemClock};
+use kinesink_pipeline::Progress;
+use kinesink_sinks::Location;
+use kinesink_sinks::s3::Naming;
+use prometheus_client::registry::Registry;
+
+use crate::config::Config;
+use crate::from_config::connector_named;
+use crate::until::Until;
+use crate::{Error, Outcome, Programs, Stop};
+
+/// What of the stream is replayed, and where to.
+#[derive(Debug, Clone)]
+pub struct TimeRange {
+    /// What arrived at this time or later.
+    pub from: Timestamp,
+    /// What arrived before this time.
+    pub to: Timestamp,
+    /// Where the objects go: those of a file with several sinks each below its name. None: where the file says, under names
+    /// that nothing has, so that a record is there once more for each replay.
+    pub into: Option<Location>,
+}
+
+impl TimeRange {
+    /// The file as the replay runs it: as an application of its own, whose lease table remembers how far it is.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`]: the range is none, or the place is where the file itself writes.
+    pub fn applied(&self, config: &Config) -> Result<Config, Error> {
+        let Self { from, to, into } = self;
+        let refuse = |why: String| Err(Error::Configuration(why));
+        if from >= to {
+            return refuse(format!("there is nothing from {from} to {to}: the end has to come after the beginning"));
+        }
+        let mut applied = config.clone();
+        let several = config.sinks.len() > 1;
+        for (sink, own) in applied.sinks.iter_mut().zip(&config.sinks) {
+            let Some(into) = into else { continue };
+            sink.url = if several { into.below(&own.name) } else { into.clone() };
+            if let Some(written) = config.sinks.iter().find(|written| sink.url.is_within(&written.url)) {
+                return refuse(format!(
+                    "cannot replay into {}: who reads {}, where sink {} writes, would find each record twice; name a place \
+                     outside of it, or accept that with --force",
+                    sink.url, written.url, written.name
+                ));
+            }
+        }
+        applied.app = format!("{}-replay-{:08x}", config.app, self.digest(config));
+        applied.lease.table.clone_from(&applied.app);
+        applied.lease.worker_id = None;
+        applied.lease.coordination = Coordination::default();
+        applied.source.start = Start::AtTimestamp(*from);
+        applied.source.fetch = Retrieval::Polling;
+        Ok(applied)
+    }
+
+    /// The same for the same range into the same place.
+    fn digest(&self, config: &Config) -> u32 {
+        let mut digest = Fingerprint::new();
+        for time in [self.from, self.to] {
+            digest.part(time.to_string().as_bytes());
+        }
+        digest.part(config.source.stream.as_str().as_bytes());
+        digest.part(self.into.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes());
+        (digest.finish() & u128::from(u32::MAX)).try_into().unwrap_or(u32::MAX)
+    }
+}
+
+/// Runs the file's pipeline over the range and ends. Ended before, the same call goes on where it was; called again after
+/// that, it does nothing. With a place of its own, each record is there once whatever is killed.
+///
+/// Gives what was read and whether that was all of it.
+///
+/// # Errors
+/// Those of [`TimeRange::applied`] and of [`Connector::run`](crate::Connector::run).
+pub async fn replay_range(
+    config: &Config,
+    programs: Programs,
+    clients: Clients,
+    range: &TimeRange,
+    stop: &Stop,
+) -> Result<(Outcome, Progress, bool), Error> {
+    let config = range.applied(config)?;
+    let open = shards_open_at(&clients.kinesis, &config.source.stream, range.to).await;
+    let open = open.map_err(|failure| Error::Start(failure.message))?;
+    let until = Arc::new(Until::new(range.to, Arc::new(SystemClock), open));
+    let naming = if range.into.is_some() { Naming::Positions } else { Naming::Unique };
+    tracing::info!(app = config.app, from = %range.from, to = %range.to, "replaying; the application's lease table remembers how far");
+    let mut registry = Registry::default();
+    let connector =
+        connector_named(&config, programs, clients, &mut registry, naming, Some(Arc::clone(&until))).await?;
+    let outcome = connector.run(stop).await?;
+    Ok((outcome, connector.metrics().progress(), until.is_over()))
+}

@@ -1,0 +1,187 @@
+//! A run that ends at a time of its stream.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kinesink_core::{Checkpoint, Clock, Failure, Position, Read, Records, ShardId, ShardReader};
+use tokio_util::sync::CancellationToken;
+
+/// Which shards are still to be read up to a time.
+#[derive(Debug)]
+pub(crate) struct Until {
+    time: Timestamp,
+    clock: Arc<dyn Clock>,
+    /// The shards that were open at the time.
+    open: BTreeSet<ShardId>,
+    /// Those of them that are not read so far.
+    left: Mutex<BTreeSet<ShardId>>,
+}
+
+impl Until {
+    /// `open` are the shards that were open at `time`: the others come before them, or after.
+    pub(crate) fn new(time: Timestamp, clock: Arc<dyn Clock>, open: impl IntoIterator<Item = ShardId>) -> Self {
+        let open: BTreeSet<_> = open.into_iter().collect();
+        Self { time, clock, left: Mutex::new(open.clone()), open }
+    }
+
+    /// What arrived before the time; `reached` is cancelled once all of that was taken. A shard that was closed by then is
+    /// read to its end.
+    pub(crate) fn bounded(
+        self: &Arc<Self>,
+        shard: &ShardId,
+        reader: Box<dyn ShardReader>,
+        reached: CancellationToken,
+    ) -> Box<dyn ShardReader> {
+        let was_open = self.open.contains(shard);
+        Box::new(Bounded { reader, until: Arc::clone(self), was_open, reached, at_end: false })
+    }
+
+    /// Notes that this shard is read so far. Whether no other is left.
+    pub(crate) fn is_last(&self, shard: &ShardId) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.remove(shard) && left.is_empty()
+    }
+
+    /// Whether every shard was read so far.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Takes off what arrived at the time or later. Whether nothing of before can follow, in a shard that was open then.
+    fn cut(&self, reply: &mut Records, was_open: bool) -> bool {
+        if let Some(first) = reply.records.iter().position(|record| record.arrival >= self.time) {
+            reply.records.truncate(first);
+            return true;
+        }
+        let behind = jiff::SignedDuration::from_millis(i64::try_from(reply.behind_latest_ms).unwrap_or(i64::MAX));
+        was_open && self.clock.now().checked_sub(behind).is_ok_and(|read_to| read_to >= self.time)
+    }
+}
+
+struct Bounded {
+    reader: Box<dyn ShardReader>,
+    until: Arc<Until>,
+    was_open: bool,
+    reached: CancellationToken,
+    at_end: bool,
+}
+
+#[async_trait]
+impl ShardReader for Bounded {
+    async fn next(&mut self) -> Result<Read, Failure> {
+        if self.at_end {
+            // What came before is in a window by now: who reads takes a reply in before it asks for the next.
+            self.reached.cancel();
+            return std::future::pending().await;
+        }
+        let mut read = self.reader.next().await?;
+        if let Read::Records(reply) = &mut read {
+            self.at_end = self.until.cut(reply, self.was_open);
+        }
+        Ok(read)
+    }
+
+    fn rewind(&mut self, checkpoint: Checkpoint) {
+        self.at_end = false;
+        self.reader.rewind(checkpoint);
+    }
+
+    fn seek(&mut self, first: Position) {
+        self.at_end = false;
+        self.reader.seek(first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use bytes::Bytes;
+    use futures::FutureExt as _;
+    use kinesink_core::{Record, Reservation};
+
+    use super::*;
+
+    /// Each reply: how many seconds after the beginning its records arrived, and how far behind it is.
+    struct Replies(VecDeque<(Vec<i64>, u64)>);
+
+    #[derive(Debug)]
+    struct At(i64);
+
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_second(self.0).unwrap()
+        }
+    }
+
+    fn record(arrival: i64) -> Record {
+        Record {
+            shard: "shardId-000000000000".parse().unwrap(),
+            position: Position { sequence: "1".parse().unwrap(), sub_sequence: 0 },
+            arrival: Timestamp::from_second(arrival).unwrap(),
+            partition_key: None,
+            data: Bytes::new(),
+        }
+    }
+
+    #[async_trait]
+    impl ShardReader for Replies {
+        async fn next(&mut self) -> Result<Read, Failure> {
+            let (arrivals, behind_s) = self.0.pop_front().unwrap();
+            let records = arrivals.into_iter().map(record).collect();
+            Ok(Read::Records(Records { records, behind_latest_ms: behind_s * 1000, reservation: Reservation::none() }))
+        }
+
+        fn rewind(&mut self, _: Checkpoint) {}
+
+        fn seek(&mut self, _: Position) {}
+    }
+
+    /// What comes before the end at 100 s, read at `now_s`, and how many requests that took.
+    async fn read(now_s: i64, replies: &[(&[i64], u64)]) -> (Vec<i64>, usize) {
+        read_of("shardId-000000000000", now_s, replies).await
+    }
+
+    async fn read_of(shard: &str, now_s: i64, replies: &[(&[i64], u64)]) -> (Vec<i64>, usize) {
+        let shards = ["shardId-000000000000".parse().unwrap()];
+        let until = Arc::new(Until::new(Timestamp::from_second(100).unwrap(), Arc::new(At(now_s)), shards));
+        let reached = CancellationToken::new();
+        let script = replies.iter().map(|(arrivals, behind_s)| (arrivals.to_vec(), *behind_s)).collect();
+        let mut reader = until.bounded(&shard.parse().unwrap(), Box::new(Replies(script)), reached.clone());
+        let (mut arrivals, mut requests) = (Vec::new(), 0);
+        loop {
+            let next = reader.next().now_or_never();
+            assert_eq!(reached.is_cancelled(), next.is_none(), "told before the last reply was taken");
+            let Some(read) = next else { return (arrivals, requests) };
+            let Read::Records(reply) = read.unwrap() else { panic!("an end") };
+            arrivals.extend(reply.records.iter().map(|record| record.arrival.as_second()));
+            requests += 1;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_arrived_before_the_time_comes_and_nothing_is_asked_for_after_it() {
+        // By a record that arrived at the time.
+        assert_eq!(read(900, &[(&[1, 99], 801), (&[99, 100, 101], 700), (&[102], 0)]).await, (vec![1, 99, 99], 2));
+        // By how far the reader has come, with records or without.
+        assert_eq!(read(900, &[(&[1], 801), (&[], 800), (&[], 0)]).await, (vec![1], 2));
+        assert_eq!(read(900, &[(&[5], 0), (&[], 0)]).await, (vec![5], 1));
+        // Of a shard that was closed by then its end is still to come, and of one that began later nothing is.
+        let other = "shardId-000000000001";
+        assert_eq!(read_of(other, 900, &[(&[5], 0), (&[], 0), (&[100], 0)]).await, (vec![5], 3));
+        // While the time has not come, the newest record is not the last.
+        let waiting = std::panic::AssertUnwindSafe(read(99, &[(&[5], 0), (&[], 0)])).catch_unwind().await;
+        assert!(waiting.is_err(), "it asks for more than there is");
+    }
+
+    #[test]
+    fn the_last_shard_is_told_once_and_others_do_not_count() {
+        let id = |text: &str| text.parse::<ShardId>().unwrap();
+        let (one, two, parent) = (id("shardId-000000000001"), id("shardId-000000000002"), id("shardId-000000000000"));
+        let until = Until::new(Timestamp::UNIX_EPOCH, Arc::new(At(0)), [one.clone(), two.clone()]);
+        assert!(!until.is_last(&parent) && !until.is_last(&one) && !until.is_last(&one) && !until.is_over());
+        assert!(until.is_last(&two) && until.is_over() && !until.is_last(&two));
+    }
+}
