@@ -61,6 +61,7 @@ struct Process {
     resumed: Option<Duration>,
     /// When its clock was set last, which may look as if it had slept.
     clock_set: Option<Duration>,
+    ahead_ms: i64,
     /// A Java worker: it takes leases from the living, and has no handler here.
     java: bool,
     /// Leases by what this process has written: when its last successful counter write was sent.
@@ -179,6 +180,7 @@ impl Witness {
             alive: true,
             resumed: None,
             clock_set: None,
+            ahead_ms: 0,
             java: false,
             sent: BTreeMap::new(),
             answered: BTreeMap::new(),
@@ -208,8 +210,13 @@ impl Witness {
 
     pub(crate) fn clock_set(&mut self, now: Duration, process: usize, ahead_ms: i64) {
         self.note(now, format_args!("p{process} has its clock {ahead_ms} ms ahead"));
-        self.processes[process].clock_set = Some(now);
-        self.processes[process].answered.clear();
+        let process = &mut self.processes[process];
+        let slept = Duration::from_millis(u64::try_from(ahead_ms - process.ahead_ms).unwrap_or_default());
+        (process.clock_set, process.ahead_ms) = (Some(now), ahead_ms);
+        // It takes the leases that it held to end so much earlier.
+        for (_, sent) in process.answered.values_mut().flatten() {
+            *sent = sent.saturating_sub(slept);
+        }
     }
 
     pub(crate) fn should_not_have_ended(&mut self, now: Duration, process: usize, error: &str) {
