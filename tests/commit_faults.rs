@@ -14,6 +14,7 @@ const WINDOW: usize = 60;
 /// The fault is in the second window; the third, which is not full, closes by age.
 const RECORDS: usize = 150;
 const SIGABRT: i32 = 6;
+const FINISHED: &str = "finished the window that was announced";
 
 /// How many of a window's objects are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +28,25 @@ struct Case {
     services: Services,
     folder: PathBuf,
     records: Vec<Vec<u8>>,
+    /// Where the pipeline starts.
+    start: &'static str,
+    /// When a window closes that is not full.
+    age: &'static str,
 }
 
 impl Case {
-    fn start() -> Self {
+    /// With nothing in the stream.
+    fn new() -> Self {
         let services = Services::start();
         services.create_stream("faults", 1);
         let record = |n: usize| format!(r#"{{"n":{n},"part":{}}}"#, n % PARTITIONS).into_bytes();
-        let records: Vec<_> = (0..RECORDS).map(record).collect();
-        services.put("faults", &records);
-        Self { folder: services.path("objects"), services, records }
+        let records = (0..RECORDS).map(record).collect();
+        Self { folder: services.path("objects"), services, records, start: "trim-horizon", age: "200ms" }
+    }
+
+    fn put(self) -> Self {
+        self.services.put("faults", &self.records);
+        self
     }
 
     fn run(&self, fault: Option<&str>) -> Process {
@@ -44,10 +54,20 @@ impl Case {
         let text = pipeline_toml("faults", "faults", &self.folder, "");
         let key = "format = \"ndjson\"\nkey = \"{.part}/{shard}-{first}\"";
         let text = text.replace("records = 200", &format!("records = {WINDOW}")).replace("format = \"ndjson\"", key);
+        let text =
+            text.replace("trim-horizon", self.start).replace("age = \"200ms\"", &format!("age = {:?}", self.age));
         std::fs::write(&file, text).unwrap();
         let mut command = self.services.kinesink();
         command.arg("run").arg(&file).args(fault.map(|fault| format!("--fault={fault}")));
         Process::start(command, &self.services.path("run.log"))
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.services.path("run.log")).unwrap()
+    }
+
+    fn crashes(&self, process: Process) {
+        assert_eq!(process.wait().signal(), Some(SIGABRT), "it crashes: {}", self.log());
     }
 
     fn row(&self) -> std::collections::HashMap<String, AttributeValue> {
@@ -84,15 +104,21 @@ impl Case {
         )
     }
 
-    /// Until all that was put has landed and is checkpointed; each record is then there once, in its partition's objects.
+    /// Until all that was put has landed and is checkpointed.
     fn finish(&self, process: Process) {
         let in_stream = self.services.read_stream("faults");
         let (_, last, _) = in_stream.last().unwrap();
         eventually("all is checkpointed", || {
             (self.services.checkpoints("faults").values().next()? == last).then_some(())
         });
+        self.each_record_is_there_once(process);
+    }
+
+    /// Each, and nothing else, in its partition's objects.
+    fn each_record_is_there_once(&self, process: Process) {
         let (code, log) = process.terminate();
         assert_eq!(code, 0, "{log}");
+        let in_stream = self.services.read_stream("faults");
         let mut expected = BTreeMap::<String, Vec<Vec<u8>>>::new();
         for (n, (_, _, record)) in in_stream.into_iter().enumerate() {
             expected.entry(format!("{}", n % PARTITIONS)).or_default().push(record);
@@ -111,26 +137,20 @@ fn partition(path: &Path, folder: &Path) -> String {
 
 /// `pass` is the first one in the second window.
 fn faults_after(step: &str, pass: usize, left_by_a_crash: (bool, bool, Objects)) {
-    let case = Case::start();
-    let status = case.run(Some(&format!("{step}:{pass}=crash"))).wait();
-    assert_eq!(status.signal(), Some(SIGABRT), "it crashes");
+    let case = Case::new().put();
+    case.crashes(case.run(Some(&format!("{step}:{pass}=crash"))));
     assert_eq!(case.left(), left_by_a_crash, "(announced, checkpointed, objects) after a crash");
     let is_announced = left_by_a_crash.0;
-    let restarted = case.run(None);
-    case.finish(restarted);
-    let log = std::fs::read_to_string(case.services.path("run.log")).unwrap();
-    assert_eq!(log.contains("finishing the window that was announced"), is_announced, "{log}");
+    case.finish(case.run(None));
+    assert_eq!(case.log().contains(FINISHED), is_announced, "{}", case.log());
 
     for kind in ["error", "2500ms"] {
-        let case = Case::start();
+        let case = Case::new().put();
         case.finish(case.run(Some(&format!("{step}:{pass}={kind}"))));
-        let log = std::fs::read_to_string(case.services.path("run.log")).unwrap();
+        let log = case.log();
         assert!(log.contains("a planted fault fault="), "{kind}: {log}");
-        assert_eq!(
-            log.contains("failed, trying again") || log.contains("did not take every item"),
-            kind == "error",
-            "{log}"
-        );
+        let is_tried_again = log.contains("failed, trying again") || log.contains("did not take every item");
+        assert_eq!(is_tried_again, kind == "error", "{log}");
     }
 }
 
@@ -157,4 +177,43 @@ fn faults_before_a_checkpoint_cost_nothing() {
 #[test]
 fn faults_after_a_checkpoint_cost_nothing() {
     faults_after("checkpointed", 2, (false, true, Objects::All));
+}
+
+/// What its plan continues is no position: it is read again from its own first record.
+#[test]
+fn a_first_window_is_finished_wherever_its_lease_began() {
+    for start in ["trim-horizon", "latest", "2020-01-01T00:00:00Z"] {
+        let case = Case { start, ..Case::new() };
+        let process = case.run(Some("put:5=crash"));
+        // Nothing that is put before is read at the latest record.
+        eventually("the lease is taken", || case.services.owners("faults").into_keys().next());
+        let case = case.put();
+        case.crashes(process);
+        let row = case.row();
+        assert!(row["checkpoint"].as_s().unwrap().bytes().any(|byte| !byte.is_ascii_digit()), "{row:?}");
+        assert!(row.contains_key("pendingCheckpoint"), "{row:?}");
+        case.finish(case.run(None));
+        assert!(case.log().contains(FINISHED), "{}", case.log());
+    }
+}
+
+/// The plan of a shard's last window ends at a record, and what is checkpointed is the shard's end.
+#[test]
+fn a_last_window_is_finished_and_its_shard_ends() {
+    for (fault, is_announced) in
+        [("announced:3=crash", true), ("delivered:3=crash", true), ("checkpointed:3=crash", false)]
+    {
+        let case = Case { age: "1h", ..Case::new() }.put();
+        let split = case.services.kinesis.split_shard().stream_name("faults").shard_to_split("shardId-000000000000");
+        case.services.block_on(split.new_starting_hash_key("1000").send()).unwrap();
+        case.crashes(case.run(Some(fault)));
+        let process = case.run(None);
+        eventually("the shard ends and its children are read", || {
+            let checkpoints = case.services.checkpoints("faults");
+            let ended = checkpoints.get("shardId-000000000000").is_none_or(|checkpoint| checkpoint == "SHARD_END");
+            (ended && case.services.owners("faults").contains_key("shardId-000000000002")).then_some(())
+        });
+        case.each_record_is_there_once(process);
+        assert_eq!(case.log().contains(FINISHED), is_announced, "{fault}: {}", case.log());
+    }
 }
