@@ -390,9 +390,9 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
 
 
 class Totals:
-    def __init__(self):
-        self.seeds, self.failed = 0, 0
-        self.kills, self.numbers, self.formats = collections.Counter(), collections.Counter(), collections.Counter()
+    def __init__(self, seeds=0, failed=0, kills={}, numbers={}, formats={}):
+        self.seeds, self.failed = seeds, failed
+        self.kills, self.numbers, self.formats = map(collections.Counter, (kills, numbers, formats))
 
     def add(self, run, failures, numbers):
         self.seeds += 1
@@ -450,19 +450,23 @@ def runs(seeds, arguments, root, totals):
             totals.add(*outcome)
 
 
-def soak(arguments, root, totals):
-    """Goes on after the seeds of the last time, until the time is over, so many are done, or one fails."""
-    first = arguments.first
-    if first is None:
-        first = int(arguments.soaked.read_text()) if arguments.soaked.exists() else 0
-    ends, seed = time.monotonic() + 60 * arguments.minutes, first
+def soak(arguments, root):
+    """Goes on after the seeds of the last time, until the time is over, so many are done, or one fails; in the end the
+    report has all of them in it."""
+    first = seed = arguments.first or 0
+    totals = Totals()
+    if arguments.first is None and arguments.soaked.exists():
+        soaked = json.loads(arguments.soaked.read_text())
+        first, seed, totals = soaked["first"], soaked["next"], Totals(**soaked["totals"])
+    ends = time.monotonic() + 60 * arguments.minutes
     end = first + arguments.seeds if arguments.seeds else sys.maxsize
     while time.monotonic() < ends and seed < end and not totals.failed:
         more = range(seed, min(seed + 2 * RUNS_AT_ONCE, end))
         runs(more, arguments, root, totals)
         seed = more.stop
-        arguments.soaked.write_text(str(seed))
+        arguments.soaked.write_text(json.dumps({"first": first, "next": seed, "totals": vars(totals)}))
     write_down(first, seed - 1, totals)
+    return totals
 
 
 def write_down(first, last, totals):
@@ -488,12 +492,11 @@ def main():
     tested = unittest.TextTestRunner(stream=sys.stdout).run(unittest.defaultTestLoader.loadTestsFromModule(judge_test))
     wrong = len(tested.failures) + len(tested.errors)
 
-    totals = Totals()
     root = pathlib.Path(tempfile.mkdtemp(prefix="kinesink-kills-"))
     if arguments.minutes:
-        soak(arguments, root, totals)
+        totals = soak(arguments, root)
     else:
-        first = arguments.first or 0
+        first, totals = arguments.first or 0, Totals()
         runs(range(first, first + (arguments.seeds or 20)), arguments, root, totals)
     print(*totals.report(), sep="\n")
     # A seed alone, to look at it again, need not hit everything.
