@@ -74,7 +74,7 @@ def rows(kind, body):
 
 class Judge:
     def __init__(self, records, objects):
-        self.failures, self.numbers = [], {"records": len(records), "objects": len(objects)}
+        self.failures, self.numbers = [], collections.Counter(records=len(records))
         self.records = {}
         for record in records:
             number = json.loads(record.data)["n"]
@@ -109,6 +109,7 @@ class Judge:
             if any(inside[name.encode()].decode() != said for name, said in metadata.items() if name != "kinesink-digest"):
                 self.fail(f"{key} has other places inside than it says outside")
         self.parts[window].append(named["part"])
+        self.numbers[named["kind"]] += 1
         got = rows(named["kind"], body)
         if len(got) != int(metadata["kinesink-count"]) or not got:
             self.fail(f"{key} has {len(got)} rows and says {metadata['kinesink-count']}")

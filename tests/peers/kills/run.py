@@ -4,9 +4,10 @@
 
 Each run has a `kinesink local` of its own with a stream that is split and merged, a producer, and two workers on one lease
 table, which take leases from each other. A worker crashes at a step of a commit, which `--fault` names, or it is killed
-from outside at any moment; then it is started again. In the end everything is drained, and `judge.py` compares what is in
-the bucket with what is in the stream. A seed decides format, shards, steps, moments and records; what the machine makes of
-it differs from run to run, so a seed that failed need not fail again.
+from outside at any moment; then it is started again, sometimes with another format, another size of windows or another way to
+fetch. In the end everything is drained, and `judge.py` compares what is in the bucket with what is in the stream. A seed
+decides formats, shards, steps, moments and records; what the machine makes of it differs from run to run, so a seed that
+failed need not fail again.
 
 Over all runs each step has to be hit, and a fifth of the restarts has to finish a window that was found announced: else the
 runs proved too little, and fail. KINESINK must have the feature `planted-faults`.
@@ -65,6 +66,7 @@ FAULT_SECONDS_MAX = 8
 KILLED_SECONDS_MAX = 0.7
 PUT_PAUSE_SECONDS = 0.04
 PUT_RECORDS_MAX = 40
+PUT_FAST_RECORDS = 1_000
 PATIENCE_SECONDS = 300
 READS_PER_SHARD_MAX = 5_000
 # One of so many restarts, at least, finishes a window that it finds announced.
@@ -100,7 +102,6 @@ class Run:
         self.format = list(FORMATS)[seed % len(FORMATS)]
         # With more objects than are written side by side, a crash between them leaves some that are not begun.
         self.parts = self.random.choice([1, 5, 24])
-        self.window = self.random.randrange(20, 120)
         self.shards = self.random.randrange(2, 4)
         self.kills, self.starts, self.put = collections.Counter(), 0, 0
         self.workers, self.ended = {}, []
@@ -114,13 +115,12 @@ class Run:
         command = [self.kinesink, "--log-level", "warn", "local", self.directory / "local"]
         command += ["--no-limits", "--transitions", "20ms", "--env", env]
         with (self.directory / "local.log").open("w") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.local = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.until("the local services start", lambda: env.exists() and env.read_text().endswith("\n"))
         lines = [line.removeprefix("export ").split("=", 1) for line in env.read_text().splitlines() if "=" in line]
         # Nothing of the machine's own settings.
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         self.environment = kept | dict(lines) | {"AWS_EC2_METADATA_DISABLED": "true"}
-        return process
 
     def client(self, service):
         """Nothing is tried again: a record that was put twice would be two."""
@@ -148,7 +148,8 @@ class Run:
             reply = kinesis.put_records(StreamName="kills", Records=batch)
             if reply["FailedRecordCount"]:
                 raise Broken("the local Kinesis refuses records")
-            time.sleep(PUT_PAUSE_SECONDS)
+            # A machine that is slow has to get to the end of it.
+            time.sleep(PUT_PAUSE_SECONDS * (1 if self.put < PUT_FAST_RECORDS else 10))
 
     def record(self, chance):
         fields = {
@@ -192,6 +193,9 @@ class Run:
         self.starts += 1
         file = self.directory / f"{name}-{self.starts}.toml"
         worker_id = name if self.random.random() < 0.8 else f"{name}-{self.starts}"
+        # Whoever finds a window announced finishes it as it was announced, whatever its own file says.
+        form = self.format if self.random.random() < 0.7 else self.random.choice(list(FORMATS))
+        fetch = self.random.choices(["polling", "fan-out"], [3, 1])[0]
         file.write_text(f"""version = 1
 app = "kills"
 memory = "64MiB"
@@ -199,17 +203,18 @@ memory = "64MiB"
 stream = "kills"
 start = "trim-horizon"
 idle = "200ms"
+fetch = "{fetch}"
 [lease]
 worker_id = "{worker_id}"
 failover = "1s"
 [buffer]
-records = {self.window}
+records = {self.random.randrange(20, 120)}
 age = "150ms"
 [[sink]]
 type = "s3"
 url = "s3://kills/kills"
 key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
-{FORMATS[self.format]}
+{FORMATS[form]}
 """)
         worker = Worker(name, worker_id, file.with_suffix(".log"), is_restart)
         command = [self.kinesink, "run", file]
@@ -363,8 +368,8 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
     def run(self):
         """What was wrong, and what was met."""
         started, failures, numbers = time.monotonic(), [], {}
-        local = self.start_local()
         try:
+            self.start_local()
             self.kinesis, self.dynamodb, self.s3 = (self.client(name) for name in ("kinesis", "dynamodb", "s3"))
             self.script()
             judged = subprocess.run([sys.executable, HERE / "judge.py", self.directory], stdout=subprocess.PIPE)
@@ -375,7 +380,7 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
         except Exception:  # A run that cannot be run is one that failed.
             failures = [traceback.format_exc()]
         finally:
-            for process in [local, *(worker.process for worker in self.workers.values())]:
+            for process in [self.local, *(worker.process for worker in self.workers.values())]:
                 process.kill()
                 process.wait()
         restarts = [worker for worker in self.ended if worker.is_restart]
@@ -390,16 +395,15 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
 
 
 class Totals:
-    def __init__(self, seeds=0, failed=0, kills={}, numbers={}, formats={}):
+    def __init__(self, seeds=0, failed=0, kills={}, numbers={}):
         self.seeds, self.failed = seeds, failed
-        self.kills, self.numbers, self.formats = map(collections.Counter, (kills, numbers, formats))
+        self.kills, self.numbers = map(collections.Counter, (kills, numbers))
 
     def add(self, run, failures, numbers):
         self.seeds += 1
         self.failed += bool(failures)
         self.kills += run.kills
         self.numbers.update(numbers)
-        self.formats[run.format] += 1
 
     def too_little(self):
         """What the runs did not meet often enough to prove anything."""
@@ -419,8 +423,8 @@ class Totals:
             *(f"| after the step `{step}` | {self.kills[step]} |" for step in STEPS),
             *(f"| from {kind} | {self.kills[kind]} |" for kind in sorted(self.kills) if kind not in STEPS),
             "",
-            f"{numbers['records']:,} records in {numbers['objects']:,} objects of {numbers['windows']:,} windows, by "
-            f"{', '.join(f'{count} runs of {name}' for name, count in sorted(self.formats.items()))}. "
+            f"{numbers['records']:,} records in {numbers['windows']:,} windows, in {numbers['ndjson']:,} objects of NDJSON, "
+            f"{numbers['ndjson.gz']:,} of gzip and {numbers['parquet']:,} of Parquet. "
             f"{numbers['finished_restarts']} of {numbers['restarts']} restarts finished a window that they found "
             f"announced; with those of the other worker, {numbers['finished_plans']} windows were. Leases were taken "
             f"{numbers['takes']:,} times.",
