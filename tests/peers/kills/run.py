@@ -58,7 +58,8 @@ at = "timestamp(ms)"
 tags = "list<string>"
 text = "string\"""",
 }
-RUNS_AT_ONCE = 4
+# For each core. With more, a lease is lost before its window is published, over and over.
+RUNS_PER_CORE = 2
 KILLS_PER_RUN = 6
 # After these the stream is split and merged.
 SPLIT_AFTER, MERGE_AFTER = 2, 4
@@ -448,8 +449,12 @@ def one(seed, kinesink, root):
     return run, failures, numbers
 
 
+def runs_at_once():
+    return RUNS_PER_CORE * len(os.sched_getaffinity(0))
+
+
 def runs(seeds, arguments, root, totals):
-    with concurrent.futures.ThreadPoolExecutor(RUNS_AT_ONCE) as threads:
+    with concurrent.futures.ThreadPoolExecutor(runs_at_once()) as threads:
         for outcome in threads.map(lambda seed: one(seed, arguments.kinesink, root), seeds):
             totals.add(*outcome)
 
@@ -465,7 +470,7 @@ def soak(arguments, root):
     ends = time.monotonic() + 60 * arguments.minutes
     end = first + arguments.seeds if arguments.seeds else sys.maxsize
     while time.monotonic() < ends and seed < end and not totals.failed:
-        more = range(seed, min(seed + 2 * RUNS_AT_ONCE, end))
+        more = range(seed, min(seed + 2 * runs_at_once(), end))
         runs(more, arguments, root, totals)
         seed = more.stop
         arguments.soaked.write_text(json.dumps({"first": first, "next": seed, "totals": vars(totals)}))
