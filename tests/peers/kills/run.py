@@ -32,6 +32,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import traceback
@@ -44,6 +45,7 @@ import judge_test
 
 HERE = pathlib.Path(__file__).parent
 SOAKS = pathlib.Path("docs/soaks.md")
+LINE_MAX = 128
 # The passes of a step until it crashes, at most; one window has many objects.
 STEPS = {"announced": 6, "put": 100, "delivered": 6, "checkpointing": 6, "checkpointed": 6}
 FORMATS = {
@@ -424,11 +426,14 @@ class Totals:
             *(f"| after the step `{step}` | {self.kills[step]} |" for step in STEPS),
             *(f"| from {kind} | {self.kills[kind]} |" for kind in sorted(self.kills) if kind not in STEPS),
             "",
-            f"{numbers['records']:,} records in {numbers['windows']:,} windows, in {numbers['ndjson']:,} objects of NDJSON, "
-            f"{numbers['ndjson.gz']:,} of gzip and {numbers['parquet']:,} of Parquet. "
-            f"{numbers['finished_restarts']} of {numbers['restarts']} restarts finished a window that they found "
-            f"announced; with those of the other worker, {numbers['finished_plans']} windows were. Leases were taken "
-            f"{numbers['takes']:,} times.",
+            *textwrap.wrap(
+                f"{numbers['records']:,} records in {numbers['windows']:,} windows, in {numbers['ndjson']:,} objects of NDJSON, "
+                f"{numbers['ndjson.gz']:,} of gzip and {numbers['parquet']:,} of Parquet. "
+                f"{numbers['finished_restarts']} of {numbers['restarts']} restarts finished a window that they found "
+                f"announced; with those of the other worker, {numbers['finished_plans']} windows were. Leases were taken "
+                f"{numbers['takes']:,} times.",
+                width=LINE_MAX,
+            ),
         ]
 
 
