@@ -2,6 +2,7 @@
 //!
 //! - `help`: every `--help` against its golden file
 //! - `demo`: the main job, and its verification of tampered objects
+//! - `dynamodb`: the latest state of keys in a table
 //! - `fan_out`: enhanced fan-out, and back to polling
 //! - `fleet`: several workers of one application
 //! - `commit_faults`: a crash, a lost answer and a pause after each step of a commit
@@ -25,6 +26,7 @@ mod bucket;
 mod commit_faults;
 mod demo;
 mod determinism;
+mod dynamodb;
 mod fan_out;
 mod faults;
 mod fleet;

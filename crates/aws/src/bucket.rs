@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aws_config::Region;
-use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
@@ -13,8 +12,6 @@ use crate::Clients;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A window of 64 MiB over a slow line takes a while.
 const ATTEMPT_MAX: Duration = Duration::from_secs(120);
-/// What CloudTrail says of who assumed a role.
-const SESSION: &str = "kinesink";
 
 /// How a bucket is reached. `Default` is as everything else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -47,12 +44,7 @@ impl Clients {
             config = config.region(Region::new(region.clone()));
         }
         if let Some(role) = &options.role {
-            let mut provider = AssumeRoleProvider::builder(role).session_name(SESSION).configure(&self.config);
-            if let Some(external_id) = &options.external_id {
-                provider = provider.external_id(external_id);
-            }
-            // Boxed, because it is much larger than what it is part of.
-            config = config.credentials_provider(Box::pin(provider.build()).await);
+            config = config.credentials_provider(self.assume(role, options.external_id.as_deref()).await);
         }
         Client::from_conf(config.build())
     }

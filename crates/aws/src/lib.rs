@@ -28,6 +28,7 @@ mod clients;
 mod error;
 mod get_records;
 mod http;
+mod service;
 
 pub use aws_credential_types as credential_types;
 pub use aws_sdk_dynamodb as dynamodb;
@@ -45,3 +46,4 @@ pub use classify::{broken_stream, code, failure, is_throttle};
 pub use clients::{AwsOptions, Clients, StaticCredentials, check_endpoint, check_region, connect};
 pub use error::Error;
 pub use get_records::get_records;
+pub use service::ServiceOptions;

@@ -10,8 +10,8 @@ use kinesink::local::Limit;
 
 use crate::exit::Exit;
 
-/// Records out of an Amazon Kinesis data stream into S3 and directories, each delivered, filtered or in the dead
-/// letters.
+/// Records out of an Amazon Kinesis data stream into S3, directories and DynamoDB, each delivered, filtered or in the
+/// dead letters.
 #[derive(Debug, Parser)]
 #[command(name = "kinesink", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = format!("Example:\n  kinesink demo\n\n{}", Exit::table()))]
@@ -114,7 +114,7 @@ pub(crate) struct Run {
     /// Run on local services whose state is kept in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) local: Option<PathBuf>,
-    /// Create the stream if it is missing (implied by --local, which also makes the buckets)
+    /// Create the stream and the sinks' tables if they are missing (implied by --local, which also makes the buckets)
     #[arg(long)]
     pub(crate) create: bool,
     /// What goes wrong in a commit
@@ -151,6 +151,9 @@ pub(crate) struct Check {
     /// for a sink of Parquet files. Takes no lease and changes nothing
     #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) sample: Option<u64>,
+    /// Create the tables of DynamoDB sinks that are missing, paid by the request
+    #[arg(long, conflicts_with = "sample")]
+    pub(crate) create: bool,
 }
 
 /// `kinesink leases`

@@ -53,7 +53,9 @@ async fn is_active(client: &Client, stream: &str) -> Result<bool, Failure> {
 }
 
 /// Sends what should pass by itself again.
-async fn retried<T, F: Future<Output = Result<T, Failure>>>(mut send: impl FnMut() -> F) -> Result<T, Error> {
+pub(crate) async fn retried<T, F: Future<Output = Result<T, Failure>>>(
+    mut send: impl FnMut() -> F,
+) -> Result<T, Error> {
     let seed = u64::from(std::process::id());
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), seed);
     loop {

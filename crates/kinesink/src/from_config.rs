@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kinesink_aws::s3::Client;
-use kinesink_aws::{BucketOptions, Clients};
+use kinesink_aws::{BucketOptions, Clients, ServiceOptions, dynamodb, s3};
 use kinesink_core::{Buffer, Emitter, Filter as _, Item, Record, Reject, Transformer};
 use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, WindowBuffer, WindowLimits};
 use kinesink_sinks::Location;
+use kinesink_sinks::dynamodb::{DynamoDbConfig, DynamoDbEmitter};
 use kinesink_sinks::s3::parquet::{Codec, ParquetSettings};
 use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
 
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, TableSink};
+use crate::create::retried;
 use crate::handler::{Earlier, any};
 use crate::until::Until;
 use crate::{Connector, Error, recipe};
@@ -98,42 +99,65 @@ pub(crate) async fn connector_named(
     until: Option<Arc<Until>>,
 ) -> Result<Connector, Error> {
     let Programs { filter, transform } = programs;
-    let buckets = buckets(config, &clients).await;
-    let earlier = earlier(config, &buckets);
+    let services = services(config, &clients).await;
+    let earlier = earlier(config, &services);
     match transform {
         Transform::Raw(raw) => {
-            let pipeline = pipeline(config, filter, raw, &buckets, naming)?;
+            let pipeline = pipeline(config, filter, raw, &services, naming)?;
             connector(config, pipeline, earlier, until, clients, registry)
         }
         Transform::Jq(jq) => {
-            let pipeline = pipeline(config, filter, *jq, &buckets, naming)?;
+            let pipeline = pipeline(config, filter, *jq, &services, naming)?;
             connector(config, pipeline, earlier, until, clients, registry)
         }
     }
 }
 
-/// A client for each way in which a bucket is reached.
-pub(crate) type Buckets = HashMap<BucketOptions, Client>;
+/// A client for each way in which a destination is reached.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Services {
+    buckets: HashMap<BucketOptions, s3::Client>,
+    tables: HashMap<ServiceOptions, dynamodb::Client>,
+}
 
-pub(crate) async fn buckets(config: &Config, clients: &Clients) -> Buckets {
+pub(crate) async fn services(config: &Config, clients: &Clients) -> Services {
     let sinks = config.sinks.iter().map(|sink| &sink.reached);
-    let mut buckets = Buckets::new();
+    let mut services = Services::default();
     for reached in sinks.chain(config.dead_letter.iter().map(|dead_letter| &dead_letter.reached)) {
-        buckets.insert(reached.clone(), clients.s3(reached).await);
+        services.buckets.insert(reached.clone(), clients.s3(reached).await);
     }
-    buckets
+    for TableSink { reached, .. } in &config.tables {
+        services.tables.insert(reached.clone(), clients.dynamodb(reached).await);
+    }
+    services
+}
+
+/// Makes the tables of the file's sinks that are missing, paid by the request, and waits until they can be used. Dropped, it may
+/// or may not have made them.
+///
+/// # Errors
+/// [`Error::Start`] names the table and what to do.
+pub async fn create_tables(config: &Config, clients: &Clients) -> Result<(), Error> {
+    let services = services(config, clients).await;
+    for sink in &config.tables {
+        let emitter = table_emitter(config, sink, &services, Naming::Positions)?;
+        if retried(|| emitter.create_table()).await? {
+            tracing::info!(table = sink.table, "table created");
+        }
+    }
+    Ok(())
 }
 
 /// Makes the pipeline of a window that was announced with other settings.
-fn earlier(config: &Config, buckets: &Buckets) -> Earlier {
-    let (config, buckets) = (config.clone(), buckets.clone());
+fn earlier(config: &Config, services: &Services) -> Earlier {
+    let (config, services) = (config.clone(), services.clone());
     Arc::new(move |recipe| {
         let then = recipe::applied(&config, recipe)?;
         let programs = Programs::compile(&then).map_err(|error| Error::Configuration(error.to_string()))?;
         let filter = programs.filter;
         Ok(match programs.transform {
-            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &buckets, Naming::Positions)?, None),
-            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &buckets, Naming::Positions)?, None),
+            Transform::Raw(raw) => any(pipeline(&then, filter, raw, &services, Naming::Positions)?, None),
+            Transform::Jq(jq) => any(pipeline(&then, filter, *jq, &services, Naming::Positions)?, None),
         })
     })
 }
@@ -142,10 +166,10 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     config: &Config,
     filter: Option<PatternFilter>,
     transformer: T,
-    buckets: &Buckets,
+    services: &Services,
     naming: Naming,
 ) -> Result<Pipeline<T>, Error> {
-    let mut sinks = config.sinks.iter().map(|sink| {
+    let objects = config.sinks.iter().map(|sink| {
         let emitter = emitter(S3Config {
             parquet: parquet(config, sink)?,
             format: format(sink.format),
@@ -155,10 +179,15 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
             naming,
             #[cfg(feature = "planted-faults")]
             planted: kinesink_core::Planted::new(config.fault),
-            ..place(config, &sink.url, &sink.reached, buckets)
+            ..place(config, &sink.url, &sink.reached, services)
         })?;
         Ok(Sink::new(sink.name.clone(), emitter))
     });
+    let tables = config.tables.iter().map(|sink| {
+        let emitter: Arc<dyn Emitter<Bytes>> = Arc::new(table_emitter(config, sink, services, naming)?);
+        Ok(Sink::new(sink.name.clone(), emitter))
+    });
+    let mut sinks = objects.chain(tables);
     let first = sinks.next().ok_or_else(|| Error::Configuration("there is no [[sink]]".into()))??;
     let limits = WindowLimits { records: config.buffer.records, bytes: config.buffer.bytes, age: config.buffer.age };
     // A jq program may make more of a record than it is.
@@ -171,7 +200,7 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     if let Some(filter) = filter {
         pipeline = pipeline.filter(Arc::new(filter));
     }
-    if let Some(place) = dead_letter_place(config, buckets) {
+    if let Some(place) = dead_letter_place(config, services) {
         pipeline = pipeline.dead_letters(emitter(place)?);
     }
     #[cfg(feature = "planted-faults")]
@@ -180,18 +209,45 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
 }
 
 /// Where refused records go.
-pub(crate) fn dead_letter_place(config: &Config, buckets: &Buckets) -> Option<S3Config> {
+pub(crate) fn dead_letter_place(config: &Config, services: &Services) -> Option<S3Config> {
     let dead_letter = config.dead_letter.as_ref()?;
-    let place = place(config, &dead_letter.url, &dead_letter.reached, buckets);
+    let place = place(config, &dead_letter.url, &dead_letter.reached, services);
     Some(S3Config { naming: Naming::Unique, ..place })
 }
 
-fn place(config: &Config, location: &Location, reached: &BucketOptions, buckets: &Buckets) -> S3Config {
-    let destinations = config.sinks.len() + usize::from(config.dead_letter.is_some());
+fn place(config: &Config, location: &Location, reached: &BucketOptions, services: &Services) -> S3Config {
     let mut place = S3Config::new(location.clone());
-    place.client = buckets.get(reached).cloned();
-    place.encoded_bytes_max = config.encoded_bytes() / destinations;
+    place.client = services.buckets.get(reached).cloned();
+    place.encoded_bytes_max = encoded_bytes(config);
     place
+}
+
+/// What each destination may hold of encoded records.
+fn encoded_bytes(config: &Config) -> usize {
+    let destinations = config.sinks.len() + config.tables.len() + usize::from(config.dead_letter.is_some());
+    config.encoded_bytes() / destinations.max(1)
+}
+
+fn table_emitter(
+    config: &Config,
+    sink: &TableSink,
+    services: &Services,
+    naming: Naming,
+) -> Result<DynamoDbEmitter, Error> {
+    let client = services.tables.get(&sink.reached).cloned();
+    let client = client.ok_or_else(|| Error::Configuration(format!("no client for table {}: a bug", sink.table)))?;
+    let mut table = DynamoDbConfig::new(client, sink.table.clone(), sink.key.clone());
+    table.types.clone_from(&sink.types);
+    table.order.clone_from(&sink.order);
+    table.guard = sink.guard;
+    table.changes.clone_from(&sink.changes);
+    table.delete.clone_from(&sink.delete);
+    table.ttl.clone_from(&sink.ttl);
+    table.expire_after = sink.expire_after;
+    table.requests_max = sink.requests_max;
+    table.is_replay = naming == Naming::Replay;
+    table.encoded_bytes_max = encoded_bytes(config);
+    DynamoDbEmitter::open(table).map_err(|error| Error::Configuration(error.to_string()))
 }
 
 fn connector<T: Transformer<Model = Event, Output = Bytes>>(

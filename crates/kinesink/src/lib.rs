@@ -1,4 +1,4 @@
-//! Kinesis to sinks: records out of an Amazon Kinesis data stream into S3 and directories, each delivered, filtered or
+//! Kinesis to sinks: records out of an Amazon Kinesis data stream into S3, directories and DynamoDB, each delivered, filtered or
 //! in the dead letters.
 //!
 //! ```text
@@ -44,6 +44,7 @@
 //! |---|---|
 //! | `s3` (default) | the S3 and directory sink |
 //! | `parquet` (default) | Parquet files in it |
+//! | `dynamodb` (default) | the DynamoDB sink |
 //! | `jq` (default) | jq programs as a transformer |
 //! | `pattern` (default) | Lambda-style event patterns as a filter |
 //! | `local` | the local Kinesis and DynamoDB |
@@ -71,7 +72,7 @@ pub use connector::{Connector, ConnectorBuilder, Outcome};
 pub use create::create_stream;
 pub use error::Error;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
-pub use from_config::{Programs, connector_from};
+pub use from_config::{Programs, connector_from, create_tables};
 pub use kinesink_aws as aws;
 pub use kinesink_consumer as consumer;
 pub use kinesink_core::Error as CoreError;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
 use kinesink::local::{Local, LocalOptions};
-use kinesink::{Connector, Outcome, Programs, Progress, Stop, connector_from, create_stream};
+use kinesink::{Connector, Outcome, Programs, Progress, Stop, connector_from, create_stream, create_tables};
 use prometheus_client::registry::Registry;
 
 use crate::args::Run;
@@ -60,8 +60,12 @@ async fn stream_and_pipeline(
         error => error.into(),
     })?;
     if create {
+        let create = async {
+            create_stream(&clients.kinesis, config.source.stream.as_str(), SHARDS).await?;
+            create_tables(config, &clients).await
+        };
         tokio::select! {
-            created = create_stream(&clients.kinesis, config.source.stream.as_str(), SHARDS) => created?,
+            created = create => created?,
             () = stop.drain.cancelled() => return Ok(Exit::Drained),
         }
     }

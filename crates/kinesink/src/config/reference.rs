@@ -32,6 +32,11 @@ pub fn reference() -> String {
         };
         if fields.get("properties").is_some() {
             page.push_str(&format!("\n## `{heading}`\n\n{}\n\n{}", description(section), table(fields)));
+        } else if let Some(kinds) = fields.get("oneOf").and_then(Value::as_array) {
+            page.push_str(&format!("\n## `{heading}`\n\n{}\n", description(section)));
+            for (kind, fields) in kinds.iter().flat_map(properties) {
+                page.push_str(&format!("\n### With `type = \"{kind}\"`\n\n{}", table(fields)));
+            }
         }
     }
     page.push_str(&format!("\n## Example\n\n```toml\n{EXAMPLE}```\n"));

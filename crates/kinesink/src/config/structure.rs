@@ -4,15 +4,16 @@
 use std::ops::Range;
 
 use serde::Deserialize as _;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Mistake;
-use super::raw::{RawConfig, VERSION};
+use super::raw::{RawConfig, RawDestination, VERSION};
 use super::values::nearest;
 
 /// Reads the file's structure.
 pub(super) fn read(text: &str) -> Result<RawConfig, Mistake> {
-    let table = DeTable::parse(text).map_err(|error| {
+    let mut table = DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
         let hint = match error.message() {
             "duplicate key" => "a key stands once in its table: remove one of the two",
@@ -22,7 +23,31 @@ pub(super) fn read(text: &str) -> Result<RawConfig, Mistake> {
     })?;
     check_version(table.get_ref())?;
     let places = table.get_ref().clone();
+    name_sinks_by_type(table.get_mut())?;
     RawConfig::deserialize(toml::Deserializer::from(table)).map_err(|error| explain(&error, &places))
+}
+
+/// Makes of each sink a table of one key, its type, as the types of the file are told apart.
+fn name_sinks_by_type(table: &mut DeTable<'_>) -> Result<(), Mistake> {
+    let Some(DeValue::Array(sinks)) = table.get_mut("sink").map(Spanned::get_mut) else { return Ok(()) };
+    for sink in sinks.iter_mut() {
+        let span = sink.span();
+        let DeValue::Table(keys) = sink.get_mut() else { continue };
+        let Some(given) = keys.get("type") else {
+            let types = RawDestination::TYPES.map(|name| format!("`type = \"{name}\"`")).join(" or ");
+            let mistake = Mistake::new("missing key `type` in `sink`", span, "missing in this table");
+            return Err(mistake.hint(format!("add {types}")));
+        };
+        // What is no text is told by the first type's own reader.
+        let name = given.get_ref().as_str().unwrap_or(RawDestination::TYPES[0]).to_owned();
+        if !RawDestination::TYPES.contains(&name.as_str()) {
+            return Err(not_one_of("sink.type", &name, &RawDestination::TYPES, given.span()));
+        }
+        let mut named = DeTable::new();
+        named.insert(Spanned::new(given.span(), name.into()), Spanned::new(span, DeValue::Table(std::mem::take(keys))));
+        *sink.get_mut() = DeValue::Table(named);
+    }
+    Ok(())
 }
 
 /// The key whose name or value is at `span`, with dots: `source.stream`.

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use kinesink_aws::BucketOptions;
+use kinesink_aws::dynamodb::types::ScalarAttributeType;
+use kinesink_aws::{BucketOptions, ServiceOptions};
 use kinesink_consumer::{Billing, Coordination, Retrieval, Start, TableOptions};
 use kinesink_sinks::Location;
+use kinesink_sinks::dynamodb::{Changes, Deletion, Guard, KeyAttribute, KeySource, Order};
 use kinesink_sinks::s3::{EventTime, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
@@ -188,6 +190,77 @@ fn every_key_of_a_sink_is_read() {
     assert_eq!(config.dead_letter.unwrap().url, Location::Directory("/var/dead".into()));
 }
 
+const TABLES: &str = r#"
+version = 1
+app = "orders"
+[source]
+stream = "orders"
+region = "eu-west-1"
+[[sink]]
+type = "dynamodb"
+name = "latest"
+table = "orders-latest"
+key = { zeta = ".customer.id", alpha = "{position}" }
+ordered_by = ".version"
+types = { ".customer.id" = "number", ".tags" = "string-set" }
+delete = { field = ".op", is = ["D", "delete"], keep = "400h" }
+ttl = "expires"
+expire_after = "720h"
+requests = 5
+endpoint = "http://127.0.0.1:8000"
+region = "us-east-1"
+role = "arn:aws:iam::123456789012:role/writer"
+external_id = "e"
+[[sink]]
+type = "dynamodb"
+table = "counters"
+key = { id = "{partition_key}" }
+set = [".status"]
+add = [".n", ".sum"]
+append = [".log"]
+"#;
+
+#[test]
+fn every_key_of_a_table_is_read() {
+    let config = Config::parse(TABLES, "orders.toml").unwrap();
+    let [latest, counters] = &config.tables[..] else { panic!("two tables") };
+    assert_eq!((latest.name.as_str(), latest.table.as_str()), ("latest", "orders-latest"));
+    let attribute = |name: &str, source, key_type| KeyAttribute { name: name.into(), source, key_type };
+    let number = attribute("zeta", KeySource::Field(".customer.id".parse().unwrap()), Some(ScalarAttributeType::N));
+    assert_eq!(latest.key, [number, attribute("alpha", KeySource::Position, None)], "in the order of the file");
+    assert_eq!((&latest.order, latest.guard), (&Order::Version("version".into()), Guard::Always));
+    assert_eq!(latest.types.len(), 2);
+    let keep = Duration::from_secs(400 * 3600);
+    let delete = Deletion { field: ".op".parse().unwrap(), values: vec!["D".into(), "delete".into()], keep };
+    assert_eq!((latest.delete.as_ref(), latest.ttl.as_deref()), (Some(&delete), Some("expires")));
+    assert_eq!((latest.expire_after, latest.requests_max), (Some(Duration::from_secs(720 * 3600)), 5));
+    let reached = ServiceOptions {
+        region: Some("us-east-1".into()),
+        endpoint: Some("http://127.0.0.1:8000".into()),
+        role: Some("arn:aws:iam::123456789012:role/writer".into()),
+        external_id: Some("e".into()),
+    };
+    assert_eq!(latest.reached, reached);
+
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let changes = Changes { set: names(&["status"]), add: names(&["n", "sum"]), append: names(&["log"]) };
+    assert_eq!((counters.name.as_str(), counters.changes.as_ref()), ("dynamodb", Some(&changes)));
+    assert_eq!((&counters.order, counters.requests_max), (&Order::PartitionKey, 64));
+    assert_eq!(counters.key, [attribute("id", KeySource::PartitionKey, None)]);
+    assert_eq!(counters.reached.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(config.delivery(), "effectively once");
+    let unguarded = TABLES.replace("requests = 5", "guard = \"never\"");
+    assert_eq!(Config::parse(&unguarded, "orders.toml").unwrap().delivery(), "at least once");
+    let same = TABLES
+        .replace("counters", "orders-latest")
+        .replace("key = { id", "endpoint = \"http://127.0.0.1:8000\"\nkey = { id");
+    let same = same
+        .replace("region = \"us-east-1\"\nrole", "role")
+        .replace("role = \"arn:aws:iam::123456789012:role/writer\"\nexternal_id = \"e\"", "");
+    let shown = rendered(&Config::parse(&same, "orders.toml").unwrap_err());
+    assert!(shown.contains("two sinks write to table orders-latest"), "{shown}");
+}
+
 const COLUMNS: &str = r#"
 version = 1
 app = "orders"
@@ -242,8 +315,11 @@ fn a_small_memory_lowers_the_default_of_a_window() {
     assert_eq!(config.record_bytes() + 3 * config.encoded_bytes(), config.memory_bytes);
 }
 
+/// The sink of the minimal file.
+const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
+
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 68] = [
+const MISTAKES: [(&str, &str, &str); 76] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -327,6 +403,38 @@ const MISTAKES: [(&str, &str, &str); 68] = [
     ("sink inside another", "[[sink]]", "[[sink]]\nname = \"a\"\ntype = \"s3\"\nurl = \"file:///var\"\n[[sink]]"),
     ("dead letters inside a sink", "[[sink]]", "[dead_letter]\nurl = \"file:///var/orders/dead\"\n[[sink]]"),
     ("pattern that is not one", "[[sink]]", "[filter]\npattern = \"click\"\n[[sink]]"),
+    ("sink without a type", "type = \"s3\"\n", ""),
+    ("type of sink that there is not", "type = \"s3\"", "type = \"dynamo\""),
+    (
+        "key of an object for a table",
+        "type = \"s3\"\nurl",
+        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nurl",
+    ),
+    (
+        "key of three attributes",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"o\"\nkey = { a = \".a\", b = \"b\", c = \"{shard}\" }",
+    ),
+    (
+        "marks that never expire",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\ndelete = { field = \".op\", is = [] }\nexpire_after = \"1h\"",
+    ),
+    (
+        "version inside a field",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nordered_by = \".a.b\"\ntypes = { \".id\" = \"string-set\" }",
+    ),
+    (
+        "counters without guards",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nguard = \"never\"\nset = [\".id\", \"a\"]\nadd = [\".n\", \".n\"]",
+    ),
+    (
+        "counters by a version",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nordered_by = \".version\"\nappend = [\".log\"]",
+    ),
     (
         "several at once",
         "[[sink]]",

@@ -1,12 +1,15 @@
 //! The file as the program uses it: checked, typed, with every default filled in.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kinesink_aws::BucketOptions;
+use kinesink_aws::{BucketOptions, ServiceOptions};
 use kinesink_consumer::{BeyondRetention, Coordination, Retrieval, Start, TableOptions};
 use kinesink_core::StreamName;
+use kinesink_sinks::FieldPath;
 use kinesink_sinks::Location;
+use kinesink_sinks::dynamodb::{Changes, Deletion, FieldType, Guard, KeyAttribute, Order};
 use kinesink_sinks::s3::parquet::Schema;
 use kinesink_sinks::s3::{BucketSettings, KeyTemplate};
 use serde_json::Value;
@@ -17,6 +20,8 @@ use super::{Compression, Format, structure, validate};
 /// The part of the memory that the sinks' encoded copies of records may take, and twice as much is left to what is on
 /// its way in, the texts of replies and the buffers of connections, and to what the allocator keeps.
 const ENCODED_SHARE: usize = 8;
+
+const EFFECTIVELY_ONCE: &str = "effectively once";
 
 /// A checked pipeline file.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +41,10 @@ pub struct Config {
     pub lease: Lease,
     /// When a window is closed.
     pub buffer: Buffer,
-    /// The destinations: at least one, each with a name of its own.
+    /// The destinations of objects. There is one at least, or a table; each has a name of its own.
     pub sinks: Vec<Sink>,
+    /// The destinations that are DynamoDB tables.
+    pub tables: Vec<TableSink>,
     /// Where refused records go.
     pub dead_letter: Option<DeadLetter>,
     /// Where metrics and health are served.
@@ -132,6 +139,48 @@ pub struct Sink {
     pub bucket: BucketSettings,
 }
 
+/// A destination that is a DynamoDB table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableSink {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// The table's name.
+    pub table: String,
+    /// The table's key, and where it comes from.
+    pub key: Vec<KeyAttribute>,
+    /// Fields whose JSON leaves their type open.
+    pub types: BTreeMap<FieldPath, FieldType>,
+    /// What the writes of an item are ordered by.
+    pub order: Order,
+    /// When a write is conditional.
+    pub guard: Guard,
+    /// What a record changes of its item; all of it without this.
+    pub changes: Option<Changes>,
+    /// Which records delete.
+    pub delete: Option<Deletion>,
+    /// The attribute by which the table expires items.
+    pub ttl: Option<String>,
+    /// How long after a record's arrival its item expires.
+    pub expire_after: Option<Duration>,
+    /// Requests that are on their way at a time.
+    pub requests_max: usize,
+    /// How the table is reached; its region is its own, or the stream's.
+    pub reached: ServiceOptions,
+}
+
+impl TableSink {
+    /// How often a record may take effect in the table, whatever crashes meanwhile.
+    #[must_use]
+    pub fn delivery(&self) -> &'static str {
+        match self.guard {
+            Guard::Always => EFFECTIVELY_ONCE,
+            Guard::Takeover => "at least once: what a worker sends after it lost its shard can replace a later write",
+            _ => "at least once: a write that comes late replaces a later one",
+        }
+    }
+}
+
 /// Where refused records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -166,8 +215,8 @@ impl Config {
     /// How often a record may be in the destinations, whatever crashes meanwhile.
     #[must_use]
     pub fn delivery(&self) -> &'static str {
-        // Objects are the only destinations so far, and their windows are announced.
-        "effectively once"
+        // Windows of objects are announced.
+        if self.tables.iter().all(|table| table.guard == Guard::Always) { EFFECTIVELY_ONCE } else { "at least once" }
     }
 
     /// Bytes of the memory that the records themselves may take.

@@ -9,7 +9,7 @@ use kinesink_pipeline::{DeadLetter, Event, PatternFilter, Pipeline, RefusedWindo
 use kinesink_sinks::s3::{Naming, S3Reader, Window};
 
 use crate::config::Config;
-use crate::from_config::{Buckets, Transform, buckets, dead_letter_place, pipeline};
+use crate::from_config::{Services, Transform, dead_letter_place, pipeline, services};
 use crate::{Error, Programs};
 
 /// What became of a file's dead letters.
@@ -30,11 +30,11 @@ pub struct ReplayReport {
 /// [`Error::Configuration`] without a `[dead_letter]`; [`Error::Running`] for what cannot be read or sent. What was sent
 /// before that stays, and is met again next time.
 pub async fn replay(config: &Config, programs: Programs, clients: &Clients) -> Result<ReplayReport, Error> {
-    let buckets = buckets(config, clients).await;
+    let services = services(config, clients).await;
     let Programs { filter, transform } = programs;
     match transform {
-        Transform::Raw(raw) => replay_with(config, filter, raw, &buckets).await,
-        Transform::Jq(jq) => replay_with(config, filter, *jq, &buckets).await,
+        Transform::Raw(raw) => replay_with(config, filter, raw, &services).await,
+        Transform::Jq(jq) => replay_with(config, filter, *jq, &services).await,
     }
 }
 
@@ -42,12 +42,12 @@ async fn replay_with<T: Transformer<Model = Event, Output = Bytes>>(
     config: &Config,
     filter: Option<PatternFilter>,
     transformer: T,
-    buckets: &Buckets,
+    services: &Services,
 ) -> Result<ReplayReport, Error> {
-    let place = dead_letter_place(config, buckets)
+    let place = dead_letter_place(config, services)
         .ok_or_else(|| Error::Configuration("there is no [dead_letter] to read from: add it".into()))?;
     let reader = S3Reader::open(&place).map_err(|error| Error::Configuration(error.to_string()))?;
-    let pipeline: Pipeline<T> = pipeline(config, filter, transformer, buckets, Naming::Replay)?;
+    let pipeline: Pipeline<T> = pipeline(config, filter, transformer, services, Naming::Replay)?;
     let running = |failure: Failure| Error::Running(failure.message);
     let mut report = ReplayReport::default();
     let mut shard = None;

@@ -39,7 +39,15 @@ impl TimeRange {
         if from >= to {
             return refuse(format!("there is nothing from {from} to {to}: the end has to come after the beginning"));
         }
+        if config.sinks.is_empty() {
+            return refuse(
+                "a time range is replayed into objects, and the file has tables alone: they are what the stream says"
+                    .into(),
+            );
+        }
         let mut applied = config.clone();
+        // What they hold is later, and stays.
+        applied.tables.clear();
         let several = config.sinks.len() > 1;
         for (sink, own) in applied.sinks.iter_mut().zip(&config.sinks) {
             let Some(into) = into else { continue };

@@ -35,5 +35,5 @@ mod upload;
 
 pub use config::{BucketSettings, Compression, Format, Naming, S3Config};
 pub use emitter::S3Emitter;
-pub use key::{EventTime, FieldPath, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
+pub use key::{EventTime, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
 pub use reader::{S3Reader, Window};

@@ -1,12 +1,14 @@
-//! `kinesink check FILE`: reads and validates, starts nothing. With `--sample`, it reads records too.
+//! `kinesink check FILE`: reads and validates, starts nothing. With `--sample`, it reads records too; with `--create`, it makes
+//! tables.
 
 mod sample;
 
 use std::io::Read as _;
 use std::path::Path;
 
-use kinesink::Programs;
+use kinesink::aws::{self, AwsOptions, connect};
 use kinesink::config::Config;
+use kinesink::{Programs, create_tables};
 
 use crate::args::Check;
 use crate::exit::{Exit, Problem};
@@ -21,10 +23,21 @@ pub(crate) async fn run(args: &Check) -> Result<Exit, Problem> {
         return sample::run(&config, &programs, records).await;
     }
     complete(&config)?;
+    if args.create {
+        let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
+        let clients = connect(&options).await.map_err(|error| match error {
+            aws::Error::NoRegion => Problem::report(Exit::Configuration, &config.missing_region().into()),
+            error => error.into(),
+        })?;
+        create_tables(&config, &clients).await?;
+    }
     stdout::line(format!("{}: no mistakes found", args.file.display()))?;
     stdout::line(format!("  app {}, stream {}, delivery: {}", config.app, config.source.stream, config.delivery()))?;
     for sink in &config.sinks {
         stdout::line(format!("  sink {} -> {}", sink.name, sink.url))?;
+    }
+    for sink in &config.tables {
+        stdout::line(format!("  sink {} -> DynamoDB table {}, {}", sink.name, sink.table, sink.delivery()))?;
     }
     if config.dead_letter.is_none() {
         stdout::line("  no [dead_letter]: a record that cannot be transformed or delivered halts its shard")?;

@@ -1,6 +1,7 @@
 //! The file as it is written. The comments here are the descriptions of `docs/config.md`.
 
 mod sink;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ pub use self::sink::{Compression, Format};
 pub(super) use self::sink::{
     KEY, LATE_TO, Mismatch, REST, RawColumn, RawEventTime, RawLate, RawSink, TIME_FORMAT, TIME_ZONE, UNKNOWN,
 };
+pub(super) use self::table::{FieldType, Guard, KEEP, ORDERED_BY, REQUESTS, RawDelete, RawTable};
 
 /// The version of the format that this program reads.
 pub(super) const VERSION: i64 = 1;
@@ -73,8 +75,8 @@ pub(super) struct RawConfig {
     pub(super) buffer: RawBuffer,
     /// A destination. At least one; a window's checkpoint moves when every sink has it.
     #[serde(default)]
-    #[schemars(with = "Vec<RawSink>")]
-    pub(super) sink: Vec<Spanned<RawSink>>,
+    #[schemars(with = "Vec<RawDestination>")]
+    pub(super) sink: Vec<Spanned<RawDestination>>,
     /// Where records go that cannot be transformed or delivered, as JSON with the reason. Without it, such a record
     /// halts its shard and the others go on.
     #[serde(default)]
@@ -87,6 +89,19 @@ pub(super) struct RawConfig {
     /// How a run ends.
     #[serde(default)]
     pub(super) drain: RawDrain,
+}
+
+/// A sink, by its `type`: each has keys of its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawDestination {
+    S3(Box<RawSink>),
+    DynamoDb(Box<RawTable>),
+}
+
+impl RawDestination {
+    /// The types there are, as [`structure`](super::structure) tells them apart.
+    pub(super) const TYPES: [&str; 2] = ["s3", "dynamodb"];
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

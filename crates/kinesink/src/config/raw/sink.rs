@@ -19,10 +19,10 @@ pub(in crate::config) const LATE_TO: &str = "late";
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawSink {
-    /// The kind of destination: `s3` is S3, a service that speaks like it, or a directory.
+    /// S3, a service that speaks like it, or a directory.
     #[serde(rename = "type")]
     #[schemars(with = "String", extend("x-type" = "`\"s3\"`"))]
-    pub(in crate::config) kind: Spanned<String>,
+    _type: String,
     /// The sink's name in logs and metrics. Without it, its type; a second of a type needs one.
     #[serde(default)]
     #[schemars(with = "String")]

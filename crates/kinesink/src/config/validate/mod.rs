@@ -3,6 +3,7 @@
 mod columns;
 mod lease;
 mod sinks;
+mod tables;
 
 pub use self::lease::{WORKER_ID, is_worker_id};
 
@@ -45,7 +46,7 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
     let jq = raw.transform.map(|transform| checks.not_empty("transform.jq", &transform.jq));
     let lease = checks.lease(&raw.lease, &app);
     let buffer = checks.buffer(&raw.buffer, memory_bytes);
-    let sinks = checks.sinks(&raw.sink, source.as_ref());
+    let (sinks, tables) = checks.sinks(&raw.sink, source.as_ref());
     let dead_letter = raw.dead_letter.and_then(|raw| checks.dead_letter(&raw, &sinks, source.as_ref()));
     let metrics_listen = raw.metrics.and_then(|metrics| checks.address(metrics.listen.as_ref()));
     let drain_grace = checks.duration("drain.grace", raw.drain.grace.as_ref(), raw::GRACE, GRACE_MIN);
@@ -59,6 +60,7 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
             lease,
             buffer,
             sinks,
+            tables,
             dead_letter,
             metrics_listen,
             drain_grace,

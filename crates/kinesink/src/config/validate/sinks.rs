@@ -1,6 +1,7 @@
 //! The sections `[[sink]]` and `[dead_letter]`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -8,34 +9,60 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use kinesink_aws::{BucketOptions, Error as AwsError};
 use kinesink_pipeline::DEAD_LETTERS;
-use kinesink_sinks::s3::{BucketSettings, EventTime, FieldPath, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
-use kinesink_sinks::{Error as SinkError, Location};
+use kinesink_sinks::s3::{BucketSettings, EventTime, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
+use kinesink_sinks::{Error as SinkError, FieldPath, Location};
 use toml::Spanned;
 
 use super::Checks;
 use crate::config::error::Mistake;
-use crate::config::raw::{self, RawDeadLetter, RawEventTime, RawLate, RawSink};
+use crate::config::raw::{self, RawDeadLetter, RawDestination, RawEventTime, RawLate, RawSink};
 use crate::config::structure::not_one_of;
-use crate::config::validated::{DeadLetter, Sink, Source};
+use crate::config::validated::{DeadLetter, Sink, Source, TableSink};
 
 /// Records arrive later than they happen.
 const AFTER_MIN: Duration = Duration::from_secs(1);
 
 impl Checks {
-    pub(super) fn sinks(&mut self, raw: &[Spanned<RawSink>], source: Option<&Source>) -> Vec<Sink> {
+    /// Those of objects, and those that are tables.
+    pub(super) fn sinks(
+        &mut self,
+        raw: &[Spanned<RawDestination>],
+        source: Option<&Source>,
+    ) -> (Vec<Sink>, Vec<TableSink>) {
         if raw.is_empty() {
             let hint = "add `[[sink]]` and below it `type = \"s3\"` and `url = \"...\"`";
             self.refuse("there is no sink", 0..0, "the file starts here", hint);
         }
         let mut names = HashMap::new();
         let mut sinks: Vec<Sink> = Vec::new();
+        let mut tables: Vec<TableSink> = Vec::new();
         for (index, spanned) in raw.iter().enumerate() {
-            let Some(sink) = self.sink(spanned.get_ref(), source) else {
+            let (sink, raw) = match spanned.get_ref() {
+                RawDestination::S3(raw) => (self.sink(raw, source), raw),
+                RawDestination::DynamoDb(raw) => {
+                    let Some(table) = self.table_sink(raw, source) else { continue };
+                    if names.insert(table.name.clone(), index).is_some() {
+                        self.second_of_a_name(&table.name, spanned.span());
+                    }
+                    let is_same = |other: &&TableSink| (&other.table, &other.reached) == (&table.table, &table.reached);
+                    if tables.iter().find(is_same).is_some() {
+                        let what = format!("two sinks write to table {}", table.table);
+                        self.refuse(
+                            what,
+                            raw.table.span(),
+                            "the second",
+                            "each would take the other's items for its own",
+                        );
+                    }
+                    tables.push(table);
+                    continue;
+                }
+            };
+            let Some(sink) = sink else {
                 continue;
             };
             if names.insert(sink.name.clone(), index).is_some() {
-                let what = format!("two sinks have the name `{}`", sink.name);
-                self.refuse(what, spanned.span(), "the second", "add a `name` of its own");
+                self.second_of_a_name(&sink.name, spanned.span());
             }
             if let Some(other) = sinks.iter().find(|other| overlap(&other.url, &sink.url)) {
                 let what = match other.url == sink.url {
@@ -44,24 +71,30 @@ impl Checks {
                         format!("a sink writes to {} and another to {}, one inside the other", other.url, sink.url)
                     }
                 };
-                let span = spanned.get_ref().url.span();
-                self.refuse(what, span, "the second", "give each a prefix or directory of its own");
+                self.refuse(what, raw.url.span(), "the second", "give each a prefix or directory of its own");
             }
             sinks.push(sink);
         }
-        sinks
+        (sinks, tables)
     }
 
-    fn sink(&mut self, raw: &RawSink, source: Option<&Source>) -> Option<Sink> {
-        if raw.kind.get_ref() != "s3" {
-            self.mistakes.push(not_one_of("sink.type", raw.kind.get_ref(), &["s3"], raw.kind.span()));
-        }
-        let url = self.location("sink.url", &raw.url);
-        let name = raw.name.as_ref().map_or_else(|| "s3".into(), |name| self.not_empty("sink.name", name));
-        if let Some(given) = raw.name.as_ref().filter(|_| name == DEAD_LETTERS) {
+    fn second_of_a_name(&mut self, name: &str, span: Range<usize>) {
+        self.refuse(format!("two sinks have the name `{name}`"), span, "the second", "add a `name` of its own");
+    }
+
+    /// The sink's own, or its type.
+    pub(super) fn sink_name(&mut self, given: Option<&Spanned<String>>, kind: &str) -> String {
+        let name = given.map_or_else(|| kind.into(), |name| self.not_empty("sink.name", name));
+        if let Some(given) = given.filter(|_| name == DEAD_LETTERS) {
             let hint = "logs and metrics call the dead letters so; write another";
             self.refuse("`sink.name` is that of the dead letters", given.span(), "taken", hint);
         }
+        name
+    }
+
+    fn sink(&mut self, raw: &RawSink, source: Option<&Source>) -> Option<Sink> {
+        let url = self.location("sink.url", &raw.url);
+        let name = self.sink_name(raw.name.as_ref(), "s3");
         if matches!(url, Some(Location::Directory(_))) {
             self.not_of_a_directory(raw);
         }
@@ -101,10 +134,25 @@ impl Checks {
 
     /// How the sink's bucket is reached.
     fn reached(&mut self, raw: &RawSink, source: Option<&Source>) -> BucketOptions {
-        let endpoint = raw.endpoint.as_ref().map(|endpoint| self.endpoint(endpoint));
+        let endpoint = raw.endpoint.as_ref().map(|endpoint| self.endpoint("S3", endpoint));
         let own = raw.region.as_ref().map(|region| self.region("sink.region", region));
         let region = own.or_else(|| source.and_then(|source| source.region.clone()));
-        let role = raw.role.as_ref().map(|role| {
+        let (role, external_id) = self.role(raw.role.as_ref(), raw.external_id.as_ref());
+        let path_style = raw.path_style.as_ref().map(|given| *given.get_ref());
+        BucketOptions { region, endpoint, path_style, role, external_id }
+    }
+
+    /// Who writes, and what its owner wants to be told.
+    pub(super) fn role(
+        &mut self,
+        role: Option<&Spanned<String>>,
+        external_id: Option<&Spanned<String>>,
+    ) -> (Option<String>, Option<String>) {
+        if let Some(given) = external_id.filter(|_| role.is_none()) {
+            let hint = "add `role`, or leave it out";
+            self.refuse("`sink.external_id` means nothing without `role`", given.span(), "for a role", hint);
+        }
+        let role = role.map(|role| {
             let text = role.get_ref();
             if !(text.starts_with("arn:") && text.contains(":role/")) {
                 let what = format!("`sink.role` cannot be {text:?}");
@@ -113,17 +161,11 @@ impl Checks {
             }
             text.clone()
         });
-        let external_id = raw.external_id.as_ref().map(|id| self.not_empty("sink.external_id", id));
-        if let Some(given) = raw.external_id.as_ref().filter(|_| raw.role.is_none()) {
-            let hint = "add `role`, or leave it out";
-            self.refuse("`sink.external_id` means nothing without `role`", given.span(), "for a role", hint);
-        }
-        let path_style = raw.path_style.as_ref().map(|given| *given.get_ref());
-        BucketOptions { region, endpoint, path_style, role, external_id }
+        (role, external_id.map(|id| self.not_empty("sink.external_id", id)))
     }
 
-    fn endpoint(&mut self, endpoint: &Spanned<String>) -> String {
-        if let Err(error) = kinesink_aws::check_endpoint("S3", endpoint.get_ref()) {
+    pub(super) fn endpoint(&mut self, service: &str, endpoint: &Spanned<String>) -> String {
+        if let Err(error) = kinesink_aws::check_endpoint(service, endpoint.get_ref()) {
             let what = "`sink.endpoint` cannot be used";
             let hint = match error {
                 AwsError::Endpoint { why, .. } => format!("{why}; write it as \"https://host:port\""),

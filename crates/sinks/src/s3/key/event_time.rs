@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
-use super::field::FieldPath;
+use crate::FieldPath;
 
 /// Where a record's own time stands, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

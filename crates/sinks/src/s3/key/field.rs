@@ -2,61 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The way to a field, as jq writes it: `.type`, `.user.id`, `."a b".c`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct FieldPath(Vec<String>);
-
-impl fmt::Display for FieldPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for name in &self.0 {
-            match is_plain(name) {
-                true => write!(f, ".{name}")?,
-                false => write!(f, ".{}", serde_json::Value::from(name.as_str()))?,
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.contains(|char: char| char.is_control() || ".\"{}[]\\ ".contains(char))
-}
-
-impl FromStr for FieldPath {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = || format!("{text:?} is not the way to a field: write .name, .outer.inner or .\"a name\"");
-        let (mut names, mut rest) = (Vec::new(), text);
-        while !rest.is_empty() {
-            let name = rest.strip_prefix('.').ok_or_else(refuse)?;
-            if name.starts_with('"') {
-                let mut quoted = serde_json::Deserializer::from_str(name).into_iter::<String>();
-                names.push(quoted.next().and_then(Result::ok).ok_or_else(refuse)?);
-                rest = name.get(quoted.byte_offset()..).unwrap_or_default();
-            } else {
-                let (plain, behind) = name.split_at(name.find('.').unwrap_or(name.len()));
-                if !is_plain(plain) {
-                    return Err(refuse());
-                }
-                names.push(plain.into());
-                rest = behind;
-            }
-        }
-        if names.is_empty() { Err(refuse()) } else { Ok(Self(names)) }
-    }
-}
+use crate::FieldPath;
 
 /// What stands at each path; nothing where the record is no object, or no JSON up to where it was read. Of a name that
 /// stands twice, the last.
 pub(super) fn find<'a>(json: &'a [u8], paths: &[FieldPath]) -> Vec<Option<&'a RawValue>> {
-    let paths: Vec<&[String]> = paths.iter().map(|path| path.0.as_slice()).collect();
+    let paths: Vec<&[String]> = paths.iter().map(FieldPath::names).collect();
     let mut found = vec![None; paths.len()];
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     if Object(&paths, &mut found).deserialize(&mut deserializer).and_then(|()| deserializer.end()).is_err() {

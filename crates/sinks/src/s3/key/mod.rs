@@ -20,10 +20,9 @@ use jiff::{SignedDuration, Timestamp};
 use kinesink_core::{Batch, Fingerprint, Item, Position};
 
 pub use event_time::{EventTime, TimeFormat};
-pub use field::FieldPath;
 
 use self::template::{Part, Time};
-use crate::Error;
+use crate::{Error, FieldPath};
 
 /// Kinesis numbers have 186 bits, so 56 digits are enough for listings to be in stream order.
 const SEQUENCE_DIGITS: usize = 56;

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
-use super::field::FieldPath;
 use super::{KEY_BYTES_MAX, LATE, SEQUENCE_DIGITS, SUB_SEQUENCE_DIGITS, VALUE_BYTES_MAX};
+use crate::FieldPath;
 
 /// A stream's name has at most so many bytes; so has a shard's id.
 const NAME_BYTES_MAX: usize = 128;

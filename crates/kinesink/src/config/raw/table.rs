@@ -1,0 +1,127 @@
+//! The section `[[sink]]` of type `dynamodb`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+pub(in crate::config) const ORDERED_BY: &str = "partition-key";
+pub(in crate::config) const KEEP: &str = "192h";
+pub(in crate::config) const REQUESTS: u64 = 64;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawTable {
+    /// A DynamoDB table: each record, a JSON object, puts or deletes an item. `docs/dynamodb.md` has examples and what they cost.
+    #[serde(rename = "type")]
+    #[schemars(with = "String", extend("x-type" = "`\"dynamodb\"`"))]
+    _type: String,
+    /// The sink's name in logs and metrics. Without it, its type; a second of a type needs one.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) name: Option<Spanned<String>>,
+    /// The table's name.
+    #[schemars(with = "String")]
+    pub(in crate::config) table: Spanned<String>,
+    /// The table's key, the hash key first: the name of the attribute and where its value comes from, as in
+    /// `{ customer = ".customer.id", at = ".ts" }`. A field of the record; or `{partition_key}`, `{shard}`, `{position}` of its place
+    /// in the stream. `run --create` makes such an attribute as text, or as what `types` says of the field.
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
+    pub(in crate::config) key: Spanned<BTreeMap<Spanned<String>, Spanned<String>>>,
+    /// What the writes of an item are ordered by. `"partition-key"`: the stream, which orders the records of a partition key; each
+    /// record's has to be a part of its item's key, or it goes to the dead letters. A field such as `".version"`: the number there,
+    /// the highest of which stays.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "`\"partition-key\"` or a field", "default" = ORDERED_BY))]
+    pub(in crate::config) ordered_by: Option<Spanned<String>>,
+    /// When a write is made only if nothing later is there.
+    #[serde(default)]
+    pub(in crate::config) guard: Guard,
+    /// What fields become where JSON leaves it open, as in `{ ".photo" = "binary", ".tags" = "string-set" }`: `"binary"` (of base64),
+    /// `"number"` (of text that is one), `"string-set"`, `"number-set"`, `"binary-set"` (of lists).
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
+    pub(in crate::config) types: BTreeMap<Spanned<String>, FieldType>,
+    /// With one of `set`, `add` and `append`, a record changes those attributes of its item and leaves the others: here those that its
+    /// fields of the same name replace, as in `[".status"]`. Always guarded.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "list of fields"))]
+    pub(in crate::config) set: Vec<Spanned<String>>,
+    /// Those that numbers of the record are added to, each record's once.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "list of fields"))]
+    pub(in crate::config) add: Vec<Spanned<String>>,
+    /// Lists that the record's list, or another value, is appended to, each record's once.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "list of fields"))]
+    pub(in crate::config) append: Vec<Spanned<String>>,
+    /// Which records delete their item, as in `{ field = ".op", is = ["delete"] }`. A guarded delete leaves a mark, an item with
+    /// `_deleted`, which expires by `ttl` after `keep` (without it, `"192h"`), longer than the stream keeps records.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
+    pub(in crate::config) delete: Option<Spanned<RawDelete>>,
+    /// The attribute by which the table expires items, in seconds since 1970: the record's own field of that name, or by
+    /// `expire_after`. `run --create` turns the expiry of a new table on.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) ttl: Option<Spanned<String>>,
+    /// How long after a record's arrival its item expires, in `ttl`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration"))]
+    pub(in crate::config) expire_after: Option<Spanned<String>>,
+    /// Requests that are on their way at a time, over all shards, 1 to 1,000.
+    #[serde(default)]
+    #[schemars(with = "u64", extend("default" = REQUESTS))]
+    pub(in crate::config) requests: Option<Spanned<u64>>,
+    /// Another service that speaks DynamoDB, such as `http://127.0.0.1:8000`.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) endpoint: Option<Spanned<String>>,
+    /// The table's region, where it is not the stream's.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) region: Option<Spanned<String>>,
+    /// ARN of a role that is assumed to write there.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) role: Option<Spanned<String>>,
+    /// With `role`: what its owner wants to be told.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) external_id: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawDelete {
+    pub(in crate::config) field: Spanned<String>,
+    pub(in crate::config) is: Spanned<Vec<String>>,
+    #[serde(default)]
+    pub(in crate::config) keep: Option<Spanned<String>>,
+}
+
+/// When a write is made only if nothing later is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum Guard {
+    /// Always, by the attribute `_position` or the version: effectively once, a request for each item.
+    #[default]
+    Always,
+    /// What had arrived before a worker took its shard, and for a minute after; the rest goes 25 in a request. At least once: what a
+    /// worker sends after it lost its shard can replace what came after it.
+    Takeover,
+    /// Never: at least once, 25 items in a request; what a worker sends late replaces what came after it.
+    Never,
+}
+
+/// What a field becomes where its JSON leaves it open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum FieldType {
+    Binary,
+    Number,
+    StringSet,
+    NumberSet,
+    BinarySet,
+}

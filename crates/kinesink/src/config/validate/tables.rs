@@ -1,0 +1,212 @@
+//! The section `[[sink]]` of type `dynamodb`.
+
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use kinesink_aws::ServiceOptions;
+use kinesink_aws::dynamodb::types::ScalarAttributeType;
+use kinesink_sinks::FieldPath;
+use kinesink_sinks::dynamodb::{Changes, Deletion, FieldType, Guard, KeyAttribute, KeySource, Order};
+use toml::Spanned;
+
+use super::{Checks, whole};
+use crate::config::raw::{self, RawTable};
+use crate::config::validated::{Source, TableSink};
+
+const REQUESTS_MAX: u64 = 1_000;
+const EXPIRY_MIN: Duration = Duration::from_secs(1);
+/// Streams keep their records for a day at least.
+const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
+
+impl Checks {
+    pub(super) fn table_sink(&mut self, raw: &RawTable, source: Option<&Source>) -> Option<TableSink> {
+        let mistakes = self.mistakes.len();
+        let name = self.sink_name(raw.name.as_ref(), "dynamodb");
+        let table = self.table_name("sink.table", &raw.table);
+        let types = self.types(&raw.types);
+        let key = self.table_key(raw, &types);
+        let order = self.order(raw.ordered_by.as_ref());
+        let guard = match raw.guard {
+            raw::Guard::Always => Guard::Always,
+            raw::Guard::Takeover => Guard::Takeover,
+            raw::Guard::Never => Guard::Never,
+        };
+        let changes = self.changes(raw, guard, order.as_ref(), &key);
+        let delete = raw.delete.as_ref().and_then(|delete| self.deletion(delete));
+        let ttl = raw.ttl.as_ref().map(|ttl| self.not_empty("sink.ttl", ttl));
+        if let Some(given) = raw.delete.as_ref().filter(|_| guard != Guard::Never && ttl.is_none()) {
+            let hint = "name the attribute by which the table expires items in `ttl`; or write `guard = \"never\"`";
+            self.refuse("`sink.delete` leaves marks that never expire", given.span(), "needs `ttl`", hint);
+        }
+        let expire_after = raw.expire_after.as_ref();
+        let expire_after = expire_after.map(|after| self.duration("sink.expire_after", Some(after), "", EXPIRY_MIN));
+        if let Some(given) = raw.expire_after.as_ref().filter(|_| ttl.is_none()) {
+            let hint = "name the attribute by which the table expires items in `ttl`";
+            self.refuse("`sink.expire_after` means nothing without `ttl`", given.span(), "needs `ttl`", hint);
+        }
+        let requests = self.count("sink.requests", raw.requests.as_ref(), raw::REQUESTS, REQUESTS_MAX);
+        let endpoint = raw.endpoint.as_ref().map(|endpoint| self.endpoint("DynamoDB", endpoint));
+        let own = raw.region.as_ref().map(|region| self.region("sink.region", region));
+        let region = own.or_else(|| source.and_then(|source| source.region.clone()));
+        let (role, external_id) = self.role(raw.role.as_ref(), raw.external_id.as_ref());
+        let reached = ServiceOptions { region, endpoint, role, external_id };
+        (self.mistakes.len() == mistakes).then_some(TableSink {
+            name,
+            table,
+            key,
+            types,
+            order: order?,
+            guard,
+            changes,
+            delete,
+            ttl,
+            expire_after,
+            requests_max: whole(requests),
+            reached,
+        })
+    }
+
+    /// As it stands in the file: a table of TOML has no order, but a key has.
+    fn table_key(&mut self, raw: &RawTable, types: &BTreeMap<FieldPath, FieldType>) -> Vec<KeyAttribute> {
+        let mut given: Vec<_> = raw.key.get_ref().iter().collect();
+        given.sort_by_key(|(name, _)| name.span().start);
+        if !(1..=2).contains(&given.len()) {
+            let what = format!("`sink.key` has {} attributes", given.len());
+            let hint = "a table's key is a hash key, or a hash key and a range key, as in `{ customer = \".customer\", at = \".ts\" }`";
+            self.refuse(what, raw.key.span(), "no key of a table", hint);
+        }
+        let mut key = Vec::new();
+        for (name, text) in given {
+            let source = match text.get_ref().as_str() {
+                "{partition_key}" => KeySource::PartitionKey,
+                "{shard}" => KeySource::Shard,
+                "{position}" => KeySource::Position,
+                path => match FieldPath::from_str(path) {
+                    Ok(path) => KeySource::Field(path),
+                    Err(why) => {
+                        let hint = format!("{why}; or {{partition_key}}, {{shard}}, {{position}} in braces");
+                        self.refuse(format!("`sink.key` cannot be {path:?}"), text.span(), "no source of a key", hint);
+                        continue;
+                    }
+                },
+            };
+            let field_type = match &source {
+                KeySource::Field(path) => types.get(path),
+                _ => None,
+            };
+            let key_type = field_type.and_then(|field_type| match field_type {
+                FieldType::Number => Some(ScalarAttributeType::N),
+                FieldType::Binary => Some(ScalarAttributeType::B),
+                _ => None,
+            });
+            if field_type.is_some() && key_type.is_none() {
+                let what = format!("`sink.types` makes a set of {}, which is a key", text.get_ref());
+                self.refuse(what, text.span(), "no set is a key", "leave the type out, or name another field");
+            }
+            key.push(KeyAttribute { name: name.get_ref().clone(), source, key_type });
+        }
+        key
+    }
+
+    fn order(&mut self, given: Option<&Spanned<String>>) -> Option<Order> {
+        let Some(given) = given.filter(|given| given.get_ref() != raw::ORDERED_BY) else {
+            return Some(Order::PartitionKey);
+        };
+        let path = FieldPath::from_str(given.get_ref());
+        match path.as_ref().map(FieldPath::as_name) {
+            Ok(Some(name)) => Some(Order::Version(name.to_owned())),
+            _ => {
+                let what = format!("`sink.ordered_by` cannot be {:?}", given.get_ref());
+                let hint = "write \"partition-key\", or a field at the top of the record that holds a number, as in \".version\"";
+                self.refuse(what, given.span(), "orders nothing", hint);
+                None
+            }
+        }
+    }
+
+    /// What a record changes of its item, if not all of it.
+    fn changes(
+        &mut self,
+        raw: &RawTable,
+        guard: Guard,
+        order: Option<&Order>,
+        key: &[KeyAttribute],
+    ) -> Option<Changes> {
+        let given: Vec<_> = raw.set.iter().chain(&raw.add).chain(&raw.append).collect();
+        let first = given.first()?;
+        if guard != Guard::Always {
+            let what = "`sink.guard` cannot be other than \"always\" where attributes change";
+            self.refuse(what, first.span(), "changed here", "leave `guard` out: a change is always guarded");
+        }
+        let by_version = matches!(order, Some(Order::Version(_)));
+        if let Some(counted) = raw.add.iter().chain(&raw.append).next().filter(|_| by_version) {
+            let what = "`sink.ordered_by` cannot be a version where something is added up or appended";
+            let hint = "a version does not tell apart two records that have the same: leave `ordered_by` out";
+            self.refuse(what, counted.span(), "counts each record", hint);
+        }
+        for (place, name) in given.iter().enumerate() {
+            let is_key = key.iter().any(|key| name.get_ref().strip_prefix('.') == Some(&key.name));
+            let is_second = given.iter().take(place).any(|other| other.get_ref() == name.get_ref());
+            if is_key || is_second {
+                let what = format!("`sink` cannot change {}", name.get_ref());
+                let label = if is_key { "is the key" } else { "the second" };
+                self.refuse(
+                    what,
+                    name.span(),
+                    label,
+                    "an attribute that is no key stands once in `set`, `add` and `append`",
+                );
+            }
+        }
+        let mut names = |given: &[Spanned<String>]| given.iter().filter_map(|name| self.attribute(name)).collect();
+        Some(Changes { set: names(&raw.set), add: names(&raw.add), append: names(&raw.append) })
+    }
+
+    /// A field at the top of the record, which has the name of the attribute.
+    fn attribute(&mut self, given: &Spanned<String>) -> Option<String> {
+        let path = FieldPath::from_str(given.get_ref());
+        if let Ok(Some(name)) = path.as_ref().map(FieldPath::as_name) {
+            return Some(name.to_owned());
+        }
+        let what = format!("`sink` cannot change {:?}", given.get_ref());
+        self.refuse(what, given.span(), "no attribute", "write a field at the top of the record, as in \".status\"");
+        None
+    }
+
+    fn types(&mut self, given: &BTreeMap<Spanned<String>, raw::FieldType>) -> BTreeMap<FieldPath, FieldType> {
+        let mut types = BTreeMap::new();
+        for (text, field_type) in given {
+            match FieldPath::from_str(text.get_ref()) {
+                Ok(path) => {
+                    let field_type = match field_type {
+                        raw::FieldType::Binary => FieldType::Binary,
+                        raw::FieldType::Number => FieldType::Number,
+                        raw::FieldType::StringSet => FieldType::StringSet,
+                        raw::FieldType::NumberSet => FieldType::NumberSet,
+                        raw::FieldType::BinarySet => FieldType::BinarySet,
+                    };
+                    types.insert(path, field_type);
+                }
+                Err(why) => self.refuse("`sink.types` names no field", text.span(), "not a field", why),
+            }
+        }
+        types
+    }
+
+    fn deletion(&mut self, given: &Spanned<raw::RawDelete>) -> Option<Deletion> {
+        let raw = given.get_ref();
+        let keep = self.duration("sink.delete.keep", raw.keep.as_ref(), raw::KEEP, KEEP_MIN);
+        if raw.is.get_ref().is_empty() {
+            let hint = "write the texts by which a record is known that deletes, as in `is = [\"delete\"]`";
+            self.refuse("`sink.delete.is` is empty", raw.is.span(), "deletes nothing", hint);
+        }
+        match FieldPath::from_str(raw.field.get_ref()) {
+            Ok(field) => Some(Deletion { field, values: raw.is.get_ref().clone(), keep }),
+            Err(why) => {
+                self.refuse("`sink.delete.field` cannot be used", raw.field.span(), "not a field", why);
+                None
+            }
+        }
+    }
+}

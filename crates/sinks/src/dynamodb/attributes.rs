@@ -1,0 +1,301 @@
+//! JSON to attributes, exactly, or the reason why not.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kinesink_aws::dynamodb::primitives::Blob;
+use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_core::Reject;
+use serde::Deserialize;
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::number::Decimal;
+use crate::FieldPath;
+
+/// An item, or a part of one.
+pub type Attributes = HashMap<String, AttributeValue>;
+
+/// Of values: that of an attribute is the first, an element of a list there the second.
+const DEPTH_MAX: usize = 32;
+/// An item's, names included.
+pub(super) const ITEM_BYTES_MAX: usize = 400 * 1024;
+
+/// What a field becomes where its JSON leaves it open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FieldType {
+    /// Bytes, from base64 text.
+    Binary,
+    /// A number, from text that is one.
+    Number,
+    /// A set of texts, from a list of them. Of an empty list, nothing.
+    StringSet,
+    /// A set of numbers, from a list of them. Of an empty list, nothing.
+    NumberSet,
+    /// A set of bytes, from a list of base64 texts. Of an empty list, nothing.
+    BinarySet,
+}
+
+/// The fields that have a type.
+pub(super) type Types = BTreeMap<FieldPath, FieldType>;
+
+/// The attributes of a record that is a JSON object. Of a name that stands twice, the last.
+pub(super) fn attributes(json: &[u8], types: &Types) -> Result<Attributes, Reject> {
+    let value: &RawValue = serde_json::from_slice(json)
+        .map_err(|error| Reject::new(format!("not JSON: line {}, column {}", error.line(), error.column())))?;
+    if !value.get().starts_with('{') {
+        return Err(Reject::new(format!("{} in place of an object: an item is made of fields", kind(value.get()))));
+    }
+    let mut reading = Reading { types, path: Vec::new() };
+    reading.object(value, 0)
+}
+
+/// What stands at the path.
+pub(super) fn at<'a>(attributes: &'a Attributes, path: &FieldPath) -> Option<&'a AttributeValue> {
+    let (first, inner) = path.names().split_first()?;
+    inner.iter().try_fold(attributes.get(first)?, |value, name| match value {
+        AttributeValue::M(map) => map.get(name),
+        _ => None,
+    })
+}
+
+/// What an attribute is, for people.
+pub(super) fn type_of(value: &AttributeValue) -> &'static str {
+    match value {
+        AttributeValue::S(_) => "text",
+        AttributeValue::N(_) => "a number",
+        AttributeValue::B(_) => "bytes",
+        AttributeValue::Bool(_) => "a boolean",
+        AttributeValue::Null(_) => "null",
+        AttributeValue::L(_) => "a list",
+        AttributeValue::M(_) => "an object",
+        _ => "a set",
+    }
+}
+
+/// No fewer bytes than DynamoDB counts would be too many: what this lets through, the service may still refuse.
+pub(super) fn bytes(attributes: &Attributes) -> usize {
+    attributes.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
+}
+
+pub(super) fn value_bytes(value: &AttributeValue) -> usize {
+    let number = |text: &String| text.bytes().filter(u8::is_ascii_digit).count() / 2;
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(text) => number(text),
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
+        AttributeValue::L(values) => values.iter().map(value_bytes).sum(),
+        AttributeValue::M(map) => bytes(map),
+        AttributeValue::Ss(texts) => texts.iter().map(String::len).sum(),
+        AttributeValue::Ns(numbers) => numbers.iter().map(number).sum(),
+        AttributeValue::Bs(all) => all.iter().map(|bytes| bytes.as_ref().len()).sum(),
+        _ => 1,
+    }
+}
+
+struct Reading<'t> {
+    types: &'t Types,
+    /// Names of the fields around; a list adds none.
+    path: Vec<String>,
+}
+
+impl Reading<'_> {
+    /// `depth` counts this object; the item itself is none.
+    fn object(&mut self, json: &RawValue, depth: usize) -> Result<Attributes, Reject> {
+        let mut attributes = Attributes::new();
+        each_field(json, |name, value| {
+            if name.is_empty() {
+                return Err(self.refuse("a field without a name: an attribute needs one"));
+            }
+            self.path.push(name.into_owned());
+            let value = self.value(value, depth + 1);
+            let name = self.path.pop().unwrap_or_default();
+            match value? {
+                Some(value) => attributes.insert(name, value),
+                None => attributes.remove(&name),
+            };
+            Ok(())
+        })?;
+        Ok(attributes)
+    }
+
+    /// `depth` counts this value.
+    fn value(&mut self, json: &RawValue, depth: usize) -> Result<Option<AttributeValue>, Reject> {
+        if depth > DEPTH_MAX {
+            return Err(self.refuse(&format!("nested deeper than the {DEPTH_MAX} levels of an item")));
+        }
+        if let Some(field_type) = self.field_type()
+            && json.get() != "null"
+        {
+            return self.typed(json, field_type);
+        }
+        let text = json.get();
+        Ok(Some(match text.as_bytes().first() {
+            Some(b'{') => AttributeValue::M(self.object(json, depth)?),
+            Some(b'[') => AttributeValue::L(self.list(json, depth)?),
+            Some(b'"') => AttributeValue::S(self.text(text)?.into_owned()),
+            Some(b't' | b'f') => AttributeValue::Bool(text == "true"),
+            Some(b'n') => AttributeValue::Null(true),
+            _ => AttributeValue::N(self.number(text)?),
+        }))
+    }
+
+    fn list(&mut self, json: &RawValue, depth: usize) -> Result<Vec<AttributeValue>, Reject> {
+        let elements = self.elements(json)?;
+        let values = elements.into_iter().map(|element| self.element(element, depth + 1));
+        values.collect()
+    }
+
+    /// An element has no path of its own, and so no type.
+    fn element(&mut self, json: &RawValue, depth: usize) -> Result<AttributeValue, Reject> {
+        let outer = std::mem::replace(&mut self.types, &NO_TYPES);
+        let value = self.value(json, depth);
+        self.types = outer;
+        value.map(|value| value.unwrap_or(AttributeValue::Null(true)))
+    }
+
+    fn field_type(&self) -> Option<FieldType> {
+        let is_it = |path: &&FieldPath| path.names() == self.path.as_slice();
+        self.types.keys().find(is_it).and_then(|path| self.types.get(path)).copied()
+    }
+
+    fn typed(&self, json: &RawValue, field_type: FieldType) -> Result<Option<AttributeValue>, Reject> {
+        let text = json.get();
+        Ok(Some(match field_type {
+            FieldType::Binary => AttributeValue::B(self.binary(text)?),
+            FieldType::Number => AttributeValue::N(self.loose_number(text)?),
+            FieldType::StringSet => {
+                let texts = self.set(json, |text| self.text(text).map(Cow::into_owned))?;
+                return Ok((!texts.is_empty()).then_some(AttributeValue::Ss(texts)));
+            }
+            FieldType::NumberSet => {
+                let numbers = self.set(json, |text| self.loose_number(text))?;
+                return Ok((!numbers.is_empty()).then_some(AttributeValue::Ns(numbers)));
+            }
+            FieldType::BinarySet => {
+                let all = self.set(json, |text| self.binary(text).map(Blob::into_inner))?;
+                let all: Vec<_> = all.into_iter().map(Blob::new).collect();
+                return Ok((!all.is_empty()).then_some(AttributeValue::Bs(all)));
+            }
+        }))
+    }
+
+    /// Each element once, in the order of the list.
+    fn set<T: Clone + Eq + std::hash::Hash>(
+        &self,
+        json: &RawValue,
+        element: impl Fn(&str) -> Result<T, Reject>,
+    ) -> Result<Vec<T>, Reject> {
+        if !json.get().starts_with('[') {
+            return Err(self.refuse(&format!("{} in place of a list", kind(json.get()))));
+        }
+        let (mut seen, mut set) = (HashSet::new(), Vec::new());
+        for json in self.elements(json)? {
+            let element = element(json.get())?;
+            if seen.insert(element.clone()) {
+                set.push(element);
+            }
+        }
+        Ok(set)
+    }
+
+    fn elements<'a>(&self, json: &'a RawValue) -> Result<Vec<&'a RawValue>, Reject> {
+        serde_json::from_str(json.get()).map_err(|_| self.refuse("a list that cannot be read"))
+    }
+
+    fn text<'a>(&self, json: &'a str) -> Result<Cow<'a, str>, Reject> {
+        #[derive(Deserialize)]
+        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        if !json.starts_with('"') {
+            return Err(self.refuse(&format!("{} in place of text", kind(json))));
+        }
+        let text = serde_json::from_str::<Text<'_>>(json);
+        text.map(|Text(text)| text).map_err(|_| self.refuse("text with half of a surrogate pair"))
+    }
+
+    fn number(&self, json: &str) -> Result<String, Reject> {
+        if !json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            return Err(self.refuse(&format!("{} in place of a number", kind(json))));
+        }
+        let number = Decimal::parse(json);
+        number.map(|number| number.to_string()).map_err(|why| self.refuse(&format!("{why}: send it as text")))
+    }
+
+    /// Text counts as a number: it is how JSON carries exact ones.
+    fn loose_number(&self, json: &str) -> Result<String, Reject> {
+        if json.starts_with('"') {
+            let text = self.text(json)?;
+            return Decimal::parse(&text).map(|number| number.to_string()).map_err(|why| self.refuse(&why.to_string()));
+        }
+        self.number(json)
+    }
+
+    fn binary(&self, json: &str) -> Result<Blob, Reject> {
+        let text = self.text(json)?;
+        STANDARD.decode(&*text).map(Blob::new).map_err(|_| self.refuse("text that is no base64"))
+    }
+
+    fn refuse(&self, what: &str) -> Reject {
+        Reject::new(format!("field {} holds {what}", Path(&self.path)))
+    }
+}
+
+static NO_TYPES: Types = Types::new();
+
+struct Path<'a>(&'a [String]);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str(".") } else { self.0.iter().try_for_each(|name| write!(f, ".{name}")) }
+    }
+}
+
+/// What a value of JSON is.
+fn kind(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "text",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// Names and values of an object, in order, as far as `each` goes.
+fn each_field<'a>(
+    object: &'a RawValue,
+    each: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), Reject>,
+) -> Result<(), Reject> {
+    #[derive(PartialEq, Eq, Hash, Deserialize)]
+    struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    struct Fields<F>(F);
+
+    impl<'a, F: FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), Reject>> Visitor<'a> for Fields<F> {
+        type Value = Result<(), Reject>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'a>>(mut self, mut fields: A) -> Result<Self::Value, A::Error> {
+            let mut outcome = Ok(());
+            while let Some((Name(name), value)) = fields.next_entry()? {
+                // The rest is read all the same: a map that is left in its midst is an error of its own.
+                outcome = outcome.and_then(|()| (self.0)(name, value));
+            }
+            Ok(outcome)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_str(object.get());
+    deserializer
+        .deserialize_map(Fields(each))
+        .map_err(|_| Reject::new("a field's name has half of a surrogate pair"))?
+}

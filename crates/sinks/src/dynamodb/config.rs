@@ -1,0 +1,165 @@
+//! What a DynamoDB sink needs to know.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinesink_aws::dynamodb::Client;
+use kinesink_aws::dynamodb::types::ScalarAttributeType;
+use kinesink_core::{Clock, SystemClock};
+
+use super::attributes::FieldType;
+use crate::FieldPath;
+
+/// The attribute that holds a write's place in the order.
+const POSITION: &str = "_position";
+/// The attribute by which the mark of a deleted item is known.
+const DELETED: &str = "_deleted";
+const REQUESTS_MAX: usize = 64;
+const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Where the value of a key attribute comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeySource {
+    /// A field of the record: text, a number, or bytes by their [`FieldType`].
+    Field(FieldPath),
+    /// The record's partition key.
+    PartitionKey,
+    /// The shard that the record was read from.
+    Shard,
+    /// The place of the output in its stream, padded with zeros: no two outputs have the same.
+    Position,
+}
+
+/// One attribute of the table's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyAttribute {
+    /// Its name in the table.
+    pub name: String,
+    /// Where its value comes from.
+    pub source: KeySource,
+    /// Its type, where it is known: a new table is made with it, or with text. An existing table's has to be the same.
+    pub key_type: Option<ScalarAttributeType>,
+}
+
+/// What the writes of one item are ordered by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Order {
+    /// The stream's own order, which all records of one partition key have. Each record's partition key has to be a part of
+    /// its item's key, so that no item has writes of two.
+    #[default]
+    PartitionKey,
+    /// The number in this field, a version that the producer gives: the highest stays.
+    Version(String),
+}
+
+/// When a write is conditional on coming after what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Guard {
+    /// Always: a write that comes late, or again, changes nothing.
+    #[default]
+    Always,
+    /// While a worker takes a shard over: what arrived before it had the shard, and for a minute after. The rest goes 25 in a request.
+    /// What a slow worker sends after its shard is another's can still replace a later write.
+    Takeover,
+    /// Never, and 25 items go in a request: whatever comes last stays, also what a slow worker sends after its shard is
+    /// another's.
+    Never,
+}
+
+/// Which records delete their item: those that have one of these texts, numbers or truths in the field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// The field.
+    pub field: FieldPath,
+    /// As text.
+    pub values: Vec<String>,
+    /// How long after a record's arrival its mark expires, where writes are guarded: longer than the stream keeps records.
+    pub keep: Duration,
+}
+
+/// Attributes that a record changes, and no others. Each is a field at the top of the record, of the same name; a record that lacks it
+/// leaves it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The record's value replaces the item's.
+    pub set: Vec<String>,
+    /// The record's number is added to the item's, which begins at 0.
+    pub add: Vec<String>,
+    /// The record's list, or what it has in place of one, is appended to the item's list.
+    pub append: Vec<String>,
+}
+
+/// The settings of a [`DynamoDbEmitter`](super::DynamoDbEmitter).
+#[derive(Debug, Clone)]
+pub struct DynamoDbConfig {
+    /// Who sends the requests. Its own retries have to be off.
+    pub client: Client,
+    /// The table.
+    pub table: String,
+    /// Its key: the hash key, then the range key if it has one.
+    pub key: Vec<KeyAttribute>,
+    /// Fields whose JSON leaves their type open.
+    pub types: BTreeMap<FieldPath, FieldType>,
+    /// What an item's writes are ordered by.
+    pub order: Order,
+    /// When a write is conditional.
+    pub guard: Guard,
+    /// What a record changes of its item; all of it without this.
+    pub changes: Option<Changes>,
+    /// Which records delete.
+    pub delete: Option<Deletion>,
+    /// The attribute by which the table expires items, in seconds since 1970.
+    pub ttl: Option<String>,
+    /// How long after a record's arrival its item expires. Without it, the record's own field of that name says.
+    pub expire_after: Option<Duration>,
+    /// The attribute that holds a write's position. Default `_position`.
+    pub position: String,
+    /// The attribute that marks a deleted item. Default `_deleted`.
+    pub deleted: String,
+    /// By which it is known what arrived before a shard was this worker's.
+    pub clock: Arc<dyn Clock>,
+    /// Dead letters are sent again: what a later write has overtaken is refused, and not taken for delivered.
+    pub is_replay: bool,
+    /// Requests that are on their way at a time, over all shards. Default 64.
+    pub requests_max: usize,
+    /// Records that are being made into items, over all shards, take at most so much memory at a time, and a larger one
+    /// alone. Default 16 MiB.
+    pub encoded_bytes_max: usize,
+}
+
+impl DynamoDbConfig {
+    /// Guarded puts, in the order of the stream.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>, key: Vec<KeyAttribute>) -> Self {
+        Self {
+            client,
+            table: table.into(),
+            key,
+            types: BTreeMap::new(),
+            order: Order::default(),
+            guard: Guard::default(),
+            changes: None,
+            delete: None,
+            ttl: None,
+            expire_after: None,
+            position: POSITION.into(),
+            deleted: DELETED.into(),
+            clock: Arc::new(SystemClock),
+            is_replay: false,
+            requests_max: REQUESTS_MAX,
+            encoded_bytes_max: ENCODED_BYTES_MAX,
+        }
+    }
+
+    /// The attribute that a guarded write compares.
+    pub(super) fn guard_attribute(&self) -> &str {
+        match &self.order {
+            Order::PartitionKey => &self.position,
+            Order::Version(field) => field,
+        }
+    }
+}

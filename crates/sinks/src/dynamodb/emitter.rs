@@ -1,0 +1,242 @@
+//! Windows to items.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
+use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Reject};
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+use super::attributes::{Attributes, attributes};
+use super::chain::{Chain, Outcome, Read, Sending};
+use super::config::{DynamoDbConfig, Guard, Order};
+use super::error::Verdict;
+use super::requests;
+use super::table::{self, ItemKey, Table};
+use super::takeover::Shards;
+use crate::Error;
+
+/// Writes the items that records say. With [`Guard::Always`] effectively once: what is sent again, or comes late, changes
+/// nothing.
+#[derive(Debug)]
+pub struct DynamoDbEmitter {
+    pub(super) config: DynamoDbConfig,
+    /// Described when it is first needed, and again after it was found changed.
+    table: Mutex<Option<Arc<Table>>>,
+    shards: Shards,
+    pub(super) requests: Semaphore,
+    /// The memory that items which are being made may take.
+    pub(super) encoding: Budget,
+}
+
+impl DynamoDbEmitter {
+    /// Prepares the sink. Sends nothing yet: [`check`](Emitter::check) does.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where settings contradict each other.
+    pub fn open(config: DynamoDbConfig) -> Result<Self, Error> {
+        contradictions(&config)?;
+        let requests = Semaphore::new(config.requests_max.clamp(1, Semaphore::MAX_PERMITS));
+        let encoding = Budget::new(config.encoded_bytes_max);
+        Ok(Self { config, table: Mutex::new(None), shards: Shards::default(), requests, encoding })
+    }
+
+    /// Makes the table if it is missing, paid by the request, and waits until it can be used; says whether it made it. Dropped,
+    /// it may or may not have made it.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the table and what to do.
+    pub async fn create_table(&self) -> Result<bool, Failure> {
+        table::create(&self.config).await
+    }
+
+    async fn table(&self) -> Result<Arc<Table>, Failure> {
+        let known = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(table) = known {
+            return Ok(table);
+        }
+        let table = Arc::new(Table::describe(&self.config).await?);
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&table));
+        Ok(table)
+    }
+
+    fn forget_table(&self) {
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Describes the table anew, and proves that it may be written to.
+    async fn prove(&self) -> Result<(), Failure> {
+        self.forget_table();
+        let table = self.table().await?;
+        match self.config.guard {
+            Guard::Always => {
+                if self.config.changes.is_some() {
+                    requests::probe_update(&self.config, &table).await?;
+                }
+                if self.config.changes.is_none() || self.config.delete.is_some() {
+                    requests::probe_put(&self.config, &table).await?;
+                }
+                Ok(())
+            }
+            Guard::Takeover => {
+                requests::probe_put(&self.config, &table).await?;
+                requests::probe_batch(&self.config, &table).await
+            }
+            Guard::Never => requests::probe_batch(&self.config, &table).await,
+        }
+    }
+
+    async fn emit_all<U: Send + Sync>(&self, batch: &Batch<'_, U>, read: Read<U>) -> Result<Emitted, Failure> {
+        let table = self.table().await?;
+        let sending = Sending { emitter: self, table: &table, batch, read };
+        let mut emitted = Emitted::all();
+        let chains = sending.chains(&mut emitted)?;
+        let (guarded, free) = self.divided(batch, chains);
+        let at_once = self.config.requests_max.max(1);
+        let mut sent: Vec<(Chain, Outcome)> = match self.config.changes {
+            None => {
+                stream::iter(guarded.into_iter().map(|chain| sending.put(chain)))
+                    .buffer_unordered(at_once)
+                    .collect()
+                    .await
+            }
+            Some(_) => {
+                stream::iter(guarded.into_iter().map(|chain| sending.update(chain)))
+                    .buffer_unordered(at_once)
+                    .collect()
+                    .await
+            }
+        };
+        let batches = sending.batches(free).into_iter().map(|chains| sending.put_batch(chains));
+        let mut batches = stream::iter(batches).buffer_unordered(at_once);
+        while let Some(chains) = batches.next().await {
+            sent.extend(chains);
+        }
+        self.settle(sent, emitted)
+    }
+
+    /// Chains that are written on a condition, and those that are not.
+    fn divided<U>(&self, batch: &Batch<'_, U>, chains: Vec<Chain>) -> (Vec<Chain>, Vec<Chain>) {
+        match self.config.guard {
+            Guard::Always => (chains, Vec::new()),
+            Guard::Never => (Vec::new(), chains),
+            Guard::Takeover => {
+                let until = self.shards.guarded_until(batch, self.config.clock.now());
+                let is_guarded =
+                    |chain: &Chain| batch.items.get(chain.last()).is_none_or(|item| item.record.arrival <= until);
+                chains.into_iter().partition(is_guarded)
+            }
+        }
+    }
+
+    fn settle(&self, sent: Vec<(Chain, Outcome)>, mut emitted: Emitted) -> Result<Emitted, Failure> {
+        let (chains, mut overtaken) = (sent.len(), 0_usize);
+        let mut failed: Vec<(ItemKey, Vec<usize>, Failure)> = Vec::new();
+        for (chain, outcome) in sent {
+            overtaken += outcome.overtaken.len();
+            if self.config.is_replay {
+                let why = format!("overtaken: the item in table {} has a later write", self.config.table);
+                outcome.overtaken.iter().for_each(|index| emitted.reject(*index, Reject::new(why.clone())));
+            }
+            outcome.refused.into_iter().for_each(|(index, why)| emitted.reject(index, why));
+            match outcome.why {
+                Some(Verdict::Changed(failure)) => {
+                    self.forget_table();
+                    failed.push((chain.key, outcome.again, failure));
+                }
+                Some(Verdict::Failed(failure)) => failed.push((chain.key, outcome.again, failure)),
+                Some(Verdict::Refused(_)) | None => {
+                    let why = "the write that replaces it was refused";
+                    outcome.again.iter().for_each(|index| emitted.retry(*index, Reject::new(why)));
+                }
+            }
+        }
+        debug!(table = self.config.table, items = chains, overtaken, failed = failed.len(), "items written");
+        // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
+        // again.
+        let lasting = failed.iter().position(|(.., failure)| failure.class != Class::Transient);
+        let all = (!failed.is_empty() && failed.len() == chains).then_some(0);
+        if let Some(index) = lasting.or(all) {
+            return Err(failed.swap_remove(index).2);
+        }
+        let busiest = busiest(&failed);
+        for (_, again, failure) in failed {
+            let why = Reject::new(format!("{}{busiest}", failure.message));
+            again.iter().for_each(|index| emitted.retry(*index, why.clone()));
+        }
+        Ok(emitted)
+    }
+}
+
+/// The key that most of the records wait for, by its hash: a key is data.
+fn busiest(failed: &[(ItemKey, Vec<usize>, Failure)]) -> String {
+    let Some((key, again, _)) = failed.iter().max_by_key(|(_, again, _)| again.len()) else { return String::new() };
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    let (keys, hash, records) = (failed.len(), hasher.finish(), again.len());
+    format!("; {keys} keys wait, the busiest, of hash {hash:016x}, with {records} records")
+}
+
+/// Of records that are JSON objects.
+#[async_trait]
+impl Emitter<Bytes> for DynamoDbEmitter {
+    async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
+        self.emit_all(batch, |config, json| attributes(json, &config.types)).await
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        self.prove().await
+    }
+}
+
+/// Of a transformer of your own, which makes attributes.
+#[async_trait]
+impl Emitter<Attributes> for DynamoDbEmitter {
+    async fn emit(&self, batch: &Batch<'_, Attributes>) -> Result<Emitted, Failure> {
+        self.emit_all(batch, |_, attributes| Ok(attributes.clone())).await
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        self.prove().await
+    }
+}
+
+fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
+    let refuse = |why: &str| Error::Setting { place: format!("table {}", config.table), why: why.into() };
+    if config.key.is_empty() || config.key.len() > 2 {
+        return Err(refuse(
+            "a table's key is a hash key, or a hash key and a range key: give `key` one or two attributes",
+        ));
+    }
+    if config.expire_after.is_some() && config.ttl.is_none() {
+        return Err(refuse("`expire_after` needs the attribute by which the table expires items: set `ttl`"));
+    }
+    if config.guard != Guard::Never && config.delete.is_some() && config.ttl.is_none() {
+        return Err(refuse("a guarded delete leaves a mark, which has to expire some day: set `ttl`"));
+    }
+    if let Some(changes) = &config.changes {
+        if config.guard != Guard::Always {
+            return Err(refuse("changes of attributes are always guarded: leave `guard` out"));
+        }
+        let adds_up = !changes.add.is_empty() || !changes.append.is_empty();
+        if adds_up && config.order != Order::PartitionKey {
+            return Err(refuse(
+                "what is added up or appended counts each record, which a version does not tell apart: leave `ordered_by` out",
+            ));
+        }
+        let own = [&config.position, &config.deleted].into_iter().chain(config.key.iter().map(|key| &key.name));
+        let all: Vec<_> = changes.set.iter().chain(&changes.add).chain(&changes.append).collect();
+        if let Some(name) = own.into_iter().find(|name| all.contains(name)) {
+            return Err(refuse(&format!(
+                "`{name}` is not changed by records: take it out of `set`, `add` and `append`"
+            )));
+        }
+        if all.iter().enumerate().any(|(place, name)| all.iter().take(place).any(|other| other == name)) {
+            return Err(refuse("an attribute stands once in `set`, `add` and `append` together"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Judges what DynamoDB answers: once, here.
+
+use std::error::Error as StdError;
+
+use kinesink_aws::dynamodb::error::ProvideErrorMetadata;
+use kinesink_aws::dynamodb::operation::batch_write_item::BatchWriteItemError;
+use kinesink_aws::dynamodb::operation::put_item::PutItemError;
+use kinesink_aws::dynamodb::operation::update_item::UpdateItemError;
+use kinesink_aws::dynamodb::types::ThrottlingReason;
+use kinesink_aws::{HttpResponse, SdkError, code, failure, is_throttle};
+use kinesink_core::{Failure, Reject};
+
+pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
+const VALIDATION: &str = "ValidationException";
+
+/// What the service says of an item without quoting it.
+const SAYABLE: &[&str] = &[
+    "An operand in the update expression has an incorrect data type",
+    "Item size",
+    "Nesting Levels",
+    "Number overflow",
+    "Number underflow",
+    "One or more parameter values were invalid",
+];
+/// What it says where an item does not go with the table as it is now.
+const OF_THE_KEY: &[&str] = &[
+    "The provided key element does not match the schema",
+    "The number of conditions on the keys is invalid",
+    "Missing the key",
+    "Type mismatch for key",
+    "One of the required keys was not given a value",
+];
+
+/// Which limit was met, by the end of the service's reason, and what to do about it.
+const LIMITS: &[(&str, &str)] = &[
+    (
+        "KeyRangeThroughputExceeded",
+        "some keys are written more often than any key may be: write them less often, or divide them",
+    ),
+    ("MaxOnDemandThroughputExceeded", "raise the table's maximum throughput"),
+    ("AccountLimitExceeded", "raise the account's quota of write throughput"),
+    ("ProvisionedThroughputExceeded", "raise the table's write capacity, or pay by the request"),
+];
+
+/// A write that says why it was throttled.
+pub(super) trait Throttled {
+    /// Empty for what was not, or by a service that does not say.
+    fn reasons(&self) -> &[ThrottlingReason];
+}
+
+macro_rules! throttled {
+    ($($error:ty),*) => {
+        $(impl Throttled for $error {
+            fn reasons(&self) -> &[ThrottlingReason] {
+                match self {
+                    Self::ProvisionedThroughputExceededException(error) => error.throttling_reasons(),
+                    Self::RequestLimitExceeded(error) => error.throttling_reasons(),
+                    Self::ThrottlingException(error) => error.throttling_reasons(),
+                    _ => &[],
+                }
+            }
+        })*
+    };
+}
+
+throttled!(PutItemError, UpdateItemError, BatchWriteItemError);
+
+/// What an answer means for what was sent.
+#[derive(Debug, Clone)]
+pub(super) enum Verdict {
+    /// The items are at fault.
+    Refused(Reject),
+    /// The table is not as it was described: ask again before anything else.
+    Changed(Failure),
+    /// The request is at fault, or passes.
+    Failed(Failure),
+}
+
+/// Judges the answer to a write. `attempt` is a verb phrase, such as "put an item into".
+pub(super) fn write<E>(attempt: &str, table: &str, error: &SdkError<E, HttpResponse>) -> Verdict
+where
+    E: ProvideErrorMetadata + Throttled + StdError + 'static,
+{
+    let message = message(error);
+    match code(error) {
+        Some(VALIDATION) if OF_THE_KEY.iter().any(|text| message.contains(text)) => {
+            Verdict::Changed(Failure::configuration(format!(
+                "cannot {attempt} table {table}: its key is not the one that it had at the start: mend `key`, or restore the table"
+            )))
+        }
+        Some(VALIDATION) => {
+            // Some of its texts quote what was sent.
+            let is_sayable = SAYABLE.iter().any(|text| message.starts_with(text)) && !message.contains('[');
+            let why = if is_sayable { message.trim_end_matches('.') } else { "it says that the item is not valid" };
+            Verdict::Refused(Reject::new(format!("table {table} refuses the item: {why}")))
+        }
+        Some("ItemCollectionSizeLimitExceededException") => Verdict::Refused(Reject::new(format!(
+            "table {table} refuses the item: the items of its hash key are more than 10 GB, the most beside a local index"
+        ))),
+        Some("ResourceNotFoundException") => Verdict::Changed(missing(attempt, table)),
+        Some("ReplicatedWriteConflictException" | "TransactionInProgressException") => {
+            Verdict::Failed(Failure::transient(format!("cannot {attempt} table {table}: another write is on its way")))
+        }
+        _ => {
+            let mut failure = failure(attempt, &format!("table {table}"), error);
+            if is_throttle(error) {
+                failure.message.push_str(&limits(error));
+            }
+            Verdict::Failed(failure)
+        }
+    }
+}
+
+/// Which limits were met, and what to do.
+fn limits<E: Throttled>(error: &SdkError<E, HttpResponse>) -> String {
+    let SdkError::ServiceError(service) = error else { return String::new() };
+    let reasons = service.err().reasons().iter().filter_map(ThrottlingReason::reason);
+    let said = reasons.map(|reason| match LIMITS.iter().find(|(limit, _)| reason.ends_with(limit)) {
+        Some((_, remedy)) => format!("; {reason}: {remedy}"),
+        None => format!("; {reason}"),
+    });
+    said.collect()
+}
+
+/// Judges the answer to a question about the table.
+pub(super) fn describe<E>(table: &str, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    match code(error) {
+        Some("ResourceNotFoundException") => missing("describe", table),
+        _ => failure("describe", &format!("table {table}"), error),
+    }
+}
+
+fn missing(attempt: &str, table: &str) -> Failure {
+    Failure::configuration(format!(
+        "cannot {attempt} table {table}: there is none of this name: create it, as `kinesink run FILE --create` does, or mend \
+         `table`, `region` or the account"
+    ))
+}
+
+fn message<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> &str {
+    match error {
+        SdkError::ServiceError(service) => service.err().message().unwrap_or_default(),
+        _ => "",
+    }
+}

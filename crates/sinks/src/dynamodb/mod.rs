@@ -1,0 +1,38 @@
+//! Items in a DynamoDB table.
+//!
+//! ```text
+//! emit(batch):
+//!     for each output: attributes, key, place in the order     // what no table takes is rejected
+//!     for each key, side by side: its writes, in their order   // one request for each key at a time: none overtakes another
+//!         puts: the last of them; updates: their sum           // a condition: nothing is there, or something before them
+//!         or 25 items in a request, without one
+//!     a write that is there already, or a later one: delivered
+//! ```
+//!
+//! Each guarded item says at which place it was last written: the stream's position as text of a fixed width, which orders as
+//! positions do, also across a shard and its children; or a version that the producer gives. So a window that is sent again, by
+//! this worker or the next, and a request of a worker that has lost its shard, change nothing. A guarded delete leaves a mark
+//! with its place, which the table expires.
+//!
+//! Limits: the stream orders records of one partition key alone, so that each record's has to be a part of its item's key, and
+//! a producer that chooses shards by explicit hash keys breaks that order. What is read from the table between two writes may
+//! be older than the stream by the window that is open.
+
+mod attributes;
+mod chain;
+mod config;
+mod emitter;
+mod error;
+mod number;
+mod requests;
+mod sending;
+mod table;
+mod takeover;
+#[cfg(test)]
+mod tests;
+mod update;
+mod write;
+
+pub use attributes::{Attributes, FieldType};
+pub use config::{Changes, Deletion, DynamoDbConfig, Guard, KeyAttribute, KeySource, Order};
+pub use emitter::DynamoDbEmitter;

@@ -1,0 +1,201 @@
+//! The requests that change the table.
+
+use std::collections::HashMap;
+
+use kinesink_aws::code;
+use kinesink_aws::dynamodb::operation::put_item::PutItemError;
+use kinesink_aws::dynamodb::operation::update_item::UpdateItemError;
+use kinesink_aws::dynamodb::types::{
+    AttributeValue, DeleteRequest, PutRequest, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, WriteRequest,
+};
+use kinesink_core::{Failure, Reject};
+
+use super::attributes::Attributes;
+use super::config::DynamoDbConfig;
+use super::error::{self, CONDITION_FAILED, Verdict};
+use super::table::{ItemKey, Table};
+use super::update::{Expression, Update};
+use super::write::{Change, Place};
+
+/// Comes after what is there, if anything is.
+const COMES_AFTER: &str = "attribute_not_exists(#place) OR #place < :place";
+/// Holds for no item.
+const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
+/// The key that a start asks about; nothing is stored there.
+const PROBE_TEXT: &str = "_kinesink_check";
+const PROBE_NUMBER: &str = "-7.31415926535897932384626433832795028841E+124";
+
+/// What a guarded write met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Met {
+    /// It is there now, and durable.
+    Written,
+    /// It was there already.
+    There,
+    /// What was made at this place is there, which is a later one; or a later one that the service does not tell.
+    Later(Option<Place>),
+}
+
+/// Puts the item unless a later write, or this one, is there.
+pub(super) async fn put_guarded(config: &DynamoDbConfig, item: Attributes, place: &Place) -> Result<Met, Verdict> {
+    let guard = config.guard_attribute();
+    let request = config.client.put_item().table_name(&config.table).set_item(Some(item));
+    let request = request
+        .condition_expression(COMES_AFTER)
+        .expression_attribute_names("#place", guard)
+        .expression_attribute_values(":place", place.to_attribute())
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let Err(error) = request.send().await else { return Ok(Met::Written) };
+    if code(&error) != Some(CONDITION_FAILED) {
+        return Err(error::write("put an item into", &config.table, &error));
+    }
+    let there = match error.as_service_error() {
+        Some(PutItemError::ConditionalCheckFailedException(failed)) => failed.item(),
+        _ => None,
+    };
+    met(config, place, there)
+}
+
+/// Where a condition did not hold, the item that was in the way says why.
+fn met(config: &DynamoDbConfig, place: &Place, there: Option<&Attributes>) -> Result<Met, Verdict> {
+    // A service that does not say what is there is taken at its word.
+    let Some(item) = there else { return Ok(Met::Later(None)) };
+    let guard = config.guard_attribute();
+    match place.of_same_order(item.get(guard)) {
+        Some(found) if found == *place => Ok(Met::There),
+        Some(found) => Ok(Met::Later(Some(found))),
+        None => Err(Verdict::Refused(Reject::new(format!(
+            "the item in table {} has an attribute `{guard}` of another kind than its writes are ordered by: another program \
+             writes there",
+            config.table
+        )))),
+    }
+}
+
+/// Makes the changes that stand at `first` to `last` unless some of them, or a later one, have been made.
+pub(super) async fn update_guarded(
+    config: &DynamoDbConfig,
+    key: Attributes,
+    mut update: Update,
+    first: &Place,
+    last: &Place,
+) -> Result<Met, Verdict> {
+    let guard = config.guard_attribute();
+    update.set(guard, last.to_attribute());
+    // What an item that was deleted has besides its place.
+    let mark = [Some(&config.deleted), config.ttl.as_ref()].into_iter().flatten().map(String::as_str);
+    let mark: Vec<&str> = mark.filter(|_| config.delete.is_some()).collect();
+    let Expression { text, mut names, mut values } = update.expression(&mark);
+    names.insert("#place".into(), guard.into());
+    values.insert(":place".into(), first.to_attribute());
+    let request = config.client.update_item().table_name(&config.table).set_key(Some(key)).update_expression(text);
+    let request = request
+        .condition_expression(COMES_AFTER)
+        .set_expression_attribute_names(Some(names))
+        .set_expression_attribute_values(Some(values))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let Err(error) = request.send().await else { return Ok(Met::Written) };
+    if code(&error) != Some(CONDITION_FAILED) {
+        return Err(error::write("update an item in", &config.table, &error));
+    }
+    let there = match error.as_service_error() {
+        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => failed.item(),
+        _ => None,
+    };
+    match met(config, last, there)? {
+        Met::Later(None) => Err(Verdict::Failed(Failure::configuration(format!(
+            "cannot update items in table {}: the service does not say what is there where a condition fails: name one that does",
+            config.table
+        )))),
+        met => Ok(met),
+    }
+}
+
+/// Sends up to 25 changes at once; gives back the keys of those that the service had no room for.
+pub(super) async fn put_batch(
+    config: &DynamoDbConfig,
+    table: &Table,
+    changes: Vec<Change>,
+) -> Result<Vec<ItemKey>, Verdict> {
+    let requests = changes.into_iter().map(to_request).collect::<Result<Vec<_>, _>>()?;
+    let request = config.client.batch_write_item().request_items(&config.table, requests);
+    let reply = request.send().await;
+    let reply = reply.map_err(|error| error::write("put items into", &config.table, &error))?;
+    let left = reply.unprocessed_items().into_iter().flat_map(HashMap::values).flatten();
+    let key = |request: &WriteRequest| {
+        let put = request.put_request().map(PutRequest::item);
+        let item = put.or_else(|| request.delete_request().map(DeleteRequest::key))?;
+        table.key_of(item).ok()
+    };
+    let unreadable = || {
+        let what =
+            format!("cannot tell what table {} had no room for: an item without its key came back", config.table);
+        Verdict::Failed(Failure::transient(what))
+    };
+    left.map(|request| key(request).ok_or_else(unreadable)).collect()
+}
+
+fn to_request(change: Change) -> Result<WriteRequest, Verdict> {
+    let incomplete =
+        |error: kinesink_aws::dynamodb::error::BuildError| Verdict::Failed(Failure::fatal(error.to_string()));
+    let request = WriteRequest::builder();
+    Ok(match change {
+        Change::Put(item) => {
+            request.put_request(PutRequest::builder().set_item(Some(item)).build().map_err(incomplete)?).build()
+        }
+        Change::Update(..) => return Err(Verdict::Failed(Failure::fatal("an update in a batch of puts: a bug"))),
+        Change::Delete(key) => {
+            request.delete_request(DeleteRequest::builder().set_key(Some(key)).build().map_err(incomplete)?).build()
+        }
+    })
+}
+
+/// Proves that guarded items may be put, by one whose condition cannot hold.
+pub(super) async fn probe_put(config: &DynamoDbConfig, table: &Table) -> Result<(), Failure> {
+    let name = table.key_names().next().unwrap_or_default().to_owned();
+    let request = config.client.put_item().table_name(&config.table).set_item(Some(probe(table)));
+    let request = request.condition_expression(NEVER).expression_attribute_names("#key", name);
+    match request.send().await {
+        Ok(_) => Ok(()),
+        Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
+        Err(error) => Err(lasting(error::write("put an item into", &config.table, &error))),
+    }
+}
+
+/// Proves that items may be updated, by a condition that cannot hold.
+pub(super) async fn probe_update(config: &DynamoDbConfig, table: &Table) -> Result<(), Failure> {
+    let name = table.key_names().next().unwrap_or_default().to_owned();
+    let request = config.client.update_item().table_name(&config.table).set_key(Some(probe(table)));
+    let request = request
+        .update_expression("REMOVE #mark")
+        .condition_expression(NEVER)
+        .expression_attribute_names("#key", name)
+        .expression_attribute_names("#mark", &config.deleted);
+    match request.send().await {
+        Ok(_) => Ok(()),
+        Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
+        Err(error) => Err(lasting(error::write("update an item in", &config.table, &error))),
+    }
+}
+
+/// Proves that items may be written in batches, by deleting one that there is none of.
+pub(super) async fn probe_batch(config: &DynamoDbConfig, table: &Table) -> Result<(), Failure> {
+    let probed = put_batch(config, table, vec![Change::Delete(probe(table))]).await;
+    probed.map(drop).map_err(lasting)
+}
+
+fn probe(table: &Table) -> Attributes {
+    let value = |name: &str| match table.key_type(name) {
+        Some(ScalarAttributeType::N) => AttributeValue::N(PROBE_NUMBER.into()),
+        Some(ScalarAttributeType::B) => AttributeValue::B(PROBE_TEXT.as_bytes().to_vec().into()),
+        _ => AttributeValue::S(PROBE_TEXT.into()),
+    };
+    table.key_names().map(|name| (name.to_owned(), value(name))).collect()
+}
+
+fn lasting(verdict: Verdict) -> Failure {
+    match verdict {
+        Verdict::Refused(why) => Failure::configuration(why.to_string()),
+        Verdict::Changed(failure) | Verdict::Failed(failure) => failure,
+    }
+}

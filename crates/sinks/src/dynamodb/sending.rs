@@ -1,0 +1,182 @@
+//! Chains to requests.
+
+use kinesink_core::Failure;
+
+use super::attributes::Attributes;
+use super::chain::{Chain, Link, Outcome, Sending};
+use super::error::Verdict;
+use super::requests::{self, Met};
+use super::table::ItemKey;
+use super::update::Update;
+use super::write::{Change, Place, Write};
+
+/// DynamoDB takes no more in one request.
+const BATCH_ITEMS_MAX: usize = 25;
+/// Below its 16 MB also where bytes become base64 and text is escaped.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Updates of one item that go in one request.
+const FOLD_RECORDS_MAX: usize = 1_000;
+/// Of what they set and append, and a larger one alone.
+const FOLD_BYTES_MAX: usize = 64 * 1024;
+
+impl<U: Send + Sync> Sending<'_, U> {
+    /// Puts the last write of the chain, which replaces the others.
+    pub(super) async fn put(&self, chain: Chain) -> (Chain, Outcome) {
+        let outcome = match self.put_one(chain.last()).await {
+            Ok(met) => chain.met(&met),
+            Err(why) => chain.failed(why),
+        };
+        (chain, outcome)
+    }
+
+    async fn put_one(&self, index: usize) -> Result<Met, Verdict> {
+        let _permit = self.emitter.requests.acquire().await;
+        let _reservation = self.emitter.encoding.reserve(self.record_bytes(index)).await;
+        match self.write_at(index)? {
+            Write { change: Change::Put(item) | Change::Delete(item), place, .. } => {
+                requests::put_guarded(&self.emitter.config, item, &place).await
+            }
+            Write { change: Change::Update(..), .. } => Err(bug("an update has become a put")),
+        }
+    }
+
+    /// Makes each change of the chain once, in order, as many as possible in a request. Each request is made on the condition
+    /// that none of its changes has been made yet; where some have, the item says which, and the others are sent.
+    pub(super) async fn update(&self, chain: Chain) -> (Chain, Outcome) {
+        let mut outcome = Outcome::default();
+        let mut links = chain.links().to_vec();
+        let mut records_max = FOLD_RECORDS_MAX;
+        // Each turn sends, refuses or drops one link at least, or halves how many are tried at a time.
+        while !links.is_empty() {
+            let replacing = links.iter().rposition(|link| link.replaces);
+            let (sent, result) = match replacing.and_then(|place| Some((place, links.get(place)?))) {
+                Some((place, link)) => (place + 1, self.put_one(link.index).await),
+                None => self.update_first(&links, records_max).await,
+            };
+            match result {
+                Ok(Met::Written | Met::There) => drop(links.drain(..sent)),
+                Ok(Met::Later(found)) => {
+                    let made = links.iter().take_while(|link| found.as_ref().is_none_or(|found| link.place <= *found));
+                    let made = made.count().max(1);
+                    let overtaken = links.drain(..made).filter(|link| Some(&link.place) != found.as_ref());
+                    outcome.overtaken.extend(overtaken.map(|link| link.index));
+                }
+                Err(Verdict::Refused(why)) => match replacing {
+                    // What it would have replaced counts then.
+                    Some(place) => outcome.refused.push((links.remove(place).index, why)),
+                    None if sent == 1 => {
+                        outcome.refused.push((links.remove(0).index, why));
+                        records_max = FOLD_RECORDS_MAX;
+                    }
+                    None => records_max = (sent / 2).max(1),
+                },
+                Err(why) => {
+                    outcome.again.extend(links.iter().map(|link| link.index));
+                    outcome.why = Some(why);
+                    break;
+                }
+            }
+        }
+        (chain, outcome)
+    }
+
+    /// Sends the first changes together, and says how many they are.
+    async fn update_first(&self, links: &[Link], records_max: usize) -> (usize, Result<Met, Verdict>) {
+        let _permit = self.emitter.requests.acquire().await;
+        let mut folded: Option<Folded<'_>> = None;
+        for link in links.iter().take(records_max) {
+            let (key, update) = match self.write_at(link.index) {
+                Ok(Write { change: Change::Update(key, update), .. }) => (key, update),
+                Ok(_) => return (1, Err(bug("a put has become an update"))),
+                Err(why) => return (1, Err(why)),
+            };
+            match &mut folded {
+                None => folded = Some(Folded { key, update, count: 1, last: &link.place }),
+                Some(folded) => {
+                    if folded.update.bytes() + update.bytes() > FOLD_BYTES_MAX || !folded.update.absorb(update) {
+                        break;
+                    }
+                    folded.count += 1;
+                    folded.last = &link.place;
+                }
+            }
+        }
+        let (Some(Folded { key, update, count, last }), Some(first)) = (folded, links.first()) else {
+            return (1, Err(bug("there is nothing to update")));
+        };
+        let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
+        (count, requests::update_guarded(&self.emitter.config, key, update, &first.place, last).await)
+    }
+
+    /// Chains that go in one request.
+    pub(super) fn batches(&self, chains: Vec<Chain>) -> Vec<Vec<Chain>> {
+        let mut batches: Vec<Vec<Chain>> = Vec::new();
+        let mut batch_bytes = 0;
+        for chain in chains {
+            let chain_bytes = self.record_bytes(chain.last());
+            match batches.last_mut() {
+                Some(batch) if batch.len() < BATCH_ITEMS_MAX && batch_bytes + chain_bytes <= BATCH_BYTES_MAX => {
+                    batch_bytes += chain_bytes;
+                    batch.push(chain);
+                }
+                _ => {
+                    batch_bytes = chain_bytes;
+                    batches.push(vec![chain]);
+                }
+            }
+        }
+        batches
+    }
+
+    /// Sends the last writes of all of them. Where the service refuses that, it does not say which is at fault: it is looked
+    /// for by halves.
+    pub(super) async fn put_batch(&self, chains: Vec<Chain>) -> Vec<(Chain, Outcome)> {
+        let mut sent = Vec::with_capacity(chains.len());
+        let mut parts = vec![chains];
+        // Halves of at most 25: so many parts, and no more.
+        while let Some(mut part) = parts.pop() {
+            match self.put_part(&part).await {
+                Ok(left) => sent.extend(part.into_iter().map(|chain| {
+                    let outcome =
+                        if left.contains(&chain.key) { chain.failed(self.no_room()) } else { Outcome::default() };
+                    (chain, outcome)
+                })),
+                Err(Verdict::Refused(_)) if part.len() > 1 => {
+                    let half = part.split_off(part.len() / 2);
+                    parts.push(half);
+                    parts.push(part);
+                }
+                Err(why) => sent.extend(part.into_iter().map(|chain| {
+                    let outcome = chain.failed(why.clone());
+                    (chain, outcome)
+                })),
+            }
+        }
+        sent
+    }
+
+    async fn put_part(&self, part: &[Chain]) -> Result<Vec<ItemKey>, Verdict> {
+        let _permit = self.emitter.requests.acquire().await;
+        let record_bytes = part.iter().map(|chain| self.record_bytes(chain.last())).sum();
+        let _reservation = self.emitter.encoding.reserve(record_bytes).await;
+        let changes = part.iter().map(|chain| self.write_at(chain.last()).map(|write| write.change));
+        requests::put_batch(&self.emitter.config, self.table, changes.collect::<Result<_, _>>()?).await
+    }
+
+    fn no_room(&self) -> Verdict {
+        let table = &self.emitter.config.table;
+        Verdict::Failed(Failure::transient(format!("table {table} had no room for all items of a request")))
+    }
+}
+
+/// Updates of one item that go in one request.
+struct Folded<'a> {
+    key: Attributes,
+    update: Update,
+    count: usize,
+    last: &'a Place,
+}
+
+fn bug(what: &str) -> Verdict {
+    Verdict::Failed(Failure::fatal(format!("{what}: a bug")))
+}

@@ -1,0 +1,254 @@
+//! The table as the service describes it, and making one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use kinesink_aws::dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
+    TimeToLiveSpecification,
+};
+use kinesink_aws::{code, failure};
+use kinesink_core::{Class, Failure, Reject};
+use tokio::time::{sleep, timeout};
+
+use super::attributes::{Attributes, type_of};
+use super::config::{DynamoDbConfig, KeySource};
+use super::error;
+use super::number::Decimal;
+
+/// DynamoDB's limits of keys.
+const HASH_BYTES_MAX: usize = 2048;
+const RANGE_BYTES_MAX: usize = 1024;
+
+const ACTIVE_POLL: Duration = Duration::from_millis(500);
+const ACTIVE_WITHIN: Duration = Duration::from_secs(300);
+
+/// What an item has to be, to be in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    name: String,
+    /// The hash key, then the range key.
+    key: Vec<(String, ScalarAttributeType)>,
+    /// Attributes that keys of its indexes are made of: an item may be without them.
+    indexed: BTreeMap<String, ScalarAttributeType>,
+}
+
+/// The primary key of an item. Equal values have equal text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct ItemKey(Vec<Scalar>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Scalar {
+    Text(String),
+    Number(String),
+    Bytes(Vec<u8>),
+}
+
+impl Table {
+    /// Asks the service, and compares the key with that of the sink.
+    pub(super) async fn describe(config: &DynamoDbConfig) -> Result<Self, Failure> {
+        let name = &config.table;
+        let reply = config.client.describe_table().table_name(name).send().await;
+        let reply = reply.map_err(|error| error::describe(name, &error))?;
+        let Some(table) = reply.table() else {
+            return Err(Failure::transient(format!("cannot describe table {name}: the answer is empty")));
+        };
+        match table.table_status() {
+            Some(TableStatus::Creating) => {
+                return Err(Failure::transient(format!("cannot write to table {name} yet: it is being created")));
+            }
+            Some(TableStatus::Deleting) => {
+                return Err(Failure::configuration(format!(
+                    "cannot write to table {name}: it is being deleted: create it again, or mend `table`"
+                )));
+            }
+            _ => {}
+        }
+        let definitions = table.attribute_definitions().iter();
+        let mut types: BTreeMap<String, ScalarAttributeType> = definitions
+            .map(|definition| (definition.attribute_name().to_owned(), definition.attribute_type().clone()))
+            .collect();
+        let mut schema: Vec<_> = table.key_schema().iter().collect();
+        schema.sort_by_key(|element| *element.key_type() != KeyType::Hash);
+        let mut key = Vec::new();
+        for element in schema {
+            let attribute = element.attribute_name().to_owned();
+            let attribute_type = types.remove(&attribute).unwrap_or(ScalarAttributeType::S);
+            key.push((attribute, attribute_type));
+        }
+        let described = Self { name: name.clone(), key, indexed: types };
+        described.fits(config)?;
+        Ok(described)
+    }
+
+    /// Whether the sink gives the key that the table has.
+    fn fits(&self, config: &DynamoDbConfig) -> Result<(), Failure> {
+        let shown = |(name, key_type): &(String, ScalarAttributeType)| format!("`{name}` ({})", of_type(key_type));
+        let has: Vec<_> = self.key.iter().map(shown).collect();
+        let refuse = |what: &str| {
+            let (name, has) = (&self.name, has.join(" and "));
+            Failure::configuration(format!(
+                "cannot write to table {name}: its key is {has}, and {what}: mend `key`, or name another table"
+            ))
+        };
+        if self.key.len() != config.key.len() {
+            return Err(refuse(&format!("`key` gives {} attributes", config.key.len())));
+        }
+        for ((name, key_type), ours) in self.key.iter().zip(&config.key) {
+            if *name != ours.name {
+                return Err(refuse(&format!("`key` gives `{}` in the place of `{name}`", ours.name)));
+            }
+            if ours.key_type.as_ref().is_some_and(|ours| ours != key_type) {
+                return Err(refuse(&format!("`key` gives `{name}` another type")));
+            }
+            let is_text = matches!(ours.source, KeySource::Shard | KeySource::Position);
+            if is_text && *key_type != ScalarAttributeType::S {
+                return Err(refuse(&format!("`key` gives `{name}` a shard or a position, which are text")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of the key's attributes.
+    pub(super) fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().map(|(name, _)| name.as_str())
+    }
+
+    pub(super) fn key_type(&self, name: &str) -> Option<&ScalarAttributeType> {
+        self.key.iter().find(|(key, _)| key == name).map(|(_, key_type)| key_type)
+    }
+
+    /// The key of an item that has all its attributes.
+    pub(super) fn key_of(&self, item: &Attributes) -> Result<ItemKey, Reject> {
+        let limits = [("hash", HASH_BYTES_MAX), ("range", RANGE_BYTES_MAX)];
+        let parts = self.key.iter().zip(limits).map(|((name, key_type), (place, bytes_max))| {
+            let value = item.get(name).ok_or_else(|| self.refuse(name, "is missing: each item needs its key"))?;
+            let scalar = self.scalar(name, key_type, value)?;
+            if scalar.bytes() > bytes_max {
+                return Err(self.refuse(name, &format!("is longer than the {bytes_max} bytes of a {place} key")));
+            }
+            Ok(scalar)
+        });
+        parts.collect::<Result<_, _>>().map(ItemKey)
+    }
+
+    /// Whether the keys of indexes that an item is to stand in are what those can hold.
+    pub(super) fn check_indexed(&self, item: &Attributes) -> Result<(), Reject> {
+        let indexed = self.indexed.iter().filter_map(|(name, key_type)| Some((name, key_type, item.get(name)?)));
+        for (name, key_type, value) in indexed {
+            self.scalar(name, key_type, value)?;
+        }
+        Ok(())
+    }
+
+    fn scalar(&self, name: &str, key_type: &ScalarAttributeType, value: &AttributeValue) -> Result<Scalar, Reject> {
+        match (key_type, value) {
+            (ScalarAttributeType::S, AttributeValue::S(text)) if text.is_empty() => {
+                Err(self.refuse(name, "is empty, which no key may be"))
+            }
+            (ScalarAttributeType::B, AttributeValue::B(bytes)) if bytes.as_ref().is_empty() => {
+                Err(self.refuse(name, "is empty, which no key may be"))
+            }
+            (ScalarAttributeType::S, AttributeValue::S(text)) => Ok(Scalar::Text(text.clone())),
+            (ScalarAttributeType::N, AttributeValue::N(number)) => {
+                // The service has its own way to write one.
+                let number = Decimal::parse(number).map_or_else(|_| number.clone(), |number| number.to_string());
+                Ok(Scalar::Number(number))
+            }
+            (ScalarAttributeType::B, AttributeValue::B(bytes)) => Ok(Scalar::Bytes(bytes.as_ref().to_vec())),
+            _ => {
+                let (needed, given) = (of_type(key_type), type_of(value));
+                Err(self.refuse(name, &format!("is {needed} there and {given} here: convert it in the transform")))
+            }
+        }
+    }
+
+    fn refuse(&self, attribute: &str, what: &str) -> Reject {
+        Reject::new(format!("key attribute `{attribute}` of table {} {what}", self.name))
+    }
+}
+
+impl ItemKey {
+    /// Whether a part of it is this text, or the number that it is.
+    pub(super) fn holds(&self, text: &str) -> bool {
+        let number = Decimal::parse(text).ok().map(|number| number.to_string());
+        self.0.iter().any(|part| match part {
+            Scalar::Text(part) => part == text,
+            Scalar::Number(part) => number.as_ref() == Some(part),
+            Scalar::Bytes(part) => part == text.as_bytes(),
+        })
+    }
+}
+
+impl Scalar {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            // No number is too long.
+            Self::Number(_) => 0,
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
+
+fn of_type(key_type: &ScalarAttributeType) -> &'static str {
+    match key_type {
+        ScalarAttributeType::N => "a number",
+        ScalarAttributeType::B => "bytes",
+        _ => "text",
+    }
+}
+
+/// Makes the table if it is missing, paid by the request, and waits until it can be used; says whether it made it. Where items
+/// expire, a new table is told so. Dropped, it may or may not have made it.
+pub(super) async fn create(config: &DynamoDbConfig) -> Result<bool, Failure> {
+    let created = request(config).await?;
+    let active = async {
+        loop {
+            match Table::describe(config).await {
+                Err(failure) if failure.class == Class::Transient => sleep(ACTIVE_POLL).await,
+                described => return described.map(drop),
+            }
+        }
+    };
+    timeout(ACTIVE_WITHIN, active).await.unwrap_or_else(|_| {
+        Err(Failure::transient(format!("table {} did not become active; look at it with describe-table", config.table)))
+    })?;
+    if let Some(ttl) = config.ttl.as_ref().filter(|_| created) {
+        expire(config, ttl).await?;
+    }
+    Ok(created)
+}
+
+async fn request(config: &DynamoDbConfig) -> Result<bool, Failure> {
+    let name = &config.table;
+    let incomplete = |error: kinesink_aws::dynamodb::error::BuildError| Failure::fatal(error.to_string());
+    let mut request = config.client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+    for (attribute, key_type) in config.key.iter().zip([KeyType::Hash, KeyType::Range]) {
+        let attribute_type = attribute.key_type.clone().unwrap_or(ScalarAttributeType::S);
+        let schema = KeySchemaElement::builder().attribute_name(&attribute.name).key_type(key_type).build();
+        let definition =
+            AttributeDefinition::builder().attribute_name(&attribute.name).attribute_type(attribute_type).build();
+        request =
+            request.key_schema(schema.map_err(incomplete)?).attribute_definitions(definition.map_err(incomplete)?);
+    }
+    match request.send().await {
+        Ok(_) => Ok(true),
+        // It is there already.
+        Err(error) if code(&error) == Some("ResourceInUseException") => Ok(false),
+        Err(error) => Err(failure("create", &format!("table {name}"), &error)),
+    }
+}
+
+async fn expire(config: &DynamoDbConfig, attribute: &str) -> Result<(), Failure> {
+    let settings = TimeToLiveSpecification::builder().enabled(true).attribute_name(attribute).build();
+    let settings = settings.map_err(|error| Failure::fatal(error.to_string()))?;
+    let request = config.client.update_time_to_live().table_name(&config.table).time_to_live_specification(settings);
+    let what = format!("table {}", config.table);
+    request.send().await.map(drop).map_err(|error| failure("turn on the expiry of items in", &what, &error))
+}
+
+/// The part of an item that is its key.
+pub(super) fn key_part(table: &Table, item: &Attributes) -> HashMap<String, AttributeValue> {
+    table.key_names().filter_map(|name| Some((name.to_owned(), item.get(name)?.clone()))).collect()
+}

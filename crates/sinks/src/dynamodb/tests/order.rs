@@ -1,0 +1,208 @@
+//! Which write stays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_core::testkit::ManualClock;
+use kinesink_core::{Class, Clock, Emitted};
+use serde_json::{Value, json};
+
+use super::dynamo::Dynamo;
+use super::{Sample, TABLE, config, emit, emit_items, items, refusal, sink, stored};
+use crate::dynamodb::{Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, Order};
+
+async fn value(dynamo: &Dynamo, id: &str) -> Option<Value> {
+    stored(&dynamo.client()).await.get(id).and_then(|item| item.get("v").cloned())
+}
+
+fn put(sequence: u64, value: &str) -> Sample<'_> {
+    (sequence, "a", json!({ "id": "a", "v": value }))
+}
+
+#[tokio::test]
+async fn a_write_that_comes_late_or_again_changes_nothing() {
+    let dynamo = Dynamo::new();
+    let sink = sink(config(dynamo.client())).await;
+    assert_eq!(emit(&sink, &[put(9, "nine")]).await.unwrap(), Emitted::all());
+    // 10 is after 9, which as text it is not.
+    assert_eq!(emit(&sink, &[put(10, "ten")]).await.unwrap(), Emitted::all());
+    for late in [&[put(9, "nine")][..], &[put(10, "ten")], &[put(3, "three"), put(4, "four")]] {
+        assert_eq!(emit(&sink, late).await.unwrap(), Emitted::all(), "it is delivered: a later write is there");
+        assert_eq!(value(&dynamo, "a").await, Some(json!({"S": "ten"})));
+    }
+}
+
+#[tokio::test]
+async fn of_a_batch_the_last_write_of_each_key_is_sent() {
+    let dynamo = Dynamo::new();
+    let sink = sink(config(dynamo.client())).await;
+    let b = |sequence, value: &'static str| (sequence, "b", json!({ "id": "b", "v": value }));
+    let samples = [put(1, "one"), b(2, "two"), put(3, "three"), put(4, "four"), b(5, "five")];
+    assert_eq!(emit(&sink, &samples).await.unwrap(), Emitted::all());
+    assert_eq!(dynamo.calls("PutItem").len(), 2);
+    assert_eq!(value(&dynamo, "a").await, Some(json!({"S": "four"})));
+    assert_eq!(value(&dynamo, "b").await, Some(json!({"S": "five"})));
+}
+
+#[tokio::test]
+async fn outputs_of_one_record_are_in_their_order() {
+    let dynamo = Dynamo::new();
+    let sink = sink(config(dynamo.client())).await;
+    let mut outputs = items(&[put(1, "first"), put(1, "second")]);
+    outputs[1].ordinal = 1;
+    assert_eq!(emit_items(&sink, &outputs[1..]).await.unwrap(), Emitted::all());
+    assert_eq!(emit_items(&sink, &outputs[..1]).await.unwrap(), Emitted::all());
+    assert_eq!(value(&dynamo, "a").await, Some(json!({"S": "second"})));
+}
+
+fn deleting(dynamo: &Dynamo) -> DynamoDbConfig {
+    let mut config = config(dynamo.client());
+    config.ttl = Some("expires".into());
+    let keep = Duration::from_secs(1000);
+    config.delete = Some(Deletion { field: ".op".parse().unwrap(), values: vec!["D".into()], keep });
+    config
+}
+
+fn delete(sequence: u64) -> Sample<'static> {
+    (sequence, "a", json!({ "id": "a", "op": "D", "v": "gone" }))
+}
+
+#[tokio::test]
+async fn a_put_that_is_older_than_a_delete_does_not_bring_the_item_back() {
+    let dynamo = Dynamo::new();
+    let sink = sink(deleting(&dynamo)).await;
+    for (samples, left) in [
+        (vec![put(1, "one")], Some(json!({"S": "one"}))),
+        (vec![delete(3)], None),
+        (vec![put(2, "two")], None),
+        (vec![put(5, "five"), delete(6)], None),
+        (vec![delete(7), put(8, "eight")], Some(json!({"S": "eight"}))),
+    ] {
+        assert_eq!(emit(&sink, &samples).await.unwrap(), Emitted::all());
+        let item = stored(&dynamo.client()).await.remove("a").unwrap();
+        assert_eq!(item.get("v"), left.as_ref());
+        let mark = left.is_none().then(|| (json!({"BOOL": true}), json!({"N": "1700001000"})));
+        assert_eq!(item.get("_deleted").cloned().zip(item.get("expires").cloned()), mark);
+    }
+    let unmarked = DynamoDbConfig { ttl: None, ..deleting(&dynamo) };
+    let error = DynamoDbEmitter::open(unmarked).unwrap_err().to_string();
+    assert!(error.contains("a guarded delete leaves a mark") && error.contains("set `ttl`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_new_table_expires_items_and_an_item_says_when() {
+    let dynamo = Dynamo::new();
+    let mut config = deleting(&dynamo);
+    config.expire_after = Some(Duration::from_secs(60));
+    let timed = sink(config.clone()).await;
+    assert_eq!(emit(&timed, &[put(1, "one")]).await.unwrap(), Emitted::all());
+    assert_eq!(stored(&dynamo.client()).await["a"]["expires"], json!({"N": "1700000060"}));
+    let reply = dynamo.client().describe_time_to_live().table_name(TABLE).send().await.unwrap();
+    assert_eq!(reply.time_to_live_description().unwrap().attribute_name(), Some("expires"));
+
+    // By its own field.
+    (config.table, config.expire_after) = ("own".into(), None);
+    let sink = sink(config).await;
+    let why = refusal(&sink, json!({"id": "a", "expires": "2026-01-01"})).await;
+    assert_eq!(why, "its field expires, by which the table expires items, is text, not seconds since 1970");
+}
+
+#[tokio::test]
+async fn without_guards_a_delete_removes_the_item_and_the_last_request_wins() {
+    let dynamo = Dynamo::new();
+    let sink = sink(DynamoDbConfig { guard: Guard::Never, ttl: None, ..deleting(&dynamo) }).await;
+    assert_eq!(emit(&sink, &[put(5, "five")]).await.unwrap(), Emitted::all());
+    assert_eq!(emit(&sink, &[put(4, "four")]).await.unwrap(), Emitted::all());
+    assert_eq!(stored(&dynamo.client()).await["a"], json!({"id": {"S": "a"}, "v": {"S": "four"}}));
+    assert_eq!(emit(&sink, &[put(6, "six"), delete(7)]).await.unwrap(), Emitted::all());
+    assert!(stored(&dynamo.client()).await.is_empty());
+    assert_eq!((dynamo.calls("BatchWriteItem").len(), dynamo.calls("PutItem").len()), (3, 0));
+}
+
+#[tokio::test]
+async fn what_arrived_before_a_shard_was_taken_is_guarded_and_the_rest_goes_in_batches() {
+    let dynamo = Dynamo::new();
+    let clock = ManualClock::new(Timestamp::from_second(1_700_000_000).unwrap());
+    let clock: Arc<dyn Clock> = Arc::new(clock);
+    let config = DynamoDbConfig { guard: Guard::Takeover, clock: Arc::clone(&clock), ..deleting(&dynamo) };
+    let sink = sink(config.clone()).await;
+    let calls = || (dynamo.calls("PutItem").len(), dynamo.calls("BatchWriteItem").len());
+    let window = async |sink: &DynamoDbEmitter, sample: Sample<'_>, seconds: i64| {
+        let mut items = items(&[sample]);
+        items[0].record.arrival = Timestamp::from_second(1_700_000_000 + seconds).unwrap();
+        assert_eq!(emit_items(sink, &items).await.unwrap(), Emitted::all());
+    };
+    window(&sink, put(5, "five"), 0).await;
+    window(&sink, put(6, "six"), 60).await;
+    assert_eq!(calls(), (2, 0), "it arrived before, or a minute after");
+    window(&sink, put(7, "seven"), 61).await;
+    window(&sink, put(7, "seven"), 61).await;
+    assert_eq!(calls(), (2, 2), "an attempt at the same window changes nothing");
+    window(&sink, delete(8), 62).await;
+    assert_eq!(stored(&dynamo.client()).await["a"]["_deleted"], json!({"BOOL": true}), "a later guard needs the mark");
+
+    // The next owner reads from the last checkpoint.
+    let next = DynamoDbEmitter::open(config).unwrap();
+    window(&next, put(7, "seven"), 60).await;
+    assert_eq!((calls(), value(&dynamo, "a").await), ((3, 3), None));
+    // And so does this one, if it gets the shard back.
+    window(&sink, put(6, "six"), 60).await;
+    assert_eq!((calls(), value(&dynamo, "a").await), ((4, 3), None));
+}
+
+#[tokio::test]
+async fn a_version_decides_whatever_the_order_of_the_stream() {
+    let dynamo = Dynamo::new();
+    let mut config = config(dynamo.client());
+    config.order = Order::Version("n".into());
+    let sink = sink(config).await;
+    let put = |sequence, n: Value| (sequence, "another key", json!({ "id": "a", "n": n, "v": n }));
+    assert_eq!(emit(&sink, &[put(1, json!(2)), put(2, json!(10)), put(3, json!(9))]).await.unwrap(), Emitted::all());
+    assert_eq!(value(&dynamo, "a").await, Some(json!({"N": "10"})));
+    assert_eq!(emit(&sink, &[put(4, json!(9.5))]).await.unwrap(), Emitted::all());
+    assert_eq!(value(&dynamo, "a").await, Some(json!({"N": "10"})));
+    assert_eq!(emit(&sink, &[put(5, json!(10.25))]).await.unwrap(), Emitted::all());
+    assert_eq!(value(&dynamo, "a").await, Some(json!({"N": "10.25"})));
+    assert_eq!(refusal(&sink, json!({"id": "a", "n": "11"})).await, "its version .n is text, not a number");
+    assert_eq!(refusal(&sink, json!({"id": "a"})).await, "it has no version .n, by which writes are ordered");
+}
+
+#[tokio::test]
+async fn a_partition_key_that_is_no_part_of_the_items_key_is_refused() {
+    let dynamo = Dynamo::new();
+    let sink = sink(config(dynamo.client())).await;
+    let emitted = emit(&sink, &[(1, "b", json!({"id": "a"})), (2, "a", json!({"id": "a"}))]).await.unwrap();
+    let said = format!("{:?}", emitted.exceptions());
+    assert!(said.starts_with("[(0, ") && said.contains("name a field with a version in `ordered_by`"), "{said}");
+
+    let mut unordered = items(&[put(3, "three")]);
+    unordered[0].record.partition_key = None;
+    let failure = emit_items(&sink, &unordered).await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration);
+    assert!(failure.message.contains("the stream distributes its records by itself"), "{failure}");
+}
+
+#[tokio::test]
+async fn an_item_of_another_program_is_not_taken_for_a_later_write() {
+    let dynamo = Dynamo::new();
+    let sink = sink(config(dynamo.client())).await;
+    let foreign = dynamo.client().put_item().table_name(TABLE).item("id", AttributeValue::S("a".into()));
+    foreign.item("_position", AttributeValue::N("7".into())).send().await.unwrap();
+    let why = refusal(&sink, json!({"id": "a"})).await;
+    assert!(why.contains("attribute `_position` of another kind") && why.contains("another program"), "{why}");
+}
+
+#[tokio::test]
+async fn a_replay_says_what_was_overtaken() {
+    let dynamo = Dynamo::new();
+    let running = sink(config(dynamo.client())).await;
+    assert_eq!(emit(&running, &[put(5, "five")]).await.unwrap(), Emitted::all());
+    let replay = DynamoDbEmitter::open(DynamoDbConfig { is_replay: true, ..config(dynamo.client()) }).unwrap();
+    let why = refusal(&replay, json!({"id": "a"})).await;
+    assert_eq!(why, "overtaken: the item in table items has a later write");
+    assert_eq!(emit(&replay, &[put(5, "five")]).await.unwrap(), Emitted::all(), "it is there");
+    assert_eq!(emit(&replay, &[put(6, "six")]).await.unwrap(), Emitted::all());
+    assert_eq!(value(&dynamo, "a").await, Some(json!({"S": "six"})));
+}

@@ -1,0 +1,214 @@
+//! Changes of attributes: each made once, whatever is sent how often.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kinesink_core::Emitted;
+use serde_json::{Value, json};
+
+use super::dynamo::{Dynamo, Fault};
+use super::{Sample, config, emit, refusal, sink, stored};
+use crate::dynamodb::{Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, Order};
+
+fn changing(dynamo: &Dynamo) -> DynamoDbConfig {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let changes = Changes { set: names(&["status"]), add: names(&["count", "sum"]), append: names(&["log"]) };
+    DynamoDbConfig { changes: Some(changes), ..config(dynamo.client()) }
+}
+
+async fn item(dynamo: &Dynamo) -> Value {
+    let mut item = stored(&dynamo.client()).await.remove("a").unwrap();
+    item.as_object_mut().unwrap().remove("_position").unwrap();
+    item
+}
+
+fn change(sequence: u64, json: Value) -> Sample<'static> {
+    let mut json = json;
+    json["id"] = "a".into();
+    (sequence, "a", json)
+}
+
+#[tokio::test]
+async fn a_record_changes_the_named_attributes_alone() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    let first = change(1, json!({"status": "new", "count": 1, "sum": 0.1, "log": ["x"], "other": "not named"}));
+    assert_eq!(emit(&sink, &[first]).await.unwrap(), Emitted::all());
+    let item_of = |status: &str, count: &str, sum: &str, log: &[&str]| {
+        let log: Vec<_> = log.iter().map(|text| json!({"S": text})).collect();
+        json!({"id": {"S": "a"}, "status": {"S": status}, "count": {"N": count}, "sum": {"N": sum}, "log": {"L": log}})
+    };
+    assert_eq!(item(&dynamo).await, item_of("new", "1", "0.1", &["x"]));
+    // Three in a request, the second of which has no status, and the third a text in place of a list.
+    let calls = dynamo.calls("UpdateItem").len();
+    let more = [
+        change(2, json!({"status": "old", "count": 2, "sum": 0.2})),
+        change(3, json!({"count": -4, "log": ["y", "z"]})),
+        change(4, json!({"log": "w"})),
+    ];
+    assert_eq!(emit(&sink, &more).await.unwrap(), Emitted::all());
+    assert_eq!(item(&dynamo).await, item_of("old", "-1", "0.3", &["x", "y", "z", "w"]));
+    assert_eq!(dynamo.calls("UpdateItem").len(), calls + 1);
+}
+
+#[tokio::test]
+async fn what_was_made_before_is_left_out_wherever_a_window_begins_and_ends() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    let one = |sequence| change(sequence, json!({"count": 1, "log": [sequence]}));
+    for window in [1..=4, 1..=4, 3..=6, 1..=9, 5..=7, 9..=10] {
+        let samples: Vec<_> = window.map(one).collect();
+        assert_eq!(emit(&sink, &samples).await.unwrap(), Emitted::all());
+    }
+    let log: Vec<_> = (1..=10).map(|n: u64| json!({"N": n.to_string()})).collect();
+    assert_eq!((&item(&dynamo).await["count"], &item(&dynamo).await["log"]), (&json!({"N": "10"}), &json!({"L": log})));
+}
+
+#[tokio::test]
+async fn a_change_that_the_service_refuses_is_found_among_the_others() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    let put = dynamo.client().put_item().table_name(super::TABLE);
+    let text = |text: &str| kinesink_aws::dynamodb::types::AttributeValue::S(text.into());
+    put.item("id", text("a")).item("sum", text("no number")).send().await.unwrap();
+    let samples = [
+        change(1, json!({"count": 1})),
+        change(2, json!({"count": 1})),
+        change(3, json!({"count": 1, "sum": 5})),
+        change(4, json!({"count": 1})),
+        change(5, json!({"count": 1})),
+    ];
+    let emitted = emit(&sink, &samples).await.unwrap();
+    let said = format!("{:?}", emitted.exceptions());
+    assert!(said.starts_with("[(2, Rejected") && emitted.exceptions().len() == 1, "{said}");
+    assert!(said.contains("An operand in the update expression has an incorrect data type"), "{said}");
+    assert_eq!(item(&dynamo).await["count"], json!({"N": "4"}));
+}
+
+#[tokio::test]
+async fn sums_that_no_table_keeps_are_not_made_here() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    // Each fits, their sum has 39 digits: DynamoDB itself says what becomes of that.
+    let samples = [change(1, json!({"sum": 1e38})), change(2, json!({"count": 1}))];
+    assert_eq!(emit(&sink, &samples).await.unwrap(), Emitted::all());
+    let more = [change(3, json!({"sum": 1e100})), change(4, json!({"sum": -1e100}))];
+    let before = dynamo.calls("UpdateItem").len();
+    let _either_way = emit(&sink, &more).await.unwrap();
+    assert!(dynamo.calls("UpdateItem").len() > before);
+    assert_eq!(refusal(&sink, json!({"id": "a", "count": "1"})).await, "its field count, which is added up, is text");
+}
+
+#[tokio::test]
+async fn a_delete_among_changes_takes_those_before_it_along() {
+    let dynamo = Dynamo::new();
+    let mut config = changing(&dynamo);
+    config.ttl = Some("expires".into());
+    let keep = Duration::from_secs(1000);
+    config.delete = Some(Deletion { field: ".op".parse().unwrap(), values: vec!["D".into()], keep });
+    let sink = sink(config).await;
+    let one = |sequence| change(sequence, json!({"count": 1}));
+    let delete = |sequence| change(sequence, json!({"op": "D"}));
+    assert_eq!(emit(&sink, &[one(1), one(2), delete(3)]).await.unwrap(), Emitted::all());
+    assert_eq!(item(&dynamo).await["_deleted"], json!({"BOOL": true}));
+    assert_eq!(emit(&sink, &[one(2), delete(3), one(4), one(5)]).await.unwrap(), Emitted::all());
+    assert_eq!(item(&dynamo).await, json!({"id": {"S": "a"}, "count": {"N": "2"}}), "it does not expire any more");
+}
+
+#[test]
+fn changes_that_cannot_be_guarded_are_refused() {
+    let dynamo = Dynamo::new();
+    let refused = |config| DynamoDbEmitter::open(config).unwrap_err().to_string();
+    assert!(refused(DynamoDbConfig { guard: Guard::Never, ..changing(&dynamo) }).contains("are always guarded"));
+    let by_version = DynamoDbConfig { order: Order::Version("v".into()), ..changing(&dynamo) };
+    assert!(refused(by_version).contains("leave `ordered_by` out"));
+    let mut key = changing(&dynamo);
+    key.changes.as_mut().unwrap().set.push("id".into());
+    assert!(refused(key).contains("`id` is not changed by records"));
+    let mut twice = changing(&dynamo);
+    twice.changes.as_mut().unwrap().set.push("count".into());
+    assert!(refused(twice).contains("stands once"));
+}
+
+/// The same at every run (Knuth's MMIX constants).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// Count, log and status of each key, by a replay of its records one after the other.
+fn replayed(records: &[(u64, String, Value)]) -> BTreeMap<String, (i64, Vec<u64>, Option<u64>)> {
+    let mut state = BTreeMap::<String, (i64, Vec<u64>, Option<u64>)>::new();
+    for (n, key, json) in records {
+        if json["op"] == "D" {
+            state.remove(key);
+            continue;
+        }
+        let (count, log, status) = state.entry(key.clone()).or_default();
+        *count += json["count"].as_i64().unwrap();
+        log.push(*n);
+        *status = json["status"].as_u64().or(*status);
+    }
+    state
+}
+
+/// Windows that begin anew anywhere before where the last ended, requests that are cut, throttled, or whose answers are lost.
+#[tokio::test]
+async fn each_change_is_made_once_for_every_seed() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let dynamo = Dynamo::new();
+        let mut config = changing(&dynamo);
+        config.ttl = Some("expires".into());
+        let keep = Duration::from_secs(1000);
+        config.delete = Some(Deletion { field: ".op".parse().unwrap(), values: vec!["D".into()], keep });
+        let sink = sink(config).await;
+        let records: Vec<(u64, String, Value)> = (1..=60)
+            .map(|n| {
+                let key = format!("k{}", random.below(4));
+                let op = if random.below(8) == 0 { "D" } else { "U" };
+                let mut json = json!({ "id": key, "op": op, "count": random.below(9) as i64 - 4, "log": [n] });
+                if random.below(2) == 0 {
+                    json["status"] = n.into();
+                }
+                (n, key, json)
+            })
+            .collect();
+        let (mut end, mut windows) = (0, 0);
+        while end < records.len() {
+            windows += 1;
+            let fault = match random.below(5) {
+                0 => Some(Fault::Cut),
+                1 => Some(Fault::LoseAnswer),
+                2 => Some(Fault::Answer("ThrottlingException", "slow")),
+                _ => None,
+            };
+            if let Some(fault) = fault {
+                dynamo.fail(if random.below(3) == 0 { "PutItem" } else { "UpdateItem" }, fault);
+            }
+            let from = end - usize::try_from(random.below(12)).unwrap().min(end);
+            let to = records.len().min(from + 1 + usize::try_from(random.below(20)).unwrap());
+            let samples: Vec<Sample<'_>> =
+                records[from..to].iter().map(|(n, key, json)| (*n, key.as_str(), json.clone())).collect();
+            // A window counts once all of it is durable.
+            let done = emit(&sink, &samples).await.is_ok_and(|emitted| emitted == Emitted::all());
+            end = if done { end.max(to) } else { end };
+            assert!(windows < 1_000, "seed {seed}: no end");
+        }
+        let mut found = BTreeMap::new();
+        for (key, item) in stored(&dynamo.client()).await {
+            if item.get("_deleted").is_none() {
+                let number = |value: &Value| value["N"].as_str().unwrap().parse::<i64>().unwrap();
+                let log =
+                    item["log"]["L"].as_array().unwrap().iter().map(|n| u64::try_from(number(n)).unwrap()).collect();
+                let status = item.get("status").map(|status| u64::try_from(number(status)).unwrap());
+                found.insert(key, (number(&item["count"]), log, status));
+            }
+        }
+        assert_eq!(found, replayed(&records), "seed {seed}");
+    }
+}

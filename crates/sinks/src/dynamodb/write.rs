@@ -1,0 +1,278 @@
+//! What a record asks of the table: an item, or that there be none.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_core::{Failure, Item, Position, Record, Reject};
+
+use super::attributes::{Attributes, ITEM_BYTES_MAX, at, bytes, type_of};
+use super::config::{Changes, Deletion, DynamoDbConfig, Guard, KeySource, Order};
+use super::number::Decimal;
+use super::table::{ItemKey, Table, key_part};
+use super::update::Update;
+use crate::FieldPath;
+
+/// Kinesis numbers have 186 bits, so 56 digits are enough for text to be in stream order.
+const SEQUENCE_DIGITS: usize = 56;
+/// A Kinesis record of 10 MiB cannot hold 10^8 user records.
+const SUB_SEQUENCE_DIGITS: usize = 8;
+/// Of any number of outputs.
+const ORDINAL_DIGITS: usize = 10;
+
+/// Where a write stands in the order of its item's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    Position(String),
+    Version(Decimal),
+}
+
+impl Place {
+    pub(super) fn to_attribute(&self) -> AttributeValue {
+        match self {
+            Self::Position(text) => AttributeValue::S(text.clone()),
+            Self::Version(number) => AttributeValue::N(number.to_string()),
+        }
+    }
+
+    /// The place that an item says it was written at, if it is one of the same order.
+    pub(super) fn of_same_order(&self, found: Option<&AttributeValue>) -> Option<Self> {
+        match (self, found?) {
+            (Self::Position(ours), AttributeValue::S(text)) if text.len() == ours.len() => {
+                Some(Self::Position(text.clone()))
+            }
+            (Self::Version(_), AttributeValue::N(number)) => Decimal::parse(number).ok().map(Self::Version),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of the item.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Change {
+    /// It is this.
+    Put(Attributes),
+    /// It goes: of a table without guards. This is its key.
+    Delete(Attributes),
+    /// Some of its attributes change. The first is its key.
+    Update(Attributes, Update),
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Write {
+    pub(super) key: ItemKey,
+    pub(super) place: Place,
+    pub(super) change: Change,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) enum NoWrite {
+    /// The record is at fault.
+    Refused(Reject),
+    /// No record of the stream can be written so.
+    Impossible(Failure),
+}
+
+impl From<Reject> for NoWrite {
+    fn from(reject: Reject) -> Self {
+        Self::Refused(reject)
+    }
+}
+
+/// What is to be written for one output.
+pub(super) fn write<U>(
+    config: &DynamoDbConfig,
+    table: &Table,
+    item: &Item<U>,
+    mut attributes: Attributes,
+) -> Result<Write, NoWrite> {
+    let record = &item.record;
+    let guarded = config.guard != Guard::Never;
+    if guarded {
+        let own = [Some(&config.deleted), (config.order == Order::PartitionKey).then_some(&config.position)];
+        if let Some(name) = own.into_iter().flatten().find(|name| attributes.contains_key(*name)) {
+            let why =
+                format!("it has a field {name}, which is the name of an attribute that kinesink writes: rename it");
+            return Err(Reject::new(why).into());
+        }
+    }
+    let position = position(record.position, item.ordinal)?;
+    set_key(config, table, record, &position, &mut attributes)?;
+    let key = table.key_of(&attributes)?;
+    if config.order == Order::PartitionKey {
+        check_order(config, record, &key)?;
+    }
+    let place = match &config.order {
+        Order::PartitionKey => Place::Position(position),
+        Order::Version(field) => Place::Version(version(&attributes, field)?),
+    };
+    let deletion = config.delete.as_ref().filter(|deletion| deletes(deletion, &attributes));
+    let change = match deletion {
+        Some(_) if !guarded => Change::Delete(key_part(table, &attributes)),
+        Some(deletion) => {
+            let mut mark = key_part(table, &attributes);
+            mark.insert(config.deleted.clone(), AttributeValue::Bool(true));
+            if let Some(ttl) = &config.ttl {
+                mark.insert(ttl.clone(), expiry(record.arrival, deletion.keep));
+            }
+            mark.insert(config.guard_attribute().to_owned(), place.to_attribute());
+            Change::Put(mark)
+        }
+        None => {
+            set_expiry(config, record, &mut attributes)?;
+            if let Some(changes) = &config.changes {
+                return Ok(Write { key, place, change: update(config, table, changes, attributes)? });
+            }
+            if guarded {
+                attributes.insert(config.guard_attribute().to_owned(), place.to_attribute());
+            }
+            table.check_indexed(&attributes)?;
+            check_size(config, bytes(&attributes))?;
+            Change::Put(attributes)
+        }
+    };
+    Ok(Write { key, place, change })
+}
+
+fn update(
+    config: &DynamoDbConfig,
+    table: &Table,
+    changes: &Changes,
+    mut attributes: Attributes,
+) -> Result<Change, Reject> {
+    let key = key_part(table, &attributes);
+    let expires = config.ttl.as_ref().filter(|_| config.expire_after.is_some());
+    let expires = expires.and_then(|ttl| Some((ttl, attributes.get(ttl)?.clone())));
+    let mut update = Update::of(changes, &mut attributes)?;
+    if let Some((ttl, value)) = expires {
+        update.set(ttl, value);
+    }
+    table.check_indexed(&update.sets())?;
+    check_size(config, bytes(&key) + update.bytes())?;
+    Ok(Change::Update(key, update))
+}
+
+fn check_size(config: &DynamoDbConfig, item_bytes: usize) -> Result<(), Reject> {
+    if item_bytes <= ITEM_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Reject::new(format!(
+        "an item of {item_bytes} bytes and more, where table {} takes {ITEM_BYTES_MAX}: keep the large part elsewhere",
+        config.table
+    )))
+}
+
+/// The place of an output in its shard, as text that orders as they do.
+fn position(position: Position, ordinal: u32) -> Result<String, Reject> {
+    let sequence = position.sequence.zero_padded(SEQUENCE_DIGITS);
+    if sequence.len() > SEQUENCE_DIGITS || position.sub_sequence >= 10_u64.pow(8) {
+        return Err(Reject::new(format!("its position {position} has more digits than any of the service's")));
+    }
+    let sub_sequence = position.sub_sequence;
+    Ok(format!("{sequence}.{sub_sequence:0SUB_SEQUENCE_DIGITS$}.{ordinal:0ORDINAL_DIGITS$}"))
+}
+
+fn set_key(
+    config: &DynamoDbConfig,
+    table: &Table,
+    record: &Record,
+    position: &str,
+    attributes: &mut Attributes,
+) -> Result<(), Reject> {
+    for part in &config.key {
+        let value = match &part.source {
+            KeySource::Field(path) => {
+                at(attributes, path).cloned().ok_or_else(|| no_field(config, &part.name, path))?
+            }
+            KeySource::PartitionKey => {
+                let Some(key) = record.partition_key.as_deref() else {
+                    let why =
+                        format!("it has no partition key for key attribute `{}` of table {}", part.name, config.table);
+                    return Err(Reject::new(why));
+                };
+                match (table.key_type(&part.name), Decimal::parse(key)) {
+                    (Some(kinesink_aws::dynamodb::types::ScalarAttributeType::N), Ok(number)) => {
+                        AttributeValue::N(number.to_string())
+                    }
+                    _ => AttributeValue::S(key.to_owned()),
+                }
+            }
+            KeySource::Shard => AttributeValue::S(record.shard.to_string()),
+            KeySource::Position => AttributeValue::S(position.to_owned()),
+        };
+        attributes.insert(part.name.clone(), value);
+    }
+    Ok(())
+}
+
+fn no_field(config: &DynamoDbConfig, name: &str, path: &FieldPath) -> Reject {
+    Reject::new(format!("it has no field {path} for key attribute `{name}` of table {}", config.table))
+}
+
+/// Only records of one partition key are in one order: an item may not have writes of two.
+fn check_order(config: &DynamoDbConfig, record: &Record, key: &ItemKey) -> Result<(), NoWrite> {
+    let is_alone = config.key.iter().any(|part| matches!(part.source, KeySource::Position));
+    if is_alone {
+        return Ok(());
+    }
+    let Some(partition_key) = record.partition_key.as_deref() else {
+        return Err(NoWrite::Impossible(Failure::configuration(format!(
+            "cannot order the writes to table {}: the stream distributes its records by itself, and those of one key may be in \
+             several shards: name a field with a version in `ordered_by`",
+            config.table
+        ))));
+    };
+    if key.holds(partition_key) {
+        return Ok(());
+    }
+    Err(NoWrite::Refused(Reject::new(format!(
+        "its partition key is no part of its item's key in table {}, so that the stream does not order the item's writes: put \
+         records by that key, or name a field with a version in `ordered_by`",
+        config.table
+    ))))
+}
+
+fn version(attributes: &Attributes, field: &str) -> Result<Decimal, Reject> {
+    match attributes.get(field) {
+        Some(AttributeValue::N(number)) => {
+            Decimal::parse(number).map_err(|why| Reject::new(format!("its version .{field} is {why}")))
+        }
+        Some(other) => Err(Reject::new(format!("its version .{field} is {}, not a number", type_of(other)))),
+        None => Err(Reject::new(format!("it has no version .{field}, by which writes are ordered"))),
+    }
+}
+
+fn deletes(deletion: &Deletion, attributes: &Attributes) -> bool {
+    let text = match at(attributes, &deletion.field) {
+        Some(AttributeValue::S(text) | AttributeValue::N(text)) => text.as_str(),
+        Some(AttributeValue::Bool(true)) => "true",
+        Some(AttributeValue::Bool(false)) => "false",
+        _ => return false,
+    };
+    deletion.values.iter().any(|value| value == text)
+}
+
+fn set_expiry(config: &DynamoDbConfig, record: &Record, attributes: &mut Attributes) -> Result<(), Reject> {
+    let Some(ttl) = &config.ttl else { return Ok(()) };
+    if let Some(after) = config.expire_after {
+        attributes.insert(ttl.clone(), expiry(record.arrival, after));
+        return Ok(());
+    }
+    match attributes.get(ttl) {
+        None | Some(AttributeValue::N(_) | AttributeValue::Null(_)) => Ok(()),
+        // The table would keep the item for ever, in silence.
+        Some(other) => {
+            let given = type_of(other);
+            Err(Reject::new(format!(
+                "its field {ttl}, by which the table expires items, is {given}, not seconds since 1970"
+            )))
+        }
+    }
+}
+
+fn expiry(arrival: Timestamp, after: Duration) -> AttributeValue {
+    let after = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
+    AttributeValue::N(arrival.as_second().saturating_add(after).to_string())
+}
