@@ -245,6 +245,7 @@ fn table_emitter(
     table.ttl.clone_from(&sink.ttl);
     table.expire_after = sink.expire_after;
     table.requests_max = sink.requests_max;
+    table.write_units = sink.write_units;
     table.is_replay = naming == Naming::Replay;
     table.encoded_bytes_max = encoded_bytes(config);
     DynamoDbEmitter::open(table).map_err(|error| Error::Configuration(error.to_string()))

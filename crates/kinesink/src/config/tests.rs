@@ -207,6 +207,7 @@ delete = { field = ".op", is = ["D", "delete"], keep = "400h" }
 ttl = "expires"
 expire_after = "720h"
 requests = 5
+write_units = 100
 endpoint = "http://127.0.0.1:8000"
 region = "us-east-1"
 role = "arn:aws:iam::123456789012:role/writer"
@@ -234,6 +235,7 @@ fn every_key_of_a_table_is_read() {
     let delete = Deletion { field: ".op".parse().unwrap(), values: vec!["D".into(), "delete".into()], keep };
     assert_eq!((latest.delete.as_ref(), latest.ttl.as_deref()), (Some(&delete), Some("expires")));
     assert_eq!((latest.expire_after, latest.requests_max), (Some(Duration::from_secs(720 * 3600)), 5));
+    assert_eq!((latest.write_units, counters.write_units), (Some(100), None));
     let reached = ServiceOptions {
         region: Some("us-east-1".into()),
         endpoint: Some("http://127.0.0.1:8000".into()),

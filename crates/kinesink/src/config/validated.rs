@@ -165,6 +165,8 @@ pub struct TableSink {
     pub expire_after: Option<Duration>,
     /// Requests that are on their way at a time.
     pub requests_max: usize,
+    /// Write units that may be taken in a second.
+    pub write_units: Option<u32>,
     /// How the table is reached; its region is its own, or the stream's.
     pub reached: ServiceOptions,
 }

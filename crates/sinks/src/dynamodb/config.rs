@@ -120,6 +120,8 @@ pub struct DynamoDbConfig {
     pub position: String,
     /// The attribute that marks a deleted item. Default `_deleted`.
     pub deleted: String,
+    /// Write units that may be taken in a second, over all shards of this worker; any number without it.
+    pub write_units: Option<u32>,
     /// By which it is known what arrived before a shard was this worker's.
     pub clock: Arc<dyn Clock>,
     /// Dead letters are sent again: what a later write has overtaken is refused, and not taken for delivered.
@@ -148,6 +150,7 @@ impl DynamoDbConfig {
             expire_after: None,
             position: POSITION.into(),
             deleted: DELETED.into(),
+            write_units: None,
             clock: Arc::new(SystemClock),
             is_replay: false,
             requests_max: REQUESTS_MAX,

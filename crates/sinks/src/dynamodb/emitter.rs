@@ -14,6 +14,7 @@ use super::attributes::{Attributes, attributes};
 use super::chain::{Chain, Outcome, Read, Sending};
 use super::config::{DynamoDbConfig, Guard, Order};
 use super::error::Verdict;
+use super::pace::Pace;
 use super::requests;
 use super::table::{self, ItemKey, Table};
 use super::takeover::Shards;
@@ -27,6 +28,7 @@ pub struct DynamoDbEmitter {
     /// Described when it is first needed, and again after it was found changed.
     table: Mutex<Option<Arc<Table>>>,
     shards: Shards,
+    pub(super) pace: Pace,
     pub(super) requests: Semaphore,
     /// The memory that items which are being made may take.
     pub(super) encoding: Budget,
@@ -41,7 +43,8 @@ impl DynamoDbEmitter {
         contradictions(&config)?;
         let requests = Semaphore::new(config.requests_max.clamp(1, Semaphore::MAX_PERMITS));
         let encoding = Budget::new(config.encoded_bytes_max);
-        Ok(Self { config, table: Mutex::new(None), shards: Shards::default(), requests, encoding })
+        let pace = Pace::new(config.write_units);
+        Ok(Self { config, table: Mutex::new(None), shards: Shards::default(), pace, requests, encoding })
     }
 
     /// Makes the table if it is missing, paid by the request, and waits until it can be used; says whether it made it. Dropped,
@@ -71,21 +74,32 @@ impl DynamoDbEmitter {
     async fn prove(&self) -> Result<(), Failure> {
         self.forget_table();
         let table = self.table().await?;
+        match self.probe(&table).await {
+            // What passes by itself says nothing against the sink, and a write that meets it is sent again.
+            Err(failure) if failure.class == Class::Transient => {
+                debug!(%failure, "whether the table may be written to is not known yet");
+                Ok(())
+            }
+            probed => probed,
+        }
+    }
+
+    async fn probe(&self, table: &Table) -> Result<(), Failure> {
         match self.config.guard {
             Guard::Always => {
                 if self.config.changes.is_some() {
-                    requests::probe_update(&self.config, &table).await?;
+                    requests::probe_update(&self.config, table).await?;
                 }
                 if self.config.changes.is_none() || self.config.delete.is_some() {
-                    requests::probe_put(&self.config, &table).await?;
+                    requests::probe_put(&self.config, table).await?;
                 }
                 Ok(())
             }
             Guard::Takeover => {
-                requests::probe_put(&self.config, &table).await?;
-                requests::probe_batch(&self.config, &table).await
+                requests::probe_put(&self.config, table).await?;
+                requests::probe_batch(&self.config, table).await
             }
-            Guard::Never => requests::probe_batch(&self.config, &table).await,
+            Guard::Never => requests::probe_batch(&self.config, table).await,
         }
     }
 

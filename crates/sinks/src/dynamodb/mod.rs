@@ -24,6 +24,7 @@ mod config;
 mod emitter;
 mod error;
 mod number;
+mod pace;
 mod requests;
 mod sending;
 mod table;

@@ -6,13 +6,15 @@ use kinesink_aws::code;
 use kinesink_aws::dynamodb::operation::put_item::PutItemError;
 use kinesink_aws::dynamodb::operation::update_item::UpdateItemError;
 use kinesink_aws::dynamodb::types::{
-    AttributeValue, DeleteRequest, PutRequest, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, WriteRequest,
+    AttributeValue, ConsumedCapacity, DeleteRequest, PutRequest, ReturnConsumedCapacity,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, WriteRequest,
 };
 use kinesink_core::{Failure, Reject};
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, bytes};
 use super::config::DynamoDbConfig;
 use super::error::{self, CONDITION_FAILED, Verdict};
+use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
 use super::update::{Expression, Update};
 use super::write::{Change, Place};
@@ -75,12 +77,15 @@ fn met(config: &DynamoDbConfig, place: &Place, there: Option<&Attributes>) -> Re
 /// Makes the changes that stand at `first` to `last` unless some of them, or a later one, have been made.
 pub(super) async fn update_guarded(
     config: &DynamoDbConfig,
+    pace: &Pace,
     key: Attributes,
     mut update: Update,
     first: &Place,
     last: &Place,
 ) -> Result<Met, Verdict> {
     let guard = config.guard_attribute();
+    let foreseen = units(bytes(&key) + update.bytes());
+    pace.take(foreseen).await;
     update.set(guard, last.to_attribute());
     // What an item that was deleted has besides its place.
     let mark = [Some(&config.deleted), config.ttl.as_ref()].into_iter().flatten().map(String::as_str);
@@ -93,8 +98,15 @@ pub(super) async fn update_guarded(
         .condition_expression(COMES_AFTER)
         .set_expression_attribute_names(Some(names))
         .set_expression_attribute_values(Some(values))
+        .set_return_consumed_capacity(pace.is_limited().then_some(ReturnConsumedCapacity::Total))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let Err(error) = request.send().await else { return Ok(Met::Written) };
+    let error = match request.send().await {
+        Ok(reply) => {
+            pace.settle(foreseen, reply.consumed_capacity().and_then(ConsumedCapacity::capacity_units));
+            return Ok(Met::Written);
+        }
+        Err(error) => error,
+    };
     if code(&error) != Some(CONDITION_FAILED) {
         return Err(error::write("update an item in", &config.table, &error));
     }

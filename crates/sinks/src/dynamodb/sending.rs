@@ -2,9 +2,11 @@
 
 use kinesink_core::Failure;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, bytes};
 use super::chain::{Chain, Link, Outcome, Sending};
+use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
+use super::pace::units;
 use super::requests::{self, Met};
 use super::table::ItemKey;
 use super::update::Update;
@@ -34,6 +36,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         let _reservation = self.emitter.encoding.reserve(self.record_bytes(index)).await;
         match self.write_at(index)? {
             Write { change: Change::Put(item) | Change::Delete(item), place, .. } => {
+                self.emitter.pace.take(units(bytes(&item))).await;
                 requests::put_guarded(&self.emitter.config, item, &place).await
             }
             Write { change: Change::Update(..), .. } => Err(bug("an update has become a put")),
@@ -105,7 +108,8 @@ impl<U: Send + Sync> Sending<'_, U> {
             return (1, Err(bug("there is nothing to update")));
         };
         let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
-        (count, requests::update_guarded(&self.emitter.config, key, update, &first.place, last).await)
+        let DynamoDbEmitter { config, pace, .. } = self.emitter;
+        (count, requests::update_guarded(config, pace, key, update, &first.place, last).await)
     }
 
     /// Chains that go in one request.
@@ -160,7 +164,9 @@ impl<U: Send + Sync> Sending<'_, U> {
         let record_bytes = part.iter().map(|chain| self.record_bytes(chain.last())).sum();
         let _reservation = self.emitter.encoding.reserve(record_bytes).await;
         let changes = part.iter().map(|chain| self.write_at(chain.last()).map(|write| write.change));
-        requests::put_batch(&self.emitter.config, self.table, changes.collect::<Result<_, _>>()?).await
+        let changes = changes.collect::<Result<Vec<_>, _>>()?;
+        self.emitter.pace.take(changes.iter().map(units_of).sum()).await;
+        requests::put_batch(&self.emitter.config, self.table, changes).await
     }
 
     fn no_room(&self) -> Verdict {
@@ -175,6 +181,13 @@ struct Folded<'a> {
     update: Update,
     count: usize,
     last: &'a Place,
+}
+
+/// Of a change in a batch. What a delete takes depends on what is there.
+fn units_of(change: &Change) -> f64 {
+    match change {
+        Change::Put(item) | Change::Delete(item) | Change::Update(item, _) => units(bytes(item)),
+    }
 }
 
 fn bug(what: &str) -> Verdict {

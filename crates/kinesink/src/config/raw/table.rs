@@ -74,6 +74,11 @@ pub(in crate::config) struct RawTable {
     #[serde(default)]
     #[schemars(with = "u64", extend("default" = REQUESTS))]
     pub(in crate::config) requests: Option<Spanned<u64>>,
+    /// Write units that this worker takes in a second at most, over all shards; others that write to the table have the rest. Without
+    /// it, as many as the table gives.
+    #[serde(default)]
+    #[schemars(with = "u64")]
+    pub(in crate::config) write_units: Option<Spanned<u64>>,
     /// Another service that speaks DynamoDB, such as `http://127.0.0.1:8000`.
     #[serde(default)]
     #[schemars(with = "String")]

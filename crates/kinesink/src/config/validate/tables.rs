@@ -46,6 +46,10 @@ impl Checks {
             self.refuse("`sink.expire_after` means nothing without `ttl`", given.span(), "needs `ttl`", hint);
         }
         let requests = self.count("sink.requests", raw.requests.as_ref(), raw::REQUESTS, REQUESTS_MAX);
+        let write_units = raw.write_units.as_ref().map(|units| {
+            let units = self.count("sink.write_units", Some(units), 1, u32::MAX.into());
+            u32::try_from(units).unwrap_or(u32::MAX)
+        });
         let endpoint = raw.endpoint.as_ref().map(|endpoint| self.endpoint("DynamoDB", endpoint));
         let own = raw.region.as_ref().map(|region| self.region("sink.region", region));
         let region = own.or_else(|| source.and_then(|source| source.region.clone()));
@@ -63,6 +67,7 @@ impl Checks {
             ttl,
             expire_after,
             requests_max: whole(requests),
+            write_units,
             reached,
         })
     }

@@ -206,6 +206,17 @@ async fn a_table_that_does_not_go_with_the_sink_is_named_at_the_start() {
 }
 
 #[tokio::test]
+async fn a_start_that_was_throttled_ended_the_process() {
+    let dynamo = Dynamo::new();
+    let sink = sink(config(dynamo.client())).await;
+    for fault in [Fault::Throttle("TableWriteKeyRangeThroughputExceeded"), Fault::Cut] {
+        dynamo.fail("PutItem", fault);
+        check(&sink).await.unwrap();
+    }
+    assert_eq!((dynamo.calls("PutItem").len(), dynamo.faults_left()), (2, 0));
+}
+
+#[tokio::test]
 async fn a_table_that_is_deleted_meanwhile_stops_the_sink_until_it_is_there_again() {
     let dynamo = Dynamo::new();
     let client = dynamo.client();

@@ -115,6 +115,22 @@ async fn a_delete_among_changes_takes_those_before_it_along() {
     assert_eq!(item(&dynamo).await, json!({"id": {"S": "a"}, "count": {"N": "2"}}), "it does not expire any more");
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_more_units_are_taken_than_the_sink_may() {
+    let dynamo = Dynamo::new();
+    let sink = sink(DynamoDbConfig { write_units: Some(2), ..changing(&dynamo) }).await;
+    let start = tokio::time::Instant::now();
+    // An item of more than 3 KB, which takes four units: what an update of it takes, only the service knows.
+    let large = change(1, json!({"status": "x".repeat(3000)}));
+    assert_eq!(emit(&sink, &[large]).await.unwrap(), Emitted::all());
+    for sequence in 2..=4 {
+        assert_eq!(emit(&sink, &[change(sequence, json!({"count": 1}))]).await.unwrap(), Emitted::all());
+    }
+    // Two were there, and ten came since, when the last is sent.
+    let wait = start.elapsed().as_secs_f64();
+    assert!((4.9..5.1).contains(&wait), "{wait} s until the fourth of four updates");
+}
+
 #[test]
 fn changes_that_cannot_be_guarded_are_refused() {
     let dynamo = Dynamo::new();

@@ -1,0 +1,113 @@
+"""An HTTP proxy before a DynamoDB, where writes go wrong: throttled, failed, cut, answered too late, or made long after."""
+
+import http.client
+import json
+import random
+import threading
+import time
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+WRITES = {"PutItem", "UpdateItem", "BatchWriteItem"}
+FAULTS = ["throttled", "hot", "failed", "cut", "lost", "late", "slow"]
+SHARE = 0.15
+LATE_S_MAX = 4
+
+
+class Proxy(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, upstream, seed):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.upstream = urllib.parse.urlsplit(upstream).netloc
+        self.random, self.lock = random.Random(seed), threading.Lock()
+        self.counts = dict.fromkeys(FAULTS, 0)
+        self.pending = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, *_):
+        """A worker is killed in the midst of what it sends."""
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def fault(self, operation):
+        with self.lock:
+            if operation not in WRITES or self.random.random() >= SHARE:
+                return None, 0
+            fault = self.random.choice(FAULTS)
+            self.counts[fault] += 1
+            return fault, self.random.uniform(0, LATE_S_MAX)
+
+    def forward(self, headers, body):
+        connection = http.client.HTTPConnection(self.upstream, timeout=30)
+        try:
+            connection.request("POST", "/", body, headers)
+            reply = connection.getresponse()
+            return reply.status, dict(reply.getheaders()), reply.read()
+        finally:
+            connection.close()
+
+    def later(self, wait, headers, body):
+        def send():
+            time.sleep(wait)
+            self.forward(headers, body)
+
+        thread = threading.Thread(target=send, daemon=True)
+        with self.lock:
+            self.pending.append(thread)
+        thread.start()
+
+    def settle(self):
+        """Until nothing is on its way that its sender has given up."""
+        with self.lock:
+            pending = list(self.pending)
+        for thread in pending:
+            thread.join()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        fault, wait = self.server.fault(self.headers["x-amz-target"].rsplit(".")[-1])
+        if fault == "throttled":
+            return self.refuse("ThrottlingException", "too fast")
+        if fault == "hot":
+            reasons = [{"reason": "TableWriteKeyRangeThroughputExceeded", "resource": "arn:aws:dynamodb:x:0:table/t"}]
+            return self.refuse("ProvisionedThroughputExceededException", "too fast", ThrottlingReasons=reasons)
+        if fault == "failed":
+            return self.answer(500, {}, json.dumps({"__type": "x#InternalServerError", "message": "no"}).encode())
+        if fault == "late":
+            self.server.later(wait, headers, body)
+        if fault == "slow":
+            time.sleep(wait / 8)
+        if fault in ("cut", "late"):
+            return self.cut()
+        answer = self.server.forward(headers, body)
+        if fault == "lost":
+            return self.cut()
+        self.answer(*answer)
+
+    def refuse(self, code, message, **more):
+        body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message} | more
+        self.answer(400, {}, json.dumps(body).encode())
+
+    def answer(self, status, headers, body):
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() in ("content-type", "x-amz-crc32", "x-amzn-requestid"):
+                self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def cut(self):
+        self.close_connection = True
+        self.connection.close()
