@@ -490,6 +490,19 @@ fn the_example_and_the_reference_are_true() {
     golden(&PathBuf::from("../../docs/config.md"), &reference());
 }
 
+#[test]
+fn the_files_on_the_page_of_tables_can_be_run() {
+    let page = include_str!("../../../../docs/dynamodb.md");
+    let files: Vec<_> = page.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        let config = Config::parse(file, "page.toml").unwrap_or_else(|error| panic!("{}", rendered(&error)));
+        assert_eq!((config.tables.len(), config.delivery()), (1, "effectively once"));
+        #[cfg(all(feature = "jq", feature = "pattern"))]
+        crate::Programs::compile(&config).unwrap_or_else(|error| panic!("{}", rendered(&error)));
+    }
+}
+
 /// The keys of `docs/config.md`, which is made from the types, as `section.key`.
 fn documented_keys() -> BTreeSet<String> {
     let (reference, mut section, mut keys) = (reference(), String::new(), BTreeSet::new());

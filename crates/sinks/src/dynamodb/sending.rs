@@ -59,9 +59,12 @@ impl<U: Send + Sync> Sending<'_, U> {
             match result {
                 Ok(Met::Written | Met::There) => drop(links.drain(..sent)),
                 Ok(Met::Later(found)) => {
-                    let made = links.iter().take_while(|link| found.as_ref().is_none_or(|found| link.place <= *found));
-                    let made = made.count().max(1);
-                    let overtaken = links.drain(..made).filter(|link| Some(&link.place) != found.as_ref());
+                    // Of what is there, the service may say nothing.
+                    let made = match &found {
+                        Some(found) => links.iter().take_while(|link| link.place <= *found).count(),
+                        None => sent,
+                    };
+                    let overtaken = links.drain(..made.max(1)).filter(|link| Some(&link.place) != found.as_ref());
                     outcome.overtaken.extend(overtaken.map(|link| link.index));
                 }
                 Err(Verdict::Refused(why)) => match replacing {

@@ -60,7 +60,16 @@ fn shard() -> ShardId {
 async fn emit_items(sink: &DynamoDbEmitter, items: &[Item<Bytes>]) -> Result<Emitted, Failure> {
     let stream: StreamName = "orders".parse().unwrap();
     let (first, last) = (items[0].record.position, items.last().unwrap().record.position);
-    sink.emit(&Batch { stream: &stream, shard: &shard(), first, last, items: items.iter().collect(), attempt: 0 }).await
+    sink.emit(&Batch {
+        stream: &stream,
+        shard: &shard(),
+        first,
+        last,
+        items: items.iter().collect(),
+        attempt: 0,
+        keep_existing: false,
+    })
+    .await
 }
 
 async fn emit(sink: &DynamoDbEmitter, samples: &[Sample<'_>]) -> Result<Emitted, Failure> {

@@ -131,6 +131,25 @@ async fn no_more_units_are_taken_than_the_sink_may() {
     assert!((4.9..5.1).contains(&wait), "{wait} s until the fourth of four updates");
 }
 
+#[tokio::test]
+async fn a_service_that_does_not_say_what_is_there_lost_the_changes_behind_a_delete() {
+    let dynamo = Dynamo::new();
+    let mut config = changing(&dynamo);
+    config.ttl = Some("expires".into());
+    let keep = Duration::from_secs(1000);
+    config.delete = Some(Deletion { field: ".op".parse().unwrap(), values: vec!["D".into()], keep });
+    let sink = sink(config).await;
+    let (delete, one) = (change(3, json!({"op": "D"})), change(4, json!({"count": 1})));
+    let silent = || Fault::Answer("ConditionalCheckFailedException", "The conditional request failed");
+    dynamo.fail("PutItem", silent());
+    assert_eq!(emit(&sink, &[delete, one]).await.unwrap(), Emitted::all());
+    assert_eq!(item(&dynamo).await["count"], json!({"N": "1"}));
+    // How much of a sum was made cannot be guessed.
+    dynamo.fail("UpdateItem", silent());
+    let failure = emit(&sink, &[change(5, json!({"count": 1}))]).await.unwrap_err();
+    assert!(failure.message.contains("does not say what is there"), "{failure}");
+}
+
 #[test]
 fn changes_that_cannot_be_guarded_are_refused() {
     let dynamo = Dynamo::new();
