@@ -355,7 +355,9 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
         def drained():
             # Who was to crash and has not yet may still do so.
             self.watch(none)
-            return self.is_drained(last)
+            # One that was started just now does not know the signal yet.
+            started = all("starting app" in worker.log.read_text() for worker in self.workers.values())
+            return started and self.is_drained(last)
 
         self.until("everything is delivered and checkpointed", drained)
         for worker in self.workers.values():
