@@ -53,7 +53,7 @@ impl Services {
     pub(crate) async fn create_stream(&self, name: &str, shards: i32) {
         let client = client(&self.kinesis);
         client.create_stream().stream_name(name).shard_count(shards).send().await.unwrap();
-        let put = || client.put_record().stream_name(name).partition_key("k").data(b"x".to_vec().into()).send();
+        let put = || client.put_record().stream_name(name).partition_key("k").data(b"{}".to_vec().into()).send();
         while put().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -29,7 +29,15 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, runtime};
 
 const STREAM: &str = "bench";
-const JOBS: [&str; 3] = ["bare GetRecords", "NDJSON", "NDJSON, gzip"];
+const JOBS: [&str; 6] = ["bare GetRecords", "NDJSON", "NDJSON, gzip", "NDJSON, zstd", "raw", "Parquet, zstd"];
+/// The sink of each job but the first.
+const SINKS: [&str; 5] = [
+    "format = \"ndjson\"",
+    "format = \"ndjson\"\ncompression = \"gzip\"",
+    "format = \"ndjson\"\ncompression = \"zstd\"",
+    "format = \"raw\"",
+    "format = \"parquet\"\ncolumns = { n = \"int64\", pad = \"string\" }",
+];
 const SHARDS: i32 = 4;
 const MEMORY: &str = "64MiB";
 
@@ -52,8 +60,9 @@ fn main() {
         let mut runs: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
         for round in 0..rounds {
             runs.entry(0).or_default().push(services.bare_loop(records));
-            runs.entry(1).or_default().push(services.pipeline("none", round, records));
-            runs.entry(2).or_default().push(services.pipeline("gzip", round, records));
+            for job in 1..JOBS.len() {
+                runs.entry(job).or_default().push(services.pipeline(job, round, records));
+            }
         }
         let bare: Vec<f64> = runs[&0].iter().map(|run| run.cpu_s).collect();
         let gigabytes = (records * size) as f64 / 1e9;
@@ -127,27 +136,29 @@ impl Services {
         run
     }
 
-    fn pipeline(&self, compression: &str, round: usize, records: usize) -> Run {
-        let objects = self.path(&format!("{compression}-{round}"));
+    fn pipeline(&self, job: usize, round: usize, records: usize) -> Run {
+        let objects = self.path(&format!("{job}-{round}"));
         let port = free_port();
-        let file = self.write_pipeline(compression, round, &objects, port);
+        let file = self.write_pipeline(job, round, &objects, port);
         let start = Instant::now();
         let mut child = self.run(&file, &self.dynamodb);
         // Records that the sink has made durable.
         eventually(|| (metric(port, "kinesink_records_emitted_total{")? >= records as f64).then_some(()));
         let run = measured(child.id(), start);
         drain(&mut child);
+        std::fs::remove_dir_all(objects).unwrap();
         run
     }
 
-    fn write_pipeline(&self, compression: &str, round: usize, objects: &Path, port: u16) -> PathBuf {
+    fn write_pipeline(&self, job: usize, round: usize, objects: &Path, port: u16) -> PathBuf {
         let file = self.path("bench.toml");
         let text = format!(
-            "version = 1\napp = \"bench-{compression}-{round}\"\nmemory = \"{MEMORY}\"\n\n[source]\nstream = \
+            "version = 1\napp = \"bench-{job}-{round}\"\nmemory = \"{MEMORY}\"\n\n[source]\nstream = \
              \"{STREAM}\"\nregion = \"us-east-1\"\nstart = \"trim-horizon\"\nidle = \"200ms\"\n\n[buffer]\nrecords = \
              100_000\nbytes = \"8MiB\"\nage = \"500ms\"\n\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n\n[[sink]]\ntype = \
-             \"s3\"\nurl = \"file://{}\"\nformat = \"ndjson\"\ncompression = \"{compression}\"\n",
-            objects.display()
+             \"s3\"\nurl = \"file://{}\"\n{}\n",
+            objects.display(),
+            SINKS[job - 1],
         );
         std::fs::write(&file, text).unwrap();
         file

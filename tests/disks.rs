@@ -154,6 +154,38 @@ fn the_grace_period_ends_a_drain_that_cannot_end() {
     assert_eq!(code, 4, "{log}");
 }
 
+#[test]
+fn a_full_disk_closes_a_window_that_should_be_spilled_and_loses_nothing() {
+    let services = Services::start();
+    services.create_stream("spilled", 1);
+    let spill = services.path("disk");
+    let _disk = SmallDisk::mount(&spill);
+    let (file, folder) = (services.path("spilled.toml"), services.path("objects"));
+    let more = format!("[spill]\ndir = \"{}\"\nmax = \"1GiB\"\n", spill.display());
+    // Many times the megabyte, and the memory.
+    let text = pipeline_toml("spilled", "spilled", &folder, &more).replace("\"32MiB\"", "\"4MiB\"");
+    let text = text.replace("records = 200", "records = 1_000_000").replace("bytes = \"1MiB\"", "bytes = \"64MiB\"");
+    let records = 40_000;
+    services.put("spilled", &numbered(0, records));
+    let start = |age: &str| {
+        std::fs::write(&file, text.replace("age = \"200ms\"", &format!("age = \"{age}\""))).unwrap();
+        let mut command = services.kinesink();
+        command.arg("run").arg(&file);
+        Process::start(command, &services.path("run.log"))
+    };
+    let process = start("1h");
+    eventually("it says why windows close early", || {
+        let log = process.log();
+        (log.contains("cannot be spilled and closes early") && log.contains("No space left")).then_some(())
+    });
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    let process = start("200ms");
+    all_land_once(&folder, records);
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+}
+
 const RECORD_BYTES: usize = 50_000;
 /// No disk of a megabyte takes so many of these records.
 const RECORDS_MAX: usize = 20;

@@ -16,6 +16,7 @@
 //! - `local_kills`: the same of `kinesink local DIR`
 //! - `local_disk`: a `kinesink local DIR` that is killed inside the rewrite of its log
 //! - `throttled_table`: a lease table without capacity
+//! - `spills`: windows that are larger than memory
 //! - `put`, `tail`: the sample producer and the reader
 //! - `tools`: `local`, `check`, completions, readers that leave, the examples
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
@@ -42,6 +43,7 @@ mod partitions;
 mod put;
 mod replay;
 mod run;
+mod spills;
 mod tail;
 mod throttled_table;
 mod tools;

@@ -17,7 +17,7 @@ pub struct Item<T> {
     pub value: T,
 }
 
-/// Why a window was closed. The label of `windows_closed_total`.
+/// Why a window was closed. The label of `windows_closed_total` and `files_closed_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// It held as many records as it may.
@@ -81,4 +81,12 @@ pub trait Buffer<T>: Send + 'static {
 
     /// Takes everything pushed since the last call, in order, and starts afresh.
     fn take(&mut self) -> Vec<Item<T>>;
+
+    /// Gives what it holds, in order, to be kept elsewhere, and goes on as if it held it still: the window stays open, and
+    /// its limits are those of all of it. What was given is not given again.
+    ///
+    /// The default gives nothing: where memory is needed, the window closes.
+    fn give(&mut self) -> Vec<Item<T>> {
+        Vec::new()
+    }
 }

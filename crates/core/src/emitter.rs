@@ -1,8 +1,10 @@
 //! Batches to a destination.
 
+use std::fmt;
+
 use async_trait::async_trait;
 
-use crate::{Failure, Fingerprint, Item, Position, Reject, ShardId, StreamName};
+use crate::{Failure, Fingerprint, Item, Position, Reject, Reservation, ShardId, StreamName};
 
 /// What an emitter is asked to deliver: the items of one shard's window that are not settled yet, in order.
 ///
@@ -20,6 +22,8 @@ pub struct Batch<'a, U> {
     pub last: Position,
     /// What to deliver. Indexes in [`Emitted`] point into this.
     pub items: Vec<&'a Item<U>>,
+    /// What [`Emitter::partition`] said of each of them; empty if it said nothing, or was not asked.
+    pub partitions: Vec<&'a str>,
     /// How often this window was sent to this sink before.
     pub attempt: u32,
     /// An operator has asked that what exists under the window's names be kept, whatever it holds: it is then no failure
@@ -33,6 +37,60 @@ impl<U> Batch<'_, U> {
     pub fn bytes(&self) -> usize {
         self.items.iter().map(|item| item.record.data.len()).sum()
     }
+}
+
+/// One partition of a window that memory does not hold: its items can be read in order, as often as wanted, a piece at a
+/// time.
+pub struct Partition<'a, U> {
+    /// The stream the records came from.
+    pub stream: &'a StreamName,
+    /// The shard the records came from.
+    pub shard: &'a ShardId,
+    /// Position of the window's first item.
+    pub first: Position,
+    /// Position of the window's last item.
+    pub last: Position,
+    /// What [`Emitter::partition`] said of its items, if anything.
+    pub name: Option<&'a str>,
+    /// Bytes of its outputs.
+    pub bytes: usize,
+    /// Its items.
+    pub pieces: &'a dyn Pieces<U>,
+    /// How often it was sent to this sink before.
+    pub attempt: u32,
+    /// As of a [`Batch`].
+    pub keep_existing: bool,
+}
+
+impl<U> fmt::Debug for Partition<'_, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition")
+            .field("shard", &self.shard)
+            .field("first", &self.first)
+            .field("last", &self.last)
+            .field("name", &self.name)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Items in memory, each with its index in the window, and the memory that they take.
+#[derive(Debug)]
+pub struct Piece<U> {
+    /// In order.
+    pub items: Vec<(usize, Item<U>)>,
+    /// Goes back with the piece: drop it before the next is asked for.
+    pub memory: Reservation,
+}
+
+/// Items that are not in memory.
+#[async_trait]
+pub trait Pieces<U>: Send + Sync {
+    /// The piece with that number, from 0: none behind the last. Cancel safe.
+    ///
+    /// # Errors
+    /// A [`Failure`], if it cannot be read as it was written. Whoever owns the items reads the window again then.
+    async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure>;
 }
 
 /// What became of one item that was not simply delivered.
@@ -50,6 +108,16 @@ pub enum Exception {
 #[must_use]
 pub struct Emitted {
     exceptions: Vec<(usize, Exception)>,
+    files: Files,
+}
+
+/// Files that were made, where a destination has files: to be counted by what closed their window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Files {
+    /// How many.
+    pub count: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
 }
 
 impl Emitted {
@@ -66,6 +134,18 @@ impl Emitted {
     /// The item at `index` is refused for good.
     pub fn reject(&mut self, index: usize, why: Reject) {
         self.exceptions.push((index, Exception::Rejected(why)));
+    }
+
+    /// A file of so many bytes was made. One that was there already is not.
+    pub fn made_file(&mut self, bytes: u64) {
+        self.files.count += 1;
+        self.files.bytes += bytes;
+    }
+
+    /// The files that were made.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        self.files
     }
 
     /// The items that are not durable, by index into [`Batch::items`].
@@ -92,16 +172,55 @@ pub trait Emitter<U: Send + Sync>: Send + Sync + 'static {
     /// A [`Failure`] concerns the batch as a whole: nothing is known to be durable.
     async fn emit(&self, batch: &Batch<'_, U>) -> Result<Emitted, Failure>;
 
-    /// Whether this batch may only be sent again as a whole, with the same first and last item, since what it leaves in
-    /// the destination depends on them; such as an object that is named by its window. `content` is then fed with what
-    /// decides that, beside the places of the items: names, and outputs before they are encoded, so that a new encoder
-    /// changes nothing. The pipeline announces such a window in the lease row before it sends it, and whoever takes
-    /// over after a crash sends exactly the same.
+    /// Whether a window may only be sent again as a whole, with the same first and last item, since what it leaves in the
+    /// destination depends on them; such as an object that is named by its window. `content` is then fed with what decides
+    /// that for every window, such as names, and with each item by [`plan_item`](Self::plan_item). The pipeline announces
+    /// such a window in the lease row before it sends it, and whoever takes over after a crash sends exactly the same.
     ///
     /// The default is `false`: items are told apart one by one.
-    fn plan(&self, batch: &Batch<'_, U>, content: &mut Fingerprint) -> bool {
-        let _ = (batch, content);
+    fn plan(&self, content: &mut Fingerprint) -> bool {
+        let _ = content;
         false
+    }
+
+    /// Feeds `content` with an item of a window that is announced, beside its place: its partition, and its output before it
+    /// is encoded, so that a new encoder changes nothing.
+    fn plan_item(&self, item: &Item<U>, partition: Option<&str>, content: &mut Fingerprint) {
+        let _ = (item, partition, content);
+    }
+
+    /// Which partition of its window the item belongs to, where an announced window is divided: the items of one are
+    /// delivered together. Asked once for each item.
+    ///
+    /// The default is `None`: it is not divided.
+    fn partition(&self, item: &Item<U>) -> Option<String> {
+        let _ = item;
+        None
+    }
+
+    /// Delivers a partition of an announced window that memory does not hold as a whole. Indexes of the outcome are those of
+    /// the pieces.
+    ///
+    /// The default takes it into memory all the same, and emits it.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit): nothing of the partition is known to be durable.
+    async fn emit_partition(&self, partition: &Partition<'_, U>) -> Result<Emitted, Failure> {
+        let Partition { stream, shard, first, last, attempt, keep_existing, .. } = *partition;
+        let (mut held, mut number) = (Vec::new(), 0);
+        while let Some(piece) = partition.pieces.piece(number).await? {
+            held.extend(piece.items);
+            number += 1;
+        }
+        let items: Vec<_> = held.iter().map(|(_, item)| item).collect();
+        let partitions = partition.name.map_or_else(Vec::new, |name| vec![name; items.len()]);
+        let mut emitted =
+            self.emit(&Batch { stream, shard, first, last, items, partitions, attempt, keep_existing }).await?;
+        for (index, _) in &mut emitted.exceptions {
+            // What names no item of the batch names none of the window either.
+            *index = held.get(*index).map_or(usize::MAX, |(index, _)| *index);
+        }
+        Ok(emitted)
     }
 
     /// Proves, before the first record, that the destination exists and may be written.

@@ -60,7 +60,7 @@ mod transformer;
 pub use budget::{Budget, Holder, Reservation};
 pub use buffer::{Buffer, CloseReason, Item};
 pub use clock::{Clock, SystemClock};
-pub use emitter::{Batch, Emitted, Emitter, Exception};
+pub use emitter::{Batch, Emitted, Emitter, Exception, Files, Partition, Piece, Pieces};
 pub use error::{Class, Error, Failure, Reject};
 pub use filter::Filter;
 pub use fingerprint::Fingerprint;

@@ -49,6 +49,26 @@ impl SequenceNumber {
         self.0.get(zeros..).unwrap_or_default()
     }
 
+    /// The number in bytes, the highest first, without leading zeros.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|limb| limb.to_be_bytes()).skip_while(|byte| *byte == 0).collect()
+    }
+
+    /// The number of such bytes: none if they are too many for one.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut all = [0; 8 * LIMBS];
+        let from = all.len().checked_sub(bytes.len())?;
+        all.get_mut(from..)?.copy_from_slice(bytes);
+        let (limbs, _) = all.as_chunks();
+        let mut number = Self::ZERO;
+        for (limb, bytes) in number.0.iter_mut().zip(limbs) {
+            *limb = u64::from_be_bytes(*bytes);
+        }
+        Some(number)
+    }
+
     /// The index in its stream of the shard that gave the number out: bits 4 to 35. `None` for numbers of another make.
     #[must_use]
     pub fn shard_index(&self) -> Option<u32> {

@@ -90,6 +90,14 @@ impl Settlement {
         Ok(rejected)
     }
 
+    /// Notes that `sink` has settled all that it had not, and refused `refused` items of it, which become owed dead letters.
+    pub fn settled(&mut self, sink: usize, refused: usize) {
+        self.dead_letters += refused;
+        if let Some(unsettled) = self.unsettled.get_mut(sink) {
+            *unsettled = Some(Vec::new());
+        }
+    }
+
     /// Notes that `count` owed dead letters are durable.
     pub fn dead_lettered(&mut self, count: usize) {
         self.dead_letters = self.dead_letters.saturating_sub(count);

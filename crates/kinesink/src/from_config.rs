@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kinesink_aws::{BucketOptions, Clients, ServiceOptions, dynamodb, s3};
 use kinesink_core::{Buffer, Emitter, Filter as _, Item, Record, Reject, Transformer};
-use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, WindowBuffer, WindowLimits};
+use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, Spill, WindowBuffer, WindowLimits};
 use kinesink_sinks::Location;
 use kinesink_sinks::dynamodb::{DynamoDbConfig, DynamoDbEmitter};
 use kinesink_sinks::s3::parquet::{Codec, ParquetSettings};
@@ -113,16 +113,18 @@ pub(crate) async fn connector_named(
     }
 }
 
-/// A client for each way in which a destination is reached.
+/// A client for each way in which a destination is reached, and the disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Services {
     buckets: HashMap<BucketOptions, s3::Client>,
     tables: HashMap<ServiceOptions, dynamodb::Client>,
+    /// The disk, which the pipelines of one file share.
+    spill: Option<Spill<Bytes>>,
 }
 
 pub(crate) async fn services(config: &Config, clients: &Clients) -> Services {
     let sinks = config.sinks.iter().map(|sink| &sink.reached);
-    let mut services = Services::default();
+    let mut services = Services { spill: spill(config), ..Services::default() };
     for reached in sinks.chain(config.dead_letter.iter().map(|dead_letter| &dead_letter.reached)) {
         services.buckets.insert(reached.clone(), clients.s3(reached).await);
     }
@@ -146,6 +148,11 @@ pub async fn create_tables(config: &Config, clients: &Clients) -> Result<(), Err
         }
     }
     Ok(())
+}
+
+fn spill(config: &Config) -> Option<Spill<Bytes>> {
+    let spill = config.spill.as_ref()?;
+    Some(Spill::new(spill.dir.clone(), spill.bytes_max, config.spilled_bytes()))
 }
 
 /// Makes the pipeline of a window that was announced with other settings.
@@ -192,13 +199,18 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     let limits = WindowLimits { records: config.buffer.records, bytes: config.buffer.bytes, age: config.buffer.age };
     // A jq program may make more of a record than it is.
     let size = |item: &Item<Event>| item.record.data.len().max(item.value.data.len());
-    let buffer = move || Box::new(WindowBuffer::sized(limits, size)) as Box<dyn Buffer<Event>>;
+    // What a jq program makes is in no budget: spilled or not, a window holds no more of it.
+    let held_bytes = config.record_bytes();
+    let buffer = move || Box::new(WindowBuffer::sized(limits, size).holding(held_bytes)) as Box<dyn Buffer<Event>>;
     let mut pipeline = Pipeline::new(transformer, first).buffer(buffer, limits.age).with_recipe(recipe::of(config));
     for sink in sinks {
         pipeline = pipeline.and_sink(sink?);
     }
     if let Some(filter) = filter {
         pipeline = pipeline.filter(Arc::new(filter));
+    }
+    if let Some(spill) = &services.spill {
+        pipeline = pipeline.spill(spill.clone());
     }
     if let Some(place) = dead_letter_place(config, services) {
         pipeline = pipeline.dead_letters(emitter(place)?);
@@ -219,13 +231,17 @@ fn place(config: &Config, location: &Location, reached: &BucketOptions, services
     let mut place = S3Config::new(location.clone());
     place.client = services.buckets.get(reached).cloned();
     place.encoded_bytes_max = encoded_bytes(config);
+    place.overflow = config.spill.as_ref().map(|spill| (spill.dir.clone(), spill.bytes_max / destinations(config)));
     place
 }
 
 /// What each destination may hold of encoded records.
 fn encoded_bytes(config: &Config) -> usize {
-    let destinations = config.sinks.len() + config.tables.len() + usize::from(config.dead_letter.is_some());
-    config.encoded_bytes() / destinations.max(1)
+    config.encoded_bytes() / destinations(config)
+}
+
+fn destinations(config: &Config) -> usize {
+    (config.sinks.len() + config.tables.len() + usize::from(config.dead_letter.is_some())).max(1)
 }
 
 fn table_emitter(
@@ -324,7 +340,7 @@ fn parquet(config: &Config, sink: &config::Sink) -> Result<Option<ParquetSetting
         config::Compression::Zstd => Codec::Zstd,
         config::Compression::None | config::Compression::Gzip => Codec::None,
     };
-    Ok(Some(ParquetSettings { schema, codec }))
+    Ok(Some(ParquetSettings { schema, codec, file: sink.file }))
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use kinesink_core::{
-    Batch, Checkpoint, CheckpointError, Checkpointer, Class, Durable, Emitted, Emitter, Exception, Failure,
-    Fingerprint, Item, Position, Reject, Settlement, Transformer,
+    Batch, Checkpoint, CheckpointError, Checkpointer, Class, CloseReason, Durable, Emitted, Emitter, Exception,
+    Failure, Item, Position, Reject, Settlement, Transformer,
 };
 use tracing::{Instrument as _, info_span};
 
 use crate::Pipeline;
 use crate::dead_letter::{Refused, Stage};
+use crate::outputs::{Divided, Outputs};
 use crate::pause::{Pause, Unpaused};
 use crate::plan::Plan;
 use crate::shard_pipeline::{Closed, Shard};
@@ -30,6 +31,8 @@ pub(crate) enum Halt {
     Sink { name: String, failure: Failure },
     /// An announced window that cannot be published as it was announced.
     Plan(String),
+    /// A window that cannot be read from the disk that it was spilled to.
+    Spill(String),
 }
 
 impl Halt {
@@ -70,9 +73,17 @@ pub(crate) struct Standing {
 }
 
 /// What is owed for the window, shared by the sinks that settle it side by side.
-struct Ledger {
-    settlement: Settlement,
-    refused: Vec<Refused>,
+pub(crate) struct Ledger {
+    pub(crate) settlement: Settlement,
+    pub(crate) refused: Vec<Refused>,
+    /// How many more were refused and are in the dead letters already.
+    pub(crate) buried: usize,
+}
+
+impl Ledger {
+    pub(crate) fn new(settlement: Settlement, refused: Vec<Refused>) -> Self {
+        Self { settlement, refused, buried: 0 }
+    }
 }
 
 /// Brings one window to its end. The memory of its records is given back when this returns.
@@ -84,46 +95,49 @@ struct Ledger {
 pub(crate) async fn commit<T: Transformer>(
     pipeline: &Pipeline<T>,
     shard: &Arc<Shard>,
-    window: Closed<T::Model>,
+    window: Closed<T::Model, T::Output>,
     checkpointer: &mut dyn Checkpointer,
     standing: &mut Standing,
     patience: u32,
 ) -> Result<(), Stop> {
-    let Closed { items, records, mut refused, first, through, last, reservations } = window;
+    let Closed { items, spilled, records, mut refused, reason, first, through, last, reservations } = window;
     let outputs = encode(&*pipeline.transformer, items, &mut refused);
     if pipeline.dead_letters.is_none()
         && let Some(halt) = Halt::first(&refused)
     {
         return Err(Stop::Halt(halt));
     }
-    let made = first.zip(last).and_then(|(first, last)| {
-        Some(Plan {
-            after: standing.committed,
-            first,
-            last: last.position,
-            memory_bytes: reservations.iter().map(|reservation| reservation.bytes() as u64).sum(),
-            content: content(pipeline, shard, &outputs)?,
-            recipe: pipeline.recipe.clone(),
-            as_is: false,
-        })
+    let outputs = Outputs::of(&pipeline.sinks, outputs, spilled).await?;
+    let content = outputs.content(pipeline).await?;
+    let made = first.zip(last).zip(content).map(|((first, last), content)| Plan {
+        after: standing.committed,
+        first,
+        last: last.position,
+        memory_bytes: outputs.disk_bytes()
+            + reservations.iter().map(|reservation| reservation.bytes() as u64).sum::<u64>(),
+        content,
+        recipe: pipeline.recipe.clone(),
+        as_is: false,
     });
     let window = first.zip(last.map(|last| last.position));
     let was_announced = standing.plan.is_some();
     announce(shard, made, checkpointer, standing).await?;
     let keep_existing = standing.plan.as_ref().is_some_and(|plan| plan.as_is);
     let settlement = Settlement::new(through, pipeline.sinks.len(), outputs.len(), refused.len());
-    let ledger = Mutex::new(Ledger { settlement, refused });
-    let (items, owed) = (outputs.as_slice(), &ledger);
+    let ledger = Mutex::new(Ledger::new(settlement, refused));
+    let dead_letters = pipeline.dead_letters.as_deref();
+    let (items, owed) = (&outputs, &ledger);
     let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
-        let window = bounds(items);
-        let delivery = Delivery { name: &sink.name, emitter: &*sink.emitter, index, window, keep_existing, patience };
-        deliver(shard, &delivery, items, owed).instrument(info_span!("deliver", sink = sink.name)).await
+        let (name, emitter, window) = (&*sink.name, &*sink.emitter, items.bounds());
+        let delivery =
+            Delivery { name, emitter, index, window, keep_existing, patience, reason: Some(reason), dead_letters };
+        items.deliver(shard, &delivery, owed).instrument(info_span!("deliver", sink = sink.name)).await
     });
     try_join_all(deliveries).await?;
-    let Ledger { mut settlement, refused } = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Ledger { mut settlement, refused, buried } = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let count = refused.len();
-    bury(pipeline.dead_letters.as_deref(), shard, refused, window, patience).await?;
-    settlement.dead_lettered(count);
+    bury(dead_letters, shard, refused, window, patience).await?;
+    settlement.dead_lettered(count + buried);
     let durable = settlement
         .finish()
         .map_err(|_| Stop::Failed(Failure::fatal("a window was not settled after every sink had answered: a bug")))?;
@@ -139,23 +153,6 @@ pub(crate) async fn commit<T: Transformer>(
         shard.metrics.watermark(&shard.id, last.arrival.as_duration().as_secs_f64());
     }
     Ok(())
-}
-
-/// The digest of what the window is about to leave in the sinks, if for one of them its boundaries matter.
-fn content<T: Transformer>(pipeline: &Pipeline<T>, shard: &Shard, outputs: &[Item<T::Output>]) -> Option<u128> {
-    let mut content = Fingerprint::new();
-    let batch = batch(shard, bounds(outputs), outputs.iter().collect())?;
-    let mut planned = false;
-    for sink in &pipeline.sinks {
-        planned |= sink.emitter.plan(&batch, &mut content);
-    }
-    if !planned {
-        return None;
-    }
-    for item in outputs {
-        content.place(item);
-    }
-    Some(content.finish())
 }
 
 /// Announces the window before any sink has a part of it, if it needs that; or, where it was announced before, sees that
@@ -200,22 +197,7 @@ async fn not_stored(error: CheckpointError, pause: &mut Pause) -> Result<(), Sto
     }
 }
 
-/// Positions of the first and the last item.
-fn bounds<U>(items: &[Item<U>]) -> Option<(Position, Position)> {
-    Some((items.first()?.record.position, items.last()?.record.position))
-}
-
-/// Some of a window's items as a batch; none if the window has none.
-fn batch<'a, U>(
-    shard: &'a Shard,
-    window: Option<(Position, Position)>,
-    items: Vec<&'a Item<U>>,
-) -> Option<Batch<'a, U>> {
-    let (first, last) = window?;
-    Some(Batch { stream: &shard.stream, shard: &shard.id, first, last, items, attempt: 0, keep_existing: false })
-}
-
-fn encode<T: Transformer>(
+pub(crate) fn encode<T: Transformer>(
     transformer: &T,
     items: Vec<Item<T::Model>>,
     refused: &mut Vec<Refused>,
@@ -232,37 +214,56 @@ fn encode<T: Transformer>(
 }
 
 /// One sink's share of a window: `index` is its column in the settlement.
-struct Delivery<'a, U> {
-    name: &'a str,
-    emitter: &'a dyn Emitter<U>,
-    index: usize,
+pub(crate) struct Delivery<'a, U> {
+    pub(crate) name: &'a str,
+    pub(crate) emitter: &'a dyn Emitter<U>,
+    pub(crate) index: usize,
     /// What its batches are named by.
-    window: Option<(Position, Position)>,
-    keep_existing: bool,
-    patience: u32,
+    pub(crate) window: Option<(Position, Position)>,
+    pub(crate) keep_existing: bool,
+    pub(crate) patience: u32,
+    /// What closed the window, if files of it are counted.
+    pub(crate) reason: Option<CloseReason>,
+    /// Where what it refuses goes, if it is much.
+    pub(crate) dead_letters: Option<&'a dyn Emitter<Bytes>>,
+}
+
+impl<U> Delivery<'_, U> {
+    pub(crate) fn count_files(&self, shard: &Shard, emitted: &Emitted) {
+        if let Some(reason) = self.reason {
+            shard.metrics.files_closed(reason, emitted.files());
+        }
+    }
 }
 
 /// Sends what the sink has not settled, until it has settled everything. Refused items go to the ledger.
-async fn deliver<U: Send + Sync + 'static>(
+pub(crate) async fn deliver<U: Send + Sync + 'static>(
     shard: &Arc<Shard>,
     delivery: &Delivery<'_, U>,
     items: &[Item<U>],
+    divided: &Divided,
     ledger: &Mutex<Ledger>,
 ) -> Result<(), Stop> {
     let mut pause = Pause::new(shard, format!("sink {}", delivery.name));
     for attempt in 0.. {
-        let unsettled: Vec<&Item<U>> =
-            lock(ledger).settlement.unsettled(delivery.index).filter_map(|index| items.get(index)).collect();
-        if unsettled.is_empty() {
-            break;
-        }
-        let Some(batch) = batch(shard, delivery.window, unsettled) else { break };
-        let batch = Batch { attempt, keep_existing: delivery.keep_existing, ..batch };
+        let unsettled: Vec<usize> = lock(ledger).settlement.unsettled(delivery.index).collect();
+        let Some((first, last)) = delivery.window.filter(|_| !unsettled.is_empty()) else { break };
+        let batch = Batch {
+            stream: &shard.stream,
+            shard: &shard.id,
+            first,
+            last,
+            items: unsettled.iter().filter_map(|index| items.get(*index)).collect(),
+            partitions: unsettled.iter().filter_map(|index| divided.name(*index)).collect(),
+            attempt,
+            keep_existing: delivery.keep_existing,
+        };
         shard.metrics.emit_attempt(delivery.name);
         match delivery.emitter.emit(&batch).await {
             Ok(emitted) => {
                 settle(ledger, delivery, items, &emitted)?;
                 count_delivered(shard, delivery.name, &batch, &emitted);
+                delivery.count_files(shard, &emitted);
                 shard.health.progress(true);
                 if let Some(why) = first_retry(&emitted) {
                     if emitted.exceptions().len() < batch.items.len() {
@@ -321,7 +322,7 @@ fn settle<U>(
 }
 
 /// Makes refused records durable in the dead letters, in stream order, under the name of their window.
-async fn bury(
+pub(crate) async fn bury(
     dead_letters: Option<&dyn Emitter<Bytes>>,
     shard: &Arc<Shard>,
     mut refused: Vec<Refused>,
@@ -338,9 +339,10 @@ async fn bury(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Stop::Failed(Failure::fatal(error.to_string())))?;
     let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0);
-    let ledger = Mutex::new(Ledger { settlement, refused: Vec::new() });
-    let delivery = Delivery { name: DEAD_LETTERS, emitter, index: 0, window, keep_existing: false, patience };
-    deliver(shard, &delivery, &items, &ledger).await?;
+    let ledger = Mutex::new(Ledger::new(settlement, Vec::new()));
+    let (name, keep_existing, reason) = (DEAD_LETTERS, false, None);
+    let delivery = Delivery { name, emitter, index: 0, window, keep_existing, patience, reason, dead_letters: None };
+    deliver(shard, &delivery, &items, &Divided::none(), &ledger).await?;
     if let Some(halt) = Halt::first(&lock(&ledger).refused) {
         return Err(Stop::Halt(halt));
     }
@@ -362,6 +364,6 @@ async fn checkpoint(shard: &Arc<Shard>, durable: &Durable, checkpointer: &mut dy
     Ok(())
 }
 
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+pub(crate) fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@
 //!     wait for the first of {
 //!         the commit     → the checkpoint has moved: go on; refused without dead letters: go back, halt
 //!         drain          → close the window; when it is committed, return
-//!         memory wanted  → close the window
+//!         memory wanted  → spill the window, or close it
 //!         age            → close the window, traffic or not
 //!         the reader     → a reply, or the shard's end: close the window at SHARD_END
 //!     }
@@ -77,20 +77,26 @@
 //! # drop(pipeline);
 //! ```
 //!
+//! A window that memory does not hold goes to a disk, if the pipeline has one ([`Pipeline::spill`]): as outputs, and by
+//! partition. It is announced and delivered as any other, a piece of it in memory at a time.
+//!
 //! Limits: one window fills while one commits, never more. A window holds the memory of each reply that it has a
-//! record of, until it is committed. What a transformer makes beyond the record's own bytes is not in that memory: a
+//! record of, until it is committed or spilled. What a transformer makes beyond the record's own bytes is not in that memory: a
 //! buffer that counts it ([`WindowBuffer::sized`]) closes the window, of which two are held for each shard. A
 //! transformer runs on the shard's task: models are made 512 records a turn, outputs for a whole window at once, so one
 //! that blocks holds its shard up.
 
 mod commit;
 mod dead_letter;
+mod division;
 mod error;
 mod event;
+mod files_report;
 mod health;
 #[cfg(feature = "jq")]
 mod jq;
 mod metrics;
+mod outputs;
 #[cfg(feature = "pattern")]
 mod pattern;
 mod pause;
@@ -100,12 +106,14 @@ mod plan;
 mod planted;
 mod replay;
 mod shard_pipeline;
+mod spill;
 mod window_buffer;
 
 pub use commit::DEAD_LETTERS;
 pub use dead_letter::DeadLetter;
 pub use error::Error;
 pub use event::{Event, Needs, Raw};
+pub use files_report::FilesReport;
 pub use health::{Health, HealthReport, ShardStatus};
 #[cfg(feature = "jq")]
 pub use jq::{JQ_STACK_BYTES, Jq};
@@ -115,4 +123,5 @@ pub use pattern::PatternFilter;
 pub use pipeline::{Finished, Pipeline, Retry, ShardInput, Sink};
 pub use plan::{Recipe, announced_recipe, finished_as_is};
 pub use replay::{RefusedWindow, Replayed};
+pub use spill::Spill;
 pub use window_buffer::{WindowBuffer, WindowLimits};

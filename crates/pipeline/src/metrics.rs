@@ -2,12 +2,14 @@
 
 use std::sync::atomic::AtomicU64;
 
-use kinesink_core::{Class, CloseReason, ShardId};
+use kinesink_core::{Class, CloseReason, Files, ShardId};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::FilesReport;
 
 /// One row of the table of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub const METRICS: &[MetricRow] = &[
     row("records_committed_total", "counter", &[], "Records that a checkpoint has passed"),
     row("dead_letters_total", "counter", &["stage"], "Dead letters that became durable, by who refused the record"),
     row("windows_closed_total", "counter", &["reason"], "Windows closed, by reason"),
+    row("files_closed_total", "counter", &["reason"], "Files made, by what closed their window"),
+    row("files_closed_bytes_total", "counter", &["reason"], "Bytes of those files"),
+    row("spilled_bytes_total", "counter", &[], "Bytes of open windows that went to disk to free memory"),
     row("plans_total", "counter", &["outcome"], "Windows announced in the lease row, and what became of found ones"),
     row("emit_attempts_total", "counter", &["sink"], "Batches sent to a sink, repetitions included"),
     row("emit_failures_total", "counter", &["sink", "class"], "Batches that failed as a whole"),
@@ -104,6 +109,9 @@ pub struct Metrics {
     pub(crate) records_committed: Counter,
     dead_letters: Family<StageLabel, Counter>,
     windows_closed: Family<ReasonLabel, Counter>,
+    files_closed: Family<ReasonLabel, Counter>,
+    file_bytes: Family<ReasonLabel, Counter>,
+    spilled_bytes: Counter,
     plans: Family<OutcomeLabel, Counter>,
     emit_attempts: Family<SinkLabel, Counter>,
     emit_failures: Family<FailureLabels, Counter>,
@@ -151,6 +159,10 @@ impl Metrics {
         registry.register("records_committed", help("records_committed_total"), metrics.records_committed.clone());
         registry.register("dead_letters", help("dead_letters_total"), metrics.dead_letters.clone());
         registry.register("windows_closed", help("windows_closed_total"), metrics.windows_closed.clone());
+        registry.register("files_closed", help("files_closed_total"), metrics.files_closed.clone());
+        let file_bytes = metrics.file_bytes.clone();
+        registry.register_with_unit("files_closed", help("files_closed_bytes_total"), Unit::Bytes, file_bytes);
+        registry.register_with_unit("spilled", help("spilled_bytes_total"), Unit::Bytes, metrics.spilled_bytes.clone());
         registry.register("plans", help("plans_total"), metrics.plans.clone());
         registry.register("emit_attempts", help("emit_attempts_total"), metrics.emit_attempts.clone());
         registry.register("emit_failures", help("emit_failures_total"), metrics.emit_failures.clone());
@@ -163,13 +175,40 @@ impl Metrics {
         registry.register_with_unit("shard_watermark", help("shard_watermark_seconds"), Unit::Seconds, watermark);
         for reason in CloseReason::ALL {
             // A reason that never occurred is 0, not absent: "why are my files small?" needs both.
-            drop(metrics.windows_closed.get_or_create(&ReasonLabel { reason: reason.as_str() }));
+            let label = ReasonLabel { reason: reason.as_str() };
+            for by_reason in [&metrics.windows_closed, &metrics.files_closed, &metrics.file_bytes] {
+                drop(by_reason.get_or_create(&label));
+            }
         }
         metrics
     }
 
     pub(crate) fn window_closed(&self, reason: CloseReason) {
         self.windows_closed.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// Files were made of a window that was closed for that reason.
+    pub(crate) fn files_closed(&self, reason: CloseReason, files: Files) {
+        let label = ReasonLabel { reason: reason.as_str() };
+        self.files_closed.get_or_create(&label).inc_by(files.count);
+        self.file_bytes.get_or_create(&label).inc_by(files.bytes);
+    }
+
+    /// The files that were made so far, and the windows that were closed, by what closed them.
+    #[must_use]
+    pub fn files(&self) -> FilesReport {
+        let by_reason = CloseReason::ALL.map(|reason| {
+            let label = ReasonLabel { reason: reason.as_str() };
+            let (count, bytes) =
+                (self.files_closed.get_or_create(&label).get(), self.file_bytes.get_or_create(&label).get());
+            (reason, Files { count, bytes }, self.windows_closed.get_or_create(&label).get())
+        });
+        FilesReport::of(&by_reason)
+    }
+
+    /// So many bytes of an open window went to disk.
+    pub(crate) fn spilled(&self, bytes: u64) {
+        self.spilled_bytes.inc_by(bytes);
     }
 
     /// A window was announced.

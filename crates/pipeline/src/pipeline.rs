@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::shard_pipeline::ShardPipeline;
-use crate::{Health, Metrics, Recipe, WindowBuffer, WindowLimits};
+use crate::{Health, Metrics, Recipe, Spill, WindowBuffer, WindowLimits};
 
 /// One destination of a pipeline.
 pub struct Sink<U> {
@@ -71,6 +71,7 @@ pub struct Pipeline<T: Transformer> {
     pub(crate) idle_age: Duration,
     pub(crate) sinks: Vec<Sink<T::Output>>,
     pub(crate) dead_letters: Option<Arc<dyn Emitter<Bytes>>>,
+    pub(crate) spill: Option<Spill<T::Output>>,
     pub(crate) recipe: Recipe,
     pub(crate) retry: Retry,
     #[cfg(feature = "planted-faults")]
@@ -88,6 +89,7 @@ impl<T: Transformer> Pipeline<T> {
             idle_age: limits.age,
             sinks: vec![sink],
             dead_letters: None,
+            spill: None,
             recipe: Recipe::new(),
             retry: Retry::default(),
             #[cfg(feature = "planted-faults")]
@@ -137,6 +139,13 @@ impl<T: Transformer> Pipeline<T> {
         self
     }
 
+    /// Where windows go that are larger than memory. Without it, a window closes when its memory is wanted.
+    #[must_use]
+    pub fn spill(mut self, spill: Spill<T::Output>) -> Self {
+        self.spill = Some(spill);
+        self
+    }
+
     /// The settings that decide keys and contents of what the sinks get. They go into the plan of a window, so that
     /// whoever finishes it can do so with the same, and a window that comes out differently can be explained.
     #[must_use]
@@ -158,11 +167,14 @@ impl<T: Transformer> Pipeline<T> {
         self
     }
 
-    /// Proves, before the first record, that every sink and the dead-letter destination can be written.
+    /// Proves, before the first record, that every sink and the dead-letter destination can be written, and windows spilled.
     ///
     /// # Errors
-    /// The first sink's [`Failure`] that cannot.
+    /// The first [`Failure`] of one that cannot.
     pub async fn check(&self) -> Result<(), Failure> {
+        if let Some(spill) = &self.spill {
+            spill.check().await?;
+        }
         for sink in &self.sinks {
             sink.emitter.check().await?;
         }

@@ -157,7 +157,7 @@ impl Plan {
     pub(crate) fn too_large(&self) -> String {
         let bytes = self.memory_bytes;
         format!(
-            "{self} needs {bytes} bytes of memory at once, and others want it too; it is read again later: if this lasts, give more `memory`"
+            "{self} needs {bytes} bytes of memory at once, and others want it too; it is read again later: if this lasts, give more `memory`, or a disk with `[spill]`"
         )
     }
 

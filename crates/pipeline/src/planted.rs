@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kinesink_core::{
-    Batch, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Fault, Fingerprint, Planted, Position,
-    Step, Transformer,
+    Batch, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Fault, Fingerprint, Item, Partition,
+    Planted, Position, Step, Transformer,
 };
 
 use crate::pipeline::{Pipeline, ShardInput};
@@ -44,8 +44,22 @@ impl<U: Send + Sync + 'static> Emitter<U> for PlantedEmitter<U> {
         Ok(emitted)
     }
 
-    fn plan(&self, batch: &Batch<'_, U>, content: &mut Fingerprint) -> bool {
-        self.emitter.plan(batch, content)
+    fn plan(&self, content: &mut Fingerprint) -> bool {
+        self.emitter.plan(content)
+    }
+
+    fn plan_item(&self, item: &Item<U>, partition: Option<&str>, content: &mut Fingerprint) {
+        self.emitter.plan_item(item, partition, content);
+    }
+
+    fn partition(&self, item: &Item<U>) -> Option<String> {
+        self.emitter.partition(item)
+    }
+
+    async fn emit_partition(&self, partition: &Partition<'_, U>) -> Result<Emitted, Failure> {
+        let emitted = self.emitter.emit_partition(partition).await?;
+        self.planted.pass(Step::Delivered).await?;
+        Ok(emitted)
     }
 
     async fn check(&self) -> Result<(), Failure> {

@@ -107,7 +107,8 @@ impl<T: Transformer> Pipeline<T> {
         for sink in &self.sinks {
             let Some(places) = sent.get(&sink.name) else { continue };
             let items: Vec<_> = places.iter().filter_map(|place| outputs.get(place)).collect();
-            let batch = Batch { stream: &stream, shard: &shard, first, last, items, attempt: 0, keep_existing: false };
+            let (stream, shard, partitions) = (&stream, &shard, Vec::new());
+            let batch = Batch { stream, shard, first, last, items, partitions, attempt: 0, keep_existing: false };
             self.send(&sink.name, &*sink.emitter, batch, &mut replayed).await?;
         }
         Ok(replayed)

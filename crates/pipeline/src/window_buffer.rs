@@ -28,9 +28,14 @@ impl Default for WindowLimits {
 pub struct WindowBuffer<T> {
     limits: WindowLimits,
     items: Vec<Item<T>>,
+    /// Items of the window, and their bytes: those in `items`, and those that were given away.
+    count: usize,
+    bytes: usize,
+    /// Bytes of those in `items`, and how many they may be.
+    held_bytes: usize,
+    held_bytes_max: usize,
     /// How many items a window is made room for at once: room that stays empty costs nothing, a copy of what grew does.
     expected: usize,
-    bytes: usize,
     flush_at: Option<Instant>,
     size: fn(&Item<T>) -> usize,
 }
@@ -45,13 +50,34 @@ impl<T> WindowBuffer<T> {
     /// An empty buffer that counts so many bytes for an item: for a transformer that makes more of a record than it is.
     #[must_use]
     pub fn sized(limits: WindowLimits, size: fn(&Item<T>) -> usize) -> Self {
-        Self { limits, items: Vec::new(), expected: 0, bytes: 0, flush_at: None, size }
+        Self {
+            limits,
+            items: Vec::new(),
+            count: 0,
+            bytes: 0,
+            held_bytes: 0,
+            held_bytes_max: usize::MAX,
+            expected: 0,
+            flush_at: None,
+            size,
+        }
+    }
+
+    /// Asks for its items to be spilled, or the window to close, when it holds so many bytes: for windows that may be larger
+    /// than memory.
+    #[must_use]
+    pub fn holding(mut self, bytes_max: usize) -> Self {
+        self.held_bytes_max = bytes_max;
+        self
     }
 }
 
 impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
     fn push(&mut self, item: Item<T>, now: Instant) {
-        self.bytes = self.bytes.saturating_add((self.size)(&item));
+        let bytes = (self.size)(&item);
+        self.count += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
         // An age that no clock reaches is none.
         self.flush_at = self.flush_at.or_else(|| now.checked_add(self.limits.age));
         if self.items.capacity() == 0 {
@@ -61,12 +87,14 @@ impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
     }
 
     fn should_flush(&self, now: Instant) -> Option<CloseReason> {
-        if self.items.is_empty() {
+        if self.count == 0 {
             None
-        } else if self.items.len() >= self.limits.records {
+        } else if self.count >= self.limits.records {
             Some(CloseReason::Count)
         } else if self.bytes >= self.limits.bytes {
             Some(CloseReason::Bytes)
+        } else if self.held_bytes >= self.held_bytes_max {
+            Some(CloseReason::Memory)
         } else {
             self.flush_at.filter(|at| now >= *at).map(|_| CloseReason::Age)
         }
@@ -76,8 +104,13 @@ impl<T: Send + 'static> Buffer<T> for WindowBuffer<T> {
         self.flush_at
     }
 
+    fn give(&mut self) -> Vec<Item<T>> {
+        self.held_bytes = 0;
+        std::mem::take(&mut self.items)
+    }
+
     fn take(&mut self) -> Vec<Item<T>> {
-        self.bytes = 0;
+        (self.count, self.bytes, self.held_bytes) = (0, 0, 0);
         self.flush_at = None;
         // Windows that memory closes differ in size: the largest is forgotten slowly.
         self.expected = self.items.len().max(self.expected - self.expected / 8);

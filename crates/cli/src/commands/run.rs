@@ -1,7 +1,9 @@
 //! `kinesink run FILE`: a pipeline until it is stopped.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
@@ -15,6 +17,8 @@ use crate::{admin, signals};
 
 /// Shards of a stream that `--create` or `--local` makes.
 const SHARDS: u16 = 4;
+/// How often it is said why files are not larger, if there are new ones.
+const FILES_REPORT_EVERY: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn run(args: Run) -> Result<Exit, Problem> {
     let (config, programs) = super::check::read(&args.file)?;
@@ -96,7 +100,11 @@ async fn pipeline(config: &Config, programs: Programs, clients: Clients, stop: &
 }
 
 async fn drive(connector: &Connector, stop: &Stop) -> Result<Exit, Problem> {
-    let outcome = connector.run(stop).await?;
+    let outcome = tokio::select! {
+        outcome = connector.run(stop) => outcome?,
+        never = report_files(connector) => match never {},
+    };
+    tell_files(connector);
     let Progress { records, filtered, committed, .. } = connector.metrics().progress();
     tracing::info!(records, filtered, committed, "ended");
     Ok(match outcome {
@@ -104,4 +112,24 @@ async fn drive(connector: &Connector, stop: &Stop) -> Result<Exit, Problem> {
         Outcome::Halted => Exit::Halted,
         Outcome::Aborted => Exit::Aborted,
     })
+}
+
+/// Says why files are not larger, again and again.
+async fn report_files(connector: &Connector) -> Infallible {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(FILES_REPORT_EVERY).await;
+        let count = connector.metrics().files().count();
+        if count > told {
+            told = count;
+            tell_files(connector);
+        }
+    }
+}
+
+fn tell_files(connector: &Connector) {
+    let report = connector.metrics().files();
+    if report.count() > 0 {
+        tracing::info!(%report, "files of this run");
+    }
 }

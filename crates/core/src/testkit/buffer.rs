@@ -28,6 +28,7 @@ pub struct BufferLimits {
 /// - the bytes limit fires;
 /// - the age limit fires without traffic, not before its age, counted from the first record since the last `take`;
 /// - nothing that was pushed is lost, nothing is given twice, and order is kept;
+/// - what it gives away counts on: the count limit fires for all of it, and none of it is given again;
 /// - a taken buffer is empty.
 ///
 /// # Errors
@@ -41,7 +42,8 @@ pub fn buffer_contract<T, B: Buffer<T>>(
     suite.count(&mut make())?;
     suite.bytes(&mut make())?;
     suite.age(&mut make())?;
-    suite.take(&mut make())
+    suite.take(&mut make())?;
+    suite.give(&mut make())
 }
 
 struct Suite<M> {
@@ -127,6 +129,34 @@ impl<M> Suite<M> {
     }
 
     /// Pushes on beyond the limits: the outputs of one record are not split.
+    /// A buffer that keeps everything passes.
+    fn give<T, B: Buffer<T>>(&self, buffer: &mut B) -> Result<(), Broken>
+    where
+        M: Fn(&Record) -> T,
+    {
+        let records = self.limits.records.unwrap_or(6);
+        for round in 0..2 {
+            let (mut pushed, mut given) = (Vec::new(), Vec::new());
+            for n in 0..records {
+                let item = self.item((round * records + n) as u64, 0, Bytes::new());
+                pushed.push(place(&item));
+                buffer.push(item, self.start);
+                flush_at_is_exact(buffer, self.start)?;
+                if n == records / 2 {
+                    given = buffer.give();
+                    flush_at_is_exact(buffer, self.start)?;
+                }
+            }
+            let asked = buffer.should_flush(self.start);
+            let full = asked.is_some() || self.limits.records.is_none();
+            require(full, "what is given away counts on", || format!("{records} records, some given away: {asked:?}"))?;
+            given.extend(buffer.take());
+            given_is_pushed(&given, &pushed)?;
+            is_empty(buffer, self.start)?;
+        }
+        Ok(())
+    }
+
     fn take<T, B: Buffer<T>>(&self, buffer: &mut B) -> Result<(), Broken>
     where
         M: Fn(&Record) -> T,

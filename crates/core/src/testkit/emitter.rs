@@ -119,9 +119,12 @@ where
     E: Emitter<U> + ?Sized,
 {
     let [first, .., last] = window else { return Err(Failure::fatal("the suite sends windows of two items and more")) };
-    let items = indexes.iter().map(|&index| &window[index]).collect();
+    let items: Vec<&Item<U>> = indexes.iter().map(|&index| &window[index]).collect();
     let (shard, first, last) = (&first.record.shard, first.record.position, last.record.position);
-    emitter.emit(&Batch { stream: &sample_stream(), shard, first, last, items, attempt, keep_existing: false }).await
+    let names: Vec<String> = items.iter().filter_map(|item| emitter.partition(item)).collect();
+    let partitions = names.iter().map(String::as_str).collect();
+    let (stream, keep_existing) = (&sample_stream(), false);
+    emitter.emit(&Batch { stream, shard, first, last, items, partitions, attempt, keep_existing }).await
 }
 
 /// Sends a window as the pipeline does: what is to be retried again, until nothing is. Says whether anything was.

@@ -49,6 +49,16 @@ proptest! {
     }
 
     #[test]
+    fn bytes_come_back_and_order_as_the_numbers_do((left, right) in any_two()) {
+        let (number, other) = (parse(&left), parse(&right));
+        let (bytes, others) = (number.to_bytes(), other.to_bytes());
+        prop_assert_eq!(SequenceNumber::from_bytes(&bytes), Some(number));
+        prop_assert!(bytes.first() != Some(&0) && bytes.len() <= 56);
+        prop_assert_eq!((bytes.len(), bytes).cmp(&(others.len(), others)), number.cmp(&other));
+        prop_assert_eq!(SequenceNumber::from_bytes(&[1; 57]), None);
+    }
+
+    #[test]
     fn padded_text_orders_as_the_numbers((left, right) in any_two()) {
         let (padded_left, padded_right) = (parse(&left).zero_padded(129), parse(&right).zero_padded(129));
         prop_assert_eq!(padded_left.len(), 129);

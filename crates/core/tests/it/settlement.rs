@@ -188,3 +188,17 @@ fn a_large_window_that_is_refused_as_a_whole_is_settled() {
     settlement.dead_lettered(ITEMS);
     assert!(settlement.finish().is_ok());
 }
+
+#[test]
+fn a_sink_that_has_settled_all_of_a_window_owes_its_dead_letters() {
+    let mut settlement = Settlement::new(Checkpoint::ShardEnd, 2, 5, 0);
+    settlement.settled(0, 2);
+    assert_eq!(settlement.unsettled(0).len(), 0);
+    let mut settlement = settlement.finish().unwrap_err();
+    settlement.settled(1, 0);
+    let mut settlement = settlement.finish().unwrap_err();
+    settlement.dead_lettered(1);
+    let mut settlement = settlement.finish().unwrap_err();
+    settlement.dead_lettered(1);
+    assert_eq!(settlement.finish().unwrap().through(), Checkpoint::ShardEnd);
+}

@@ -42,4 +42,4 @@ pub use error::ConfigError;
 pub use raw::{Compression, Format};
 pub use reference::{EXAMPLE, reference};
 pub use validate::{TABLE_NAME, WORKER_ID, is_table_name, is_worker_id};
-pub use validated::{Buffer, Config, DeadLetter, Lease, Sink, Source, TableSink};
+pub use validated::{Buffer, Config, DeadLetter, Lease, Sink, Source, Spill, TableSink};

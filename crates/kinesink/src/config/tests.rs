@@ -11,6 +11,7 @@ use kinesink_aws::{BucketOptions, ServiceOptions};
 use kinesink_consumer::{Billing, Coordination, Retrieval, Start, TableOptions};
 use kinesink_sinks::Location;
 use kinesink_sinks::dynamodb::{Changes, Deletion, Guard, KeyAttribute, KeySource, Order};
+use kinesink_sinks::s3::parquet::{FileSettings, Statistics};
 use kinesink_sinks::s3::{EventTime, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
@@ -84,7 +85,8 @@ memory = 64_000_000
 source = { stream = "orders", region = "eu-west-1", start = "2026-01-31T08:00:00Z", idle = "500ms", max_records = 500 }
 filter.pattern = [{ data = { a = [1, 2.5, true, { prefix = "x" }] } }, { data = { b = ["c"] } }]
 transform.jq = ".a"
-buffer = { records = 5, bytes = "1MiB", age = "2m" }
+buffer = { records = 5, bytes = "100MiB", age = "2m" }
+spill = { dir = "/var/tmp/kinesink", max = "1GiB" }
 metrics = {}
 drain.grace = "1h"
 [lease]
@@ -154,8 +156,12 @@ fn every_key_is_read() {
         tags: [("team".to_owned(), "orders".to_owned())].into(),
     };
     assert_eq!(config.lease.table_options, options);
-    assert_eq!((config.buffer.records, config.buffer.bytes), (5, 1 << 20));
+    assert_eq!((config.buffer.records, config.buffer.bytes), (5, 100 << 20));
     assert_eq!(config.buffer.age, Duration::from_secs(120));
+    let spill = config.spill.as_ref().unwrap();
+    assert_eq!((spill.dir.as_path(), spill.bytes_max), (Path::new("/var/tmp/kinesink"), 1 << 30));
+    let shares = config.record_bytes() + config.spilled_bytes() + 3 * config.encoded_bytes();
+    assert_eq!(shares, config.memory_bytes, "what is read of spilled windows has a share of its own");
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.drain_grace, Duration::from_secs(3600));
 }
@@ -283,6 +289,10 @@ url = "file:///var/second"
 format = "parquet"
 compression = "none"
 rest = "others"
+row_group = "64MiB"
+page = "8KiB"
+dictionary = "0B"
+statistics = "row-group"
 columns = { b = { type = "json" }, a = { on_mismatch = "null", type = "timestamp(ms)" } }
 "#;
 
@@ -297,6 +307,9 @@ fn columns_stand_in_the_order_of_the_file() {
     );
     assert_eq!(columns(second), "b: json dead-letter, a: timestamp(ms) null, ..others");
     assert_eq!((first.compression, second.compression), (Compression::Zstd, Compression::None));
+    assert_eq!(first.file, FileSettings::default());
+    assert_eq!((second.file.row_group_bytes, second.file.page_bytes), (64 << 20, 8 << 10));
+    assert_eq!((second.file.dictionary_bytes, second.file.statistics), (0, Statistics::RowGroup));
     assert!(config.missing_columns().is_none());
 }
 
@@ -321,7 +334,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 76] = [
+const MISTAKES: [(&str, &str, &str); 81] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -345,6 +358,11 @@ const MISTAKES: [(&str, &str, &str); 76] = [
     ("key of a directory", "url =", "kms_key = \"alias/orders\"\npath_style = true\nurl ="),
     ("account", "\"file:///var/orders\"", "\"s3://my-bucket\"\nowner = \"me\"\nrole = \"writer\""),
     ("storage class", "\"file:///var/orders\"", "\"s3://my-bucket\"\nstorage_class = \"cold\"\nexternal_id = \"e\""),
+    ("spill that is no place", "[source]", "spill = { dir = \"tmp\", max = \"1KiB\" }\n[source]"),
+    ("more than can be spilled", "[source]", "spill.dir = \"/tmp\"\nbuffer.bytes = \"17GiB\"\n[source]"),
+    ("sizes without Parquet", "url =", "page = \"1MiB\"\nstatistics = \"none\"\nurl ="),
+    ("sizes of Parquet", "url =", "format = \"parquet\"\npage = \"1B\"\nrow_group = \"2GiB\"\nurl ="),
+    ("statistics", "url =", "format = \"parquet\"\nstatistics = \"pages\"\nurl ="),
     ("columns without Parquet", "url =", "columns = { a = \"int64\" }\nrest = \"others\"\nurl ="),
     (
         "type of no column",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kinesink_aws::{BucketOptions, ServiceOptions};
@@ -10,7 +11,7 @@ use kinesink_core::StreamName;
 use kinesink_sinks::FieldPath;
 use kinesink_sinks::Location;
 use kinesink_sinks::dynamodb::{Changes, Deletion, FieldType, Guard, KeyAttribute, Order};
-use kinesink_sinks::s3::parquet::Schema;
+use kinesink_sinks::s3::parquet::{FileSettings, Schema};
 use kinesink_sinks::s3::{BucketSettings, KeyTemplate};
 use serde_json::Value;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub lease: Lease,
     /// When a window is closed.
     pub buffer: Buffer,
+    /// Where windows go that are larger than memory.
+    pub spill: Option<Spill>,
     /// The destinations of objects. There is one at least, or a table; each has a name of its own.
     pub sinks: Vec<Sink>,
     /// The destinations that are DynamoDB tables.
@@ -117,6 +120,16 @@ pub struct Buffer {
     pub age: Duration,
 }
 
+/// Where windows go that are larger than memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Spill {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What all windows may take there.
+    pub bytes_max: usize,
+}
+
 /// A destination of objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -131,6 +144,8 @@ pub struct Sink {
     pub compression: Compression,
     /// The columns of Parquet files; none where the file declares none.
     pub columns: Option<Schema>,
+    /// How the values of Parquet files are grouped.
+    pub file: FileSettings,
     /// How an object is named.
     pub key: KeyTemplate,
     /// How a bucket is reached; its region is its own, or the source's, or the environment's.
@@ -224,7 +239,13 @@ impl Config {
     /// Bytes of the memory that the records themselves may take.
     #[must_use]
     pub fn record_bytes(&self) -> usize {
-        record_bytes(self.memory_bytes)
+        record_bytes(self.memory_bytes, self.spill.is_some())
+    }
+
+    /// Bytes of the memory that is left to what is read of spilled windows.
+    #[must_use]
+    pub fn spilled_bytes(&self) -> usize {
+        self.memory_bytes / ENCODED_SHARE
     }
 
     /// Bytes of the memory that encoded copies of records may take, over all destinations.
@@ -267,6 +288,6 @@ impl Config {
 }
 
 /// What of the memory is left to records.
-pub(super) fn record_bytes(memory_bytes: usize) -> usize {
-    memory_bytes - 3 * (memory_bytes / ENCODED_SHARE)
+pub(super) fn record_bytes(memory_bytes: usize, is_spilled: bool) -> usize {
+    memory_bytes - (3 + usize::from(is_spilled)) * (memory_bytes / ENCODED_SHARE)
 }

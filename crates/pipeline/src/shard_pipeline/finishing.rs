@@ -12,7 +12,7 @@ use crate::pipeline::{Finished, ShardInput};
 use crate::plan::{self, Found};
 
 /// How long an announced window waits for its rest while others want memory.
-const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 
 impl<T: Transformer> ShardPipeline<'_, T> {
     /// Begins with what the last owner announced, if that counts.
@@ -66,16 +66,6 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         }
         self.halt = Some(Halt::Plan(plan.lost()));
         None
-    }
-
-    /// The memory budget asks for the open window. An announced one cannot be cut, and it may be our own next reply that
-    /// asks: it is given up only if no more of it comes for a while.
-    pub(super) fn give_memory(&mut self) {
-        if self.standing.plan.is_none() {
-            self.close(CloseReason::Memory);
-        } else {
-            self.give_up_at.get_or_insert(Instant::now() + MEMORY_PATIENCE);
-        }
     }
 
     /// More of the announced window came.

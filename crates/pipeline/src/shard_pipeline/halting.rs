@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinesink_core::{Backoff, Checkpoint, Class, Position, Transformer};
+use kinesink_core::{Backoff, Checkpoint, Class, CloseReason, Position, Transformer};
 use tokio::time::Instant;
 
 use super::intake::Reply;
@@ -20,6 +20,9 @@ const RECORD_REMEDY: &str =
 /// The label of a halt by an announced window.
 const PLAN: &str = "plan";
 
+/// The label of a halt by what was spilled.
+const SPILL: &str = "spill";
+
 /// What the operator can do about a shard that a sink halts.
 const SINK_REMEDY: &str = "mend what the failure names; the shard then goes on";
 
@@ -28,7 +31,7 @@ impl Halt {
     fn position(&self) -> Option<Position> {
         match self {
             Self::Record { position, .. } => Some(*position),
-            Self::Sink { .. } | Self::Plan(_) => None,
+            Self::Sink { .. } | Self::Plan(_) | Self::Spill(_) => None,
         }
     }
 
@@ -38,12 +41,13 @@ impl Halt {
             Self::Record { stage, .. } => stage.text(),
             Self::Sink { .. } => CONFIGURATION.into(),
             Self::Plan(_) => PLAN.into(),
+            Self::Spill(_) => SPILL.into(),
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Record { .. } | Self::Plan(_) => None,
+            Self::Record { .. } | Self::Plan(_) | Self::Spill(_) => None,
             Self::Sink { failure, .. } => failure.retry_after,
         }
     }
@@ -56,6 +60,7 @@ impl Halt {
             }
             Self::Sink { name, failure } => format!("sink {name} cannot be used: {failure}; {SINK_REMEDY}"),
             Self::Plan(why) => why.clone(),
+            Self::Spill(why) => format!("{why}; the window is read again from its stream; look after that disk"),
         }
     }
 }
@@ -158,9 +163,10 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     /// Drops what is not committed: a window behind the refused one must not be, nor a halt that was met in it.
     pub(super) fn discard(&mut self) {
         self.closed = None;
-        drop(self.window.close(self.standing.committed));
+        drop(self.window.close(CloseReason::Halt, self.standing.committed));
         self.reply = Reply::default();
         self.give_up_at = None;
+        self.to_spill = false;
         self.halt = None;
     }
 

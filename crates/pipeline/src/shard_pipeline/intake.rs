@@ -68,7 +68,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         let mut tally = Tally::default();
         for _ in 0..RECORDS_PER_TURN_MAX {
             if let Some(reason) = self.take_record(now, &mut tally) {
-                self.close(reason);
+                self.full(reason);
                 break;
             }
             if self.halt.is_some() {
@@ -112,7 +112,9 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         };
         let reason = self.window.seen(seen, pushed, now);
         match &self.standing.plan {
-            Some(plan) => (seen.position == plan.last).then_some(CloseReason::Plan),
+            Some(plan) if seen.position == plan.last => Some(CloseReason::Plan),
+            // It is not cut, but it can be spilled.
+            Some(_) => reason.filter(|reason| *reason == CloseReason::Memory && self.pipeline.spill.is_some()),
             None if blocked => Some(CloseReason::Halt),
             None => reason,
         }

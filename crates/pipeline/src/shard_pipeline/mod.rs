@@ -3,6 +3,7 @@
 mod finishing;
 mod halting;
 mod intake;
+mod spilling;
 mod window;
 
 use std::sync::Arc;
@@ -61,9 +62,11 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
     /// Reused for every record.
     models: Vec<T::Model>,
     /// Empty while `closed` is not.
-    window: Window<T::Model>,
+    window: Window<T::Model, T::Output>,
+    /// The open window has to be spilled before anything else comes into it.
+    to_spill: bool,
     /// Full, and waiting for the commit in flight.
-    closed: Option<Closed<T::Model>>,
+    closed: Option<Closed<T::Model, T::Output>>,
     committing: Option<Committing<'a>>,
     /// `None` while a commit has it.
     checkpointer: Option<Box<dyn Checkpointer>>,
@@ -103,6 +106,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             reply: Reply::default(),
             models: Vec::new(),
             window: Window::new((pipeline.buffer)(), pipeline.idle_age, input.budget.holder()),
+            to_spill: false,
             closed: None,
             committing: None,
             checkpointer: Some(input.checkpointer),
@@ -131,6 +135,9 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     /// One decision, and one thing that is waited for. Says why the shard came to its end, once it has.
     async fn step(&mut self) -> Result<Option<Finished>, Failure> {
         self.fill();
+        if std::mem::take(&mut self.to_spill) {
+            self.spill().await;
+        }
         self.start_commit();
         if self.committing.is_none() {
             if let Some(halt) = self.halt.take().or_else(|| self.unreadable_plan.clone().map(Halt::Plan)) {
@@ -217,7 +224,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
         debug_assert!(self.closed.is_none(), "a window closed while another one waits");
         self.give_up_at = None;
         self.shard.metrics.window_closed(reason);
-        self.closed = Some(self.window.close(through));
+        self.closed = Some(self.window.close(reason, through));
     }
 
     fn drain(&mut self) {

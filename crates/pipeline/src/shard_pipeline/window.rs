@@ -8,12 +8,13 @@ use kinesink_core::{Buffer, Checkpoint, CloseReason, Holder, Item, Position, Res
 use tokio::time::Instant;
 
 use crate::dead_letter::Refused;
+use crate::spill::Spilled;
 
 /// What the shard has taken in since the last close: items in the buffer, refused records, and how far it has read.
 ///
 /// A window holds the reservation of every reply that it has a record of. A reply that is cut by the end of a window
 /// is held by both, and goes back when the later one is settled: its records are slices of one piece of memory.
-pub(super) struct Window<M> {
+pub(super) struct Window<M, U> {
     buffer: Box<dyn Buffer<M>>,
     items: usize,
     records: u64,
@@ -25,6 +26,10 @@ pub(super) struct Window<M> {
     reservations: Vec<Arc<Reservation>>,
     held_bytes: usize,
     holder: Arc<Holder>,
+    /// What is on disk.
+    spilled: Option<Spilled<U>>,
+    /// Of replies of which something stays in memory: refused records, and what no disk takes.
+    to_keep: Vec<Arc<Reservation>>,
 }
 
 /// A record that was taken in, as far as the watermark is concerned.
@@ -35,18 +40,21 @@ pub(crate) struct Seen {
 }
 
 /// A window that takes nothing more.
-pub(crate) struct Closed<M> {
+pub(crate) struct Closed<M, U> {
     pub(crate) items: Vec<Item<M>>,
+    /// What is in front of them on disk.
+    pub(crate) spilled: Option<Spilled<U>>,
     /// Records that were taken in, whatever became of them.
     pub(crate) records: u64,
     pub(crate) refused: Vec<Refused>,
+    pub(crate) reason: CloseReason,
     pub(crate) first: Option<Position>,
     pub(crate) through: Checkpoint,
     pub(crate) last: Option<Seen>,
     pub(crate) reservations: Vec<Arc<Reservation>>,
 }
 
-impl<M: 'static> Window<M> {
+impl<M: 'static, U> Window<M, U> {
     pub(super) fn new(buffer: Box<dyn Buffer<M>>, idle_age: Duration, holder: Arc<Holder>) -> Self {
         Self {
             buffer,
@@ -60,6 +68,8 @@ impl<M: 'static> Window<M> {
             reservations: Vec::new(),
             held_bytes: 0,
             holder,
+            spilled: None,
+            to_keep: Vec::new(),
         }
     }
 
@@ -80,7 +90,48 @@ impl<M: 'static> Window<M> {
 
     pub(super) fn refuse(&mut self, refused: Refused, reply: &Arc<Reservation>) {
         self.hold(reply);
+        if !self.to_keep.last().is_some_and(|last| Arc::ptr_eq(last, reply)) {
+            self.to_keep.push(Arc::clone(reply));
+        }
         self.refused.push(refused);
+    }
+
+    /// What memory holds of it, to be spilled. Its memory stays reserved until [`gave`](Self::gave).
+    pub(super) fn give(&mut self) -> Vec<Item<M>> {
+        self.buffer.give()
+    }
+
+    /// Whether memory is reserved for it.
+    pub(super) fn holds_memory(&self) -> bool {
+        self.held_bytes > 0
+    }
+
+    /// What it gave is on disk, but for what was refused of it.
+    pub(super) fn gave(&mut self, spilled: Spilled<U>) {
+        self.spilled = Some(spilled);
+        self.reservations.clone_from(&self.to_keep);
+        self.held_bytes = self.reservations.iter().map(|reservation| reservation.bytes()).sum();
+        self.holder.set_bytes(self.held_bytes);
+    }
+
+    /// What it gave stays in memory.
+    pub(super) fn kept(&mut self, spilled: Spilled<U>) {
+        self.spilled = Some(spilled);
+        self.to_keep.clone_from(&self.reservations);
+    }
+
+    /// What is on disk so far, to be added to.
+    pub(super) fn spilled(&mut self) -> Option<Spilled<U>> {
+        self.spilled.take()
+    }
+
+    /// An output that could not be made of what it gave.
+    pub(super) fn refuse_given(&mut self, refused: Vec<Refused>) {
+        if !refused.is_empty() {
+            // Nobody knows of which replies they are.
+            self.to_keep.clone_from(&self.reservations);
+            self.refused.extend(refused);
+        }
     }
 
     /// Notes that every output of this record is in. Says whether the window should close now.
@@ -107,20 +158,23 @@ impl<M: 'static> Window<M> {
     }
 
     /// Resolves when the memory budget asks for this window. Cancel safe.
-    pub(super) fn asked(&self) -> impl Future<Output = ()> + Send + use<M> {
+    pub(super) fn asked(&self) -> impl Future<Output = ()> + Send + use<M, U> {
         // Owns its share: a buffer need not be `Sync`, and a borrow of the window would ask that of it.
         let holder = Arc::clone(&self.holder);
         async move { holder.asked().await }
     }
 
     /// Takes everything and starts afresh.
-    pub(super) fn close(&mut self, through: Checkpoint) -> Closed<M> {
+    pub(super) fn close(&mut self, reason: CloseReason, through: Checkpoint) -> Closed<M, U> {
         (self.items, self.opened, self.held_bytes) = (0, None, 0);
         self.holder.set_bytes(0);
+        self.to_keep.clear();
         Closed {
             items: self.buffer.take(),
+            spilled: self.spilled.take(),
             records: std::mem::take(&mut self.records),
             refused: std::mem::take(&mut self.refused),
+            reason,
             first: self.first.take(),
             through,
             last: self.last.take(),

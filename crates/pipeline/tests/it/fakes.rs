@@ -1,16 +1,17 @@
 //! A shard whose records are numbered, destinations that remember what they made durable, and the lease between.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kinesink_core::{
-    Batch, Budget, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Fingerprint,
+    Batch, Budget, Checkpoint, CheckpointError, Checkpointer, Durable, Emitted, Emitter, Failure, Fingerprint, Item,
     Position, Prepared, Read, Record, Records, Reject, Reservation, ShardId, ShardReader, Transformer,
 };
-use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Retry, ShardInput, Sink, WindowLimits};
+use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Retry, ShardInput, Sink, Spill, WindowLimits};
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -185,6 +186,8 @@ pub(crate) struct Destination {
     pub(crate) refusing: Arc<Mutex<bool>>,
     refuses_all: bool,
     is_planned: bool,
+    /// How often it was asked for a partition.
+    pub(crate) asked: Arc<AtomicU64>,
 }
 
 impl Destination {
@@ -196,6 +199,7 @@ impl Destination {
             refusing: Arc::new(Mutex::new(true)),
             refuses_all: false,
             is_planned: false,
+            asked: Arc::default(),
         }
     }
 
@@ -262,7 +266,7 @@ impl Destination {
     }
 }
 
-fn triple<U: Text>(item: &kinesink_core::Item<U>) -> (u64, u32, String) {
+fn triple<U: Text>(item: &Item<U>) -> (u64, u32, String) {
     (number(item.record.position), item.ordinal, item.value.text())
 }
 
@@ -288,11 +292,19 @@ impl Emitter<String> for Destination {
         self.answer(batch).await
     }
 
-    fn plan(&self, batch: &Batch<'_, String>, content: &mut Fingerprint) -> bool {
-        if self.is_planned {
-            batch.items.iter().for_each(|item| content.part(item.value.as_bytes()));
-        }
+    fn plan(&self, _: &mut Fingerprint) -> bool {
         self.is_planned
+    }
+
+    fn plan_item(&self, item: &Item<String>, partition: Option<&str>, content: &mut Fingerprint) {
+        content.part(partition.unwrap_or_default().as_bytes());
+        content.part(item.value.as_bytes());
+    }
+
+    /// What stands before a slash.
+    fn partition(&self, item: &Item<String>) -> Option<String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.is_planned.then(|| item.value.split_once('/')).flatten().map(|(partition, _)| partition.to_owned())
     }
 }
 
@@ -352,6 +364,7 @@ pub(crate) struct Rig {
     pub(crate) refusing: Arc<Mutex<bool>>,
     pub(crate) rewinds: Arc<Mutex<Vec<Checkpoint>>>,
     pub(crate) start: Checkpoint,
+    pub(crate) spill: Option<Spill<String>>,
 }
 
 impl Rig {
@@ -381,6 +394,7 @@ impl Rig {
             refusing: Arc::new(Mutex::new(true)),
             rewinds: Arc::default(),
             start: Checkpoint::TrimHorizon,
+            spill: None,
         }
     }
 
@@ -399,6 +413,9 @@ impl Rig {
             .retry(Retry { seed: 7, ..Retry::default() });
         for sink in sinks {
             pipeline = pipeline.and_sink(sink);
+        }
+        if let Some(spill) = &self.spill {
+            pipeline = pipeline.spill(spill.clone());
         }
         if let Some(dead_letters) = self.dead_letters.take() {
             pipeline = pipeline.dead_letters(Arc::new(dead_letters));

@@ -8,4 +8,5 @@ mod halts;
 mod model;
 mod plans;
 mod replay;
+mod spills;
 mod windows;

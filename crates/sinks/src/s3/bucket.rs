@@ -8,6 +8,7 @@ use kinesink_core::Failure;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use super::blocks::Encoded;
 use super::config::BucketSettings;
 use super::contents::Contents;
 use super::error::{self, Occupied};
@@ -34,23 +35,28 @@ impl Bucket {
     }
 
     pub(super) async fn create(&self, object: Object) -> Result<Put, Failure> {
-        let is_upload = object.bytes() > self.settings.put_bytes_max;
-        let key = object.key.clone();
-        let created = if is_upload { self.upload(object).await? } else { self.put(object).await? };
+        let is_put = object.body.bytes() <= self.settings.put_bytes_max as u64;
+        let Object { key, body, contents, is_named_by_window } = object;
+        let created = match body.into_held() {
+            Ok(chunks) if is_put => self.put(&key, chunks, &contents).await?,
+            body => {
+                let body = body.map_or_else(|body| body, Encoded::held);
+                self.upload(Object { key: key.clone(), body, contents, is_named_by_window }).await?
+            }
+        };
         match created {
             Ok(()) => Ok(Put::Created),
             Err(Occupied) => Ok(Put::Exists(self.contents(&key).await?)),
         }
     }
 
-    async fn put(&self, object: Object) -> Result<Result<(), Occupied>, Failure> {
-        let Object { key, chunks, contents, .. } = object;
+    async fn put(&self, key: &str, chunks: Vec<Bytes>, contents: &Contents) -> Result<Result<(), Occupied>, Failure> {
         let settings = &self.settings;
         let sent = self
             .client
             .put_object()
             .bucket(&self.name)
-            .key(&key)
+            .key(key)
             .if_none_match(CREATE_ONLY)
             .set_metadata(Some(contents.to_metadata()))
             .set_expected_bucket_owner(settings.owner.clone())
@@ -61,7 +67,7 @@ impl Bucket {
             .body(byte_stream(chunks))
             .send()
             .await;
-        error::create_only(&format!("write {}", self.url(&key)), &self.name, sent).map(|sent| sent.map(drop))
+        error::create_only(&format!("write {}", self.url(key)), &self.name, sent).map(|sent| sent.map(drop))
     }
 
     /// What the object at the key says of itself.

@@ -7,7 +7,7 @@ use flate2::{Compression as GzipLevel, GzBuilder};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Encoded, Overflow};
 use super::config::Compression;
 
 /// How many chunks may wait for the compressor.
@@ -18,20 +18,22 @@ const CHUNKS_AHEAD_MAX: usize = 2;
 #[derive(Debug)]
 pub(super) struct Compressor {
     chunks: mpsc::Sender<Bytes>,
-    blocks: JoinHandle<io::Result<Vec<Bytes>>>,
+    encoded: JoinHandle<io::Result<Encoded>>,
 }
 
 impl Compressor {
-    /// None where nothing is compressed.
-    pub(super) fn start(compression: Compression) -> Option<Self> {
+    /// None where nothing is compressed and memory takes it all.
+    pub(super) fn start(compression: Compression, overflow: Option<Overflow>) -> Option<Self> {
         let compress = match compression {
-            Compression::None => return None,
+            Compression::None if overflow.is_none() => return None,
+            Compression::None => plain,
             Compression::Gzip => gzip,
             Compression::Zstd => zstd,
         };
         let (chunks, mut received) = mpsc::channel(CHUNKS_AHEAD_MAX);
-        let blocks = spawn_blocking(move || compress(&mut std::iter::from_fn(|| received.blocking_recv())));
-        Some(Self { chunks, blocks })
+        let blocks = Blocks::new(overflow);
+        let encoded = spawn_blocking(move || compress(&mut std::iter::from_fn(|| received.blocking_recv()), blocks));
+        Some(Self { chunks, encoded })
     }
 
     /// Takes the next chunk once there is room.
@@ -40,19 +42,27 @@ impl Compressor {
         let _ended = self.chunks.send(chunk).await;
     }
 
-    /// The object, in blocks.
+    /// The object.
     ///
     /// # Errors
     /// What ended the compressor.
-    pub(super) async fn finish(self) -> io::Result<Vec<Bytes>> {
+    pub(super) async fn finish(self) -> io::Result<Encoded> {
         drop(self.chunks);
-        self.blocks.await.map_err(io::Error::other)?
+        self.encoded.await.map_err(io::Error::other)?
     }
 }
 
+/// The chunks as they are. Blocking.
+fn plain(chunks: &mut dyn Iterator<Item = Bytes>, mut out: Blocks) -> io::Result<Encoded> {
+    for chunk in chunks {
+        out.write_all(&chunk)?;
+    }
+    Ok(out.close())
+}
+
 /// One gzip member, with nothing in its header that differs from one run to the next. Blocking.
-pub(super) fn gzip(chunks: &mut dyn Iterator<Item = Bytes>) -> io::Result<Vec<Bytes>> {
-    let mut encoder = GzBuilder::new().mtime(0).write(Blocks::default(), GzipLevel::default());
+pub(super) fn gzip(chunks: &mut dyn Iterator<Item = Bytes>, out: Blocks) -> io::Result<Encoded> {
+    let mut encoder = GzBuilder::new().mtime(0).write(out, GzipLevel::default());
     for chunk in chunks {
         encoder.write_all(&chunk)?;
     }
@@ -60,8 +70,8 @@ pub(super) fn gzip(chunks: &mut dyn Iterator<Item = Bytes>) -> io::Result<Vec<By
 }
 
 /// One zstd frame, with a checksum. Blocking.
-pub(super) fn zstd(chunks: &mut dyn Iterator<Item = Bytes>) -> io::Result<Vec<Bytes>> {
-    let mut encoder = zstd::Encoder::new(Blocks::default(), zstd::DEFAULT_COMPRESSION_LEVEL)?;
+pub(super) fn zstd(chunks: &mut dyn Iterator<Item = Bytes>, out: Blocks) -> io::Result<Encoded> {
+    let mut encoder = zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL)?;
     encoder.include_checksum(true)?;
     for chunk in chunks {
         encoder.write_all(&chunk)?;

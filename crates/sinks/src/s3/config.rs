@@ -1,5 +1,7 @@
 //! What an S3 sink needs to know.
 
+use std::path::PathBuf;
+
 use kinesink_aws::s3::Client;
 
 use super::bucket::Bucket;
@@ -101,6 +103,9 @@ pub struct S3Config {
     /// What goes wrong between objects.
     #[cfg(feature = "planted-faults")]
     pub planted: kinesink_core::Planted,
+    /// A directory for what is encoded of windows that memory does not hold, beyond that memory, and the bytes that it may
+    /// take there. Without it, memory takes it.
+    pub overflow: Option<(PathBuf, usize)>,
 }
 
 impl S3Config {
@@ -119,6 +124,7 @@ impl S3Config {
             encoded_bytes_max: ENCODED_BYTES_MAX,
             #[cfg(feature = "planted-faults")]
             planted: kinesink_core::Planted::default(),
+            overflow: None,
         }
     }
 

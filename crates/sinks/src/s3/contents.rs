@@ -3,8 +3,31 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use kinesink_core::{Batch, Fingerprint, Item};
+use kinesink_core::{Batch, Failure, Fingerprint, Partition, Position, ShardId, StreamName};
 use serde::{Deserialize, Serialize};
+
+use super::rows::{Rejects, Rows};
+
+/// The window that an object is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) stream: &'a StreamName,
+    pub(super) shard: &'a ShardId,
+    pub(super) first: Position,
+    pub(super) last: Position,
+}
+
+impl<'a> Origin<'a> {
+    pub(super) fn of_batch(batch: &Batch<'a, Bytes>) -> Self {
+        let Batch { stream, shard, first, last, .. } = *batch;
+        Self { stream, shard, first, last }
+    }
+
+    pub(super) fn of_partition(partition: &Partition<'a, Bytes>) -> Self {
+        let Partition { stream, shard, first, last, .. } = *partition;
+        Self { stream, shard, first, last }
+    }
+}
 
 /// Where the content of an object comes from, and a digest of it before it is encoded: positions and outputs, so that an
 /// object by another encoder is still the same.
@@ -28,21 +51,27 @@ const COUNT: &str = "kinesink-count";
 const DIGEST: &str = "kinesink-digest";
 
 impl Contents {
-    pub(super) fn of<'a>(batch: &Batch<'_, Bytes>, items: impl Iterator<Item = &'a Item<Bytes>>) -> Self {
+    /// What an object holds of these rows that are not refused.
+    pub(super) async fn of(origin: Origin<'_>, rows: &Rows<'_>, rejects: &Rejects) -> Result<Self, Failure> {
         let (mut digest, mut count) = (Fingerprint::new(), 0);
-        for item in items {
-            digest.place(item);
-            digest.part(&item.value);
-            count += 1;
+        let mut number = 0;
+        while let Some(piece) = rows.piece(number).await? {
+            let kept = |index: &usize| rejects.binary_search_by_key(index, |(rejected, _)| *rejected).is_err();
+            for (_, item) in piece.iter().filter(|(index, _)| kept(index)) {
+                digest.place(item);
+                digest.part(&item.value);
+                count += 1;
+            }
+            number += 1;
         }
-        Self {
-            stream: batch.stream.to_string(),
-            shard: batch.shard.to_string(),
-            first: batch.first.to_string(),
-            last: batch.last.to_string(),
+        Ok(Self {
+            stream: origin.stream.to_string(),
+            shard: origin.shard.to_string(),
+            first: origin.first.to_string(),
+            last: origin.last.to_string(),
             count,
             digest: format!("{:032x}", digest.finish()),
-        }
+        })
     }
 
     pub(super) fn to_metadata(&self) -> HashMap<String, String> {

@@ -16,6 +16,7 @@ use kinesink_core::Failure;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use super::blocks::Encoded;
 use super::contents::Contents;
 use super::error;
 use super::store::{Object, Put, too_many};
@@ -116,13 +117,13 @@ fn create(root: &Path, path: &Path, object: &Object) -> io::Result<Put> {
             Put::Exists(labelled(&label)?)
         } else {
             write_label(&label, &object.contents)?;
-            match link(path, &object.chunks)? {
+            match link(path, &object.body)? {
                 true => Put::Created,
                 false => Put::Exists(labelled(&label)?),
             }
         }
     } else {
-        link(path, &object.chunks)?;
+        link(path, &object.body)?;
         Put::Created
     };
     // What is only found may be what a process left that was killed before it could sync. Syncing what is clean costs next
@@ -134,14 +135,12 @@ fn create(root: &Path, path: &Path, object: &Object) -> io::Result<Put> {
     Ok(put)
 }
 
-/// Writes the chunks beside the path, and gives them its name once they are on disk, unless it is taken.
-fn link(path: &Path, chunks: &[Bytes]) -> io::Result<bool> {
+/// Writes the object beside the path, and gives it its name once it is on disk, unless that is taken.
+fn link(path: &Path, body: &Encoded) -> io::Result<bool> {
     let (staged, file) = stage(path)?;
     let written = (|| {
         let mut out = BufWriter::with_capacity(WRITE_BYTES, file);
-        for chunk in chunks {
-            out.write_all(chunk)?;
-        }
+        body.write_to(&mut out)?;
         out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         match fs::hard_link(&staged, path) {
             Ok(()) => Ok(true),

@@ -5,16 +5,21 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Fingerprint, Item, Reject};
+use kinesink_core::{
+    Batch, Budget, Class, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject, Reservation,
+};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use super::blocks::{Encoded, Overflow};
 use super::compressor::Compressor;
 use super::config::{Compression, Format, Naming, S3Config};
-use super::contents::Contents;
+use super::contents::{Contents, Origin};
+use super::error;
 use super::format::Body;
-use super::key::Partition;
+use super::key;
 use super::parquet::{Columns, SchemaError};
+use super::rows::{Rejects, Rows};
 use super::store::{Object, Put, Store};
 use crate::Error;
 
@@ -32,10 +37,27 @@ pub struct S3Emitter {
     columns: Option<Columns>,
     /// The memory that encoded copies may take.
     encoding: Budget,
+    /// Where those of spilled windows go on, and the room there.
+    overflow: Option<(Overflow, Budget)>,
 }
 
-/// The items of a window that share an object, by index, in order.
-type Partitions = BTreeMap<Partition, Vec<usize>>;
+/// What became of one object: the items that it does not hold, and its bytes if it was made now.
+struct Published {
+    rejects: Rejects,
+    made_bytes: Option<u64>,
+}
+
+impl Published {
+    fn tell(self, emitted: &mut Emitted) {
+        self.rejects.into_iter().for_each(|(index, why)| emitted.reject(index, why));
+        if let Some(bytes) = self.made_bytes {
+            emitted.made_file(bytes);
+        }
+    }
+}
+
+/// The items of a batch that share an object, by index, in order.
+type Partitions = BTreeMap<String, Vec<usize>>;
 
 impl S3Emitter {
     /// Prepares the sink. Sends nothing yet: [`check`](Emitter::check) does.
@@ -48,67 +70,78 @@ impl S3Emitter {
         let columns = config.parquet.as_ref().map(Columns::open).transpose();
         let refuse = |error: SchemaError| Error::Setting { place: config.location.to_string(), why: error.to_string() };
         let columns = columns.map_err(refuse)?;
-        Ok(Self { store, prefix, config, columns, encoding })
+        let overflow = config.overflow.as_ref().map(|(directory, bytes_max)| {
+            let held_bytes_max = config.encoded_bytes_max;
+            (Overflow { directory: directory.clone(), held_bytes_max }, Budget::new(*bytes_max))
+        });
+        Ok(Self { store, prefix, config, columns, encoding, overflow })
     }
 
-    fn partitions(&self, items: &[&Item<Bytes>]) -> Partitions {
+    fn partitions(&self, batch: &Batch<'_, Bytes>) -> Partitions {
         let template = &self.config.key;
         let mut partitions = Partitions::new();
-        match items.first() {
-            Some(first) if template.is_one_partition() => {
-                partitions.insert(template.partition(first), (0..items.len()).collect());
+        if let Some(whole) = template.undivided() {
+            partitions.insert(whole, (0..batch.items.len()).collect());
+            return partitions;
+        }
+        for (index, item) in batch.items.iter().enumerate() {
+            let known = batch.partitions.get(index).copied();
+            if let Some(indexes) = known.and_then(|name| partitions.get_mut(name)) {
+                indexes.push(index);
+                continue;
             }
-            _ => {
-                for (index, item) in items.iter().enumerate() {
-                    partitions.entry(template.partition(item)).or_default().push(index);
-                }
-            }
+            let name = known.map_or_else(|| template.partition(&item.value, item.record.arrival), str::to_owned);
+            partitions.entry(name).or_default().push(index);
         }
         partitions
     }
 
     /// Makes the object of one partition durable; says which items that concerned. What the format cannot hold is handed
     /// back.
-    async fn publish(
-        &self,
-        batch: &Batch<'_, Bytes>,
-        partition: Partition,
-        indexes: Vec<usize>,
-    ) -> (Vec<usize>, Result<Rejects, Failure>) {
-        let items = indexes.iter().filter_map(|index| Some((*index, *batch.items.get(*index)?))).collect();
-        let outcome = self.publish_items(batch, &partition, items).await;
-        (indexes, outcome)
-    }
-
     async fn publish_items(
         &self,
         batch: &Batch<'_, Bytes>,
-        partition: &Partition,
-        mut items: Vec<(usize, &Item<Bytes>)>,
-    ) -> Result<Rejects, Failure> {
-        let value_bytes: usize = items.iter().map(|(_, item)| item.value.len()).sum();
-        let _reservation = self.encoding.reserve(value_bytes).await;
+        partition: String,
+        indexes: Vec<usize>,
+    ) -> (Vec<usize>, Result<Published, Failure>) {
+        let items = indexes.iter().filter_map(|index| Some((*index, *batch.items.get(*index)?))).collect();
+        let outcome = self.publish(Origin::of_batch(batch), &partition, Rows::Held(items), batch.keep_existing).await;
+        (indexes, outcome)
+    }
 
-        let (chunks, rejects) = match &self.columns {
-            Some(columns) => columns.encode(batch, &items).await?,
-            None => self.encode(&items).await?,
+    async fn publish(
+        &self,
+        origin: Origin<'_>,
+        partition: &str,
+        rows: Rows<'_>,
+        keep_existing: bool,
+    ) -> Result<Published, Failure> {
+        let _reservation = self.encoding.reserve(rows.bytes()).await;
+
+        let (overflow, _room) = self.overflow(&rows).await;
+        let (body, rejects) = match &self.columns {
+            Some(columns) => columns.encode(origin, &rows, overflow).await?,
+            None => self.encode(&rows, overflow).await?,
         };
-        items.retain(|(index, _)| rejects.binary_search_by_key(index, |(rejected, _)| *rejected).is_err());
-        if items.is_empty() {
-            return Ok(rejects);
+        let contents = Contents::of(origin, &rows, &rejects).await?;
+        if contents.count == 0 {
+            return Ok(Published { rejects, made_bytes: None });
         }
-        let contents = Contents::of(batch, items.iter().map(|(_, item)| *item));
-        let key = self.key(batch, partition, contents.count);
+        let key = self.key(origin, partition, contents.count);
         let url = self.config.location.object(&key);
         let is_named_by_window = self.config.naming != Naming::Unique;
-        let object = Object { key, chunks, contents: contents.clone(), is_named_by_window };
-        let (items, object_bytes) = (contents.count, object.bytes());
+        let object = Object { key, body, contents: contents.clone(), is_named_by_window };
+        let (items, object_bytes) = (contents.count, object.body.bytes());
+        let mut made_bytes = None;
         match self.store.create(object).await? {
-            Put::Created => debug!(object = url, items, object_bytes, "object written"),
+            Put::Created => {
+                debug!(object = url, items, object_bytes, "object written");
+                made_bytes = Some(object_bytes);
+            }
             Put::Exists(Some(there)) if there.digest == contents.digest => {
                 debug!(object = url, items, "the object is there already, with the same content");
             }
-            Put::Exists(there) if batch.keep_existing => {
+            Put::Exists(there) if keep_existing => {
                 let (kept, made) = (told(there.as_ref()), told(Some(&contents)));
                 warn!(object = url, kept, made, "the object has other content and is kept, as was asked");
             }
@@ -116,36 +149,47 @@ impl S3Emitter {
         }
         #[cfg(feature = "planted-faults")]
         self.config.planted.pass(kinesink_core::Step::Put).await?;
-        Ok(rejects)
+        Ok(Published { rejects, made_bytes })
     }
 
-    async fn encode(&self, items: &[(usize, &Item<Bytes>)]) -> Result<(Vec<Bytes>, Rejects), Failure> {
-        let compressor = Compressor::start(self.config.compression);
+    /// Where the object goes while it is made, if memory may not take it, and the room that it may take there. One that is
+    /// larger than all of it is made alone.
+    async fn overflow(&self, rows: &Rows<'_>) -> (Option<Overflow>, Reservation) {
+        match (&self.overflow, rows) {
+            (Some((overflow, room)), Rows::Spilled(_)) => (Some(overflow.clone()), room.reserve(rows.bytes()).await),
+            _ => (None, Reservation::none()),
+        }
+    }
+
+    async fn encode(&self, rows: &Rows<'_>, overflow: Option<Overflow>) -> Result<(Encoded, Rejects), Failure> {
+        let compressor = Compressor::start(self.config.compression, overflow);
         let (mut body, mut rejects) = (Body::new(self.config.format), Rejects::new());
-        for (index, item) in items {
-            if let Err(why) = body.push(&item.value) {
-                rejects.push((*index, why));
-            }
-            if let Some(compressor) = &compressor {
-                for chunk in body.take_chunks() {
-                    compressor.write(chunk).await;
+        let mut number = 0;
+        while let Some(piece) = rows.piece(number).await? {
+            for (index, item) in piece.iter() {
+                if let Err(why) = body.push(&item.value) {
+                    rejects.push((index, why));
+                }
+                if let Some(compressor) = &compressor {
+                    for chunk in body.take_chunks() {
+                        compressor.write(chunk).await;
+                    }
                 }
             }
+            number += 1;
         }
         body.close();
-        let mut chunks = body.take_chunks();
-        if let Some(compressor) = compressor {
-            for chunk in chunks {
-                compressor.write(chunk).await;
-            }
-            let compressed = compressor.finish().await;
-            chunks = compressed.map_err(|error| Failure::transient(format!("cannot compress a window: {error}")))?;
+        let chunks = body.take_chunks();
+        let Some(compressor) = compressor else { return Ok((Encoded::held(chunks), rejects)) };
+        for chunk in chunks {
+            compressor.write(chunk).await;
         }
-        Ok((chunks, rejects))
+        let encoded = compressor.finish().await.map_err(|error| error::disk("encode an object", &error))?;
+        Ok((encoded, rejects))
     }
 
-    fn key(&self, batch: &Batch<'_, Bytes>, partition: &Partition, count: usize) -> String {
-        let mut key = partition.key(&self.prefix, batch, count);
+    fn key(&self, origin: Origin<'_>, partition: &str, count: usize) -> String {
+        let mut key = key::of_object(partition, &self.prefix, origin, count);
         match self.config.naming {
             Naming::Positions => {}
             Naming::Unique => key.push_str(&format!("-{}", Uuid::new_v4().simple())),
@@ -173,9 +217,6 @@ impl S3Emitter {
     }
 }
 
-/// Items that an object cannot hold, by index, in order.
-type Rejects = Vec<(usize, Reject)>;
-
 /// What an object holds, for a message.
 fn told(contents: Option<&Contents>) -> String {
     match contents {
@@ -198,16 +239,16 @@ fn occupied(url: &str, ours: &Contents, theirs: Option<&Contents>) -> Failure {
 #[async_trait]
 impl Emitter<Bytes> for S3Emitter {
     async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
-        let partitions = self.partitions(&batch.items);
+        let partitions = self.partitions(batch);
         let parts = partitions.len();
-        let publish = |(partition, indexes)| self.publish(batch, partition, indexes);
+        let publish = |(partition, indexes)| self.publish_items(batch, partition, indexes);
         let published = stream::iter(partitions.into_iter().map(publish)).buffer_unordered(OBJECTS_AT_ONCE);
         let published: Vec<_> = published.collect().await;
 
         let (mut emitted, mut failed) = (Emitted::all(), Vec::new());
         for (indexes, outcome) in published {
             match outcome {
-                Ok(rejects) => rejects.into_iter().for_each(|(index, why)| emitted.reject(index, why)),
+                Ok(published) => published.tell(&mut emitted),
                 Err(failure) => failed.push((indexes, failure)),
             }
         }
@@ -227,7 +268,7 @@ impl Emitter<Bytes> for S3Emitter {
     }
 
     /// An object is named by its window, and by what its records say.
-    fn plan(&self, batch: &Batch<'_, Bytes>, content: &mut Fingerprint) -> bool {
+    fn plan(&self, content: &mut Fingerprint) -> bool {
         if self.config.naming == Naming::Unique {
             return false;
         }
@@ -237,14 +278,29 @@ impl Emitter<Bytes> for S3Emitter {
         if let Some(parquet) = &self.config.parquet {
             content.part(parquet.schema.to_string().as_bytes());
         }
-        let is_one = self.config.key.is_one_partition();
-        for item in &batch.items {
-            if !is_one {
-                self.config.key.partition(item).feed(content);
-            }
-            content.part(&item.value);
-        }
         true
+    }
+
+    fn plan_item(&self, item: &Item<Bytes>, partition: Option<&str>, content: &mut Fingerprint) {
+        if let Some(partition) = partition {
+            content.part(partition.as_bytes());
+        }
+        content.part(&item.value);
+    }
+
+    fn partition(&self, item: &Item<Bytes>) -> Option<String> {
+        let template = &self.config.key;
+        (!template.is_one_partition()).then(|| template.partition(&item.value, item.record.arrival))
+    }
+
+    async fn emit_partition(&self, partition: &Partition<'_, Bytes>) -> Result<Emitted, Failure> {
+        let whole = self.config.key.undivided();
+        let name = whole.as_deref().or(partition.name).unwrap_or_default();
+        let (origin, rows) = (Origin::of_partition(partition), Rows::Spilled(partition));
+        let published = self.publish(origin, name, rows, partition.keep_existing).await?;
+        let mut emitted = Emitted::all();
+        published.tell(&mut emitted);
+        Ok(emitted)
     }
 
     async fn check(&self) -> Result<(), Failure> {

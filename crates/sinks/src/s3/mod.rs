@@ -13,7 +13,7 @@
 //! hidden file beside it says so.
 //!
 //! Limits: an object holds one window or a part of it; at most 16 MiB of records are being encoded at a time, or one larger
-//! object alone.
+//! object alone. One that memory does not hold is read a piece at a time, and goes on in a file that nobody sees.
 
 mod blocks;
 mod bucket;
@@ -28,6 +28,7 @@ mod key;
 pub mod parquet;
 mod pieces;
 mod reader;
+mod rows;
 mod store;
 #[cfg(test)]
 mod tests;

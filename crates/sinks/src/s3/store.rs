@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use kinesink_core::Failure;
 
+use super::blocks::Encoded;
 use super::bucket::Bucket;
 use super::contents::Contents;
 use super::directory::Directory;
@@ -12,16 +13,10 @@ use super::directory::Directory;
 pub(super) struct Object {
     /// Below the bucket or the directory, prefix included.
     pub(super) key: String,
-    pub(super) chunks: Vec<Bytes>,
+    pub(super) body: Encoded,
     pub(super) contents: Contents,
     /// Whether what is there already is compared with it. If not, its name is never met again.
     pub(super) is_named_by_window: bool,
-}
-
-impl Object {
-    pub(super) fn bytes(&self) -> usize {
-        self.chunks.iter().map(Bytes::len).sum()
-    }
 }
 
 /// What an object met.

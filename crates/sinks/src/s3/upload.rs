@@ -7,12 +7,12 @@
 //! complete it, create-only                 // else abort it
 //! ```
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kinesink_aws::s3::types::{CompletedMultipartUpload, CompletedPart};
 use kinesink_core::Failure;
 use tracing::{debug, warn};
 
+use super::blocks::Part;
 use super::bucket::{Bucket, CREATE_ONLY};
 use super::error::{self, Occupied};
 use super::pieces::byte_stream;
@@ -21,13 +21,13 @@ use super::store::Object;
 /// Parts of one object that are sent at a time.
 const PARTS_AT_ONCE: usize = 4;
 /// S3 takes no more parts of one object.
-const PARTS_MAX: usize = 10_000;
+const PARTS_MAX: u64 = 10_000;
 
 impl Bucket {
     /// Not cancel safe: dropped, it leaves an upload that counts as storage until the object is sent again, or a lifecycle
     /// rule of the bucket removes it.
     pub(super) async fn upload(&self, object: Object) -> Result<Result<(), Occupied>, Failure> {
-        let Object { key, chunks, contents, .. } = object;
+        let Object { key, body, contents, .. } = object;
         self.abort_left(&key).await;
         let (url, settings) = (self.url(&key), &self.settings);
         let begun = self
@@ -45,7 +45,10 @@ impl Bucket {
             .await;
         let begun = begun.map_err(|error| error::service(&format!("begin {url}"), &self.name, &error))?;
         let id = begun.upload_id().unwrap_or_default();
-        let done = match self.send_parts(&key, id, parts(chunks, settings.part_bytes)).await {
+        // Larger ones where there would be too many.
+        let fewest = usize::try_from(body.bytes().div_ceil(PARTS_MAX)).unwrap_or(usize::MAX);
+        let parts = body.parts(settings.part_bytes.max(fewest));
+        let done = match self.send_parts(&key, id, parts).await {
             Ok(parts) => self.complete(&key, id, parts).await,
             Err(failure) => Err(failure),
         };
@@ -55,10 +58,12 @@ impl Bucket {
         done
     }
 
-    async fn send_parts(&self, key: &str, id: &str, parts: Vec<Vec<Bytes>>) -> Result<Vec<CompletedPart>, Failure> {
+    async fn send_parts(&self, key: &str, id: &str, parts: Vec<Part>) -> Result<Vec<CompletedPart>, Failure> {
         let count = parts.len();
-        let send = |(index, chunks): (usize, Vec<Bytes>)| async move {
+        let send = |(index, part): (usize, Part)| async move {
             let number = i32::try_from(index + 1).unwrap_or(i32::MAX);
+            let attempt = format!("send part {number} of {count} of {}", self.url(key));
+            let chunks = part.read().await.map_err(|error| error::disk(&attempt, &error))?;
             let part = self
                 .client
                 .upload_part()
@@ -70,7 +75,6 @@ impl Bucket {
                 .body(byte_stream(chunks))
                 .send()
                 .await;
-            let attempt = format!("send part {number} of {count} of {}", self.url(key));
             let part = part.map_err(|error| error::service(&attempt, &self.name, &error))?;
             Ok(CompletedPart::builder()
                 .part_number(number)
@@ -137,55 +141,6 @@ impl Bucket {
         if let Err(error) = aborted {
             let failure = error::service(&format!("abort an upload of {}", self.url(key)), &self.name, &error);
             warn!(%failure, "its parts cost storage until a lifecycle rule of the bucket removes them; see docs/s3.md");
-        }
-    }
-}
-
-/// The chunks as parts of about that size; more where there would be too many.
-fn parts(chunks: Vec<Bytes>, part_bytes: usize) -> Vec<Vec<Bytes>> {
-    let bytes: usize = chunks.iter().map(Bytes::len).sum();
-    let part_bytes = part_bytes.max(bytes.div_ceil(PARTS_MAX));
-    let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), part_bytes);
-    for mut chunk in chunks {
-        while chunk.len() >= room {
-            part.push(chunk.split_to(room));
-            parts.push(std::mem::take(&mut part));
-            room = part_bytes;
-        }
-        if !chunk.is_empty() {
-            room -= chunk.len();
-            part.push(chunk);
-        }
-    }
-    if !part.is_empty() {
-        parts.push(part);
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn parts_are_the_object_in_order_and_all_but_the_last_are_full(
-            chunks in prop::collection::vec(0..50_usize, 0..20),
-            part_bytes in 1..60_usize,
-        ) {
-            let mut byte = 0_u8;
-            let chunks: Vec<Bytes> = chunks
-                .into_iter()
-                .map(|len| std::iter::repeat_with(|| { byte = byte.wrapping_add(1); byte }).take(len).collect())
-                .collect();
-            let parts: Vec<Vec<u8>> = parts(chunks.clone(), part_bytes).into_iter().map(|part| part.concat()).collect();
-            prop_assert_eq!(parts.concat(), chunks.concat());
-            if let Some((last, full)) = parts.split_last() {
-                prop_assert!(full.iter().all(|part| part.len() == part_bytes));
-                prop_assert!((1..=part_bytes).contains(&last.len()));
-            }
         }
     }
 }

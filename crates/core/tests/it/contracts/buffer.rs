@@ -29,6 +29,8 @@ enum Wrong {
     AgesFromTheNewest,
     NeverAgesAfresh,
     FlushesEmpty,
+    ForgetsWhatItGave,
+    GivesAgain,
 }
 
 struct Window {
@@ -94,6 +96,13 @@ impl Buffer<()> for Window {
         self.items.extend(kept);
         taken
     }
+
+    fn give(&mut self) -> Vec<Item<()>> {
+        if self.wrong == Wrong::ForgetsWhatItGave {
+            self.pushed = 0;
+        }
+        if self.wrong == Wrong::GivesAgain { self.items.clone() } else { std::mem::take(&mut self.items) }
+    }
 }
 
 fn check(wrong: Wrong) -> Result<(), Broken> {
@@ -154,5 +163,7 @@ fn each_wrong_one_is_found() {
     assert_breaks(check(Wrong::AnnouncesNoAge), announced);
     assert_breaks(check(Wrong::AnnouncesTheAgeTooLate), announced);
     assert_breaks(check(Wrong::AnnouncesTheAgeTooEarly), announced);
+    assert_breaks(check(Wrong::ForgetsWhatItGave), "what is given away counts on");
+    assert_breaks(check(Wrong::GivesAgain), "nothing is given twice");
     assert_breaks(check(Wrong::NeverAgesAfresh), "the age limit does not fire before its age");
 }

@@ -13,7 +13,8 @@ use toml::Spanned;
 
 pub use self::sink::{Compression, Format};
 pub(super) use self::sink::{
-    KEY, LATE_TO, Mismatch, REST, RawColumn, RawEventTime, RawLate, RawSink, TIME_FORMAT, TIME_ZONE, UNKNOWN,
+    DICTIONARY, KEY, LATE_TO, Mismatch, PAGE, REST, ROW_GROUP, RawColumn, RawEventTime, RawLate, RawSink, Statistics,
+    TIME_FORMAT, TIME_ZONE, UNKNOWN,
 };
 pub(super) use self::table::{FieldType, Guard, KEEP, ORDERED_BY, REQUESTS, RawDelete, RawTable};
 
@@ -40,6 +41,7 @@ pub(super) const CAPACITY: u64 = 10;
 pub(super) const RECORDS: u64 = 10_000;
 pub(super) const BYTES: &str = "64MiB";
 pub(super) const AGE: &str = "60s";
+pub(super) const SPILL: &str = "16GiB";
 pub(super) const LISTEN: &str = "127.0.0.1:9464";
 pub(super) const GRACE: &str = "30s";
 
@@ -73,6 +75,11 @@ pub(super) struct RawConfig {
     /// When a window is closed and sent: at the first of these limits.
     #[serde(default)]
     pub(super) buffer: RawBuffer,
+    /// Where windows go that are larger than memory, until they are sent. Without it, a window closes when its memory is wanted.
+    /// `docs/s3.md` says what it is for.
+    #[serde(default)]
+    #[schemars(with = "RawSpill")]
+    pub(super) spill: Option<RawSpill>,
     /// A destination. At least one; a window's checkpoint moves when every sink has it.
     #[serde(default)]
     #[schemars(with = "Vec<RawDestination>")]
@@ -243,7 +250,7 @@ pub(super) struct RawBuffer {
     #[serde(default)]
     #[schemars(with = "u64", extend("default" = RECORDS))]
     pub(super) records: Option<Spanned<u64>>,
-    /// Bytes in a window. No more than five eighths of `memory`.
+    /// Bytes in a window. No more than five eighths of `memory`; with `[spill]`, than `spill.max`.
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "size", "default" = BYTES))]
     pub(super) bytes: Option<Spanned<Size>>,
@@ -251,6 +258,18 @@ pub(super) struct RawBuffer {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "duration", "default" = AGE))]
     pub(super) age: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSpill {
+    /// An absolute directory, made if it is not there. Its files have no names and end with the process, however it ends.
+    #[schemars(with = "String")]
+    pub(super) dir: Spanned<String>,
+    /// What all windows of this process may take there. A window that finds no room closes.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "size", "default" = SPILL))]
+    pub(super) max: Option<Spanned<Size>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

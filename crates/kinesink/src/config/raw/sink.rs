@@ -9,12 +9,17 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::Size;
+
 pub(in crate::config) const KEY: &str = "{stream}/{shard}/{first}-{last}";
 pub(in crate::config) const TIME_ZONE: &str = "UTC";
 pub(in crate::config) const UNKNOWN: &str = "__HIVE_DEFAULT_PARTITION__";
 pub(in crate::config) const TIME_FORMAT: &str = "rfc3339";
 pub(in crate::config) const REST: &str = "_rest";
 pub(in crate::config) const LATE_TO: &str = "late";
+pub(in crate::config) const ROW_GROUP: &str = "32MiB";
+pub(in crate::config) const PAGE: &str = "1MiB";
+pub(in crate::config) const DICTIONARY: &str = "1MiB";
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +52,25 @@ pub(in crate::config) struct RawSink {
     #[serde(default)]
     #[schemars(with = "String", extend("default" = REST))]
     pub(in crate::config) rest: Option<Spanned<String>>,
+    /// Of `"parquet"`: a row group closes when its values take so much, 1 MiB to 1 GiB. So much is in memory besides, for each
+    /// file that is being made.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "size", "default" = ROW_GROUP))]
+    pub(in crate::config) row_group: Option<Spanned<Size>>,
+    /// Of `"parquet"`: a page closes at so much, 1 KiB to 64 MiB.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "size", "default" = PAGE))]
+    pub(in crate::config) page: Option<Spanned<Size>>,
+    /// Of `"parquet"`: a column whose different values take more, up to 64 MiB, goes on without a dictionary; with `"0B"`, each
+    /// column does without.
+    #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "size", "default" = DICTIONARY))]
+    pub(in crate::config) dictionary: Option<Spanned<Size>>,
+    /// Of `"parquet"`: of what each column's lowest and highest values are told, so that readers may skip it. Without it,
+    /// `"page"`.
+    #[serde(default)]
+    #[schemars(with = "Statistics")]
+    pub(in crate::config) statistics: Option<Spanned<Statistics>>,
     /// The name of an object below `url`, without its extension. In braces: `stream`, `shard`, `first` and `last` (the window's
     /// positions; `first` has to be there), `count`; a field of the record, such as `.type` or `.user.id`; a time, as in
     /// `arrival:%Y-%m-%d` or `event:%H`. Records of one window that differ in a field or time go to different objects.
@@ -193,6 +217,18 @@ pub enum Format {
     LengthDelimited,
     /// The fields of each record, a JSON object, in the columns of a Parquet file.
     Parquet,
+}
+
+/// Of what lowest and highest values are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum Statistics {
+    /// Of each page and each row group.
+    Page,
+    /// Of each row group.
+    RowGroup,
+    /// Of nothing.
+    None,
 }
 
 /// How an object is compressed.

@@ -2,6 +2,7 @@
 
 mod columns;
 mod lease;
+mod limits;
 mod sinks;
 mod tables;
 
@@ -19,9 +20,9 @@ use serde_json::Value;
 use toml::Spanned;
 
 use super::error::Mistake;
-use super::raw::{self, RawBuffer, RawConfig, RawSource, Size};
+use super::raw::{self, RawConfig, RawSource, Size};
 use super::structure::not_one_of;
-use super::validated::{Buffer, Config, Source, record_bytes};
+use super::validated::{Config, Source};
 use super::values;
 
 /// Less holds hardly a reply of the service.
@@ -30,7 +31,6 @@ const MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024 * 1024;
 /// KCL's lower bound; GetRecords takes five requests a second and shard.
 const IDLE_MIN: Duration = Duration::from_millis(200);
 const CONSUMER_CHARACTERS_MAX: usize = 128;
-const AGE_MIN: Duration = Duration::from_millis(1);
 const GRACE_MIN: Duration = Duration::from_millis(1);
 /// A year: what is longer is a mistake, and no clock has to reach it.
 const DURATION_HOURS_MAX: u64 = 365 * 24;
@@ -45,7 +45,8 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
     let patterns = raw.filter.map(|filter| checks.patterns(&filter.pattern)).unwrap_or_default();
     let jq = raw.transform.map(|transform| checks.not_empty("transform.jq", &transform.jq));
     let lease = checks.lease(&raw.lease, &app);
-    let buffer = checks.buffer(&raw.buffer, memory_bytes);
+    let spill = raw.spill.and_then(|raw| checks.spill(&raw));
+    let buffer = checks.buffer(&raw.buffer, memory_bytes, spill.as_ref());
     let (sinks, tables) = checks.sinks(&raw.sink, source.as_ref());
     let dead_letter = raw.dead_letter.and_then(|raw| checks.dead_letter(&raw, &sinks, source.as_ref()));
     let metrics_listen = raw.metrics.and_then(|metrics| checks.address(metrics.listen.as_ref()));
@@ -59,6 +60,7 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
             jq,
             lease,
             buffer,
+            spill,
             sinks,
             tables,
             dead_letter,
@@ -179,29 +181,6 @@ impl Checks {
             self.refuse(format!("`{key}` is {count}"), given.span(), "out of range", hint);
         }
         count
-    }
-
-    fn buffer(&mut self, raw: &RawBuffer, memory_bytes: usize) -> Buffer {
-        let records = raw.records.as_ref().map_or(raw::RECORDS, |records| *records.get_ref());
-        if let Some(given) = raw.records.as_ref().filter(|given| *given.get_ref() == 0) {
-            self.refuse("`buffer.records` is 0", given.span(), "a window holds at least one", "write at least 1");
-        }
-        let mut bytes = self.size("buffer.bytes", raw.bytes.as_ref(), raw::BYTES, 1).unwrap_or(1);
-        let most = record_bytes(memory_bytes);
-        if bytes > most {
-            match &raw.bytes {
-                Some(given) => {
-                    let what = format!(
-                        "`buffer.bytes` ({bytes} bytes) is more than `memory` leaves to records ({most} bytes)"
-                    );
-                    self.refuse(what, given.span(), "never reached", "lower it, or raise `memory`");
-                }
-                // The default gives way to a small memory.
-                None => bytes = most,
-            }
-        }
-        let age = self.duration("buffer.age", raw.age.as_ref(), raw::AGE, AGE_MIN);
-        Buffer { records: usize::try_from(records).unwrap_or(usize::MAX), bytes, age }
     }
 
     fn patterns(&mut self, pattern: &Spanned<toml::Value>) -> Vec<Value> {

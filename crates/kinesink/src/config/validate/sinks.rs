@@ -102,12 +102,14 @@ impl Checks {
         let (reached, bucket) = (self.reached(raw, source), self.bucket(raw));
         let compression = self.compression(raw);
         let columns = self.columns(raw);
+        let file = self.file(raw);
         Some(Sink {
             name,
             url: url?,
             format: raw.format,
             compression,
             columns: columns.ok()?,
+            file,
             key: key?,
             reached,
             bucket,

@@ -66,6 +66,7 @@ async fn emit_items(sink: &DynamoDbEmitter, items: &[Item<Bytes>]) -> Result<Emi
         first,
         last,
         items: items.iter().collect(),
+        partitions: Vec::new(),
         attempt: 0,
         keep_existing: false,
     })

@@ -14,14 +14,14 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use bytes::Bytes;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use kinesink_core::{Batch, Fingerprint, Item, Position};
+use kinesink_core::Position;
 
 pub use event_time::{EventTime, TimeFormat};
 
 use self::template::{Part, Time};
+use super::contents::Origin;
 use crate::{Error, FieldPath};
 
 /// Kinesis numbers have 186 bits, so 56 digits are enough for listings to be in stream order.
@@ -97,11 +97,8 @@ pub struct KeyTemplate {
     time_zone: TimeZone,
 }
 
-/// What the records of one object have in common: its key below the prefix, in which a control character stands for each part
-/// that the window decides. So two records that would be given one key share it, however their fields make it up.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Partition(String);
-
+// The records of one object have their partition in common: its key below the prefix, in which a control character stands for
+// each part that the window decides. So two records that would be given one key share it, however their fields make it up.
 // No value and no text of a template has a control character.
 const STREAM: char = '\u{1}';
 const SHARD: char = '\u{2}';
@@ -109,31 +106,24 @@ const FIRST: char = '\u{3}';
 const LAST: char = '\u{4}';
 const COUNT: char = '\u{5}';
 
-impl Partition {
-    /// What tells it from the others.
-    pub(super) fn feed(&self, content: &mut Fingerprint) {
-        content.part(self.0.as_bytes());
+/// The key of the partition's object that holds `count` items of the window. It depends on nothing else: not on the items still
+/// to be sent, nor on the attempt.
+pub(super) fn of_object(partition: &str, prefix: &str, origin: Origin<'_>, count: usize) -> String {
+    let mut key = prefix.to_owned();
+    if !key.is_empty() {
+        key.push('/');
     }
-
-    /// The key of its object that holds `count` items of the batch's window. It depends on nothing else: not on the
-    /// items still to be sent, nor on the attempt.
-    pub(super) fn key<U>(&self, prefix: &str, batch: &Batch<'_, U>, count: usize) -> String {
-        let mut key = prefix.to_owned();
-        if !key.is_empty() {
-            key.push('/');
+    for char in partition.chars() {
+        match char {
+            STREAM => key.push_str(&escaped(origin.stream.as_str())),
+            SHARD => key.push_str(&escaped(origin.shard.as_str())),
+            FIRST => key.push_str(&padded(origin.first)),
+            LAST => key.push_str(&padded(origin.last)),
+            COUNT => key.push_str(&count.to_string()),
+            text => key.push(text),
         }
-        for char in self.0.chars() {
-            match char {
-                STREAM => key.push_str(&escaped(batch.stream.as_str())),
-                SHARD => key.push_str(&escaped(batch.shard.as_str())),
-                FIRST => key.push_str(&padded(batch.first)),
-                LAST => key.push_str(&padded(batch.last)),
-                COUNT => key.push_str(&count.to_string()),
-                text => key.push(text),
-            }
-        }
-        key
     }
+    key
 }
 
 impl Default for KeyTemplate {
@@ -195,10 +185,14 @@ impl KeyTemplate {
         !self.parts.iter().any(|part| matches!(part, Part::Field(_) | Part::Time(..)))
     }
 
-    /// The partition that the item belongs to.
-    pub(super) fn partition(&self, item: &Item<Bytes>) -> Partition {
-        let found = if self.reads_records() { field::find(&item.value, &self.fields) } else { Vec::new() };
-        let arrival = item.record.arrival;
+    /// The one partition of a window that is not divided.
+    pub(super) fn undivided(&self) -> Option<String> {
+        self.is_one_partition().then(|| self.partition(&[], Timestamp::UNIX_EPOCH))
+    }
+
+    /// The partition that an output belongs to, made of a record of that arrival.
+    pub(super) fn partition(&self, value: &[u8], arrival: Timestamp) -> String {
+        let found = if self.reads_records() { field::find(value, &self.fields) } else { Vec::new() };
         let own = self.settings.event_time.as_ref().and_then(|event_time| {
             let text = field::scalar((*found.last()?)?)?;
             event_time.read(&text, &self.time_zone)
@@ -232,7 +226,7 @@ impl KeyTemplate {
                 Part::Count => key.push(COUNT),
             }
         }
-        Partition(key)
+        key
     }
 
     /// The time that stands for the record's own, and whether the record is sent below `late/`.

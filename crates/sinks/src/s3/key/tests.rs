@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use kinesink_core::{Record, ShardId, StreamName};
+use kinesink_core::{ShardId, StreamName};
 use proptest::prelude::*;
 
 use super::*;
@@ -11,33 +11,25 @@ fn position(sequence: &str, sub_sequence: u64) -> Position {
     Position { sequence: sequence.parse().unwrap(), sub_sequence }
 }
 
-fn item(json: &str, arrival: &str) -> Item<Bytes> {
-    let record = Record {
-        shard: "shardId-000000000003".parse().unwrap(),
-        position: position("1", 0),
-        arrival: arrival.parse().unwrap(),
-        partition_key: None,
-        data: Bytes::new(),
-    };
-    Item { record, ordinal: 0, value: Bytes::copy_from_slice(json.as_bytes()) }
-}
-
 fn template(key: &str) -> KeyTemplate {
     KeyTemplate::new(KeySettings { template: key.into(), ..KeySettings::default() }).unwrap()
 }
 
-fn key_of(template: &KeyTemplate, item: &Item<Bytes>) -> String {
-    let (stream, shard): (StreamName, ShardId) = ("orders".parse().unwrap(), item.record.shard.clone());
+fn key_of(template: &KeyTemplate, json: &str, arrival: &str) -> String {
+    let (stream, shard): (StreamName, ShardId) = ("orders".parse().unwrap(), "shardId-000000000003".parse().unwrap());
     let (first, last) = (position("7", 0), position("9", 2));
-    let batch: Batch<'_, Bytes> =
-        Batch { stream: &stream, shard: &shard, first, last, items: vec![], attempt: 7, keep_existing: false };
-    let key = template.partition(item).key("pre/fix", &batch, 5);
+    let origin = Origin { stream: &stream, shard: &shard, first, last };
+    let key = of_object(&partition(template, json, arrival), "pre/fix", origin, 5);
     // The tests are about what stands before.
     key.replace(&padded(first), "FIRST").replace(&padded(last), "LAST")
 }
 
+fn partition(template: &KeyTemplate, json: &str, arrival: &str) -> String {
+    template.partition(json.as_bytes(), arrival.parse().unwrap())
+}
+
 fn key(template_text: &str, json: &str) -> String {
-    key_of(&template(template_text), &item(json, "2026-03-29T23:30:00Z"))
+    key_of(&template(template_text), json, "2026-03-29T23:30:00Z")
 }
 
 #[test]
@@ -86,7 +78,7 @@ fn what_is_no_scalar_goes_to_the_partition_of_the_unknown() {
         assert_eq!(key("a={.a}/{first}", json), format!("pre/fix/a={value}/FIRST"));
     }
     let settings = KeySettings { template: "{.a}/{first}".into(), unknown: "none".into(), ..KeySettings::default() };
-    assert_eq!(key_of(&KeyTemplate::new(settings).unwrap(), &item("{}", "1970-01-01T00:00:00Z")), "pre/fix/none/FIRST");
+    assert_eq!(key_of(&KeyTemplate::new(settings).unwrap(), "{}", "1970-01-01T00:00:00Z"), "pre/fix/none/FIRST");
 }
 
 #[test]
@@ -164,7 +156,7 @@ fn a_records_own_time_is_read_in_its_format_and_told_in_the_zone() {
         ("%Y-%m-%d %H:%M:%S", "Europe/Berlin", r#""2026-03-28 23:30:00""#, "2026-03-28T23"),
         ("%Y-%m-%d", "America/New_York", r#""2026-03-28""#, "2026-03-28T00"),
     ] {
-        let key = key_of(&timed(format, zone, None), &item(&format!(r#"{{"ts": {ts}}}"#), "2026-03-30T12:00:00Z"));
+        let key = key_of(&timed(format, zone, None), &format!(r#"{{"ts": {ts}}}"#), "2026-03-30T12:00:00Z");
         assert_eq!(key, format!("pre/fix/h={hour}/FIRST"), "{format} {zone} {ts}");
     }
 }
@@ -182,7 +174,7 @@ fn what_has_no_time_of_its_own_goes_by_its_arrival() {
         ("%Y", r#""2026-03-28""#),
         ("epoch-s", "{}"),
     ] {
-        let key = key_of(&timed(format, "UTC", None), &item(&format!(r#"{{"ts": {ts}}}"#), "2026-03-30T12:00:00Z"));
+        let key = key_of(&timed(format, "UTC", None), &format!(r#"{{"ts": {ts}}}"#), "2026-03-30T12:00:00Z");
         assert_eq!(key, "pre/fix/h=2026-03-30T12/FIRST", "{format} {ts}");
     }
 }
@@ -191,7 +183,7 @@ fn what_has_no_time_of_its_own_goes_by_its_arrival() {
 fn a_late_record_goes_where_the_policy_says() {
     let late = |to| Some(Late { after: SignedDuration::from_secs(DAY), to });
     let key = |late, ts: &str| {
-        key_of(&timed("rfc3339", "UTC", late), &item(&format!(r#"{{"ts": "{ts}"}}"#), "2026-03-30T12:00:00Z"))
+        key_of(&timed("rfc3339", "UTC", late), &format!(r#"{{"ts": "{ts}"}}"#), "2026-03-30T12:00:00Z")
     };
     let (just, past, ahead) = ("2026-03-29T12:00:00Z", "2026-03-29T11:59:59Z", "2026-03-31T12:00:01Z");
     assert_eq!(key(late(LateTo::Late), just), "pre/fix/h=2026-03-29T12/FIRST");
@@ -211,7 +203,7 @@ fn records_of_one_partition_share_it() {
         (r#"{"a": 2}"#, "2026-03-29T23:30:00Z"),
         (r#"{"a": 1}"#, "2026-03-30T00:00:00Z"),
     ]
-    .map(|(json, arrival)| template.partition(&item(json, arrival)))
+    .map(|(json, arrival)| partition(&template, json, arrival))
     .into();
     assert_eq!(partitions.len(), 3);
     assert!(!template.is_one_partition() && KeyTemplate::default().is_one_partition());
@@ -220,9 +212,9 @@ fn records_of_one_partition_share_it() {
 #[test]
 fn records_that_would_be_given_one_key_share_its_partition() {
     let template = template("{.a}-{.b}/{first}");
-    let partition = |json: &str| template.partition(&item(json, "2026-03-29T23:30:00Z"));
-    assert_eq!(partition(r#"{"a": "x-y", "b": "z"}"#), partition(r#"{"a": "x", "b": "y-z"}"#));
-    assert_ne!(partition(r#"{"a": "x", "b": "y"}"#), partition(r#"{"a": "y", "b": "x"}"#));
+    let of = |json: &str| partition(&template, json, "2026-03-29T23:30:00Z");
+    assert_eq!(of(r#"{"a": "x-y", "b": "z"}"#), of(r#"{"a": "x", "b": "y-z"}"#));
+    assert_ne!(of(r#"{"a": "x", "b": "y"}"#), of(r#"{"a": "y", "b": "x"}"#));
 }
 
 #[test]

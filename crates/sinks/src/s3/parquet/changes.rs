@@ -1,16 +1,26 @@
 //! Partitions of windows to files, and which types have changed since this process began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use kinesink_core::{Batch, Failure, Item, Position, Reject, ShardId};
+use kinesink_core::{Failure, Position, Reject, ShardId};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use super::file::{Encoded, Encoder};
 use super::rows::{Mismatch, Outcome, Refusal};
 use super::schema::{ParquetSettings, SchemaError};
+use crate::s3::blocks::{Blocks, Encoded as Body, Overflow};
+use crate::s3::contents::Origin;
+use crate::s3::error;
+use crate::s3::rows::{Rejects, Rows};
+
+/// Where records stand of which something is to be told, by their place among those of a file: their index and position.
+type Told = BTreeMap<usize, (usize, Position)>;
 
 /// Where the first value stood that was not as its field is declared.
 type Place = (ShardId, Position);
@@ -25,43 +35,56 @@ pub(in crate::s3) struct Columns {
 
 impl Columns {
     pub(in crate::s3) fn open(settings: &ParquetSettings) -> Result<Self, SchemaError> {
-        let encoder = Arc::new(Encoder::new(&settings.schema, settings.codec)?);
+        let encoder = Arc::new(Encoder::new(&settings.schema, settings.codec, settings.file)?);
         Ok(Self { encoder, first_seen: Mutex::default() })
     }
 
     /// The file of these items, and which of them are not in it. On a thread that may block: a MiB takes tens of
-    /// milliseconds. Dropped, the thread goes on to the end of the file.
+    /// milliseconds. Dropped, the thread ends after the piece that it is at.
     pub(in crate::s3) async fn encode(
         &self,
-        batch: &Batch<'_, Bytes>,
-        items: &[(usize, &Item<Bytes>)],
-    ) -> Result<(Vec<Bytes>, Vec<(usize, Reject)>), Failure> {
+        origin: Origin<'_>,
+        rows: &Rows<'_>,
+        overflow: Option<Overflow>,
+    ) -> Result<(Body, Rejects), Failure> {
+        let Origin { stream, shard, first, last } = origin;
         let encoder = Arc::clone(&self.encoder);
-        let records: Vec<Bytes> = items.iter().map(|(_, item)| item.value.clone()).collect();
         let footer = vec![
-            ("kinesink-stream", batch.stream.to_string()),
-            ("kinesink-shard", batch.shard.to_string()),
-            ("kinesink-first", batch.first.to_string()),
-            ("kinesink-last", batch.last.to_string()),
+            ("kinesink-stream", stream.to_string()),
+            ("kinesink-shard", shard.to_string()),
+            ("kinesink-first", first.to_string()),
+            ("kinesink-last", last.to_string()),
         ];
-        let encoded = spawn_blocking(move || encoder.encode(&records, footer)).await;
-        let encoded = encoded.map_err(|error| Failure::transient(format!("cannot encode a window: {error}")))?;
+        let (pieces, mut received) = mpsc::channel::<Vec<Bytes>>(1);
+        let encoded = spawn_blocking(move || {
+            encoder.encode(std::iter::from_fn(|| received.blocking_recv()).flatten(), footer, Blocks::new(overflow))
+        });
+        let mut number = 0;
+        while let Some(piece) = rows.piece(number).await? {
+            // An encoder that has ended says why below.
+            let _ended = pieces.send(piece.iter().map(|(_, item)| item.value.clone()).collect()).await;
+            number += 1;
+        }
+        drop(pieces);
+        let encoded = encoded.await.map_err(|error| Failure::transient(format!("cannot encode a window: {error}")))?;
         let encoded = encoded.map_err(|error| {
-            let (first, last, shard) = (batch.first, batch.last, batch.shard);
+            if let Some(error) = error.source().and_then(|error| error.downcast_ref::<io::Error>()) {
+                return error::disk("encode an object", error);
+            }
             Failure::fatal(format!("cannot make a Parquet file of records {first} to {last} of {shard}: {error}"))
         })?;
-        self.note(batch.shard, items, &encoded);
+        let told = told(rows, &encoded).await?;
+        self.note(shard, &told, &encoded);
         let reject =
-            |(place, refusal): (usize, Refusal)| Some((items.get(place)?.0, Reject::new(self.reason(refusal))));
+            |(place, refusal): (usize, Refusal)| Some((told.get(&place)?.0, Reject::new(self.reason(refusal))));
         let rejects = encoded.refused.into_iter().filter_map(reject).collect();
-        Ok((encoded.blocks, rejects))
+        Ok((encoded.body, rejects))
     }
 
     /// Each change of a type is told once.
-    fn note(&self, shard: &ShardId, items: &[(usize, &Item<Bytes>)], encoded: &Encoded) {
+    fn note(&self, shard: &ShardId, told: &Told, encoded: &Encoded) {
         for change in &encoded.changes {
-            let Some((_, item)) = items.get(change.first) else { continue };
-            let position = item.record.position;
+            let Some((_, position)) = told.get(&change.first).copied() else { continue };
             let key = (change.mismatch, change.outcome);
             let mut first_seen = self.first_seen.lock().unwrap_or_else(PoisonError::into_inner);
             if first_seen.contains_key(&key) {
@@ -88,4 +111,23 @@ impl Columns {
             None => what,
         }
     }
+}
+
+/// Looks up the records that did not go into the file as they were.
+async fn told(rows: &Rows<'_>, encoded: &Encoded) -> Result<Told, Failure> {
+    let refused = encoded.refused.iter().map(|(place, _)| *place);
+    let places: BTreeSet<usize> = refused.chain(encoded.changes.iter().map(|change| change.first)).collect();
+    let (mut told, mut place, mut number) = (Told::new(), 0, 0);
+    while told.len() < places.len()
+        && let Some(piece) = rows.piece(number).await?
+    {
+        for (index, item) in piece.iter() {
+            if places.contains(&place) {
+                told.insert(place, (index, item.record.position));
+            }
+            place += 1;
+        }
+        number += 1;
+    }
+    Ok(told)
 }

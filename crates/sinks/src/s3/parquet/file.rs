@@ -1,5 +1,6 @@
 //! Rows to the bytes of a Parquet file.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,16 +12,16 @@ use parquet::file::writer::SerializedFileWriter;
 
 use super::layout::Layout;
 use super::rows::{Change, Mismatch, Refusal, Rows};
-use super::schema::{Codec, Schema, SchemaError};
-use crate::s3::blocks::Blocks;
+use super::schema::{Codec, FileSettings, Schema, SchemaError, Statistics};
+use crate::s3::blocks::{Blocks, Encoded as Body};
 
-/// A row group closes when its rows take so much memory, their texts included, or are so many.
-const ROW_GROUP_BYTES: usize = 32 * 1024 * 1024;
+/// A row group closes with so many rows, whatever they take,
 const ROW_GROUP_ROWS: usize = 1024 * 1024;
-/// A page closes at so many bytes, which is what readers decode at a time.
-const PAGE_BYTES: usize = 1024 * 1024;
-/// A column whose different values take more than this is written without a dictionary from there on.
-const DICTIONARY_BYTES: usize = 1024 * 1024;
+/// or when its records are so many times what its values may take: their texts are slices of them.
+const RECORDS_PER_ROW_GROUP: usize = 4;
+/// A page's limit is looked at after so many values, or fewer where they could pass it by far if each took so much.
+const VALUES_AT_ONCE_MAX: usize = 1024;
+const BYTES_PER_VALUE: usize = 256;
 /// In the form that readers parse, which otherwise distrust statistics of texts.
 const CREATED_BY: &str = concat!("kinesink version ", env!("CARGO_PKG_VERSION"));
 
@@ -29,13 +30,14 @@ const CREATED_BY: &str = concat!("kinesink version ", env!("CARGO_PKG_VERSION"))
 pub(super) struct Encoder {
     layout: Layout,
     properties: WriterPropertiesPtr,
+    row_group_bytes: usize,
 }
 
 /// A file, and what of the records is not in it.
 #[derive(Debug)]
 pub(super) struct Encoded {
-    /// The file's bytes, in order.
-    pub(super) blocks: Vec<Bytes>,
+    /// The file's bytes.
+    pub(super) body: Body,
     /// Records that are not in the file, by their place.
     pub(super) refused: Vec<(usize, Refusal)>,
     /// Values that did not fit, whatever became of them.
@@ -47,22 +49,28 @@ impl Encoder {
     ///
     /// # Errors
     /// [`SchemaError`], if Parquet has no such schema.
-    pub(super) fn new(schema: &Schema, codec: Codec) -> Result<Self, SchemaError> {
+    pub(super) fn new(schema: &Schema, codec: Codec, settings: FileSettings) -> Result<Self, SchemaError> {
         let layout = Layout::of(schema).map_err(|error| SchemaError(error.to_string()))?;
         let compression = match codec {
             Codec::None => Compression::UNCOMPRESSED,
             Codec::Snappy => Compression::SNAPPY,
             Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
         };
+        let statistics = match settings.statistics {
+            Statistics::Page => EnabledStatistics::Page,
+            Statistics::RowGroup => EnabledStatistics::Chunk,
+            Statistics::None => EnabledStatistics::None,
+        };
         let properties = WriterProperties::builder()
             .set_created_by(CREATED_BY.into())
             .set_compression(compression)
-            .set_statistics_enabled(EnabledStatistics::Page)
-            .set_dictionary_enabled(true)
-            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
-            .set_data_page_size_limit(PAGE_BYTES)
+            .set_statistics_enabled(statistics)
+            .set_dictionary_enabled(settings.dictionary_bytes > 0)
+            .set_dictionary_page_size_limit(settings.dictionary_bytes)
+            .set_data_page_size_limit(settings.page_bytes)
+            .set_write_batch_size((settings.page_bytes / BYTES_PER_VALUE).clamp(1, VALUES_AT_ONCE_MAX))
             .build();
-        Ok(Self { layout, properties: Arc::new(properties) })
+        Ok(Self { layout, properties: Arc::new(properties), row_group_bytes: settings.row_group_bytes })
     }
 
     /// Which field it is, what is declared, and what was found.
@@ -80,21 +88,26 @@ impl Encoder {
     ///
     /// # Errors
     /// The encoder's own, whose cause is no record: they are a fault of this program.
-    pub(super) fn encode<'a>(
+    pub(super) fn encode<B: Borrow<Bytes>>(
         &self,
-        records: impl IntoIterator<Item = &'a Bytes>,
+        records: impl IntoIterator<Item = B>,
         metadata: Vec<(&str, String)>,
+        out: Blocks,
     ) -> Result<Encoded, ParquetError> {
         let file_type = Arc::clone(&self.layout.file_type);
-        let mut file = SerializedFileWriter::new(Blocks::default(), file_type, Arc::clone(&self.properties))?;
+        let mut file = SerializedFileWriter::new(out, file_type, Arc::clone(&self.properties))?;
         let (mut rows, mut refused, mut written) = (Rows::new(&self.layout), Vec::new(), 0);
+        let (records_max, mut records_bytes) = (self.row_group_bytes.saturating_mul(RECORDS_PER_ROW_GROUP), 0_usize);
         for (index, record) in records.into_iter().enumerate() {
-            if let Err(refusal) = rows.push(record) {
+            if let Err(refusal) = rows.push(record.borrow()) {
                 refused.push((index, refusal));
+            } else {
+                records_bytes += record.borrow().len();
             }
             let (count, bytes) = rows.buffered();
-            if bytes >= ROW_GROUP_BYTES || count >= ROW_GROUP_ROWS {
+            if bytes >= self.row_group_bytes || records_bytes >= records_max || count >= ROW_GROUP_ROWS {
                 written += count;
+                records_bytes = 0;
                 write_row_group(&mut file, &mut rows)?;
             }
         }
@@ -106,8 +119,8 @@ impl Encoder {
         for (key, value) in metadata.into_iter().chain([("kinesink-count", written.to_string())]) {
             file.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
-        let blocks = file.into_inner()?.close();
-        Ok(Encoded { blocks, refused, changes: rows.into_changes() })
+        let body = file.into_inner()?.close();
+        Ok(Encoded { body, refused, changes: rows.into_changes() })
     }
 }
 

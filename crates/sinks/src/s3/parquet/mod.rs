@@ -47,7 +47,10 @@ mod without;
 
 #[cfg(feature = "parquet")]
 pub use infer::{Proposal, Sample};
-pub use schema::{Codec, Column, ColumnType, OnMismatch, ParquetSettings, REST, Schema, SchemaError, TimeForm};
+pub use schema::{
+    Codec, Column, ColumnType, FileSettings, OnMismatch, ParquetSettings, REST, Schema, SchemaError, Statistics,
+    TimeForm,
+};
 
 #[cfg(feature = "parquet")]
 pub(super) use changes::Columns;

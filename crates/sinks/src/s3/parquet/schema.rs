@@ -116,6 +116,43 @@ pub struct ParquetSettings {
     pub schema: Schema,
     /// How their pages are compressed.
     pub codec: Codec,
+    /// How values stand in them.
+    pub file: FileSettings,
+}
+
+/// How the values of a file are grouped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileSettings {
+    /// A row group closes when its values take so many bytes in memory, their texts included. Default 32 MiB.
+    pub row_group_bytes: usize,
+    /// A page closes at so many bytes, which is what readers decode at a time. Default 1 MiB.
+    pub page_bytes: usize,
+    /// A column whose different values take more than this is written without a dictionary from there on; 0: each is.
+    /// Default 1 MiB.
+    pub dictionary_bytes: usize,
+    /// Of what lowest and highest values are told.
+    pub statistics: Statistics,
+}
+
+/// Of what a file tells the lowest and highest value of each column, so that readers may skip it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Statistics {
+    /// Of each page and each row group.
+    #[default]
+    Page,
+    /// Of each row group.
+    RowGroup,
+    /// Of nothing.
+    None,
+}
+
+impl Default for FileSettings {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self { row_group_bytes: 32 * MIB, page_bytes: MIB, dictionary_bytes: MIB, statistics: Statistics::default() }
+    }
 }
 
 /// Columns that no file can have: what is wrong, and how it should be.

@@ -1,9 +1,11 @@
 //! A program without the feature `parquet`.
 
-use bytes::Bytes;
-use kinesink_core::{Batch, Failure, Item, Reject};
+use kinesink_core::Failure;
 
 use super::schema::{ParquetSettings, SchemaError};
+use crate::s3::blocks::{Encoded, Overflow};
+use crate::s3::contents::Origin;
+use crate::s3::rows::{Rejects, Rows};
 
 /// There are none.
 #[derive(Debug)]
@@ -16,9 +18,10 @@ impl Columns {
 
     pub(in crate::s3) async fn encode(
         &self,
-        _: &Batch<'_, Bytes>,
-        _: &[(usize, &Item<Bytes>)],
-    ) -> Result<(Vec<Bytes>, Vec<(usize, Reject)>), Failure> {
+        _: Origin<'_>,
+        _: &Rows<'_>,
+        _: Option<Overflow>,
+    ) -> Result<(Encoded, Rejects), Failure> {
         match *self {}
     }
 }

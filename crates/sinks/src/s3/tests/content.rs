@@ -3,6 +3,7 @@
 use std::io::Read as _;
 
 use super::items;
+use crate::s3::blocks::{Blocks, Encoded};
 use crate::s3::compressor;
 use crate::s3::config::Format;
 use crate::s3::format::Body;
@@ -21,7 +22,11 @@ fn encode(format: Format, values: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
 }
 
 fn gzip(chunks: &[Bytes]) -> Vec<u8> {
-    compressor::gzip(&mut chunks.iter().cloned()).unwrap().concat()
+    held(compressor::gzip(&mut chunks.iter().cloned(), Blocks::default())).concat()
+}
+
+fn held(encoded: std::io::Result<Encoded>) -> Vec<Bytes> {
+    encoded.unwrap().into_held().unwrap()
 }
 
 #[test]
@@ -96,7 +101,7 @@ fn what_does_not_compress_comes_in_blocks() {
     })
     .take(1_000_000)
     .collect();
-    let blocks = compressor::gzip(&mut noise.chunks(70_000).map(Bytes::copy_from_slice)).unwrap();
+    let blocks = held(compressor::gzip(&mut noise.chunks(70_000).map(Bytes::copy_from_slice), Blocks::default()));
     assert!(blocks.len() == 4 && blocks.iter().all(|block| block.len() <= 256 * 1024), "{}", blocks.len());
     let mut decoded = Vec::new();
     flate2::bufread::GzDecoder::new(blocks.concat().as_slice()).read_to_end(&mut decoded).unwrap();
@@ -106,7 +111,7 @@ fn what_does_not_compress_comes_in_blocks() {
 #[test]
 fn zstd_decodes_to_the_same_and_is_the_same_each_time() {
     let chunks = [Bytes::from(vec![b'a'; 100_000]), Bytes::from_static(b"end\n")];
-    let compressed = || compressor::zstd(&mut chunks.iter().cloned()).unwrap().concat();
+    let compressed = || held(compressor::zstd(&mut chunks.iter().cloned(), Blocks::default())).concat();
     // Magic, and a descriptor with the bit of a checksum.
     assert_eq!(compressed().get(..4).unwrap(), [0x28, 0xb5, 0x2f, 0xfd]);
     assert_eq!(compressed()[4] & 0b100, 0b100);

@@ -5,6 +5,7 @@ mod directory;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod service;
+mod spilled;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -47,6 +48,7 @@ fn batch<'a>(source: &'a Source, items: &'a [Item<Bytes>]) -> Batch<'a, Bytes> {
         first: items.first().unwrap().record.position,
         last: items.last().unwrap().record.position,
         items: items.iter().collect(),
+        partitions: Vec::new(),
         attempt: 0,
         keep_existing: false,
     }

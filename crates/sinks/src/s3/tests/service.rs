@@ -8,7 +8,7 @@ use kinesink_aws::credential_types::provider::{ProvideCredentials, SharedCredent
 use kinesink_aws::s3::Client;
 use kinesink_aws::s3::config::retry::RetryConfig;
 use kinesink_aws::s3::config::{BehaviorVersion, Config, Region};
-use kinesink_core::{Batch, Class, Emitted, Emitter as _};
+use kinesink_core::{Batch, Class, Emitter as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -125,7 +125,7 @@ async fn answer(mut socket: TcpStream, reply: &Reply) -> String {
 async fn a_put_is_signed_create_only_and_in_path_style() {
     let service = Service::start(vec![fine()]).await;
     let (source, items) = (source(), items(&[b"one", b"two"]));
-    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
     let requests = service.requests();
     assert_eq!(requests.len(), 1);
     let head = requests[0].to_lowercase();
@@ -141,7 +141,7 @@ async fn an_object_that_exists_is_compared_by_what_it_says_of_itself() {
 
     // What it says is what the first put said of it.
     let service = Service::start(vec![fine()]).await;
-    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
     let put = service.requests().remove(0).to_lowercase();
     let said = |name: &str| {
         let header = format!("x-amz-meta-kinesink-{name}: ");
@@ -159,7 +159,7 @@ async fn an_object_that_exists_is_compared_by_what_it_says_of_itself() {
     };
 
     let service = Service::start(vec![taken(), there(&digest)]).await;
-    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
     assert!(service.requests()[1].starts_with("HEAD "));
 
     let another = "0".repeat(32);
@@ -180,7 +180,7 @@ async fn an_object_that_exists_is_compared_by_what_it_says_of_itself() {
     // An operator has asked for what is there.
     let service = Service::start(vec![taken(), there(&another)]).await;
     let kept = Batch { keep_existing: true, ..batch(&source, &items) };
-    assert_eq!(service.sink().emit(&kept).await.unwrap(), Emitted::all());
+    assert_eq!(service.sink().emit(&kept).await.unwrap().exceptions(), []);
 
     // Gone between the two requests; and one that may not be read.
     for (status, class) in [(404, Class::Transient), (403, Class::Configuration)] {
@@ -317,7 +317,7 @@ const DONE: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMulti
 async fn a_large_object_goes_in_parts_and_is_completed_create_only() {
     let service = Service::start(vec![xml(LEFT), xml(BEGUN), fine(), fine(), xml(DONE)]).await;
     let (source, items) = (source(), items(&[b"hello", b"world"]));
-    assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap(), Emitted::all());
+    assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
     let (requests, told) = (service.requests(), told(&service));
     assert!(told[0].starts_with("GET ") && told[0].contains("uploads"), "{told:?}");
     assert!(told[1].starts_with("POST ") && requests[1].contains("x-amz-meta-kinesink-digest: "), "{told:?}");

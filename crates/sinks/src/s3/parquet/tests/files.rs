@@ -7,18 +7,19 @@ use parquet::file::reader::FileReader as _;
 
 use super::reading::Value::Text;
 use super::reading::{reader, row_count, values};
-use super::{encode, schema};
-use crate::s3::parquet::Codec;
+use super::{bytes, encode, schema};
+use crate::s3::blocks::Blocks;
 use crate::s3::parquet::OnMismatch::DeadLetter;
 use crate::s3::parquet::file::Encoder;
+use crate::s3::parquet::{Codec, FileSettings};
 
 #[test]
 fn a_file_names_what_wrote_it_and_where_its_rows_come_from() {
     let schema = schema(&[("a", "int64", DeadLetter)]);
-    let encoder = Encoder::new(&schema, Codec::Zstd).unwrap();
+    let encoder = Encoder::new(&schema, Codec::Zstd, FileSettings::default()).unwrap();
     let metadata = || vec![("kinesink-stream", "orders".to_owned()), ("kinesink-first", "1.0".to_owned())];
     let records = [Bytes::from_static(b"{\"a\":1}"), Bytes::from_static(b"{\"a\":-5}"), Bytes::from_static(b"{}")];
-    let encoded = encoder.encode(&records, metadata()).unwrap();
+    let encoded = encoder.encode(&records, metadata(), Blocks::default()).unwrap();
 
     let footer = reader(&encoded).metadata().clone();
     let version = concat!("kinesink version ", env!("CARGO_PKG_VERSION"));
@@ -35,8 +36,8 @@ fn a_file_names_what_wrote_it_and_where_its_rows_come_from() {
     assert_eq!(statistics.null_count_opt(), Some(1));
     assert!(footer.row_group(0).column(0).column_index_offset().is_some(), "pages have statistics too");
 
-    let again = encoder.encode(&records, metadata()).unwrap();
-    assert_eq!(again.blocks.concat(), encoded.blocks.concat(), "the same records are the same bytes");
+    let again = encoder.encode(&records, metadata(), Blocks::default()).unwrap();
+    assert_eq!(bytes(&again), bytes(&encoded), "the same records are the same bytes");
 }
 
 #[test]
@@ -84,7 +85,10 @@ fn each_codec_is_what_its_name_says() {
         (Codec::Snappy, Compression::SNAPPY),
         (Codec::Zstd, Compression::ZSTD(Default::default())),
     ] {
-        let encoded = Encoder::new(&schema, codec).unwrap().encode(&records, Vec::new()).unwrap();
+        let encoded = Encoder::new(&schema, codec, FileSettings::default())
+            .unwrap()
+            .encode(&records, Vec::new(), Blocks::default())
+            .unwrap();
         assert_eq!(reader(&encoded).metadata().row_group(0).column(0).compression(), expected);
         assert_eq!(values(&encoded), vec![vec![Text("abc".repeat(1000))]; 10]);
     }
@@ -100,7 +104,10 @@ fn row_groups_and_pages_are_bounded_and_so_are_dictionaries() {
         Bytes::from(format!("{{\"a\":\"{index}{text}\",\"b\":\"{}\"}}", index % 3))
     };
     let records: Vec<Bytes> = (0..2000).map(record).collect();
-    let encoded = Encoder::new(&schema, Codec::Snappy).unwrap().encode(&records, Vec::new()).unwrap();
+    let encoded = Encoder::new(&schema, Codec::Snappy, FileSettings::default())
+        .unwrap()
+        .encode(&records, Vec::new(), Blocks::default())
+        .unwrap();
     let reader = reader(&encoded);
     assert_eq!(reader.num_row_groups(), 3, "80 MB of text, 32 MiB each");
     let mut rows = 0;

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::schema;
+use crate::s3::blocks::Blocks;
 use crate::s3::parquet::OnMismatch::DeadLetter;
 use crate::s3::parquet::file::Encoder;
-use crate::s3::parquet::{Codec, Proposal, REST, Sample, Schema};
+use crate::s3::parquet::{Codec, FileSettings, Proposal, REST, Sample, Schema};
 
 fn propose(records: &[&str]) -> Proposal {
     let mut sample = Sample::default();
@@ -139,7 +140,7 @@ proptest! {
             }
         };
         let records: Vec<Bytes> = records.into_iter().map(Bytes::from).collect();
-        let encoded = Encoder::new(&proposed, Codec::None).unwrap().encode(&records, Vec::new()).unwrap();
+        let encoded = Encoder::new(&proposed, Codec::None, FileSettings::default()).unwrap().encode(&records, Vec::new(), Blocks::default()).unwrap();
         prop_assert_eq!(&encoded.refused, &[], "{}", proposal);
     }
 }

@@ -12,7 +12,8 @@ mod schemas;
 use bytes::Bytes;
 
 use super::file::{Encoded, Encoder};
-use super::{Codec, Column, ColumnType, OnMismatch, REST, Schema};
+use super::{Codec, Column, ColumnType, FileSettings, OnMismatch, REST, Schema};
+use crate::s3::blocks::Blocks;
 
 /// Columns as `name type`, or `name type null` or `coerce`.
 fn schema(columns: &[(&str, &str, OnMismatch)]) -> Schema {
@@ -26,9 +27,19 @@ fn schema(columns: &[(&str, &str, OnMismatch)]) -> Schema {
 
 fn encode(schema: &Schema, records: &[&str]) -> Encoded {
     let records: Vec<Bytes> = records.iter().map(|record| Bytes::copy_from_slice(record.as_bytes())).collect();
-    Encoder::new(schema, Codec::Zstd).unwrap().encode(&records, Vec::new()).unwrap()
+    Encoder::new(schema, Codec::Zstd, FileSettings::default())
+        .unwrap()
+        .encode(&records, Vec::new(), Blocks::default())
+        .unwrap()
 }
 
 fn column_type(text: &str) -> ColumnType {
     text.parse().unwrap()
+}
+
+/// The file.
+fn bytes(encoded: &Encoded) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encoded.body.write_to(&mut bytes).unwrap();
+    bytes
 }

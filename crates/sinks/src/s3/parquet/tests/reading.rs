@@ -26,7 +26,7 @@ pub(super) enum Value {
 }
 
 pub(super) fn reader(encoded: &Encoded) -> SerializedFileReader<Bytes> {
-    SerializedFileReader::new(Bytes::from(encoded.blocks.concat())).unwrap()
+    SerializedFileReader::new(Bytes::from(super::bytes(encoded))).unwrap()
 }
 
 pub(super) fn row_count(encoded: &Encoded) -> usize {

@@ -7,17 +7,18 @@ use super::reading::Value::{
 };
 use super::reading::{rests, row_count, values};
 use super::{encode, schema};
-use crate::s3::parquet::Codec;
+use crate::s3::blocks::Blocks;
 use crate::s3::parquet::OnMismatch::{self, Coerce, DeadLetter};
 use crate::s3::parquet::file::Encoder;
 use crate::s3::parquet::rows::{Outcome, Refusal};
+use crate::s3::parquet::{Codec, FileSettings};
 
 /// What one value becomes in a column of its own: the value, or what was found.
 fn one(column_type: &str, policy: OnMismatch, json: &str) -> Result<Value, String> {
     let schema = schema(&[("a", column_type, policy)]);
     let encoded = encode(&schema, &[&format!("{{\"a\":{json}}}")]);
     if let [(0, Refusal::Mismatch(mismatch))] = encoded.refused[..] {
-        return Err(Encoder::new(&schema, Codec::None).unwrap().describe(mismatch));
+        return Err(Encoder::new(&schema, Codec::None, FileSettings::default()).unwrap().describe(mismatch));
     }
     assert_eq!((row_count(&encoded), encoded.refused.len()), (1, 0), "{json}");
     Ok(values(&encoded).remove(0).remove(0))
@@ -259,7 +260,10 @@ fn what_is_no_object_of_json_is_refused_alone() {
     .into_iter()
     .map(Bytes::from_static)
     .collect();
-    let encoded = Encoder::new(&schema, Codec::None).unwrap().encode(&records, Vec::new()).unwrap();
+    let encoded = Encoder::new(&schema, Codec::None, FileSettings::default())
+        .unwrap()
+        .encode(&records, Vec::new(), Blocks::default())
+        .unwrap();
     assert_eq!(values(&encoded), [[Integer(1)], [Integer(2)]]);
     let expected = [
         (1, Refusal::NotJson),
@@ -305,7 +309,7 @@ fn a_field_that_stands_twice_is_not_guessed_at() {
     let of = |policy| schema(&[("a", "int64", policy), ("b", "struct<c: int64>", policy)]);
     let refused = encode(&of(DeadLetter), &[record]);
     let [(0, Refusal::Mismatch(mismatch))] = refused.refused[..] else { panic!("{:?}", refused.refused) };
-    let described = Encoder::new(&of(DeadLetter), Codec::None).unwrap().describe(mismatch);
+    let described = Encoder::new(&of(DeadLetter), Codec::None, FileSettings::default()).unwrap().describe(mismatch);
     assert_eq!(described, "field `a`: int64 is declared, a field that stands twice was found");
 
     let nulled = encode(&of(OnMismatch::Null), &[record]);
@@ -328,7 +332,7 @@ fn a_change_of_type_is_told_with_its_first_record_and_how_often() {
         r#"{"a":4.5}"#,
     ];
     let encoded = encode(&schema, &records);
-    let encoder = Encoder::new(&schema, Codec::None).unwrap();
+    let encoder = Encoder::new(&schema, Codec::None, FileSettings::default()).unwrap();
     let changes: Vec<_> = encoded
         .changes
         .iter()

@@ -1,0 +1,207 @@
+//! A spilled window to one of its sinks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use kinesink_core::{
+    Checkpoint, Class, Emitted, Exception, Failure, Fingerprint, Item, Partition, Pieces as _, Reject, Settlement,
+};
+
+use super::{Part, Spilled};
+use crate::commit::{Delivery, Halt, Ledger, Stop, bury, deliver, lock};
+use crate::dead_letter::{Refused, Stage};
+use crate::outputs::Divided;
+use crate::pause::Pause;
+use crate::shard_pipeline::Shard;
+
+/// Partitions of one window that are sent at a time; how many of them are in memory is the sink's concern.
+const PARTITIONS_AT_ONCE: usize = 16;
+/// Refused records that are kept in memory until the window's end. More of them go to the dead letters before.
+const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Sends the sink all of the window, and notes that it has settled it.
+pub(crate) async fn deliver_spilled<U: Send + Sync + 'static>(
+    shard: &Arc<Shard>,
+    delivery: &Delivery<'_, U>,
+    spilled: &Spilled<U>,
+    ledger: &Mutex<Ledger>,
+) -> Result<(), Stop> {
+    let refused = if delivery.emitter.plan(&mut Fingerprint::new()) {
+        partitions(shard, delivery, spilled, ledger).await?
+    } else {
+        chunks(shard, delivery, spilled, ledger).await?
+    };
+    lock(ledger).settlement.settled(delivery.index, refused);
+    Ok(())
+}
+
+/// To a sink that tells items apart one by one: in the order of the stream. How many it refused.
+async fn chunks<U: Send + Sync + 'static>(
+    shard: &Arc<Shard>,
+    delivery: &Delivery<'_, U>,
+    spilled: &Spilled<U>,
+    ledger: &Mutex<Ledger>,
+) -> Result<usize, Stop> {
+    let mut count = 0;
+    for chunk in 0..spilled.chunks() {
+        let piece = spilled.chunk(chunk).await.map_err(|failure| Stop::Halt(Halt::Spill(failure.message)))?;
+        let items: Vec<Item<U>> = piece.items.into_iter().map(|(_, item)| item).collect();
+        let of_chunk = Mutex::new(Ledger::new(Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0), Vec::new()));
+        let of_one = Delivery { index: 0, ..*delivery };
+        deliver(shard, &of_one, &items, &Divided::none(), &of_chunk).await?;
+        let refused: Vec<Refused> = lock(&of_chunk).refused.drain(..).map(copied).collect();
+        count += refused.len();
+        lock(ledger).refused.extend(refused);
+        relieve(shard, delivery, ledger).await?;
+    }
+    Ok(count)
+}
+
+/// To a sink that announces its windows: partition by partition, each until it is durable. How many items it refused.
+async fn partitions<U: Send + Sync + 'static>(
+    shard: &Arc<Shard>,
+    delivery: &Delivery<'_, U>,
+    spilled: &Spilled<U>,
+    ledger: &Mutex<Ledger>,
+) -> Result<usize, Stop> {
+    let mut pause = Pause::new(shard, format!("sink {}", delivery.name));
+    let (mut left, mut count) = (VecDeque::from(spilled.partitions(delivery.index)), 0);
+    for attempt in 0.. {
+        let parts = left.len();
+        let (mut again, mut failures) = (VecDeque::new(), Vec::new());
+        let mut sending = FuturesUnordered::<BoxFuture<'_, _>>::new();
+        loop {
+            while sending.len() < PARTITIONS_AT_ONCE
+                && let Some(part) = left.pop_front()
+            {
+                sending.push(Box::pin(send(shard, delivery, part, attempt)));
+            }
+            let Some((outcome, part)) = sending.next().await else { break };
+            match outcome {
+                Ok(refused) => {
+                    count += refused.len();
+                    lock(ledger).refused.extend(refused);
+                    relieve(shard, delivery, ledger).await?;
+                    shard.health.progress(true);
+                }
+                Err(failure) => {
+                    again.push_back(part);
+                    failures.push(failure);
+                }
+            }
+            if let Some(why) = spilled.damaged() {
+                return Err(Stop::Halt(Halt::Spill(why.into())));
+            }
+        }
+        // One that waiting does not mend says what the others do not.
+        let lasting = failures.iter().position(|failure| failure.class != Class::Transient).unwrap_or(0);
+        let Some(failure) = failures.into_iter().nth(lasting) else { break };
+        shard.metrics.emit_failed(delivery.name, failure.class);
+        if failure.class == Class::Configuration && pause.misconfigurations() >= delivery.patience {
+            return Err(Stop::Halt(Halt::Sink { name: delivery.name.into(), failure }));
+        }
+        if again.len() < parts {
+            pause.progressed();
+        }
+        pause.wait(&failure).await?;
+        left = again;
+    }
+    pause.cured();
+    Ok(count)
+}
+
+async fn send<'a, U: Send + Sync + 'static>(
+    shard: &Shard,
+    delivery: &Delivery<'_, U>,
+    part: Part<'a, U>,
+    attempt: u32,
+) -> (Result<Vec<Refused>, Failure>, Part<'a, U>) {
+    (emit(shard, delivery, &part, attempt).await, part)
+}
+
+/// One attempt at a partition: what it refused of it.
+async fn emit<U: Send + Sync + 'static>(
+    shard: &Shard,
+    delivery: &Delivery<'_, U>,
+    part: &Part<'_, U>,
+    attempt: u32,
+) -> Result<Vec<Refused>, Failure> {
+    let Some((first, last)) = delivery.window else { return Ok(Vec::new()) };
+    shard.metrics.emit_attempt(delivery.name);
+    let emitted = delivery
+        .emitter
+        .emit_partition(&Partition {
+            stream: &shard.stream,
+            shard: &shard.id,
+            first,
+            last,
+            name: part.name,
+            bytes: part.output_bytes,
+            pieces: part,
+            attempt,
+            keep_existing: delivery.keep_existing,
+        })
+        .await?;
+    delivery.count_files(shard, &emitted);
+    let refused = refused(delivery.name, part, &emitted).await?;
+    let data_bytes = refused.iter().map(|refused| refused.record.data.len()).sum();
+    let (items, data_bytes) = (part.items.saturating_sub(refused.len()), part.data_bytes.saturating_sub(data_bytes));
+    shard.metrics.emitted(delivery.name, items, data_bytes);
+    Ok(refused)
+}
+
+/// The items that are named as refused.
+async fn refused<U: Send + Sync + 'static>(
+    sink: &str,
+    part: &Part<'_, U>,
+    emitted: &Emitted,
+) -> Result<Vec<Refused>, Failure> {
+    let mut rejects = BTreeMap::<usize, &Reject>::new();
+    for (index, exception) in emitted.exceptions() {
+        match exception {
+            Exception::Rejected(why) => drop(rejects.entry(*index).or_insert(why)),
+            Exception::Retry(why) => {
+                return Err(Failure::transient(format!("{sink} did not take every item of a partition: {why}")));
+            }
+            _ => return Err(Failure::fatal(format!("sink {sink} answers what this pipeline does not know: a bug"))),
+        }
+    }
+    let (mut refused, mut number) = (Vec::new(), 0);
+    while refused.len() < rejects.len() {
+        let Some(piece) = part.piece(number).await? else {
+            return Err(Failure::fatal(format!(
+                "sink {sink} refused an item that it was not given: a bug in its emitter"
+            )));
+        };
+        for (index, item) in piece.items {
+            let Some(why) = rejects.get(&index) else { continue };
+            let stage = Stage::Sink(sink.into());
+            refused.push(copied(Refused { record: item.record, ordinal: item.ordinal, stage, reason: (*why).clone() }));
+        }
+        number += 1;
+    }
+    Ok(refused)
+}
+
+/// The same without the memory of those that it was read with.
+fn copied(mut refused: Refused) -> Refused {
+    refused.record.data = Bytes::copy_from_slice(&refused.record.data);
+    refused
+}
+
+/// Makes refused records durable, once they take much memory.
+async fn relieve<U>(shard: &Arc<Shard>, delivery: &Delivery<'_, U>, ledger: &Mutex<Ledger>) -> Result<(), Stop> {
+    let refused = {
+        let mut ledger = lock(ledger);
+        let bytes: usize = ledger.refused.iter().map(|refused| refused.record.memory_bytes()).sum();
+        if bytes < REFUSED_BYTES_MAX {
+            return Ok(());
+        }
+        ledger.buried += ledger.refused.len();
+        std::mem::take(&mut ledger.refused)
+    };
+    bury(delivery.dead_letters, shard, refused, delivery.window, delivery.patience).await
+}

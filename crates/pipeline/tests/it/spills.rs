@@ -1,0 +1,286 @@
+//! Windows that are larger than memory.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kinesink_core::{Budget, Failure};
+use kinesink_pipeline::{Finished, Spill};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::fakes::{Answer, Destination, Event, Rig, Step, letter, plain, record, reply};
+
+const MIB: usize = 1024 * 1024;
+const REPLY_BYTES: usize = 256 * 1024;
+const REPLIES: u64 = 20;
+const RECORDS_PER_REPLY: u64 = 10;
+const RECORDS: u64 = REPLIES * RECORDS_PER_REPLY;
+
+fn spill(directory: &Path, bytes_max: usize) -> Spill<String> {
+    // Pieces of a few items.
+    let read = |bytes: Bytes| String::from_utf8(bytes.to_vec()).ok();
+    Spill::of(directory.into(), bytes_max, 4096, |text: &String| Bytes::copy_from_slice(text.as_bytes()), read)
+}
+
+fn all() -> Vec<u64> {
+    (1..=RECORDS).collect()
+}
+
+/// Five times the records that the budget holds, the last of them late.
+fn script(value: impl Fn(u64) -> String) -> Vec<Step> {
+    let reply_of = |number: u64| {
+        let numbers = number * RECORDS_PER_REPLY + 1..=(number + 1) * RECORDS_PER_REPLY;
+        let delay = Duration::from_secs(if number == REPLIES - 1 { 30 } else { 0 });
+        Step::Reply(delay, numbers.map(|number| record(number, &value(number))).collect())
+    };
+    (0..REPLIES).map(reply_of).chain([Step::End]).collect()
+}
+
+fn rig(script: Vec<Step>, directory: &TempDir, bytes_max: usize) -> Rig {
+    let mut rig = Rig::new(script);
+    rig.sinks = vec![Destination::new("one", &rig.log).planned()];
+    rig.limits.records = 10_000;
+    rig.limits.age = Duration::from_secs(3600);
+    rig.bytes_per_reply = REPLY_BYTES;
+    rig.budget = Budget::new(MIB);
+    rig.spill = Some(spill(directory.path(), bytes_max));
+    rig
+}
+
+fn plainly(number: u64) -> String {
+    format!("out-{number}")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_five_times_the_memory_is_committed_as_one_and_its_room_goes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = rig(script(plainly), &directory, MIB);
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(20)).await;
+        let left = std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(left, 0, "what is spilled has no name");
+        assert!(rig.metric("spilled_bytes_total") > 0.0);
+        assert!(rig.spill.as_ref().unwrap().free_bytes() < MIB);
+        assert_eq!(rig.events(), [], "nothing of it is to be seen before it is committed");
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::ShardEnd);
+    drop(pipeline);
+    assert_eq!(rig.batches("one"), [all()]);
+    assert_eq!(rig.checkpoints(), ["SHARD_END"]);
+    assert_eq!(rig.metric("windows_closed_total{reason=\"memory\"}"), 0.0);
+    assert_eq!(rig.metric("records_committed_total"), RECORDS as f64);
+    assert_eq!(rig.metric("records_emitted_total{sink=\"one\"}"), RECORDS as f64);
+    assert_eq!(rig.budget.free_bytes(), MIB);
+    assert_eq!(rig.spill.as_ref().unwrap().free_bytes(), MIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_room_on_disk_the_window_closes_and_nothing_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let mut small = rig(script(plainly), &directory, 8 * 1024);
+    let mut nowhere = rig(script(plainly), &directory, MIB);
+    nowhere.spill = Some(spill(&file, MIB));
+    for rig in [&mut small, &mut nowhere] {
+        assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+        assert_eq!(rig.delivered("one"), all(), "in order, each once");
+        assert!(rig.metric("windows_closed_total{reason=\"memory\"}") >= 1.0);
+        assert_eq!(rig.budget.free_bytes(), MIB);
+    }
+    assert!(small.metric("spilled_bytes_total") > 0.0, "what fitted was spilled");
+    let mut nowhere = rig(Vec::new(), &directory, MIB);
+    nowhere.spill = Some(spill(&file, MIB));
+    let (pipeline, _) = nowhere.build();
+    let failure = pipeline.check().await.unwrap_err();
+    assert!(failure.message.contains(&file.display().to_string()), "{failure}");
+}
+
+/// A partition of three, and of the second sink one of two; some are refused.
+fn divided(number: u64) -> String {
+    match (number, number % 3) {
+        (17, _) => "poison".into(),
+        (_, 0) => format!("a/{number}"),
+        (_, 1) => format!("b/{number}"),
+        _ => format!("c/{number}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_sink_gets_all_of_a_spilled_window_as_it_wants_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = rig(script(divided), &directory, MIB).with_dead_letters();
+    let failed = Answer::Fail(Failure::transient("busy"));
+    let partitioned = Destination::new("one", &rig.log).planned().answering([failed.clone(), failed]);
+    let asked = Arc::clone(&partitioned.asked);
+    rig.sinks = vec![partitioned, Destination::new("two", &rig.log).answering([Answer::Retry(vec![0, 2])])];
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert_eq!(
+        asked.load(Ordering::Relaxed),
+        RECORDS,
+        "a record's partition is computed once, however often it is sent"
+    );
+    let of = |rest: u64| (1..=RECORDS).filter(|number| *number != 17 && number % 3 == rest).collect::<Vec<_>>();
+    let mut batches: Vec<_> = rig.batches("one").into_iter().filter(|batch| !batch.is_empty()).collect();
+    batches.sort();
+    assert_eq!(batches, [of(1), of(2), of(0)], "an object each, in order, whatever failed before");
+    let mut delivered = rig.delivered("two");
+    let retried = delivered.iter().position(|number| *number == 1).unwrap();
+    assert!(retried > 0, "it was sent again");
+    delivered.sort();
+    assert_eq!(delivered, (1..=RECORDS).filter(|number| *number != 17).collect::<Vec<_>>());
+    let mut letters = Vec::new();
+    for event in rig.events() {
+        if let Event::Durable { sink, outputs } = event
+            && sink == "dead_letters"
+        {
+            letters.extend(outputs.into_iter().map(|(.., json)| letter(&json)));
+        }
+    }
+    letters.sort_by(|a, b| a.stage.cmp(&b.stage));
+    let told: Vec<_> = letters.iter().map(|letter| (letter.number, &*letter.stage, &*letter.data)).collect();
+    assert_eq!(told, [(17, "sink:one", "poison"), (17, "sink:two", "poison")]);
+    assert_eq!(rig.checkpoints(), ["SHARD_END"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_record_of_a_spilled_window_halts_its_shard_without_dead_letters() {
+    let directory = tempfile::tempdir().unwrap();
+    // All of it comes at once: between two attempts nothing is read.
+    let mut steps = script(divided);
+    steps.iter_mut().for_each(|step| {
+        if let Step::Reply(delay, _) = step {
+            *delay = Duration::ZERO;
+        }
+    });
+    let mut rig = rig(steps, &directory, MIB);
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(120)).await;
+        let halted = "shard_halted{shard=\"shardId-000000000000\",reason=\"sink:one\"}";
+        assert_eq!(rig.metric(halted), 1.0);
+        assert_eq!(rig.budget.free_bytes(), MIB, "a halted shard holds no memory");
+        assert_eq!(rig.spill.as_ref().unwrap().free_bytes(), MIB, "nor room on disk");
+        rig.drain.cancel();
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Halted);
+}
+
+/// One owner announces and sends the window and is killed; the next one finds it.
+async fn taken_over(spilled_before: bool, spilled_after: bool) -> Rig {
+    let directory = tempfile::tempdir().unwrap();
+    let memory = |rig: &mut Rig, spilled: bool| {
+        if !spilled {
+            rig.budget = Budget::new(100 * MIB);
+        }
+    };
+    let mut before = rig(script(divided), &directory, MIB).with_dead_letters();
+    memory(&mut before, spilled_before);
+    before.lease.lost_at = Some(1);
+    assert_eq!(before.run().await.unwrap(), Finished::LeaseLost);
+    assert_eq!(before.metric("spilled_bytes_total") > 0.0, spilled_before);
+    let left = before.lease.prepared.lock().unwrap().clone();
+    let mut after = rig(script(divided), &directory, MIB).with_dead_letters();
+    memory(&mut after, spilled_after);
+    *after.lease.prepared.lock().unwrap() = left;
+    assert_eq!(after.run().await.unwrap(), Finished::ShardEnd);
+    assert_eq!(after.metric("spilled_bytes_total") > 0.0, spilled_after);
+    after
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_it_was_spilled_changes_nothing_of_what_was_announced() {
+    for (before, after) in [(true, false), (false, true), (true, true)] {
+        let rig = taken_over(before, after).await;
+        let mut delivered = rig.delivered("one");
+        delivered.sort();
+        assert_eq!(delivered, (1..=RECORDS).filter(|number| *number != 17).collect::<Vec<_>>());
+        assert_eq!(rig.metric("plans_total{outcome=\"finished\"}"), 1.0);
+        assert_eq!(rig.metric("windows_closed_total{reason=\"plan\"}"), 1.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_while_an_announced_window_is_spilled_ends_at_once_and_gives_everything_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut before = rig(script(plainly), &directory, MIB);
+    before.lease.lost_at = Some(1);
+    assert_eq!(before.run().await.unwrap(), Finished::LeaseLost);
+    let mut after = rig(script(plainly), &directory, MIB);
+    *after.lease.prepared.lock().unwrap() = before.lease.prepared.lock().unwrap().clone();
+    let (pipeline, input) = after.build();
+    let watch = async {
+        sleep(Duration::from_secs(10)).await;
+        assert!(after.metric("spilled_bytes_total") > 0.0);
+        after.drain.cancel();
+        tokio::time::Instant::now()
+    };
+    let (finished, drained_at) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::Drained);
+    assert!(drained_at.elapsed() < Duration::from_secs(1));
+    assert_eq!(after.events(), []);
+    assert_eq!(after.spill.as_ref().unwrap().free_bytes(), MIB);
+    assert_eq!(after.budget.free_bytes(), MIB);
+}
+
+/// The files that this process has open there, which have no names.
+fn open_files(directory: &Path) -> Vec<std::fs::File> {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+    let is_there = |path: &Path| std::fs::read_link(path).is_ok_and(|target| target.starts_with(directory));
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| is_there(path));
+    paths.map(|path| std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_from_the_disk_otherwise_is_read_from_the_stream_again() {
+    let cut = |file: &std::fs::File| file.set_len(100).unwrap();
+    let flip = |file: &std::fs::File| {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 1_000).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], 1_000).unwrap();
+    };
+    let harms: [&dyn Fn(&std::fs::File); 2] = [&cut, &flip];
+    for harm in harms {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rig = rig(script(plainly), &directory, MIB);
+        let (pipeline, input) = rig.build();
+        let watch = async {
+            sleep(Duration::from_secs(20)).await;
+            let [file] = &open_files(directory.path())[..] else { panic!("one window, one file") };
+            harm(file);
+            sleep(Duration::from_millis(10_100)).await;
+            let halted = "shard_halted{shard=\"shardId-000000000000\",reason=\"spill\"}";
+            assert_eq!(rig.metric(halted), 1.0);
+            assert_eq!(rig.events(), [], "nothing of it was sent");
+        };
+        let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+        assert_eq!(finished.unwrap(), Finished::ShardEnd);
+        assert_eq!(rig.batches("one"), [all()]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_window_leaves_in_memory_is_enough_for_the_next() {
+    // Records of which the transformer refuses every second one stay in memory: it closes the window in the end.
+    let directory = tempfile::tempdir().unwrap();
+    let refused = |number: u64| if number.is_multiple_of(2) { "bad".into() } else { plainly(number) };
+    let mut rig = rig(script(refused), &directory, MIB).with_dead_letters();
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert!(rig.metric("windows_closed_total{reason=\"memory\"}") >= 1.0);
+    assert_eq!(rig.metric("dead_letters_total{stage=\"transform\"}"), (RECORDS / 2) as f64);
+    let mut delivered = rig.delivered("one");
+    delivered.sort();
+    assert_eq!(delivered, (1..=RECORDS).filter(|number| !number.is_multiple_of(2)).collect::<Vec<_>>());
+    let mut ordinary = Rig::new(vec![reply(plain(1, 4)), Step::End]);
+    ordinary.spill = Some(spill(directory.path(), MIB));
+    ordinary.run().await.unwrap();
+    assert_eq!(ordinary.metric("spilled_bytes_total"), 0.0, "what memory holds is not spilled");
+}

@@ -1,0 +1,157 @@
+//! Partitions that memory does not hold.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kinesink_core::{Emitted, Emitter as _, Failure, Item, Partition, Piece, Pieces, Reservation};
+
+use super::{batch, items, source};
+use crate::Location;
+#[cfg(feature = "parquet")]
+use crate::s3::parquet::{Codec, FileSettings, ParquetSettings};
+use crate::s3::{Compression, Format, KeySettings, KeyTemplate, S3Config, S3Emitter};
+
+/// Items three by three; the reading of a piece fails where it is asked to.
+struct Threes {
+    items: Vec<(usize, Item<Bytes>)>,
+    fails_at: Option<usize>,
+}
+
+#[async_trait]
+impl Pieces<Bytes> for Threes {
+    async fn piece(&self, number: usize) -> Result<Option<Piece<Bytes>>, Failure> {
+        if self.fails_at == Some(number) {
+            return Err(Failure::transient("damaged"));
+        }
+        let items = self.items.chunks(3).nth(number).map(<[_]>::to_vec);
+        Ok(items.map(|items| Piece { items, memory: Reservation::none() }))
+    }
+}
+
+const PARTITIONS: [&str; 2] = ["a", "b"];
+
+/// Rows of two partitions; of the first, one that no format of text and columns holds.
+fn rows() -> Vec<Item<Bytes>> {
+    let row = |n: usize| match n {
+        4 => "{\"p\":\"a\",\n no JSON".to_owned(),
+        n => format!("{{\"p\":\"{}\",\"n\":{n},\"text\":\"{}\"}}", PARTITIONS[n % 2], "x".repeat(20_000 + n * 7)),
+    };
+    let rows: Vec<String> = (0..40).map(row).collect();
+    items(&rows.iter().map(|row| row.as_bytes()).collect::<Vec<_>>())
+}
+
+fn config(directory: &Path) -> S3Config {
+    let mut config = S3Config::new(Location::Directory(directory.join("objects")));
+    let settings = KeySettings { template: "p={.p}/{first}-{count}".into(), ..KeySettings::default() };
+    config.key = KeyTemplate::new(settings).unwrap();
+    config
+}
+
+fn configs(directory: &Path) -> Vec<S3Config> {
+    let mut configs = Vec::new();
+    for format in [Format::Ndjson, Format::Raw, Format::LengthDelimited] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            configs.push(S3Config { format, compression, ..config(directory) });
+        }
+    }
+    #[cfg(feature = "parquet")]
+    {
+        let schema = "n: int64 dead-letter, text: string dead-letter, .._rest".parse().unwrap();
+        let parquet = Some(ParquetSettings { schema, codec: Codec::Zstd, file: FileSettings::default() });
+        configs.push(S3Config { parquet, ..config(directory) });
+    }
+    configs
+}
+
+/// Every file, labels too, by path from `directory`.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut open) = (BTreeMap::new(), vec![directory.to_path_buf()]);
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => open.push(path),
+                false => drop(found.insert(path.strip_prefix(directory).unwrap().into(), fs::read(&path).unwrap())),
+            }
+        }
+    }
+    found
+}
+
+/// Sends the window partition by partition. Reading fails after so many halves of a partition, if it does.
+async fn send(sink: &S3Emitter, fails: Option<usize>) -> Vec<Result<Emitted, Failure>> {
+    let (source, rows) = (source(), rows());
+    let mut names: Vec<String> = rows.iter().map(|item| sink.partition(item).unwrap()).collect();
+    let mut outcomes = Vec::new();
+    let all: Vec<_> = rows.iter().cloned().enumerate().zip(names.clone()).collect();
+    names.sort();
+    names.dedup();
+    for name in &names {
+        let of = all.iter().filter(|(_, partition)| partition == name).map(|(item, _)| item.clone());
+        let items: Vec<_> = of.collect();
+        let pieces = items.len().div_ceil(3);
+        let pieces = Threes { items, fails_at: fails.map(|halves| pieces * halves / 2) };
+        let partition = Partition {
+            stream: &source.stream,
+            shard: &source.shard,
+            first: rows.first().unwrap().record.position,
+            last: rows.last().unwrap().record.position,
+            name: Some(name),
+            bytes: pieces.items.iter().map(|(_, item)| item.value.len()).sum(),
+            pieces: &pieces,
+            attempt: 0,
+            keep_existing: false,
+        };
+        outcomes.push(sink.emit_partition(&partition).await);
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn an_object_is_the_same_whether_memory_holds_its_items_or_not() {
+    let (held, read) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (config, other) in configs(held.path()).into_iter().zip(configs(read.path())) {
+        let told = format!("{:?}, {:?}, {:?}", config.format, config.compression, config.parquet);
+        let (source, rows) = (source(), rows());
+        let emitted = S3Emitter::open(config).unwrap().emit(&batch(&source, &rows)).await.unwrap();
+        let sink = S3Emitter::open(other).unwrap();
+        let mut refused = Vec::new();
+        for outcome in send(&sink, None).await {
+            refused.extend(outcome.unwrap().exceptions().to_vec());
+        }
+        assert_eq!(refused, emitted.exceptions(), "{told}");
+        assert_eq!(files(read.path()), files(held.path()), "{told}");
+        // Again: what is there counts.
+        send(&sink, None).await.into_iter().for_each(|outcome| assert!(outcome.is_ok(), "{told}: {outcome:?}"));
+    }
+}
+
+#[tokio::test]
+async fn what_memory_does_not_take_of_an_object_goes_over_the_disk() {
+    let (held, read) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (config, mut other) in configs(held.path()).into_iter().zip(configs(read.path())) {
+        // Even the first block does not stay.
+        other.encoded_bytes_max = 1;
+        other.overflow = Some((read.path().join("spill"), 1024));
+        let (source, rows) = (source(), rows());
+        let _refused = S3Emitter::open(config).unwrap().emit(&batch(&source, &rows)).await.unwrap();
+        send(&S3Emitter::open(other).unwrap(), None).await.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+        assert_eq!(files(&read.path().join("objects")), files(&held.path().join("objects")));
+    }
+}
+
+#[tokio::test]
+async fn of_a_partition_that_cannot_be_read_no_object_is_made() {
+    for halves in [0, 1, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        for config in configs(directory.path()) {
+            for outcome in send(&S3Emitter::open(config).unwrap(), Some(halves)).await {
+                assert_eq!(outcome.unwrap_err().message, "damaged");
+            }
+        }
+        assert!(!directory.path().join("objects").exists());
+    }
+}
