@@ -25,6 +25,7 @@ import pyarrow.parquet
 from botocore.config import Config
 
 import model
+import pages
 
 KINESINK = sys.argv.pop()
 CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 1})
@@ -222,6 +223,52 @@ age = "500ms"
                         self.assertIn("RLE_DICTIONARY", column.encodings)
                 self.assertEqual(counts, len(records))
                 puts += len(records)
+
+    def test_row_groups_pages_dictionary_and_statistics_are_as_asked(self):
+        columns = '[sink.columns]\nn = "int64"\ntext = "string"\nkind = "string"\n'
+        kib, puts = 1024, 0
+        cases = [
+            # What is asked; bounds of a row group's and a page's bytes; dictionaries; statistics of groups, of pages.
+            ("", None, 1024 * kib, True, True, True),
+            # Its texts are all different: what a dictionary does not take stands in pages.
+            ('row_group = "1MiB"\npage = "8KiB"\ndictionary = "16KiB"', 1024 * kib, 8 * kib, True, True, True),
+            ('dictionary = "0B"\nstatistics = "row-group"', None, 1024 * kib, False, True, False),
+            ('statistics = "none"\npage = "64KiB"', None, 64 * kib, True, False, False),
+        ]
+        for asked, group_bytes, page_bytes, dictionary, of_groups, of_pages in cases:
+            with self.subTest(asked):
+                before = set(self.files())
+                count = 8000
+                self.put(
+                    [
+                        json.dumps({"n": puts + n, "text": f"{puts + n:x}-" * 40, "kind": "ab"[n % 2]}).encode()
+                        for n in range(count)
+                    ]
+                )
+                puts += count
+                self.run_until(self.pipeline(asked + '\ncompression = "none"', columns, window=100_000), puts)
+                rows, groups_of_files = 0, []
+                for path in set(self.files()) - before:
+                    file, data = pyarrow.parquet.ParquetFile(path).metadata, path.read_bytes()
+                    rows += file.num_rows
+                    groups = [file.row_group(group) for group in range(file.num_row_groups)]
+                    groups_of_files.append(len(groups))
+                    for group in groups:
+                        if group_bytes:
+                            self.assertLess(group.total_byte_size, group_bytes * 1.2)
+                        text, kind = group.column(1), group.column(2)
+                        self.assertEqual(text.statistics is not None, of_groups)
+                        self.assertEqual((text.has_column_index, kind.has_column_index), (of_pages, of_pages))
+                        self.assertEqual("RLE_DICTIONARY" in kind.encodings, dictionary)
+                        start = text.dictionary_page_offset or text.data_page_offset
+                        sizes = pages.data_page_bytes(data, start, start + text.total_compressed_size)
+                        # The limit is looked at after some values, fewer of them where it is low.
+                        self.assertLess(max(sizes), 3 * page_bytes)
+                        if group.total_byte_size > 20 * page_bytes:
+                            self.assertGreater(len(sizes), 5)
+                self.assertEqual(rows, count)
+                if group_bytes:
+                    self.assertGreater(max(groups_of_files), 1)
 
     def test_what_does_not_fit_goes_where_its_column_says(self):
         columns = """
