@@ -166,6 +166,7 @@ impl Run {
         process.paused_until = Some(until);
         let (number, name) = (process.number, process.worker.clone());
         self.note(&format!("p{number} is paused until {until:?}"));
+        self.world.witness().paused(self.now, number);
         let replaced = self.processes.iter().filter(|process| process.worker == name).count() > 1;
         if self.rng.u8(0..3) == 0 && !replaced {
             // Whoever watches it takes it for dead, and later makes sure.

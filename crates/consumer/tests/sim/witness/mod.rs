@@ -57,7 +57,8 @@ struct Lease {
 struct Process {
     worker: String,
     alive: bool,
-    /// When its last pause ended.
+    /// When its last pause began, and ended.
+    paused: Duration,
     resumed: Option<Duration>,
     /// When its clock was set last, which may look as if it had slept.
     clock_set: Option<Duration>,
@@ -179,6 +180,7 @@ impl Witness {
             worker: worker.to_owned(),
             alive: true,
             resumed: None,
+            paused: Duration::ZERO,
             clock_set: None,
             ahead_ms: 0,
             java: false,
@@ -203,9 +205,24 @@ impl Witness {
         self.processes[process].alive = false;
     }
 
+    pub(crate) fn paused(&mut self, now: Duration, process: usize) {
+        self.processes[process].paused = now;
+    }
+
     pub(crate) fn resumed(&mut self, now: Duration, process: usize) {
         self.note(now, format_args!("p{process} goes on"));
-        self.processes[process].resumed = Some(now);
+        let failover = self.failover;
+        let process = &mut self.processes[process];
+        process.resumed = Some(now);
+        // An answer that came meanwhile is too late for a lease that has expired before it is read.
+        for answers in process.answered.values_mut() {
+            while let [.., (_, before), (at, _)] = answers[..]
+                && process.paused < at
+                && before + failover <= now
+            {
+                answers.pop();
+            }
+        }
     }
 
     pub(crate) fn clock_set(&mut self, now: Duration, process: usize, ahead_ms: i64) {
