@@ -57,8 +57,9 @@ struct Lease {
 struct Process {
     worker: String,
     alive: bool,
-    /// When its last pause began, and ended.
-    paused: Duration,
+    /// Since when it is paused.
+    paused: Option<Duration>,
+    /// When its last pause ended.
     resumed: Option<Duration>,
     /// When its clock was set last, which may look as if it had slept.
     clock_set: Option<Duration>,
@@ -180,7 +181,7 @@ impl Witness {
             worker: worker.to_owned(),
             alive: true,
             resumed: None,
-            paused: Duration::ZERO,
+            paused: None,
             clock_set: None,
             ahead_ms: 0,
             java: false,
@@ -206,7 +207,7 @@ impl Witness {
     }
 
     pub(crate) fn paused(&mut self, now: Duration, process: usize) {
-        self.processes[process].paused = now;
+        self.processes[process].paused.get_or_insert(now);
     }
 
     pub(crate) fn resumed(&mut self, now: Duration, process: usize) {
@@ -214,10 +215,11 @@ impl Witness {
         let failover = self.failover;
         let process = &mut self.processes[process];
         process.resumed = Some(now);
+        let Some(paused) = process.paused.take() else { return };
         // An answer that came meanwhile is too late for a lease that has expired before it is read.
         for answers in process.answered.values_mut() {
             while let [.., (_, before), (at, _)] = answers[..]
-                && process.paused < at
+                && paused < at
                 && before + failover <= now
             {
                 answers.pop();
