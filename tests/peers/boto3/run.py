@@ -1,6 +1,6 @@
 """Drives the local services with the clients that people have: boto3 and the `aws` command.
 
-    kinesink local -- python tests/peers/boto3/run.py
+    KINESINK=kinesink kinesink local -- python tests/peers/boto3/run.py
 
 Everything comes from the environment that `kinesink local` sets; nothing here names an address. Shares no code with
 what it tests: the expected shard of a key, for one, is worked out here from MD5. Ends with `N passed, N failed`.
@@ -278,4 +278,4 @@ def run(*modules):
 
 
 if __name__ == "__main__":
-    sys.exit(run(__name__, "s3_objects", "s3_race"))
+    sys.exit(run(__name__, "s3_objects", "s3_race", "s3_sink"))
