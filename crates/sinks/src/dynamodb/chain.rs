@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::mem;
 
 use kinesink_core::{Batch, Emitted, Failure, Item, Reject};
 
@@ -9,7 +10,6 @@ use super::attributes::Attributes;
 use super::config::DynamoDbConfig;
 use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
-use super::requests::Met;
 use super::table::{ItemKey, Table};
 use super::write::{Change, NoWrite, Place, Write, write};
 
@@ -18,6 +18,7 @@ use super::write::{Change, NoWrite, Place, Write, write};
 pub(super) struct Chain {
     pub(super) key: ItemKey,
     links: Vec<Link>,
+    refused: Vec<(usize, Reject)>,
 }
 
 /// One write of an item.
@@ -28,6 +29,8 @@ pub(super) struct Link {
     pub(super) place: Place,
     /// Whether nothing of what was before stays.
     pub(super) replaces: bool,
+    /// Why it is not made.
+    pub(super) refused: Option<Reject>,
 }
 
 /// What became of a chain. What is named in none of it is delivered.
@@ -55,22 +58,39 @@ impl Chain {
         self.links.last().map_or(0, |link| link.index)
     }
 
-    /// All of it is sent again.
-    pub(super) fn failed(&self, why: Verdict) -> Outcome {
-        match why {
-            // The one before it may be the last now.
-            Verdict::Refused(reject) => {
-                let again = self.all().filter(|index| *index != self.last()).collect();
-                let refused = vec![(self.last(), reject)];
-                Outcome { refused, again, ..Outcome::default() }
-            }
-            why => Outcome { again: self.all().collect(), why: Some(why), ..Outcome::default() },
-        }
+    /// Takes out the write that counts, so that the one before it does. Says whether there is one.
+    pub(super) fn refuse_last(&mut self, why: Reject) -> bool {
+        self.refused.extend(self.links.pop().map(|link| (link.index, why)));
+        !self.links.is_empty()
     }
 
-    pub(super) fn met(&self, met: &Met) -> Outcome {
-        let overtaken = if matches!(met, Met::Later(_)) { self.all().collect() } else { Vec::new() };
-        Outcome { overtaken, ..Outcome::default() }
+    /// Takes out all of it.
+    pub(super) fn refuse_all(&mut self, why: &Reject) {
+        self.refused.extend(self.links.drain(..).map(|link| (link.index, why.clone())));
+    }
+
+    pub(super) fn delivered(&mut self) -> Outcome {
+        Outcome { refused: mem::take(&mut self.refused), ..Outcome::default() }
+    }
+
+    /// All of it is sent again.
+    pub(super) fn failed(&mut self, why: Verdict) -> Outcome {
+        Outcome { again: self.all().collect(), why: Some(why), ..self.delivered() }
+    }
+}
+
+impl Outcome {
+    /// What an item has, or had before what it has, as it says, but for what was refused.
+    pub(super) fn made(&mut self, links: impl Iterator<Item = Link>, found: Option<&Place>, noted: &[String]) {
+        for Link { index, place, refused, .. } in links {
+            let is_noted = matches!(&place, Place::Position(text) if noted.contains(text));
+            let again = is_noted.then(|| Reject::new("refused before, as the item says, and a later change is made"));
+            match refused.or(again) {
+                Some(why) => self.refused.push((index, why)),
+                None if found == Some(&place) => {}
+                None => self.overtaken.push(index),
+            }
+        }
     }
 }
 
@@ -101,10 +121,12 @@ impl<U: Send + Sync> Sending<'_, U> {
                 }
                 Err(NoWrite::Impossible(failure)) => return Err(failure),
             };
-            let link = Link { index, place, replaces: !matches!(change, Change::Update(..)) };
+            let replaces = matches!(change, Change::Put(_) | Change::Delete(_));
+            let refused = if let Change::Refused(why) = change { Some(why) } else { None };
+            let link = Link { index, place, replaces, refused };
             match by_key.entry(key) {
                 Entry::Vacant(entry) => {
-                    chains.push(Chain { key: entry.key().clone(), links: vec![link] });
+                    chains.push(Chain { key: entry.key().clone(), links: vec![link], refused: Vec::new() });
                     entry.insert(chains.len() - 1);
                 }
                 Entry::Occupied(entry) => {
@@ -114,7 +136,9 @@ impl<U: Send + Sync> Sending<'_, U> {
                 }
             }
         }
-        for chain in &mut chains {
+        // Changes are made one after the other, and a version that comes late is overtaken wherever the window is cut.
+        let of_puts = self.emitter.config.changes.is_none();
+        for chain in chains.iter_mut().filter(|_| of_puts) {
             // By versions they may come in any order; of one version the first counts, so that it stands behind the others.
             chain.links.reverse();
             chain.links.sort_by(|a, b| a.place.cmp(&b.place));

@@ -15,6 +15,9 @@ use crate::FieldPath;
 const POSITION: &str = "_position";
 /// The attribute by which the mark of a deleted item is known.
 const DELETED: &str = "_deleted";
+/// The attribute with the places of the changes that the table refused: whoever sends them again is told so, though later ones of the
+/// item are made.
+pub(super) const REFUSED: &str = "_refused";
 const REQUESTS_MAX: usize = 64;
 const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -77,7 +80,8 @@ pub struct Deletion {
     pub field: FieldPath,
     /// As text.
     pub values: Vec<String>,
-    /// How long after a record's arrival its mark expires, where writes are guarded: longer than the stream keeps records.
+    /// How long after a record's arrival, or after now where that is later, its mark expires, where writes are guarded: longer than
+    /// the stream keeps records.
     pub keep: Duration,
 }
 

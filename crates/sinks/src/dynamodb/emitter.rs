@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::attributes::{Attributes, attributes};
 use super::chain::{Chain, Outcome, Read, Sending};
-use super::config::{DynamoDbConfig, Guard, Order};
+use super::config::{DynamoDbConfig, Guard, Order, REFUSED};
 use super::error::Verdict;
 use super::pace::Pace;
 use super::requests;
@@ -162,10 +162,7 @@ impl DynamoDbEmitter {
                     failed.push((chain.key, outcome.again, failure));
                 }
                 Some(Verdict::Failed(failure)) => failed.push((chain.key, outcome.again, failure)),
-                Some(Verdict::Refused(_)) | None => {
-                    let why = "the write that replaces it was refused";
-                    outcome.again.iter().for_each(|index| emitted.retry(*index, Reject::new(why)));
-                }
+                Some(Verdict::Refused(_)) | None => {}
             }
         }
         debug!(table = self.config.table, items = chains, overtaken, failed = failed.len(), "items written");
@@ -231,6 +228,16 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
     if config.guard != Guard::Never && config.delete.is_some() && config.ttl.is_none() {
         return Err(refuse("a guarded delete leaves a mark, which has to expire some day: set `ttl`"));
     }
+    if let Some(ttl) = &config.ttl {
+        let own = [config.guard_attribute(), config.position.as_str(), config.deleted.as_str(), REFUSED];
+        let of_changes = config.changes.iter().flat_map(|changes| changes.add.iter().chain(&changes.append));
+        let key = config.key.iter().map(|key| &key.name);
+        if own.contains(&ttl.as_str()) || of_changes.chain(key).any(|name| name == ttl) {
+            return Err(refuse(&format!(
+                "`ttl` cannot be `{ttl}`, which has another meaning there: name an attribute that is no key, no version, and not added up"
+            )));
+        }
+    }
     if let Some(changes) = &config.changes {
         if config.guard != Guard::Always {
             return Err(refuse("changes of attributes are always guarded: leave `guard` out"));
@@ -241,9 +248,10 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
                 "what is added up or appended counts each record, which a version does not tell apart: leave `ordered_by` out",
             ));
         }
-        let own = [&config.position, &config.deleted].into_iter().chain(config.key.iter().map(|key| &key.name));
-        let all: Vec<_> = changes.set.iter().chain(&changes.add).chain(&changes.append).collect();
-        if let Some(name) = own.into_iter().find(|name| all.contains(name)) {
+        let own = [config.position.as_str(), config.deleted.as_str(), REFUSED];
+        let mut own = own.into_iter().chain(config.key.iter().map(|key| key.name.as_str()));
+        let all: Vec<_> = changes.set.iter().chain(&changes.add).chain(&changes.append).map(String::as_str).collect();
+        if let Some(name) = own.find(|name| all.contains(name)) {
             return Err(refuse(&format!(
                 "`{name}` is not changed by records: take it out of `set`, `add` and `append`"
             )));

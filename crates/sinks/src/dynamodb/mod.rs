@@ -6,7 +6,7 @@
 //!     for each key, side by side: its writes, in their order   // one request for each key at a time: none overtakes another
 //!         puts: the last of them; updates: their sum           // a condition: nothing is there, or something before them
 //!         or 25 items in a request, without one
-//!     a write that is there already, or a later one: delivered
+//!     a write that is there already, or a later one: delivered // unless the item says that it was refused
 //! ```
 //!
 //! Each guarded item says at which place it was last written: the stream's position as text of a fixed width, which orders as

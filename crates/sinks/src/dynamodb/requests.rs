@@ -12,7 +12,7 @@ use kinesink_aws::dynamodb::types::{
 use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
-use super::config::DynamoDbConfig;
+use super::config::{DynamoDbConfig, REFUSED};
 use super::error::{self, CONDITION_FAILED, Verdict};
 use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
@@ -25,17 +25,20 @@ const COMES_AFTER: &str = "attribute_not_exists(#place) OR #place < :place";
 const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
 /// The key that a start asks about; nothing is stored there.
 const PROBE_TEXT: &str = "_kinesink_check";
-const PROBE_NUMBER: &str = "-7.31415926535897932384626433832795028841E+124";
+const PROBE_NUMBER: &str = "-7.3141592653589793238462643383279502884E+124";
 
 /// What a guarded write met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Met {
     /// It is there now, and durable.
     Written,
-    /// It was there already.
-    There,
-    /// What was made at this place is there, which is a later one; or a later one that the service does not tell.
-    Later(Option<Place>),
+    /// It was there already, and these places were refused.
+    There(Vec<String>),
+    /// What was made at this place is there, which is a later one; or a later one that the service does not tell. These were
+    /// refused.
+    Later(Option<Place>, Vec<String>),
+    /// No write of ours is there, and none can be ordered with it.
+    Foreign(Reject),
 }
 
 /// Puts the item unless a later write, or this one, is there.
@@ -55,22 +58,26 @@ pub(super) async fn put_guarded(config: &DynamoDbConfig, item: Attributes, place
         Some(PutItemError::ConditionalCheckFailedException(failed)) => failed.item(),
         _ => None,
     };
-    met(config, place, there)
+    Ok(met(config, place, there))
 }
 
 /// Where a condition did not hold, the item that was in the way says why.
-fn met(config: &DynamoDbConfig, place: &Place, there: Option<&Attributes>) -> Result<Met, Verdict> {
+fn met(config: &DynamoDbConfig, place: &Place, there: Option<&Attributes>) -> Met {
     // A service that does not say what is there is taken at its word.
-    let Some(item) = there else { return Ok(Met::Later(None)) };
+    let Some(item) = there else { return Met::Later(None, Vec::new()) };
     let guard = config.guard_attribute();
+    let refused = match item.get(REFUSED) {
+        Some(AttributeValue::Ss(places)) => places.clone(),
+        _ => Vec::new(),
+    };
     match place.of_same_order(item.get(guard)) {
-        Some(found) if found == *place => Ok(Met::There),
-        Some(found) => Ok(Met::Later(Some(found))),
-        None => Err(Verdict::Refused(Reject::new(format!(
+        Some(found) if found == *place => Met::There(refused),
+        Some(found) => Met::Later(Some(found), refused),
+        None => Met::Foreign(Reject::new(format!(
             "the item in table {} has an attribute `{guard}` of another kind than its writes are ordered by: another program \
              writes there",
             config.table
-        )))),
+        ))),
     }
 }
 
@@ -83,19 +90,42 @@ pub(super) async fn update_guarded(
     first: &Place,
     last: &Place,
 ) -> Result<Met, Verdict> {
-    let guard = config.guard_attribute();
+    update.set(config.guard_attribute(), last.to_attribute());
+    if config.delete.is_none() {
+        return request_update(config, pace, (key, update), first, last, &[]).await;
+    }
+    // What a mark has besides its place goes, but a living item's own expiry stays: which it is, only the service knows.
+    match request_update(config, pace, (key.clone(), update.clone()), first, last, &[]).await? {
+        Met::Later(Some(found), _) if found < *first => {
+            let mark = [Some(&config.deleted), config.ttl.as_ref()].into_iter().flatten().map(String::as_str);
+            request_update(config, pace, (key, update), first, last, &mark.collect::<Vec<_>>()).await
+        }
+        met => Ok(met),
+    }
+}
+
+/// `mark` are attributes that go. Without any, an item that was deleted is in the way, as a later one.
+async fn request_update(
+    config: &DynamoDbConfig,
+    pace: &Pace,
+    (key, update): (Attributes, Update),
+    first: &Place,
+    last: &Place,
+    mark: &[&str],
+) -> Result<Met, Verdict> {
     let foreseen = units(bytes(&key) + update.bytes());
     pace.take(foreseen).await;
-    update.set(guard, last.to_attribute());
-    // What an item that was deleted has besides its place.
-    let mark = [Some(&config.deleted), config.ttl.as_ref()].into_iter().flatten().map(String::as_str);
-    let mark: Vec<&str> = mark.filter(|_| config.delete.is_some()).collect();
-    let Expression { text, mut names, mut values } = update.expression(&mark);
-    names.insert("#place".into(), guard.into());
+    let Expression { text, mut names, mut values } = update.expression(mark);
+    let mut condition = COMES_AFTER.to_owned();
+    if config.delete.is_some() && mark.is_empty() {
+        condition = format!("attribute_not_exists(#deleted) AND ({condition})");
+        names.insert("#deleted".into(), config.deleted.clone());
+    }
+    names.insert("#place".into(), config.guard_attribute().into());
     values.insert(":place".into(), first.to_attribute());
     let request = config.client.update_item().table_name(&config.table).set_key(Some(key)).update_expression(text);
     let request = request
-        .condition_expression(COMES_AFTER)
+        .condition_expression(condition)
         .set_expression_attribute_names(Some(names))
         .set_expression_attribute_values(Some(values))
         .set_return_consumed_capacity(pace.is_limited().then_some(ReturnConsumedCapacity::Total))
@@ -114,8 +144,8 @@ pub(super) async fn update_guarded(
         Some(UpdateItemError::ConditionalCheckFailedException(failed)) => failed.item(),
         _ => None,
     };
-    match met(config, last, there)? {
-        Met::Later(None) => Err(Verdict::Failed(Failure::configuration(format!(
+    match met(config, last, there) {
+        Met::Later(None, _) => Err(Verdict::Failed(Failure::configuration(format!(
             "cannot update items in table {}: the service does not say what is there where a condition fails: name one that does",
             config.table
         )))),
@@ -155,7 +185,9 @@ fn to_request(change: Change) -> Result<WriteRequest, Verdict> {
         Change::Put(item) => {
             request.put_request(PutRequest::builder().set_item(Some(item)).build().map_err(incomplete)?).build()
         }
-        Change::Update(..) => return Err(Verdict::Failed(Failure::fatal("an update in a batch of puts: a bug"))),
+        Change::Update(..) | Change::Refused(_) => {
+            return Err(Verdict::Failed(Failure::fatal("an update in a batch of puts: a bug")));
+        }
         Change::Delete(key) => {
             request.delete_request(DeleteRequest::builder().set_key(Some(key)).build().map_err(incomplete)?).build()
         }

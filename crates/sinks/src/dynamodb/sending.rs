@@ -1,6 +1,6 @@
 //! Chains to requests.
 
-use kinesink_core::Failure;
+use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
 use super::chain::{Chain, Link, Outcome, Sending};
@@ -20,13 +20,27 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 const FOLD_RECORDS_MAX: usize = 1_000;
 /// Of what they set and append, and a larger one alone.
 const FOLD_BYTES_MAX: usize = 64 * 1024;
+/// Refused changes that an item is told of at a time; each takes some 80 bytes of it. Behind more of them, all are refused.
+const OWED_MAX: usize = 100;
 
 impl<U: Send + Sync> Sending<'_, U> {
-    /// Puts the last write of the chain, which replaces the others.
-    pub(super) async fn put(&self, chain: Chain) -> (Chain, Outcome) {
-        let outcome = match self.put_one(chain.last()).await {
-            Ok(met) => chain.met(&met),
-            Err(why) => chain.failed(why),
+    /// Puts the last write of the chain, which replaces the others. Where it is refused, the one before it is the last.
+    pub(super) async fn put(&self, mut chain: Chain) -> (Chain, Outcome) {
+        let outcome = loop {
+            match self.put_one(chain.last()).await {
+                Ok(Met::Foreign(why)) => {
+                    chain.refuse_all(&why);
+                    break chain.delivered();
+                }
+                Ok(Met::Later(..)) => break Outcome { overtaken: chain.all().collect(), ..chain.delivered() },
+                Ok(Met::Written | Met::There(_)) => break chain.delivered(),
+                Err(Verdict::Refused(why)) => {
+                    if !chain.refuse_last(why) {
+                        break chain.delivered();
+                    }
+                }
+                Err(why) => break chain.failed(why),
+            }
         };
         (chain, outcome)
     }
@@ -39,44 +53,71 @@ impl<U: Send + Sync> Sending<'_, U> {
                 self.emitter.pace.take(units(bytes(&item))).await;
                 requests::put_guarded(&self.emitter.config, item, &place).await
             }
-            Write { change: Change::Update(..), .. } => Err(bug("an update has become a put")),
+            Write { change: Change::Update(..) | Change::Refused(_), .. } => Err(bug("an update has become a put")),
         }
     }
 
     /// Makes each change of the chain once, in order, as many as possible in a request. Each request is made on the condition
-    /// that none of its changes has been made yet; where some have, the item says which, and the others are sent.
+    /// that none of its changes has been made yet; where some have, the item says which, and the others are sent. What is refused
+    /// is not made, and the next that is made says so in the item: only there it outlives this process.
     pub(super) async fn update(&self, chain: Chain) -> (Chain, Outcome) {
         let mut outcome = Outcome::default();
         let mut links = chain.links().to_vec();
         let mut records_max = FOLD_RECORDS_MAX;
+        // Refused, and no item says so yet.
+        let mut owed: Vec<String> = Vec::new();
         // Each turn sends, refuses or drops one link at least, or halves how many are tried at a time.
-        while !links.is_empty() {
-            let replacing = links.iter().rposition(|link| link.replaces);
+        while let Some(first) = links.first() {
+            if let Some(why) = first.refused.clone() {
+                owed.extend(self.note(&first.place));
+                outcome.refused.push((links.remove(0).index, why));
+                if owed.len() >= OWED_MAX {
+                    let why = Reject::new(format!("{OWED_MAX} changes of its item before it were refused"));
+                    outcome
+                        .refused
+                        .extend(links.drain(..).map(|link| (link.index, link.refused.unwrap_or(why.clone()))));
+                }
+                continue;
+            }
+            let replacing = replacing(&links);
             let (sent, result) = match replacing.and_then(|place| Some((place, links.get(place)?))) {
                 Some((place, link)) => (place + 1, self.put_one(link.index).await),
-                None => self.update_first(&links, records_max).await,
+                None => self.update_first(&links, records_max, owed.clone()).await,
             };
             match result {
-                Ok(Met::Written | Met::There) => drop(links.drain(..sent)),
-                Ok(Met::Later(found)) => {
+                Ok(Met::Written) => {
+                    let refused = links.drain(..sent).filter_map(|link| Some((link.index, link.refused?)));
+                    outcome.refused.extend(refused);
+                    owed.clear();
+                    records_max = (records_max * 2).min(FOLD_RECORDS_MAX);
+                }
+                Ok(Met::There(noted)) => {
+                    let found = links.get(sent - 1).map(|link| link.place.clone());
+                    outcome.made(links.drain(..sent), found.as_ref(), &noted);
+                }
+                Ok(Met::Later(found, noted)) => {
                     // Of what is there, the service may say nothing.
                     let made = match &found {
                         Some(found) => links.iter().take_while(|link| link.place <= *found).count(),
                         None => sent,
                     };
-                    let overtaken = links.drain(..made.max(1)).filter(|link| Some(&link.place) != found.as_ref());
-                    outcome.overtaken.extend(overtaken.map(|link| link.index));
+                    outcome.made(links.drain(..made.max(1)), found.as_ref(), &noted);
+                }
+                Ok(Met::Foreign(why)) => {
+                    outcome.refused.extend(links.drain(..).map(|link| (link.index, why.clone())));
                 }
                 Err(Verdict::Refused(why)) => match replacing {
                     // What it would have replaced counts then.
-                    Some(place) => outcome.refused.push((links.remove(place).index, why)),
+                    Some(place) => refuse(links.get_mut(place), why),
                     None if sent == 1 => {
-                        outcome.refused.push((links.remove(0).index, why));
-                        records_max = FOLD_RECORDS_MAX;
+                        refuse(links.first_mut(), why);
+                        records_max = 1;
                     }
                     None => records_max = (sent / 2).max(1),
                 },
                 Err(why) => {
+                    // What was refused goes along with what has to say so.
+                    outcome.again.extend(outcome.refused.drain(..).map(|(index, _)| index));
                     outcome.again.extend(links.iter().map(|link| link.index));
                     outcome.why = Some(why);
                     break;
@@ -86,11 +127,31 @@ impl<U: Send + Sync> Sending<'_, U> {
         (chain, outcome)
     }
 
+    /// How an item says that the change of this place was refused. By a version it need not: the highest stays.
+    fn note(&self, place: &Place) -> Option<String> {
+        match place {
+            Place::Position(text) => Some(text.clone()),
+            Place::Version(_) => None,
+        }
+    }
+
     /// Sends the first changes together, and says how many they are.
-    async fn update_first(&self, links: &[Link], records_max: usize) -> (usize, Result<Met, Verdict>) {
+    async fn update_first(
+        &self,
+        links: &[Link],
+        records_max: usize,
+        owed: Vec<String>,
+    ) -> (usize, Result<Met, Verdict>) {
+        if let Some(link) = links.first().filter(|link| link.replaces) {
+            return (1, self.put_one(link.index).await);
+        }
         let _permit = self.emitter.requests.acquire().await;
         let mut folded: Option<Folded<'_>> = None;
-        for link in links.iter().take(records_max) {
+        for link in links.iter().take(records_max).take_while(|link| !link.replaces && link.refused.is_none()) {
+            // By versions, what comes late is overtaken.
+            if folded.as_ref().is_some_and(|folded| *folded.last >= link.place) {
+                break;
+            }
             let (key, update) = match self.write_at(link.index) {
                 Ok(Write { change: Change::Update(key, update), .. }) => (key, update),
                 Ok(_) => return (1, Err(bug("a put has become an update"))),
@@ -107,9 +168,10 @@ impl<U: Send + Sync> Sending<'_, U> {
                 }
             }
         }
-        let (Some(Folded { key, update, count, last }), Some(first)) = (folded, links.first()) else {
+        let (Some(Folded { key, mut update, count, last }), Some(first)) = (folded, links.first()) else {
             return (1, Err(bug("there is nothing to update")));
         };
+        update.refused = owed;
         let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
         let DynamoDbEmitter { config, pace, .. } = self.emitter;
         (count, requests::update_guarded(config, pace, key, update, &first.place, last).await)
@@ -140,12 +202,12 @@ impl<U: Send + Sync> Sending<'_, U> {
     pub(super) async fn put_batch(&self, chains: Vec<Chain>) -> Vec<(Chain, Outcome)> {
         let mut sent = Vec::with_capacity(chains.len());
         let mut parts = vec![chains];
-        // Halves of at most 25: so many parts, and no more.
+        // Halves of at most 25, and each part of one chain becomes shorter.
         while let Some(mut part) = parts.pop() {
             match self.put_part(&part).await {
-                Ok(left) => sent.extend(part.into_iter().map(|chain| {
+                Ok(left) => sent.extend(part.into_iter().map(|mut chain| {
                     let outcome =
-                        if left.contains(&chain.key) { chain.failed(self.no_room()) } else { Outcome::default() };
+                        if left.contains(&chain.key) { chain.failed(self.no_room()) } else { chain.delivered() };
                     (chain, outcome)
                 })),
                 Err(Verdict::Refused(_)) if part.len() > 1 => {
@@ -153,7 +215,18 @@ impl<U: Send + Sync> Sending<'_, U> {
                     parts.push(half);
                     parts.push(part);
                 }
-                Err(why) => sent.extend(part.into_iter().map(|chain| {
+                Err(Verdict::Refused(why)) => {
+                    for mut chain in part {
+                        // The one before it is the last now.
+                        if chain.refuse_last(why.clone()) {
+                            parts.push(vec![chain]);
+                        } else {
+                            let outcome = chain.delivered();
+                            sent.push((chain, outcome));
+                        }
+                    }
+                }
+                Err(why) => sent.extend(part.into_iter().map(|mut chain| {
                     let outcome = chain.failed(why.clone());
                     (chain, outcome)
                 })),
@@ -178,6 +251,21 @@ impl<U: Send + Sync> Sending<'_, U> {
     }
 }
 
+/// Index of the last put that nothing before it comes after, so that it takes all of it along.
+fn replacing(links: &[Link]) -> Option<usize> {
+    let takes_all = |place: usize, link: &Link| {
+        let mut before = links.iter().take(place);
+        link.replaces && link.refused.is_none() && before.all(|other| other.place < link.place)
+    };
+    links.iter().enumerate().rposition(|(place, link)| takes_all(place, link))
+}
+
+fn refuse(link: Option<&mut Link>, why: Reject) {
+    if let Some(link) = link {
+        link.refused = Some(why);
+    }
+}
+
 /// Updates of one item that go in one request.
 struct Folded<'a> {
     key: Attributes,
@@ -190,6 +278,7 @@ struct Folded<'a> {
 fn units_of(change: &Change) -> f64 {
     match change {
         Change::Put(item) | Change::Delete(item) | Change::Update(item, _) => units(bytes(item)),
+        Change::Refused(_) => 0.0,
     }
 }
 

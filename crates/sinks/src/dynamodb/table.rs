@@ -169,12 +169,10 @@ impl Table {
 }
 
 impl ItemKey {
-    /// Whether a part of it is this text, or the number that it is.
+    /// Whether a part of it is this text; as a number, the one text that it has: 7 is no part of "07", which is another partition key.
     pub(super) fn holds(&self, text: &str) -> bool {
-        let number = Decimal::parse(text).ok().map(|number| number.to_string());
         self.0.iter().any(|part| match part {
-            Scalar::Text(part) => part == text,
-            Scalar::Number(part) => number.as_ref() == Some(part),
+            Scalar::Text(part) | Scalar::Number(part) => part == text,
             Scalar::Bytes(part) => part == text.as_bytes(),
         })
     }

@@ -6,7 +6,7 @@ use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::Reject;
 
 use super::attributes::{Attributes, type_of, value_bytes};
-use super::config::Changes;
+use super::config::{Changes, REFUSED};
 use super::number::Decimal;
 
 /// What one record changes of its item, or several in their order.
@@ -15,6 +15,8 @@ pub(super) struct Update {
     set: BTreeMap<String, AttributeValue>,
     add: BTreeMap<String, Decimal>,
     append: BTreeMap<String, Vec<AttributeValue>>,
+    /// Places of changes before these that were refused.
+    pub(super) refused: Vec<String>,
 }
 
 /// An update as a request has it.
@@ -97,6 +99,11 @@ impl Update {
             let place = expression.name(&name);
             adds.push(format!("#n{place} :v{place}"));
             expression.values.insert(format!(":v{place}"), AttributeValue::N(number.to_string()));
+        }
+        if !self.refused.is_empty() {
+            let place = expression.name(REFUSED);
+            adds.push(format!("#n{place} :v{place}"));
+            expression.values.insert(format!(":v{place}"), AttributeValue::Ss(self.refused));
         }
         let removes: Vec<_> = remove.into_iter().map(|name| format!("#n{}", expression.name(name))).collect();
         for (clause, parts) in [("SET", sets), ("ADD", adds), ("REMOVE", removes)] {

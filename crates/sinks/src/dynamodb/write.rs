@@ -56,6 +56,8 @@ pub(super) enum Change {
     Delete(Attributes),
     /// Some of its attributes change. The first is its key.
     Update(Attributes, Update),
+    /// Some would change, but the record is at fault: who makes later changes of the item has to say so there.
+    Refused(Reject),
 }
 
 /// One write.
@@ -99,41 +101,61 @@ pub(super) fn write<U>(
         }
     }
     let position = position(record.position, item.ordinal)?;
-    set_key(config, table, record, &position, &mut attributes)?;
+    let deletion = config.delete.as_ref().filter(|deletion| deletes(deletion, &attributes));
+    let version = match &config.order {
+        Order::PartitionKey => None,
+        Order::Version(field) => Some(version(&attributes, field)),
+    };
+    // What the record itself says is read by now: a part of the key may have the name of another field.
+    attributes.extend(key_values(config, table, record, &position, &attributes)?);
     let key = table.key_of(&attributes)?;
     if config.order == Order::PartitionKey {
         check_order(config, record, &key)?;
     }
-    let place = match &config.order {
-        Order::PartitionKey => Place::Position(position),
-        Order::Version(field) => Place::Version(version(&attributes, field)?),
+    let place = match version {
+        None => Place::Position(position),
+        Some(version) => Place::Version(version?),
     };
-    let deletion = config.delete.as_ref().filter(|deletion| deletes(deletion, &attributes));
-    let change = match deletion {
-        Some(_) if !guarded => Change::Delete(key_part(table, &attributes)),
+    match change(config, table, record, attributes, deletion, &place) {
+        Err(why) if config.changes.is_some() => Ok(Write { key, place, change: Change::Refused(why) }),
+        change => Ok(Write { key, place, change: change? }),
+    }
+}
+
+fn change(
+    config: &DynamoDbConfig,
+    table: &Table,
+    record: &Record,
+    mut attributes: Attributes,
+    deletion: Option<&Deletion>,
+    place: &Place,
+) -> Result<Change, Reject> {
+    let guarded = config.guard != Guard::Never;
+    match deletion {
+        Some(_) if !guarded => Ok(Change::Delete(key_part(table, &attributes))),
         Some(deletion) => {
             let mut mark = key_part(table, &attributes);
             mark.insert(config.deleted.clone(), AttributeValue::Bool(true));
             if let Some(ttl) = &config.ttl {
-                mark.insert(ttl.clone(), expiry(record.arrival, deletion.keep));
+                // Also where the worker is further behind than that.
+                mark.insert(ttl.clone(), expiry(record.arrival.max(config.clock.now()), deletion.keep));
             }
             mark.insert(config.guard_attribute().to_owned(), place.to_attribute());
-            Change::Put(mark)
+            Ok(Change::Put(mark))
         }
         None => {
             set_expiry(config, record, &mut attributes)?;
             if let Some(changes) = &config.changes {
-                return Ok(Write { key, place, change: update(config, table, changes, attributes)? });
+                return update(config, table, changes, attributes);
             }
             if guarded {
                 attributes.insert(config.guard_attribute().to_owned(), place.to_attribute());
             }
             table.check_indexed(&attributes)?;
             check_size(config, bytes(&attributes))?;
-            Change::Put(attributes)
+            Ok(Change::Put(attributes))
         }
-    };
-    Ok(Write { key, place, change })
+    }
 }
 
 fn update(
@@ -174,13 +196,14 @@ fn position(position: Position, ordinal: u32) -> Result<String, Reject> {
     Ok(format!("{sequence}.{sub_sequence:0SUB_SEQUENCE_DIGITS$}.{ordinal:0ORDINAL_DIGITS$}"))
 }
 
-fn set_key(
+fn key_values(
     config: &DynamoDbConfig,
     table: &Table,
     record: &Record,
     position: &str,
-    attributes: &mut Attributes,
-) -> Result<(), Reject> {
+    attributes: &Attributes,
+) -> Result<Attributes, Reject> {
+    let mut values = Attributes::new();
     for part in &config.key {
         let value = match &part.source {
             KeySource::Field(path) => {
@@ -202,9 +225,9 @@ fn set_key(
             KeySource::Shard => AttributeValue::S(record.shard.to_string()),
             KeySource::Position => AttributeValue::S(position.to_owned()),
         };
-        attributes.insert(part.name.clone(), value);
+        values.insert(part.name.clone(), value);
     }
-    Ok(())
+    Ok(values)
 }
 
 fn no_field(config: &DynamoDbConfig, name: &str, path: &FieldPath) -> Reject {
@@ -272,7 +295,7 @@ fn set_expiry(config: &DynamoDbConfig, record: &Record, attributes: &mut Attribu
     }
 }
 
-fn expiry(arrival: Timestamp, after: Duration) -> AttributeValue {
+fn expiry(from: Timestamp, after: Duration) -> AttributeValue {
     let after = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
-    AttributeValue::N(arrival.as_second().saturating_add(after).to_string())
+    AttributeValue::N(from.as_second().saturating_add(after).to_string())
 }

@@ -1,6 +1,7 @@
 //! What becomes of JSON, and what no table takes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kinesink_core::{Emitted, Item};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::dynamo::Dynamo;
 use super::{config, emit, emit_items, field, items, refusal, sink, stored, typed};
 use crate::dynamodb::attributes::attributes;
-use crate::dynamodb::{DynamoDbEmitter, FieldType, KeyAttribute, KeySource};
+use crate::dynamodb::{Changes, Deletion, DynamoDbEmitter, FieldType, KeyAttribute, KeySource};
 
 /// The text as it is, for what `Value` would not keep.
 fn verbatim(text: &str) -> Vec<Item<Bytes>> {
@@ -136,6 +137,24 @@ async fn a_key_comes_from_fields_or_from_the_record() {
     assert_eq!(typed(&reply.item().unwrap()["order"]), json!({"M": {"id": {"N": "4"}}}));
 }
 
+#[tokio::test]
+async fn a_part_of_the_key_took_the_place_of_a_field_that_the_next_is_made_of() {
+    let dynamo = Dynamo::new();
+    let mut config = config(dynamo.client());
+    config.key = vec![field("id", ".customer"), field("at", ".id")];
+    config.ttl = Some("expires".into());
+    let (at, values) = (".id".parse().unwrap(), vec!["i2".into()]);
+    config.delete = Some(Deletion { field: at, values, keep: Duration::from_secs(1000) });
+    let sink = sink(config).await;
+    for id in ["i1", "i2"] {
+        assert_eq!(emit(&sink, &[(1, "c", json!({"customer": "c", "id": id}))]).await.unwrap(), Emitted::all());
+        let request = dynamo.client().get_item().table_name(super::TABLE);
+        let text = |text: &str| kinesink_aws::dynamodb::types::AttributeValue::S(text.into());
+        let reply = request.key("id", text("c")).key("at", text(id)).send().await.unwrap();
+        assert_eq!(reply.item().unwrap().contains_key("_deleted"), id == "i2");
+    }
+}
+
 #[test]
 fn settings_that_contradict_each_other_are_named() {
     let client = Dynamo::new().client();
@@ -145,7 +164,24 @@ fn settings_that_contradict_each_other_are_named() {
         DynamoDbEmitter::open(config).unwrap_err().to_string()
     };
     assert!(refused(|config| config.key.clear()).contains("give `key` one or two"));
-    assert!(refused(|config| config.expire_after = Some(std::time::Duration::from_secs(1))).contains("set `ttl`"));
+    assert!(refused(|config| config.expire_after = Some(Duration::from_secs(1))).contains("set `ttl`"));
+    let taken: [fn(&mut crate::dynamodb::DynamoDbConfig); 6] = [
+        |config| config.ttl = Some("id".into()),
+        |config| config.ttl = Some("_position".into()),
+        |config| config.ttl = Some("_deleted".into()),
+        |config| (config.ttl, config.order) = (Some("v".into()), crate::dynamodb::Order::Version("v".into())),
+        |config| {
+            (config.ttl, config.changes) =
+                (Some("n".into()), Some(Changes { add: vec!["n".into()], ..Changes::default() }));
+        },
+        |config| {
+            (config.ttl, config.changes) =
+                (Some("n".into()), Some(Changes { append: vec!["n".into()], ..Changes::default() }));
+        },
+    ];
+    for change in taken {
+        assert!(refused(change).contains("which has another meaning there"));
+    }
 }
 
 /// JSON of up to four levels.

@@ -8,11 +8,13 @@ mod order;
 mod updates;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use kinesink_aws::dynamodb::Client;
 use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_core::testkit::ManualClock;
 use kinesink_core::{Batch, Emitted, Emitter as _, Exception, Failure, Item, Position, Record, ShardId, StreamName};
 use serde_json::{Value, json};
 
@@ -29,7 +31,8 @@ fn field(name: &str, path: &str) -> KeyAttribute {
 
 /// The table's key is `id`, from the field of that name.
 fn config(client: Client) -> DynamoDbConfig {
-    DynamoDbConfig::new(client, TABLE, vec![field("id", ".id")])
+    let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_700_000_000).unwrap()));
+    DynamoDbConfig { clock, ..DynamoDbConfig::new(client, TABLE, vec![field("id", ".id")]) }
 }
 
 async fn sink(config: DynamoDbConfig) -> DynamoDbEmitter {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
 use kinesink_core::testkit::ManualClock;
 use kinesink_core::{Class, Clock, Emitted};
 use serde_json::{Value, json};
 
+use super::answers::exceptions;
 use super::dynamo::Dynamo;
 use super::{Sample, TABLE, config, emit, emit_items, items, refusal, sink, stored};
 use crate::dynamodb::{Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, Order};
@@ -185,6 +186,26 @@ async fn a_partition_key_that_is_no_part_of_the_items_key_is_refused() {
 }
 
 #[tokio::test]
+async fn texts_of_one_number_are_partition_keys_whose_records_have_no_order() {
+    let dynamo = Dynamo::new();
+    let mut config = config(dynamo.client());
+    config.key[0].key_type = Some(ScalarAttributeType::N);
+    let sink = sink(config).await;
+    let put = |sequence, key: &'static str| (sequence, key, json!({ "id": 7 }));
+    let emitted = emit(&sink, &[put(1, "7"), put(2, "07"), put(3, "7.0"), put(4, "7")]).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], vec![1, 2]));
+}
+
+#[tokio::test]
+async fn a_mark_of_a_worker_far_behind_had_expired_before_it_was_made() {
+    let dynamo = Dynamo::new();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_700_005_000).unwrap()));
+    let sink = sink(DynamoDbConfig { clock, ..deleting(&dynamo) }).await;
+    assert_eq!(emit(&sink, &[delete(3)]).await.unwrap(), Emitted::all());
+    assert_eq!(stored(&dynamo.client()).await["a"]["expires"], json!({"N": "1700006000"}));
+}
+
+#[tokio::test]
 async fn an_item_of_another_program_is_not_taken_for_a_later_write() {
     let dynamo = Dynamo::new();
     let sink = sink(config(dynamo.client())).await;
@@ -192,6 +213,11 @@ async fn an_item_of_another_program_is_not_taken_for_a_later_write() {
     foreign.item("_position", AttributeValue::N("7".into())).send().await.unwrap();
     let why = refusal(&sink, json!({"id": "a"})).await;
     assert!(why.contains("attribute `_position` of another kind") && why.contains("another program"), "{why}");
+    // Nor is that asked for each of its records.
+    let before = dynamo.calls("PutItem").len();
+    let emitted = emit(&sink, &[put(1, "one"), put(2, "two"), put(3, "three")]).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], vec![0, 1, 2]));
+    assert_eq!(dynamo.calls("PutItem").len(), before + 1);
 }
 
 #[tokio::test]

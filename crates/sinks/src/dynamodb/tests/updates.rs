@@ -6,6 +6,7 @@ use std::time::Duration;
 use kinesink_core::Emitted;
 use serde_json::{Value, json};
 
+use super::answers::exceptions;
 use super::dynamo::{Dynamo, Fault};
 use super::{Sample, config, emit, refusal, sink, stored};
 use crate::dynamodb::{Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, Order};
@@ -68,9 +69,7 @@ async fn what_was_made_before_is_left_out_wherever_a_window_begins_and_ends() {
 async fn a_change_that_the_service_refuses_is_found_among_the_others() {
     let dynamo = Dynamo::new();
     let sink = sink(changing(&dynamo)).await;
-    let put = dynamo.client().put_item().table_name(super::TABLE);
-    let text = |text: &str| kinesink_aws::dynamodb::types::AttributeValue::S(text.into());
-    put.item("id", text("a")).item("sum", text("no number")).send().await.unwrap();
+    with_text_for_a_sum(&dynamo).await;
     let samples = [
         change(1, json!({"count": 1})),
         change(2, json!({"count": 1})),
@@ -83,6 +82,114 @@ async fn a_change_that_the_service_refuses_is_found_among_the_others() {
     assert!(said.starts_with("[(2, Rejected") && emitted.exceptions().len() == 1, "{said}");
     assert!(said.contains("An operand in the update expression has an incorrect data type"), "{said}");
     assert_eq!(item(&dynamo).await["count"], json!({"N": "4"}));
+}
+
+/// The item has text where `sum` is, so that the service refuses whatever adds to that.
+async fn with_text_for_a_sum(dynamo: &Dynamo) {
+    let put = dynamo.client().put_item().table_name(super::TABLE);
+    let text = |text: &str| kinesink_aws::dynamodb::types::AttributeValue::S(text.into());
+    put.item("id", text("a")).item("sum", text("no number")).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_change_was_taken_for_made_once_a_later_one_was_made() {
+    let dynamo = Dynamo::new();
+    let running = sink(changing(&dynamo)).await;
+    with_text_for_a_sum(&dynamo).await;
+    let (refused, fine) = (change(1, json!({"count": 1, "sum": 5})), change(2, json!({"count": 1})));
+    let window = [refused.clone(), fine.clone()];
+    assert_eq!(exceptions(&emit(&running, &window).await.unwrap()), (vec![], vec![0]));
+    // The next owner cuts its windows elsewhere, and knows only what the table says.
+    let next = DynamoDbEmitter::open(changing(&dynamo)).unwrap();
+    let more = [refused.clone(), fine, change(3, json!({"sum": 7})), change(4, json!({"count": 1}))];
+    for (window, refusals) in [(&window[..], vec![0]), (&window[..1], vec![0]), (&more[..], vec![0, 2])] {
+        assert_eq!(exceptions(&emit(&next, window).await.unwrap()), (vec![], refusals));
+    }
+    let replayed = DynamoDbEmitter::open(DynamoDbConfig { is_replay: true, ..changing(&dynamo) }).unwrap();
+    assert_eq!(exceptions(&emit(&replayed, &more).await.unwrap()).1, [0, 1, 2]);
+    assert_eq!(item(&dynamo).await["count"], json!({"N": "2"}));
+}
+
+#[tokio::test]
+async fn a_refusal_was_forgotten_where_what_followed_it_had_to_wait() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    let window = [change(1, json!({"count": "text"})), change(2, json!({"count": 1}))];
+    let other = (3, "b", json!({"id": "b", "count": 1}));
+    let throttled = || Fault::Answer("ThrottlingException", "slow");
+    dynamo.fail("UpdateItem", throttled());
+    let emitted = emit(&sink, &[window[0].clone(), window[1].clone(), other]).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![0, 1], vec![]), "both, so that the one can tell the item of the other");
+    // Alone, it is the batch that fails.
+    dynamo.fail("UpdateItem", throttled());
+    emit(&sink, &window).await.unwrap_err();
+    assert_eq!(exceptions(&emit(&sink, &window).await.unwrap()), (vec![], vec![0]));
+    // And if the record can be read meanwhile.
+    let mended = [change(1, json!({"count": 1})), window[1].clone()];
+    assert_eq!(exceptions(&emit(&sink, &mended).await.unwrap()), (vec![], vec![0]));
+}
+
+#[tokio::test]
+async fn behind_many_refused_changes_all_are_refused() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    let bad = (1..=100).map(|n| change(n, json!({"count": "text"})));
+    let all: Vec<_> = bad.chain([change(101, json!({"count": 1}))]).collect();
+    assert_eq!(exceptions(&emit(&sink, &all).await.unwrap()).1.len(), 101);
+    assert_eq!(exceptions(&emit(&sink, &all[1..]).await.unwrap()).1.len(), 99, "fewer are noted in the item");
+    assert_eq!(stored(&dynamo.client()).await["a"]["_refused"]["SS"].as_array().unwrap().len(), 99);
+}
+
+#[tokio::test]
+async fn each_refused_change_was_looked_for_among_all_that_were_left() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    with_text_for_a_sum(&dynamo).await;
+    let bad: Vec<_> = (1..=16).map(|n| change(n, json!({"sum": 1}))).collect();
+    assert_eq!(exceptions(&emit(&sink, &bad).await.unwrap()).1.len(), 16);
+    let calls = dynamo.calls("UpdateItem").len();
+    assert!(calls <= 4 + 16, "{calls}");
+}
+
+#[tokio::test]
+async fn what_a_version_that_came_late_had_set_depended_on_the_window() {
+    for cut in [1, 2, 3] {
+        let dynamo = Dynamo::new();
+        let changes = Changes { set: vec!["status".into(), "extra".into()], ..Changes::default() };
+        let mut config =
+            DynamoDbConfig { changes: Some(changes), order: Order::Version("v".into()), ..config(dynamo.client()) };
+        config.ttl = Some("expires".into());
+        let keep = Duration::from_secs(1000);
+        config.delete = Some(Deletion { field: ".op".parse().unwrap(), values: vec!["D".into()], keep });
+        let sink = sink(config).await;
+        let window = [
+            change(1, json!({"v": 5, "status": "five"})),
+            change(2, json!({"v": 3, "status": "three", "extra": "late"})),
+            change(3, json!({"v": 4, "op": "D"})),
+            change(4, json!({"v": 6, "status": "six"})),
+        ];
+        for part in window.chunks(cut) {
+            assert_eq!(emit(&sink, part).await.unwrap(), Emitted::all());
+        }
+        let item = stored(&dynamo.client()).await.remove("a").unwrap();
+        assert_eq!(item, json!({"id": {"S": "a"}, "v": {"N": "6"}, "status": {"S": "six"}}), "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_without_an_expiry_took_that_of_its_item_away() {
+    let dynamo = Dynamo::new();
+    let mut config = changing(&dynamo);
+    config.ttl = Some("expires".into());
+    config.changes.as_mut().unwrap().set.push("expires".into());
+    let keep = Duration::from_secs(1000);
+    config.delete = Some(Deletion { field: ".op".parse().unwrap(), values: vec!["D".into()], keep });
+    let sink = sink(config).await;
+    for json in [json!({"count": 1, "expires": 2_000_000_000}), json!({"count": 1})] {
+        let sequence = dynamo.calls("UpdateItem").len() as u64;
+        assert_eq!(emit(&sink, &[change(sequence, json)]).await.unwrap(), Emitted::all());
+        assert_eq!(item(&dynamo).await["expires"], json!({"N": "2000000000"}));
+    }
 }
 
 #[tokio::test]
