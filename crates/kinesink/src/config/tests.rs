@@ -225,6 +225,8 @@ key = { id = "{partition_key}" }
 set = [".status"]
 add = [".n", ".sum"]
 append = [".log"]
+[dead_letter]
+url = "file:///var/dead"
 "#;
 
 #[test]
@@ -334,7 +336,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 81] = [
+const MISTAKES: [(&str, &str, &str); 82] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -428,7 +430,7 @@ const MISTAKES: [(&str, &str, &str); 81] = [
     (
         "key of an object for a table",
         "type = \"s3\"\nurl",
-        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nurl",
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nurl",
     ),
     (
         "key of three attributes",
@@ -438,23 +440,24 @@ const MISTAKES: [(&str, &str, &str); 81] = [
     (
         "marks that never expire",
         SINK,
-        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\ndelete = { field = \".op\", is = [] }\nexpire_after = \"1h\"",
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\ndelete = { field = \".op\", is = [] }\nexpire_after = \"1h\"",
     ),
     (
         "version inside a field",
         SINK,
-        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nordered_by = \".a.b\"\ntypes = { \".id\" = \"string-set\" }",
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nordered_by = \".a.b\"\ntypes = { \".id\" = \"string-set\" }",
     ),
     (
         "counters without guards",
         SINK,
-        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nguard = \"never\"\nset = [\".id\", \"a\"]\nadd = [\".n\", \".n\"]",
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nguard = \"never\"\nset = [\".id\", \"a\"]\nadd = [\".n\", \".n\"]",
     ),
     (
         "counters by a version",
         SINK,
-        "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nordered_by = \".version\"\nappend = [\".log\"]",
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nordered_by = \".version\"\nappend = [\".log\"]",
     ),
+    ("table of leases", SINK, "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nadd = [\".n\"]"),
     (
         "several at once",
         "[[sink]]",

@@ -48,6 +48,8 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
     let spill = raw.spill.and_then(|raw| checks.spill(&raw));
     let buffer = checks.buffer(&raw.buffer, memory_bytes, spill.as_ref());
     let (sinks, tables) = checks.sinks(&raw.sink, source.as_ref());
+    let region = source.as_ref().and_then(|source| source.region.as_deref());
+    checks.tables_apart(&raw.sink, (&lease.table, region), raw.dead_letter.is_some());
     let dead_letter = raw.dead_letter.and_then(|raw| checks.dead_letter(&raw, &sinks, source.as_ref()));
     let metrics_listen = raw.metrics.and_then(|metrics| checks.address(metrics.listen.as_ref()));
     let drain_grace = checks.duration("drain.grace", raw.drain.grace.as_ref(), raw::GRACE, GRACE_MIN);

@@ -11,7 +11,7 @@ use kinesink_sinks::dynamodb::{Changes, Deletion, FieldType, Guard, KeyAttribute
 use toml::Spanned;
 
 use super::{Checks, whole};
-use crate::config::raw::{self, RawTable};
+use crate::config::raw::{self, RawDestination, RawTable};
 use crate::config::validated::{Source, TableSink};
 
 const REQUESTS_MAX: u64 = 1_000;
@@ -70,6 +70,30 @@ impl Checks {
             write_units,
             reached,
         })
+    }
+
+    /// What a table needs of the rest of the file.
+    pub(super) fn tables_apart(
+        &mut self,
+        raw: &[Spanned<RawDestination>],
+        (lease_table, lease_region): (&str, Option<&str>),
+        has_dead_letters: bool,
+    ) {
+        for spanned in raw {
+            let RawDestination::DynamoDb(raw) = spanned.get_ref() else { continue };
+            let is_elsewhere = raw.endpoint.is_some() || raw.role.is_some();
+            let region = raw.region.as_ref().map(|region| region.get_ref().as_str()).or(lease_region);
+            if raw.table.get_ref() == lease_table && region == lease_region && !is_elsewhere {
+                let hint =
+                    "name another table, or another one for the leases in `lease.table`: without it, `app` is its name";
+                self.refuse(format!("`sink.table` is the lease table {lease_table}"), raw.table.span(), "taken", hint);
+            }
+            if let Some(counted) = raw.add.iter().chain(&raw.append).next().filter(|_| !has_dead_letters) {
+                let what = "`[dead_letter]` is missing, which what is added up or appended needs";
+                let hint = "add `[dead_letter]` and its `url`: a record that is refused cannot be made behind later ones of its key";
+                self.refuse(what, counted.span(), "counts each record", hint);
+            }
+        }
     }
 
     /// As it stands in the file: a table of TOML has no order, but a key has.
