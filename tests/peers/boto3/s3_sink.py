@@ -1,7 +1,7 @@
 """Objects of more than 64 MiB that `kinesink run` writes in parts, killed in the midst of them.
 
-The records are read back as the object's bytes, and what is not theirs fails; no upload of a killed writer is left once its
-object is there.
+Run on the local S3, and on a server that no one here wrote. The records are read back as the object's bytes, and what is
+not theirs fails; no upload of a killed writer is left once its object is there.
 """
 
 import os

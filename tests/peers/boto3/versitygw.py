@@ -1,6 +1,8 @@
-"""The race on the Versity S3 Gateway, a real server over a directory (Apache-2.0).
+"""The race, and large objects of `kinesink run`, on the Versity S3 Gateway, a real server over a directory (Apache-2.0).
 
-    python tests/peers/boto3/versitygw.py FOLDER     # FOLDER keeps the program, which Go builds from its module
+    KINESINK=kinesink kinesink local -- python tests/peers/boto3/versitygw.py FOLDER
+
+FOLDER keeps the server, which Go builds from its module.
 
 It keeps metadata in extended attributes (`user.*`), so the temporary directory has to be on a file system that has them.
 """
@@ -42,7 +44,7 @@ def main(folder):
                 "AWS_SECRET_ACCESS_KEY": SECRET,
                 "AWS_DEFAULT_REGION": "us-east-1",
             }
-            return run("s3_race")
+            return run("s3_race", "s3_sink")
         finally:
             server.terminate()
             server.wait(timeout=20)

@@ -8,7 +8,8 @@
 //! ```
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use kinesink_aws::s3::types::{CompletedMultipartUpload, CompletedPart};
+use kinesink_aws::s3::config::RequestChecksumCalculation;
+use kinesink_aws::s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use kinesink_core::Failure;
 use tracing::{debug, warn};
 
@@ -36,6 +37,7 @@ impl Bucket {
             .bucket(&self.name)
             .key(&key)
             .set_metadata(Some(contents.to_metadata()))
+            .set_checksum_algorithm(self.checksum())
             .set_expected_bucket_owner(settings.owner.clone())
             .set_storage_class(self.storage_class())
             .set_server_side_encryption(self.encryption())
@@ -56,6 +58,13 @@ impl Bucket {
             self.abort(&key, id).await;
         }
         done
+    }
+
+    /// The parts' checksum. Services refuse to complete an upload by the checksums of its parts that was not begun with one.
+    fn checksum(&self) -> Option<ChecksumAlgorithm> {
+        let calculation = self.client.config().request_checksum_calculation();
+        let is_sent = calculation != Some(&RequestChecksumCalculation::WhenRequired);
+        is_sent.then_some(ChecksumAlgorithm::Crc32)
     }
 
     async fn send_parts(&self, key: &str, id: &str, parts: Vec<Part>) -> Result<Vec<CompletedPart>, Failure> {

@@ -321,6 +321,8 @@ async fn a_large_object_goes_in_parts_and_is_completed_create_only() {
     let (requests, told) = (service.requests(), told(&service));
     assert!(told[0].starts_with("GET ") && told[0].contains("uploads"), "{told:?}");
     assert!(told[1].starts_with("POST ") && requests[1].contains("x-amz-meta-kinesink-digest: "), "{told:?}");
+    // The sums of the parts count only in an upload that was begun with them.
+    assert!(requests[1].contains("x-amz-checksum-algorithm: CRC32"), "{}", requests[1]);
     let mut parts = told[2..4].to_vec();
     parts.sort();
     assert!(parts[0].contains("partNumber=1") && parts[1].contains("partNumber=2"), "{told:?}");
