@@ -21,7 +21,7 @@ use crate::exit::{Exit, Problem};
 
 /// Threads that write files and compress. An allocator keeps memory for each thread: few threads, and none for long,
 /// keep little.
-const BLOCKING_THREADS_MAX: usize = 16;
+const BLOCKING_THREADS_MAX: usize = 32;
 const BLOCKING_IDLE_MAX: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {

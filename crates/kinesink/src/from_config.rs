@@ -19,6 +19,10 @@ use crate::handler::{Earlier, any};
 use crate::until::Until;
 use crate::{Connector, Error, recipe};
 
+/// Objects of spilled windows that all sinks encode at a time, if they are no more than these: with what finishes windows of
+/// earlier settings beside them, they leave threads to read what they encode.
+const ENCODERS_MAX: usize = 6;
+
 /// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
 /// file.
 #[derive(Debug)]
@@ -231,6 +235,7 @@ fn place(config: &Config, location: &Location, reached: &BucketOptions, services
     let mut place = S3Config::new(location.clone());
     place.client = services.buckets.get(reached).cloned();
     place.encoded_bytes_max = encoded_bytes(config);
+    place.encoders_max = (ENCODERS_MAX / destinations(config)).max(1);
     place.overflow = config.spill.as_ref().map(|spill| (spill.dir.clone(), spill.bytes_max / destinations(config)));
     place
 }

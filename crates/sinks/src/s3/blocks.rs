@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
-use tracing::debug;
+use tracing::warn;
 
 const BLOCK_BYTES: usize = 256 * 1024;
 
@@ -70,7 +70,7 @@ impl Blocks {
         }
         if let Err(error) = self.spill() {
             // Its window has closed early, and may fill that disk by itself: to wait for room could be for ever.
-            debug!(%error, "the rest of an object stays in memory");
+            warn!(%error, "an object cannot be kept on disk while it is made: the rest of it stays in memory");
             self.overflow = None;
         }
     }

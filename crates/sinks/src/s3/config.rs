@@ -11,6 +11,7 @@ use super::parquet::ParquetSettings;
 use super::store::Store;
 use crate::{Error, Location};
 
+const ENCODERS_MAX: usize = 4;
 const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What is larger is sent in parts.
 const PUT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -106,6 +107,9 @@ pub struct S3Config {
     /// A directory for what is encoded of windows that memory does not hold, beyond that memory, and the bytes that it may
     /// take there. Without it, memory takes it.
     pub overflow: Option<(PathBuf, usize)>,
+    /// How many objects of spilled windows are encoded at a time, one at least. Each waits on a thread that may block for
+    /// what other such threads read: a runtime has to have more of them than all its sinks together.
+    pub encoders_max: usize,
 }
 
 impl S3Config {
@@ -125,6 +129,7 @@ impl S3Config {
             #[cfg(feature = "planted-faults")]
             planted: kinesink_core::Planted::default(),
             overflow: None,
+            encoders_max: ENCODERS_MAX,
         }
     }
 

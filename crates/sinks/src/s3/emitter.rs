@@ -8,6 +8,7 @@ use futures::stream::{self, StreamExt as _};
 use kinesink_core::{
     Batch, Budget, Class, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject, Reservation,
 };
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -39,6 +40,8 @@ pub struct S3Emitter {
     encoding: Budget,
     /// Where those of spilled windows go on, and the room there.
     overflow: Option<(Overflow, Budget)>,
+    /// For the objects of spilled windows: an encoder waits on a thread for what other threads have to read.
+    encoders: Semaphore,
 }
 
 /// What became of one object: the items that it does not hold, and its bytes if it was made now.
@@ -74,7 +77,8 @@ impl S3Emitter {
             let held_bytes_max = config.encoded_bytes_max;
             (Overflow { directory: directory.clone(), held_bytes_max }, Budget::new(*bytes_max))
         });
-        Ok(Self { store, prefix, config, columns, encoding, overflow })
+        let encoders = Semaphore::new(config.encoders_max);
+        Ok(Self { store, prefix, config, columns, encoding, overflow, encoders })
     }
 
     fn partitions(&self, batch: &Batch<'_, Bytes>) -> Partitions {
@@ -119,10 +123,16 @@ impl S3Emitter {
         let _reservation = self.encoding.reserve(rows.bytes()).await;
 
         let (overflow, _room) = self.overflow(&rows).await;
+        let encoder = match &rows {
+            // Never closed.
+            Rows::Spilled(_) => self.encoders.acquire().await.ok(),
+            Rows::Held(_) => None,
+        };
         let (body, rejects) = match &self.columns {
             Some(columns) => columns.encode(origin, &rows, overflow).await?,
             None => self.encode(&rows, overflow).await?,
         };
+        drop(encoder);
         let contents = Contents::of(origin, &rows, &rejects).await?;
         if contents.count == 0 {
             return Ok(Published { rejects, made_bytes: None });

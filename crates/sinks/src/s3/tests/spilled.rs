@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +27,8 @@ impl Pieces<Bytes> for Threes {
         if self.fails_at == Some(number) {
             return Err(Failure::transient("damaged"));
         }
+        // As a disk is read.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
         let items = self.items.chunks(3).nth(number).map(<[_]>::to_vec);
         Ok(items.map(|items| Piece { items, memory: Reservation::none() }))
     }
@@ -81,15 +84,15 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Sends the window partition by partition. Reading fails after so many halves of a partition, if it does.
+/// Sends the window's partitions side by side. Reading fails after so many halves of a partition, if it does.
 async fn send(sink: &S3Emitter, fails: Option<usize>) -> Vec<Result<Emitted, Failure>> {
     let (source, rows) = (source(), rows());
     let mut names: Vec<String> = rows.iter().map(|item| sink.partition(item).unwrap()).collect();
-    let mut outcomes = Vec::new();
     let all: Vec<_> = rows.iter().cloned().enumerate().zip(names.clone()).collect();
     names.sort();
     names.dedup();
-    for name in &names {
+    let (source, rows, all) = (&source, &rows, &all);
+    let sent = names.iter().map(|name| async move {
         let of = all.iter().filter(|(_, partition)| partition == name).map(|(item, _)| item.clone());
         let items: Vec<_> = of.collect();
         let pieces = items.len().div_ceil(3);
@@ -105,9 +108,23 @@ async fn send(sink: &S3Emitter, fails: Option<usize>) -> Vec<Result<Emitted, Fai
             attempt: 0,
             keep_existing: false,
         };
-        outcomes.push(sink.emit_partition(&partition).await);
+        sink.emit_partition(&partition).await
+    });
+    futures::future::join_all(sent).await
+}
+
+/// Encoders wait on threads, and what they wait for is read on threads.
+#[test]
+fn encoders_leave_a_thread_to_read_what_they_encode() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(PARTITIONS.len()).build();
+    let directory = tempfile::tempdir().unwrap();
+    for config in configs(directory.path()) {
+        let sink = S3Emitter::open(S3Config { encoders_max: 1, ..config }).unwrap();
+        let sent = async { tokio::time::timeout(Duration::from_secs(60), send(&sink, None)).await };
+        let outcomes = runtime.as_ref().unwrap().block_on(sent).expect("nobody reads");
+        outcomes.into_iter().for_each(|outcome| drop(outcome.unwrap()));
     }
-    outcomes
 }
 
 #[tokio::test]
