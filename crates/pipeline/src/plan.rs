@@ -185,7 +185,10 @@ fn newer(version: u8) -> String {
 
 /// Why a plan that makes no sense stops a shard.
 fn damaged(last: Checkpoint) -> String {
-    format!("the window that was announced up to {last} has a plan that is damaged; {REMEDY}")
+    format!(
+        "the window that was announced up to {last} has a plan that is damaged; some of it may be in its sinks \
+         already: drop it with `kinesink leases APP --drop-plan SHARD`, after which it may be there twice"
+    )
 }
 
 /// The settings that a window was announced with, if the last owner left one that counts for a lease at `start`.

@@ -84,6 +84,8 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
     unreadable_plan: Option<String>,
     /// When an announced window that is being read is given up, because memory is wanted and nothing comes.
     give_up_at: Option<Instant>,
+    /// Nothing beyond the announced window is read.
+    finishes_only: bool,
 }
 
 impl<'a, T: Transformer> ShardPipeline<'a, T> {
@@ -117,6 +119,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             halting: None,
             unreadable_plan: None,
             give_up_at: None,
+            finishes_only: false,
             budget: input.budget,
             shard,
         }
@@ -183,7 +186,8 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     /// Takes nothing more in while a full window waits, and not past a blocked record while a commit is in flight.
     fn may_fill(&self) -> bool {
         let waits = self.blocked.is_some() && self.committing.is_some() || self.unreadable_plan.is_some();
-        self.closed.is_none() && self.ending.is_none() && self.halt.is_none() && !waits
+        let done = self.finishes_only && self.standing.plan.is_none();
+        self.closed.is_none() && self.ending.is_none() && self.halt.is_none() && !waits && !done
     }
 
     fn accept(&mut self, read: Result<Read, Failure>) -> Result<(), Failure> {
