@@ -150,6 +150,10 @@ impl ShardHandler for Run {
                 return Ok(ShardFinished::ShardEnd);
             }
             Finished::LeaseLost => return Ok(ShardFinished::LeaseLost),
+            // What it could not commit is read again.
+            Finished::Halted if reached.is_cancelled() && !drain.is_cancelled() => {
+                return Err(Failure::transient(format!("shard {id} is halted at the end of what is to be read")));
+            }
             Finished::Drained => (&self.drained, ShardFinished::Drained),
             Finished::Halted => (&self.halted, ShardFinished::Drained),
         };
@@ -193,6 +197,29 @@ mod tests {
         }
     }
 
+    /// Meets the end of what is to be read, and ends as it is told.
+    struct MeetsTheEnd(Finished);
+
+    #[async_trait]
+    impl AnyPipeline for MeetsTheEnd {
+        async fn run(&self, input: ShardInput) -> Result<Finished, Failure> {
+            input.drain.cancel();
+            Ok(self.0)
+        }
+
+        async fn check(&self) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn close(&self) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
+            Ok(ControlFlow::Continue(input))
+        }
+    }
+
     struct Nothing;
 
     #[async_trait]
@@ -217,23 +244,40 @@ mod tests {
         }
     }
 
-    async fn runs(run: &mut Run, ended: Finished) {
-        run.pipeline = Arc::new(Ends(ended));
-        let shard = Shard {
+    fn shard(drain: CancellationToken) -> Shard {
+        Shard {
             stream: "orders".parse().unwrap(),
             id: "shardId-000000000000".parse().unwrap(),
             start: Checkpoint::TrimHorizon,
             prepared: None,
             reader: Box::new(Nothing),
             checkpointer: Box::new(Nothing),
-            drain: CancellationToken::new(),
-        };
-        ShardHandler::run(run, shard).await.unwrap();
+            drain,
+        }
+    }
+
+    async fn runs(run: &mut Run, ended: Finished) {
+        run.pipeline = Arc::new(Ends(ended));
+        ShardHandler::run(run, shard(CancellationToken::new())).await.unwrap();
     }
 
     fn run() -> Run {
         let shared = Shared { metrics: Metrics::default(), health: Health::default(), budget: Budget::new(1) };
         Run::new(Arc::new(Ends(Finished::Drained)), shared, CancellationToken::new(), None)
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_is_halted_at_the_end_of_what_is_to_be_read_is_not_read_so_far() {
+        let time = jiff::Timestamp::UNIX_EPOCH;
+        let until = Arc::new(Until::new(time, time, ["shardId-000000000000".parse().unwrap()]));
+        let mut run = Run { until: Some(Arc::clone(&until)), ..run() };
+        run.pipeline = Arc::new(MeetsTheEnd(Finished::Halted));
+        let halted = ShardHandler::run(&run, shard(run.drain.child_token())).await;
+        assert_eq!(halted.unwrap_err().class, kinesink_core::Class::Transient);
+        assert!(!until.is_over() && !run.drain.is_cancelled(), "what it could not commit would be forgotten");
+        run.pipeline = Arc::new(MeetsTheEnd(Finished::Drained));
+        ShardHandler::run(&run, shard(run.drain.child_token())).await.unwrap();
+        assert!(until.is_over() && run.drain.is_cancelled());
     }
 
     #[tokio::test]

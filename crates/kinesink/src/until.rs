@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kinesink_core::{Checkpoint, Clock, Failure, Position, Read, Records, ShardId, ShardReader};
+use kinesink_core::{Checkpoint, Failure, Position, Read, Records, ShardId, ShardReader};
 use tokio_util::sync::CancellationToken;
 
 /// Which shards are still to be read up to a time.
 #[derive(Debug)]
 pub(crate) struct Until {
     time: Timestamp,
-    clock: Arc<dyn Clock>,
+    /// What is read now was asked for then or later.
+    began: Timestamp,
     /// The shards that were open at the time.
     open: BTreeSet<ShardId>,
     /// Those of them that are not read so far.
@@ -20,10 +21,11 @@ pub(crate) struct Until {
 }
 
 impl Until {
-    /// `open` are the shards that were open at `time`: the others come before them, or after.
-    pub(crate) fn new(time: Timestamp, clock: Arc<dyn Clock>, open: impl IntoIterator<Item = ShardId>) -> Self {
+    /// `open` are the shards that were open at `time`: the others come before them, or after. Nothing was asked for before
+    /// `began`.
+    pub(crate) fn new(time: Timestamp, began: Timestamp, open: impl IntoIterator<Item = ShardId>) -> Self {
         let open: BTreeSet<_> = open.into_iter().collect();
-        Self { time, clock, left: Mutex::new(open.clone()), open }
+        Self { time, began, left: Mutex::new(open.clone()), open }
     }
 
     /// What arrived before the time; `reached` is cancelled once all of that was taken. A shard that was closed by then is
@@ -55,8 +57,12 @@ impl Until {
             reply.records.truncate(first);
             return true;
         }
+        // Of a reply with records more may be left to give, and how long ago it came is not known here.
+        if !was_open || !reply.records.is_empty() {
+            return false;
+        }
         let behind = jiff::SignedDuration::from_millis(i64::try_from(reply.behind_latest_ms).unwrap_or(i64::MAX));
-        was_open && self.clock.now().checked_sub(behind).is_ok_and(|read_to| read_to >= self.time)
+        self.began.checked_sub(behind).is_ok_and(|read_to| read_to >= self.time)
     }
 }
 
@@ -107,15 +113,6 @@ mod tests {
     /// Each reply: how many seconds after the beginning its records arrived, and how far behind it is.
     struct Replies(VecDeque<(Vec<i64>, u64)>);
 
-    #[derive(Debug)]
-    struct At(i64);
-
-    impl Clock for At {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_second(self.0).unwrap()
-        }
-    }
-
     fn record(arrival: i64) -> Record {
         Record {
             shard: "shardId-000000000000".parse().unwrap(),
@@ -140,13 +137,17 @@ mod tests {
     }
 
     /// What comes before the end at 100 s, read at `now_s`, and how many requests that took.
-    async fn read(now_s: i64, replies: &[(&[i64], u64)]) -> (Vec<i64>, usize) {
-        read_of("shardId-000000000000", now_s, replies).await
+    async fn read(began_s: i64, replies: &[(&[i64], u64)]) -> (Vec<i64>, usize) {
+        read_of("shardId-000000000000", began_s, replies).await
     }
 
-    async fn read_of(shard: &str, now_s: i64, replies: &[(&[i64], u64)]) -> (Vec<i64>, usize) {
+    async fn read_of(shard: &str, began_s: i64, replies: &[(&[i64], u64)]) -> (Vec<i64>, usize) {
         let shards = ["shardId-000000000000".parse().unwrap()];
-        let until = Arc::new(Until::new(Timestamp::from_second(100).unwrap(), Arc::new(At(now_s)), shards));
+        let until = Arc::new(Until::new(
+            Timestamp::from_second(100).unwrap(),
+            Timestamp::from_second(began_s).unwrap(),
+            shards,
+        ));
         let reached = CancellationToken::new();
         let script = replies.iter().map(|(arrivals, behind_s)| (arrivals.to_vec(), *behind_s)).collect();
         let mut reader = until.bounded(&shard.parse().unwrap(), Box::new(Replies(script)), reached.clone());
@@ -165,13 +166,13 @@ mod tests {
     async fn what_arrived_before_the_time_comes_and_nothing_is_asked_for_after_it() {
         // By a record that arrived at the time.
         assert_eq!(read(900, &[(&[1, 99], 801), (&[99, 100, 101], 700), (&[102], 0)]).await, (vec![1, 99, 99], 2));
-        // By how far the reader has come, with records or without.
-        assert_eq!(read(900, &[(&[1], 801), (&[], 800), (&[], 0)]).await, (vec![1], 2));
-        assert_eq!(read(900, &[(&[5], 0), (&[], 0)]).await, (vec![5], 1));
+        // By how far the reader has come, once a reply has nothing more: one with records may be a part of another.
+        assert_eq!(read(900, &[(&[1], 800), (&[], 801), (&[], 800), (&[], 0)]).await, (vec![1], 3));
+        assert_eq!(read(900, &[(&[5], 0), (&[6], 0), (&[], 0)]).await, (vec![5, 6], 3));
         // Of a shard that was closed by then its end is still to come, and of one that began later nothing is.
         let other = "shardId-000000000001";
         assert_eq!(read_of(other, 900, &[(&[5], 0), (&[], 0), (&[100], 0)]).await, (vec![5], 3));
-        // While the time has not come, the newest record is not the last.
+        // Asked for before the time, the newest record need not be the last.
         let waiting = std::panic::AssertUnwindSafe(read(99, &[(&[5], 0), (&[], 0)])).catch_unwind().await;
         assert!(waiting.is_err(), "it asks for more than there is");
     }
@@ -180,7 +181,7 @@ mod tests {
     fn the_last_shard_is_told_once_and_others_do_not_count() {
         let id = |text: &str| text.parse::<ShardId>().unwrap();
         let (one, two, parent) = (id("shardId-000000000001"), id("shardId-000000000002"), id("shardId-000000000000"));
-        let until = Until::new(Timestamp::UNIX_EPOCH, Arc::new(At(0)), [one.clone(), two.clone()]);
+        let until = Until::new(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, [one.clone(), two.clone()]);
         assert!(!until.is_last(&parent) && !until.is_last(&one) && !until.is_last(&one) && !until.is_over());
         assert!(until.is_last(&two) && until.is_over() && !until.is_last(&two));
     }

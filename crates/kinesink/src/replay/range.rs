@@ -1,11 +1,12 @@
 //! A time range of the stream through the pipeline again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinesink_aws::Clients;
-use kinesink_consumer::{Coordination, Retrieval, Start, shards_open_at};
-use kinesink_core::{Fingerprint, SystemClock};
+use kinesink_consumer::{Coordination, Leases, Retrieval, Start, shards_open_at};
+use kinesink_core::{Checkpoint, Clock as _, Fingerprint, ShardId, SystemClock};
 use kinesink_pipeline::Progress;
 use kinesink_sinks::Location;
 use kinesink_sinks::s3::Naming;
@@ -15,6 +16,11 @@ use crate::config::Config;
 use crate::from_config::connector_named;
 use crate::until::Until;
 use crate::{Error, Outcome, Programs, Stop};
+
+/// The service's clock may be so much behind ours: until then what arrives may still be of before the end.
+const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
+/// Of the application's name, in that of its replays: a table's name has 255 characters.
+const APP_CHARACTERS_MAX: usize = 200;
 
 /// What of the stream is replayed, and where to.
 #[derive(Debug, Clone)]
@@ -32,12 +38,15 @@ impl TimeRange {
     /// The file as the replay runs it: as an application of its own, whose lease table remembers how far it is.
     ///
     /// # Errors
-    /// [`Error::Configuration`]: the range is none, or the place is where the file itself writes.
-    pub fn applied(&self, config: &Config) -> Result<Config, Error> {
+    /// [`Error::Configuration`]: the range is none, its end has not come, or the place is where the file itself writes.
+    pub fn applied(&self, config: &Config, now: Timestamp) -> Result<Config, Error> {
         let Self { from, to, into } = self;
         let refuse = |why: String| Err(Error::Configuration(why));
         if from >= to {
             return refuse(format!("there is nothing from {from} to {to}: the end has to come after the beginning"));
+        }
+        if *to > now {
+            return refuse(format!("{to} has not come yet: what arrives before it is not all there"));
         }
         if config.sinks.is_empty() {
             return refuse(
@@ -60,7 +69,14 @@ impl TimeRange {
                 ));
             }
         }
-        applied.app = format!("{}-replay-{:08x}", config.app, self.digest(config));
+        if let (Some(into), Some(dead_letter)) = (into, &mut applied.dead_letter) {
+            // Beside those of the file, they would be sent into the file's own sinks. Readers pass over what begins so.
+            dead_letter.url = into.below("_dead_letters");
+        }
+        let app: String = config.app.chars().take(APP_CHARACTERS_MAX).collect();
+        applied.app = format!("{app}-replay-{:08x}", self.digest(config));
+        // They say what is done.
+        applied.lease.cleanup = None;
         applied.lease.table.clone_from(&applied.app);
         applied.lease.worker_id = None;
         applied.lease.coordination = Coordination::default();
@@ -82,7 +98,8 @@ impl TimeRange {
 }
 
 /// Runs the file's pipeline over the range and ends. Ended before, the same call goes on where it was; called again after
-/// that, it does nothing. With a place of its own, each record is there once whatever is killed.
+/// that, it does nothing. With a place of its own, each record is there once whatever is killed. One call at a time: a second one
+/// beside it would wait for the first one's shards.
 ///
 /// Gives what was read and whether that was all of it.
 ///
@@ -95,10 +112,20 @@ pub async fn replay_range(
     range: &TimeRange,
     stop: &Stop,
 ) -> Result<(Outcome, Progress, bool), Error> {
-    let config = range.applied(config)?;
+    let now = SystemClock.now();
+    let config = range.applied(config, now)?;
+    let young = CLOCK_SKEW_MAX.saturating_sub(now.duration_since(range.to));
+    tokio::time::sleep(Duration::try_from(young).unwrap_or_default()).await;
+    let began = SystemClock.now();
     let open = shards_open_at(&clients.kinesis, &config.source.stream, range.to).await;
     let open = open.map_err(|failure| Error::Start(failure.message))?;
-    let until = Arc::new(Until::new(range.to, Arc::new(SystemClock), open));
+    let until = Arc::new(Until::new(range.to, began, open));
+    for shard in finished(&clients, &config.lease.table).await {
+        until.is_last(&shard);
+    }
+    if until.is_over() {
+        return Ok((Outcome::Drained, Progress::default(), true));
+    }
     let naming = if range.into.is_some() { Naming::Positions } else { Naming::Unique };
     tracing::info!(app = config.app, from = %range.from, to = %range.to, "replaying; the application's lease table remembers how far");
     let mut registry = Registry::default();
@@ -106,4 +133,11 @@ pub async fn replay_range(
         connector_named(&config, programs, clients, &mut registry, naming, Some(Arc::clone(&until))).await?;
     let outcome = connector.run(stop).await?;
     Ok((outcome, connector.metrics().progress(), until.is_over()))
+}
+
+/// The shards that an earlier call has read to their ends. Without a table there was none.
+async fn finished(clients: &Clients, table: &str) -> Vec<ShardId> {
+    let Ok(seen) = Leases::new(clients.dynamodb.clone(), table).all().await else { return Vec::new() };
+    let finished = seen.leases.iter().filter(|lease| lease.checkpoint() == Checkpoint::ShardEnd);
+    finished.map(|lease| lease.shard().clone()).collect()
 }
