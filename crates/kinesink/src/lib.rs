@@ -66,6 +66,10 @@ mod recipe;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod replay;
 mod stop;
+#[cfg_attr(
+    not(all(feature = "s3", feature = "jq", feature = "pattern")),
+    expect(dead_code, reason = "only a replay by a pipeline file ends at a time")
+)]
 mod until;
 
 pub use connector::{Connector, ConnectorBuilder, Outcome};
