@@ -120,7 +120,7 @@ impl fmt::Display for Decimal {
         let sign = if self.mantissa < 0 { "-" } else { "" };
         let whole = length(&digits) + i64::from(self.exponent);
         let places = usize::try_from(self.exponent.unsigned_abs()).unwrap_or(usize::MAX);
-        if self.exponent >= 0 && whole <= length(&"0".repeat(DIGITS_MAX)) {
+        if self.exponent >= 0 && whole <= i64::try_from(DIGITS_MAX).unwrap_or(i64::MAX) {
             write!(f, "{sign}{digits}{}", "0".repeat(places))
         } else if self.exponent < 0 && places <= DIGITS_MAX {
             let padded = format!("{digits:0>width$}", width = places + 1);

@@ -14,8 +14,9 @@ use super::write::{Change, Place, Write};
 
 /// DynamoDB takes no more in one request.
 const BATCH_ITEMS_MAX: usize = 25;
-/// Below its 16 MB also where bytes become base64 and text is escaped.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Of JSON. On the wire, where bytes are base64 and text is escaped, a list of one-digit numbers is five times as large: that is still
+/// below the 16 MB of a request.
+const BATCH_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Updates of one item that go in one request.
 const FOLD_RECORDS_MAX: usize = 1_000;
 /// Of what they set and append, and a larger one alone.

@@ -17,6 +17,8 @@ use crate::FieldPath;
 const SEQUENCE_DIGITS: usize = 56;
 /// A Kinesis record of 10 MiB cannot hold 10^8 user records.
 const SUB_SEQUENCE_DIGITS: usize = 8;
+/// How many of them have so many digits at most.
+const SUB_SEQUENCES: u64 = 100_000_000;
 /// Of any number of outputs.
 const ORDINAL_DIGITS: usize = 10;
 
@@ -189,7 +191,7 @@ fn check_size(config: &DynamoDbConfig, item_bytes: usize) -> Result<(), Reject> 
 /// The place of an output in its shard, as text that orders as they do.
 fn position(position: Position, ordinal: u32) -> Result<String, Reject> {
     let sequence = position.sequence.zero_padded(SEQUENCE_DIGITS);
-    if sequence.len() > SEQUENCE_DIGITS || position.sub_sequence >= 10_u64.pow(8) {
+    if sequence.len() > SEQUENCE_DIGITS || position.sub_sequence >= SUB_SEQUENCES {
         return Err(Reject::new(format!("its position {position} has more digits than any of the service's")));
     }
     let sub_sequence = position.sub_sequence;
