@@ -110,8 +110,8 @@ impl Run {
     }
 
     /// Notes that a shard has nothing more to read; drains the process after the last one.
-    fn is_read(&self, shard: &ShardId) {
-        if self.until.as_ref().is_some_and(|until| until.is_last(shard)) {
+    fn note_read(&self, shard: &ShardId) {
+        if self.until.as_ref().is_some_and(|until| until.note_read(shard)) {
             self.drain.cancel();
         }
     }
@@ -146,7 +146,7 @@ impl ShardHandler for Run {
         };
         let (ended, finished) = match self.pipeline.run(input).await? {
             Finished::ShardEnd => {
-                self.is_read(&id);
+                self.note_read(&id);
                 return Ok(ShardFinished::ShardEnd);
             }
             Finished::LeaseLost => return Ok(ShardFinished::LeaseLost),
@@ -158,7 +158,7 @@ impl ShardHandler for Run {
             Finished::Halted => (&self.halted, ShardFinished::Drained),
         };
         if reached.is_cancelled() && !drain.is_cancelled() {
-            self.is_read(&id);
+            self.note_read(&id);
             // Held until the others are read so far: another worker would find nothing more in it.
             drain.cancelled().await;
         }

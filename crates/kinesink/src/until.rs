@@ -40,8 +40,8 @@ impl Until {
         Box::new(Bounded { reader, until: Arc::clone(self), was_open, reached, at_end: false })
     }
 
-    /// Notes that this shard is read so far. Whether no other is left.
-    pub(crate) fn is_last(&self, shard: &ShardId) -> bool {
+    /// Notes that this shard is read so far. Whether it was the last that was left.
+    pub(crate) fn note_read(&self, shard: &ShardId) -> bool {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.remove(shard) && left.is_empty()
     }
@@ -182,7 +182,7 @@ mod tests {
         let id = |text: &str| text.parse::<ShardId>().unwrap();
         let (one, two, parent) = (id("shardId-000000000001"), id("shardId-000000000002"), id("shardId-000000000000"));
         let until = Until::new(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, [one.clone(), two.clone()]);
-        assert!(!until.is_last(&parent) && !until.is_last(&one) && !until.is_last(&one) && !until.is_over());
-        assert!(until.is_last(&two) && until.is_over() && !until.is_last(&two));
+        assert!(!until.note_read(&parent) && !until.note_read(&one) && !until.note_read(&one) && !until.is_over());
+        assert!(until.note_read(&two) && until.is_over() && !until.note_read(&two));
     }
 }

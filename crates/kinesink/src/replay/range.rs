@@ -121,7 +121,7 @@ pub async fn replay_range(
     let open = open.map_err(|failure| Error::Start(failure.message))?;
     let until = Arc::new(Until::new(range.to, began, open));
     for shard in finished(&clients, &config.lease.table).await {
-        until.is_last(&shard);
+        until.note_read(&shard);
     }
     if until.is_over() {
         return Ok((Outcome::Drained, Progress::default(), true));
