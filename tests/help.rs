@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::harness::{kinesink, output, text};
 
-const COMMANDS: [&str; 9] = ["demo", "run", "check", "leases", "local", "put", "tail", "completions", "man"];
+const COMMANDS: [&str; 10] = ["demo", "run", "check", "leases", "local", "put", "tail", "replay", "completions", "man"];
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test's switch, read nowhere else")]

@@ -55,7 +55,12 @@ pub(crate) enum Command {
     ///
     /// Mend what refused them first. Nothing is removed, and what is sent of a window stands in an object of its own that is
     /// made once: replaying again changes nothing.
-    #[command(after_help = "Example:\n  kinesink replay orders.toml")]
+    ///
+    /// With --from and --to, what arrived in the stream in that time goes through the pipeline again, into another place.
+    #[command(
+        after_help = "Examples:\n  kinesink replay orders.toml\n  kinesink replay orders.toml --from 2026-01-31T08:00:00Z \\\n    \
+        --to 2026-01-31T09:00:00Z --into s3://my-bucket/orders-again"
+    )]
     Replay(Replay),
     /// Show who reads which shard, and how far; move a checkpoint, or take leases off a worker
     ///

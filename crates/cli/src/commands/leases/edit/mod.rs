@@ -51,9 +51,9 @@ fn refuse(message: impl std::fmt::Display) -> Problem {
 
 /// Before anything is read: whether the answer to the question could be given.
 pub(super) fn can_be_asked(args: &Leases) -> Result<(), Problem> {
-    let lists = [args.move_to.is_some(), args.release.is_some(), args.assign.is_some()];
-    let plans = [args.finish_plan.is_some(), args.drop_plan.is_some()];
-    let is_edit = lists.into_iter().chain(plans).any(|given| given);
+    let lists = [&args.move_to, &args.release, &args.assign];
+    let plans = [&args.finish_plan, &args.drop_plan];
+    let is_edit = lists.iter().any(|given| given.is_some()) || plans.iter().any(|given| given.is_some());
     if !is_edit || args.yes || args.dry_run || std::io::stdin().is_terminal() {
         return Ok(());
     }
