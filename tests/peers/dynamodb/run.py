@@ -46,6 +46,8 @@ shard_sync = "1s"
 [buffer]
 records = {window}
 age = "150ms"
+[dead_letter]
+url = "file://{folder}"
 [[sink]]
 name = "latest"
 type = "dynamodb"
@@ -114,7 +116,9 @@ class Seed:
         file = self.folder / f"{self.name}-{worker}.toml"
         window = self.random.choice([5, 40, 200])
         endpoint = self.proxy.address
-        file.write_text(PIPELINE.format(name=self.name, worker=worker, window=window, endpoint=endpoint))
+        dead_letters = self.folder / f"{self.name}-dead-letters"
+        text = PIPELINE.format(name=self.name, worker=worker, window=window, endpoint=endpoint, folder=dead_letters)
+        file.write_text(text)
         command = [self.binary, "run", file] + (["--create"] if create else [])
         with open(self.folder / f"{self.name}.log", "ab") as log:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
@@ -155,6 +159,8 @@ class Seed:
     def until_tables_change(self):
         before, deadline = self.tables(), time.monotonic() + SETTLED_WITHIN_S
         while self.tables() == before:
+            ended = self.workers[-1].poll()
+            assert ended is None, f"{self.name}: the worker ended with {ended}; {self.log()}"
             assert time.monotonic() < deadline, f"{self.name}: nothing is written; {self.log()}"
             time.sleep(0.05)
 
@@ -173,6 +179,8 @@ class Seed:
             worker.wait(timeout=60)
         # What comes late shows now.
         self.proxy.settle()
+        letters = [path for path in (self.folder / f"{self.name}-dead-letters").rglob("*") if path.is_file()]
+        assert not letters, f"{self.name}: records that a table can take are dead letters: {letters}; {self.log()}"
         assert all(self.proxy.counts.values()), f"{self.name}: no fault of a kind: {self.proxy.counts}"
         if self.tables() != expected:
             self.differ(expected)
