@@ -178,3 +178,43 @@ fn what_no_table_takes_is_a_dead_letter_and_a_key_that_the_table_has_not_is_know
     assert!(!refused.status.success(), "{said}");
     assert!(said.contains("its key is `id` (text)") && said.contains("gives `pk` in the place of `id`"), "{said}");
 }
+
+#[test]
+fn what_a_start_would_find_is_told_without_one() {
+    let services = Services::start();
+    let file = services.path("latest.toml");
+    let dead = services.path("dead");
+    std::fs::write(&file, pipeline("one", &format!("{SINK}\n[dead_letter]\nurl = \"file://{}\"", dead.display())))
+        .unwrap();
+    let check = |arguments: &[&str]| {
+        let checked = services.kinesink().arg("check").arg(&file).args(arguments).output().unwrap();
+        (checked.status.code(), String::from_utf8(checked.stdout).unwrap(), String::from_utf8(checked.stderr).unwrap())
+    };
+    let (code, found, missing) = check(&["--connect"]);
+    assert_eq!(code, Some(3), "{missing}");
+    assert!(missing.contains("error: stream latest: cannot list the shards of stream latest"), "{missing}");
+    assert!(missing.contains("error: sink dynamodb: cannot describe table latest-items: there is none"), "{missing}");
+    assert!(found.contains("dead letters: it can be written and read"), "the others are asked too: {found}");
+
+    services.create_stream("latest", 1);
+    let (code, found, said) = check(&["--create", "--connect"]);
+    assert_eq!(code, Some(0), "{found}{said}");
+    for fact in [
+        "stream latest: its shards can be listed",
+        "sink dynamodb: its key is `id` (text)",
+        "sink dynamodb: it is paid by the request",
+        "sink dynamodb: dynamodb:DescribeTable and dynamodb:PutItem may be used",
+        "sink dynamodb: items expire by `expires`",
+        "dead letters: it can be written and read",
+    ] {
+        assert!(found.contains(&format!("  {fact}\n")), "{fact} is missing in {found}");
+    }
+    assert!(services.latest().is_empty());
+
+    std::fs::write(&file, pipeline("one", &SINK.replace("\"expires\"", "\"until\""))).unwrap();
+    let (code, found, _) = check(&["--connect"]);
+    assert!(
+        code == Some(0) && found.contains("warning: table latest-items expires items by `expires`, not"),
+        "{found}"
+    );
+}

@@ -49,7 +49,8 @@ pub(crate) enum Command {
     )]
     Run(Run),
     /// Check a pipeline file: unknown keys, wrong types, contradictions, with the line and a hint
-    #[command(after_help = "Examples:\n  kinesink check orders.toml\n  kinesink check orders.toml --sample 1000")]
+    #[command(after_help = "Examples:\n  kinesink check orders.toml\n  kinesink check orders.toml --connect\n  \
+                            kinesink check orders.toml --sample 1000")]
     Check(Check),
     /// Send dead letters again to the sinks that refused them, as the pipeline file is now
     ///
@@ -159,6 +160,10 @@ pub(crate) struct Check {
     /// Create the tables of DynamoDB sinks that are missing, paid by the request
     #[arg(long, conflicts_with = "sample")]
     pub(crate) create: bool,
+    /// Ask the stream, the sinks and the dead letters too whether they are there and may be used, as a start does. Records and
+    /// items stay as they are; a bucket or directory gets an empty object, which goes again
+    #[arg(long, conflicts_with = "sample")]
+    pub(crate) connect: bool,
 }
 
 /// `kinesink leases`

@@ -181,17 +181,7 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     naming: Naming,
 ) -> Result<Pipeline<T>, Error> {
     let objects = config.sinks.iter().map(|sink| {
-        let emitter = emitter(S3Config {
-            parquet: parquet(config, sink)?,
-            format: format(sink.format),
-            compression: compression(sink.compression),
-            key: sink.key.clone(),
-            bucket: sink.bucket.clone(),
-            naming,
-            #[cfg(feature = "planted-faults")]
-            planted: kinesink_core::Planted::new(config.fault),
-            ..place(config, &sink.url, &sink.reached, services)
-        })?;
+        let emitter = emitter(objects_config(config, sink, services, naming)?)?;
         Ok(Sink::new(sink.name.clone(), emitter))
     });
     let tables = config.tables.iter().map(|sink| {
@@ -224,6 +214,25 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     Ok(pipeline)
 }
 
+pub(crate) fn objects_config(
+    config: &Config,
+    sink: &config::Sink,
+    services: &Services,
+    naming: Naming,
+) -> Result<S3Config, Error> {
+    Ok(S3Config {
+        parquet: parquet(config, sink)?,
+        format: format(sink.format),
+        compression: compression(sink.compression),
+        key: sink.key.clone(),
+        bucket: sink.bucket.clone(),
+        naming,
+        #[cfg(feature = "planted-faults")]
+        planted: kinesink_core::Planted::new(config.fault),
+        ..place(config, &sink.url, &sink.reached, services)
+    })
+}
+
 /// Where refused records go.
 pub(crate) fn dead_letter_place(config: &Config, services: &Services) -> Option<S3Config> {
     let dead_letter = config.dead_letter.as_ref()?;
@@ -249,7 +258,7 @@ fn destinations(config: &Config) -> usize {
     (config.sinks.len() + config.tables.len() + usize::from(config.dead_letter.is_some())).max(1)
 }
 
-fn table_emitter(
+pub(crate) fn table_emitter(
     config: &Config,
     sink: &TableSink,
     services: &Services,

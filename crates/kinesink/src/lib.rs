@@ -53,6 +53,8 @@
 //! Limits: one stream a connector.
 
 pub mod config;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+mod connections;
 mod connector;
 mod create;
 mod error;
@@ -72,6 +74,8 @@ mod stop;
 )]
 mod until;
 
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+pub use connections::{Connection, connections};
 pub use connector::{Connector, ConnectorBuilder, Outcome};
 pub use create::create_stream;
 pub use error::Error;

@@ -1,6 +1,7 @@
 //! Windows to items.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -8,14 +9,14 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Reject};
 use tokio::sync::Semaphore;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::attributes::{Attributes, attributes};
 use super::chain::{Chain, Outcome, Read, Sending};
 use super::config::{DynamoDbConfig, Guard, Order, REFUSED};
 use super::error::Verdict;
 use super::pace::Pace;
-use super::requests;
+use super::proof::TableReport;
 use super::table::{self, ItemKey, Table};
 use super::takeover::Shards;
 use crate::Error;
@@ -27,6 +28,8 @@ pub struct DynamoDbEmitter {
     pub(super) config: DynamoDbConfig,
     /// Described when it is first needed, and again after it was found changed.
     table: Mutex<Option<Arc<Table>>>,
+    /// It was made here, and is not ready yet.
+    made_table: AtomicBool,
     shards: Shards,
     pub(super) pace: Pace,
     pub(super) requests: Semaphore,
@@ -44,19 +47,27 @@ impl DynamoDbEmitter {
         let requests = Semaphore::new(config.requests_max.clamp(1, Semaphore::MAX_PERMITS));
         let encoding = Budget::new(config.encoded_bytes_max);
         let pace = Pace::new(config.write_units);
-        Ok(Self { config, table: Mutex::new(None), shards: Shards::default(), pace, requests, encoding })
+        let (table, made_table, shards) = (Mutex::new(None), AtomicBool::new(false), Shards::default());
+        Ok(Self { config, table, made_table, shards, pace, requests, encoding })
     }
 
-    /// Makes the table if it is missing, paid by the request, and waits until it can be used; says whether it made it. Dropped,
-    /// it may or may not have made it.
+    /// Makes the table if it is missing, paid by the request, and waits until it can be used; says whether it made it. Where items
+    /// expire, a new table is told so: call it again after a failure. Dropped, it may or may not have made it.
     ///
     /// # Errors
     /// A [`Failure`] that names the table and what to do.
     pub async fn create_table(&self) -> Result<bool, Failure> {
-        table::create(&self.config).await
+        if table::request(&self.config).await? {
+            self.made_table.store(true, Ordering::Relaxed);
+        }
+        table::active(&self.config).await?;
+        if let Some(ttl) = self.config.ttl.as_ref().filter(|_| self.made_table.load(Ordering::Relaxed)) {
+            table::expire(&self.config, ttl).await?;
+        }
+        Ok(self.made_table.swap(false, Ordering::Relaxed))
     }
 
-    async fn table(&self) -> Result<Arc<Table>, Failure> {
+    pub(super) async fn table(&self) -> Result<Arc<Table>, Failure> {
         let known = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(table) = known {
             return Ok(table);
@@ -66,41 +77,17 @@ impl DynamoDbEmitter {
         Ok(table)
     }
 
-    fn forget_table(&self) {
+    pub(super) fn forget_table(&self) {
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Describes the table anew, and proves that it may be written to.
-    async fn prove(&self) -> Result<(), Failure> {
-        self.forget_table();
-        let table = self.table().await?;
-        match self.probe(&table).await {
-            // What passes by itself says nothing against the sink, and a write that meets it is sent again.
-            Err(failure) if failure.class == Class::Transient => {
-                debug!(%failure, "whether the table may be written to is not known yet");
-                Ok(())
-            }
-            probed => probed,
+    async fn start(&self) -> Result<(), Failure> {
+        let TableReport { facts, warnings } = self.prove().await?;
+        debug!(table = self.config.table, found = facts.join("; "), "the table may be written to");
+        for warning in warnings {
+            warn!("{warning}");
         }
-    }
-
-    async fn probe(&self, table: &Table) -> Result<(), Failure> {
-        match self.config.guard {
-            Guard::Always => {
-                if self.config.changes.is_some() {
-                    requests::probe_update(&self.config, table).await?;
-                }
-                if self.config.changes.is_none() || self.config.delete.is_some() {
-                    requests::probe_put(&self.config, table).await?;
-                }
-                Ok(())
-            }
-            Guard::Takeover => {
-                requests::probe_put(&self.config, table).await?;
-                requests::probe_batch(&self.config, table).await
-            }
-            Guard::Never => requests::probe_batch(&self.config, table).await,
-        }
+        Ok(())
     }
 
     async fn emit_all<U: Send + Sync>(&self, batch: &Batch<'_, U>, read: Read<U>) -> Result<Emitted, Failure> {
@@ -199,7 +186,7 @@ impl Emitter<Bytes> for DynamoDbEmitter {
     }
 
     async fn check(&self) -> Result<(), Failure> {
-        self.prove().await
+        self.start().await
     }
 }
 
@@ -211,7 +198,7 @@ impl Emitter<Attributes> for DynamoDbEmitter {
     }
 
     async fn check(&self) -> Result<(), Failure> {
-        self.prove().await
+        self.start().await
     }
 }
 

@@ -11,6 +11,7 @@ use kinesink_aws::{HttpResponse, SdkError, code, failure, is_throttle};
 use kinesink_core::{Failure, Reject};
 
 pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
+const ACCESS_DENIED: &str = "AccessDeniedException";
 const VALIDATION: &str = "ValidationException";
 
 /// What the service says of an item without quoting it.
@@ -41,6 +42,43 @@ const LIMITS: &[(&str, &str)] = &[
     ("AccountLimitExceeded", "raise the account's quota of write throughput"),
     ("ProvisionedThroughputExceeded", "raise the table's write capacity, or pay by the request"),
 ];
+
+/// A request, as policies call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    BatchWriteItem,
+    CreateTable,
+    DescribeTable,
+    DescribeTimeToLive,
+    PutItem,
+    UpdateItem,
+    UpdateTimeToLive,
+}
+
+impl Action {
+    pub(super) fn name(self) -> String {
+        format!("dynamodb:{self:?}")
+    }
+
+    /// What it does to a table, as a verb phrase.
+    fn attempt(self) -> &'static str {
+        match self {
+            Self::BatchWriteItem => "put items into",
+            Self::CreateTable => "create",
+            Self::DescribeTable => "describe",
+            Self::DescribeTimeToLive => "see whether items expire in",
+            Self::PutItem => "put an item into",
+            Self::UpdateItem => "update an item in",
+            Self::UpdateTimeToLive => "turn on the expiry of items in",
+        }
+    }
+
+    /// The statement of a policy that allows it.
+    fn policy(self, table: &str) -> String {
+        let (action, resource) = (self.name(), format!("arn:aws:dynamodb:*:*:table/{table}"));
+        format!(r#"{{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}"#)
+    }
+}
 
 /// A write that says why it was throttled.
 pub(super) trait Throttled {
@@ -76,12 +114,12 @@ pub(super) enum Verdict {
     Failed(Failure),
 }
 
-/// Judges the answer to a write. `attempt` is a verb phrase, such as "put an item into".
-pub(super) fn write<E>(attempt: &str, table: &str, error: &SdkError<E, HttpResponse>) -> Verdict
+/// Judges the answer to a write.
+pub(super) fn write<E>(action: Action, table: &str, error: &SdkError<E, HttpResponse>) -> Verdict
 where
     E: ProvideErrorMetadata + Throttled + StdError + 'static,
 {
-    let message = message(error);
+    let (attempt, message) = (action.attempt(), message(error));
     match code(error) {
         Some(VALIDATION) if OF_THE_KEY.iter().any(|text| message.contains(text)) => {
             Verdict::Changed(Failure::configuration(format!(
@@ -97,12 +135,12 @@ where
         Some("ItemCollectionSizeLimitExceededException") => Verdict::Refused(Reject::new(format!(
             "table {table} refuses the item: the items of its hash key are more than 10 GB, the most beside a local index"
         ))),
-        Some("ResourceNotFoundException") => Verdict::Changed(missing(attempt, table)),
+        Some("ResourceNotFoundException") => Verdict::Changed(missing(action, table)),
         Some("ReplicatedWriteConflictException" | "TransactionInProgressException") => {
             Verdict::Failed(Failure::transient(format!("cannot {attempt} table {table}: another write is on its way")))
         }
         _ => {
-            let mut failure = failure(attempt, &format!("table {table}"), error);
+            let mut failure = refused(action, table, error);
             if is_throttle(error) {
                 failure.message.push_str(&limits(error));
             }
@@ -122,18 +160,30 @@ fn limits<E: Throttled>(error: &SdkError<E, HttpResponse>) -> String {
     said.collect()
 }
 
-/// Judges the answer to a question about the table.
-pub(super) fn describe<E>(table: &str, error: &SdkError<E, HttpResponse>) -> Failure
+/// Judges the answer to what is not a write.
+pub(super) fn other<E>(action: Action, table: &str, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + StdError + 'static,
 {
     match code(error) {
-        Some("ResourceNotFoundException") => missing("describe", table),
-        _ => failure("describe", &format!("table {table}"), error),
+        Some("ResourceNotFoundException") => missing(action, table),
+        _ => refused(action, table, error),
     }
 }
 
-fn missing(attempt: &str, table: &str) -> Failure {
+fn refused<E>(action: Action, table: &str, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    let mut failure = failure(action.attempt(), &format!("table {table}"), error);
+    if code(error) == Some(ACCESS_DENIED) {
+        failure.message.push_str(&format!(": {}", action.policy(table)));
+    }
+    failure
+}
+
+fn missing(action: Action, table: &str) -> Failure {
+    let attempt = action.attempt();
     Failure::configuration(format!(
         "cannot {attempt} table {table}: there is none of this name: create it, as `kinesink run FILE --create` does, or mend \
          `table`, `region` or the account"

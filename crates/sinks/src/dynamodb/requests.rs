@@ -13,7 +13,7 @@ use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
 use super::config::{DynamoDbConfig, REFUSED};
-use super::error::{self, CONDITION_FAILED, Verdict};
+use super::error::{self, Action, CONDITION_FAILED, Verdict};
 use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
 use super::update::{Expression, Update};
@@ -52,7 +52,7 @@ pub(super) async fn put_guarded(config: &DynamoDbConfig, item: Attributes, place
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     let Err(error) = request.send().await else { return Ok(Met::Written) };
     if code(&error) != Some(CONDITION_FAILED) {
-        return Err(error::write("put an item into", &config.table, &error));
+        return Err(error::write(Action::PutItem, &config.table, &error));
     }
     let there = match error.as_service_error() {
         Some(PutItemError::ConditionalCheckFailedException(failed)) => failed.item(),
@@ -138,7 +138,7 @@ async fn request_update(
         Err(error) => error,
     };
     if code(&error) != Some(CONDITION_FAILED) {
-        return Err(error::write("update an item in", &config.table, &error));
+        return Err(error::write(Action::UpdateItem, &config.table, &error));
     }
     let there = match error.as_service_error() {
         Some(UpdateItemError::ConditionalCheckFailedException(failed)) => failed.item(),
@@ -162,7 +162,7 @@ pub(super) async fn put_batch(
     let requests = changes.into_iter().map(to_request).collect::<Result<Vec<_>, _>>()?;
     let request = config.client.batch_write_item().request_items(&config.table, requests);
     let reply = request.send().await;
-    let reply = reply.map_err(|error| error::write("put items into", &config.table, &error))?;
+    let reply = reply.map_err(|error| error::write(Action::BatchWriteItem, &config.table, &error))?;
     let left = reply.unprocessed_items().into_iter().flat_map(HashMap::values).flatten();
     let key = |request: &WriteRequest| {
         let put = request.put_request().map(PutRequest::item);
@@ -202,7 +202,7 @@ pub(super) async fn probe_put(config: &DynamoDbConfig, table: &Table) -> Result<
     match request.send().await {
         Ok(_) => Ok(()),
         Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
-        Err(error) => Err(lasting(error::write("put an item into", &config.table, &error))),
+        Err(error) => Err(lasting(error::write(Action::PutItem, &config.table, &error))),
     }
 }
 
@@ -218,7 +218,7 @@ pub(super) async fn probe_update(config: &DynamoDbConfig, table: &Table) -> Resu
     match request.send().await {
         Ok(_) => Ok(()),
         Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
-        Err(error) => Err(lasting(error::write("update an item in", &config.table, &error))),
+        Err(error) => Err(lasting(error::write(Action::UpdateItem, &config.table, &error))),
     }
 }
 

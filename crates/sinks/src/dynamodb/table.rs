@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use kinesink_aws::code;
 use kinesink_aws::dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
-    TimeToLiveSpecification,
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
+    TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
-use kinesink_aws::{code, failure};
 use kinesink_core::{Class, Failure, Reject};
 use tokio::time::{sleep, timeout};
 
 use super::attributes::{Attributes, type_of};
 use super::config::{DynamoDbConfig, KeySource};
-use super::error;
+use super::error::{self, Action};
 use super::number::Decimal;
 
 /// DynamoDB's limits of keys.
@@ -31,6 +31,47 @@ pub(super) struct Table {
     key: Vec<(String, ScalarAttributeType)>,
     /// Attributes that keys of its indexes are made of: an item may be without them.
     indexed: BTreeMap<String, ScalarAttributeType>,
+    pub(super) capacity: Capacity,
+}
+
+/// Write units that a table has in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Capacity {
+    /// As many as were bought ahead.
+    Provisioned(u64),
+    /// Each is paid; up to a maximum, if its owner has set one.
+    PerRequest(Option<u64>),
+}
+
+/// By which attribute a table expires items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Expiry {
+    Off,
+    On(String),
+}
+
+impl Capacity {
+    fn of(table: &TableDescription) -> Self {
+        let whole = |units: i64| u64::try_from(units).ok().filter(|units| *units > 0);
+        let mode = table.billing_mode_summary().and_then(|summary| summary.billing_mode());
+        let provisioned = table.provisioned_throughput().and_then(|throughput| whole(throughput.write_capacity_units?));
+        match provisioned {
+            // A table that was never paid by the request has no mode.
+            Some(units) if mode != Some(&BillingMode::PayPerRequest) => Self::Provisioned(units),
+            _ => {
+                let most = table.on_demand_throughput().and_then(|throughput| throughput.max_write_request_units);
+                // -1 takes a maximum away.
+                Self::PerRequest(most.and_then(whole))
+            }
+        }
+    }
+
+    pub(super) fn units(self) -> Option<u64> {
+        match self {
+            Self::Provisioned(units) | Self::PerRequest(Some(units)) => Some(units),
+            Self::PerRequest(None) => None,
+        }
+    }
 }
 
 /// The primary key of an item. Equal values have equal text.
@@ -49,7 +90,7 @@ impl Table {
     pub(super) async fn describe(config: &DynamoDbConfig) -> Result<Self, Failure> {
         let name = &config.table;
         let reply = config.client.describe_table().table_name(name).send().await;
-        let reply = reply.map_err(|error| error::describe(name, &error))?;
+        let reply = reply.map_err(|error| error::other(Action::DescribeTable, name, &error))?;
         let Some(table) = reply.table() else {
             return Err(Failure::transient(format!("cannot describe table {name}: the answer is empty")));
         };
@@ -76,17 +117,15 @@ impl Table {
             let attribute_type = types.remove(&attribute).unwrap_or(ScalarAttributeType::S);
             key.push((attribute, attribute_type));
         }
-        let described = Self { name: name.clone(), key, indexed: types };
+        let described = Self { name: name.clone(), key, indexed: types, capacity: Capacity::of(table) };
         described.fits(config)?;
         Ok(described)
     }
 
     /// Whether the sink gives the key that the table has.
     fn fits(&self, config: &DynamoDbConfig) -> Result<(), Failure> {
-        let shown = |(name, key_type): &(String, ScalarAttributeType)| format!("`{name}` ({})", of_type(key_type));
-        let has: Vec<_> = self.key.iter().map(shown).collect();
         let refuse = |what: &str| {
-            let (name, has) = (&self.name, has.join(" and "));
+            let (name, has) = (&self.name, self.shown_key());
             Failure::configuration(format!(
                 "cannot write to table {name}: its key is {has}, and {what}: mend `key`, or name another table"
             ))
@@ -107,6 +146,12 @@ impl Table {
             }
         }
         Ok(())
+    }
+
+    /// As people read it.
+    pub(super) fn shown_key(&self) -> String {
+        let shown = self.key.iter().map(|(name, key_type)| format!("`{name}` ({})", of_type(key_type)));
+        shown.collect::<Vec<_>>().join(" and ")
     }
 
     /// Names of the key's attributes.
@@ -197,10 +242,8 @@ fn of_type(key_type: &ScalarAttributeType) -> &'static str {
     }
 }
 
-/// Makes the table if it is missing, paid by the request, and waits until it can be used; says whether it made it. Where items
-/// expire, a new table is told so. Dropped, it may or may not have made it.
-pub(super) async fn create(config: &DynamoDbConfig) -> Result<bool, Failure> {
-    let created = request(config).await?;
+/// Waits until the table can be used.
+pub(super) async fn active(config: &DynamoDbConfig) -> Result<(), Failure> {
     let active = async {
         loop {
             match Table::describe(config).await {
@@ -211,14 +254,11 @@ pub(super) async fn create(config: &DynamoDbConfig) -> Result<bool, Failure> {
     };
     timeout(ACTIVE_WITHIN, active).await.unwrap_or_else(|_| {
         Err(Failure::transient(format!("table {} did not become active; look at it with describe-table", config.table)))
-    })?;
-    if let Some(ttl) = config.ttl.as_ref().filter(|_| created) {
-        expire(config, ttl).await?;
-    }
-    Ok(created)
+    })
 }
 
-async fn request(config: &DynamoDbConfig) -> Result<bool, Failure> {
+/// Makes the table if it is missing, paid by the request; says whether it did.
+pub(super) async fn request(config: &DynamoDbConfig) -> Result<bool, Failure> {
     let name = &config.table;
     let incomplete = |error: kinesink_aws::dynamodb::error::BuildError| Failure::fatal(error.to_string());
     let mut request = config.client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
@@ -234,16 +274,31 @@ async fn request(config: &DynamoDbConfig) -> Result<bool, Failure> {
         Ok(_) => Ok(true),
         // It is there already.
         Err(error) if code(&error) == Some("ResourceInUseException") => Ok(false),
-        Err(error) => Err(failure("create", &format!("table {name}"), &error)),
+        Err(error) => Err(error::other(Action::CreateTable, name, &error)),
     }
 }
 
-async fn expire(config: &DynamoDbConfig, attribute: &str) -> Result<(), Failure> {
+/// Has the table expire items by the attribute, unless it does so.
+pub(super) async fn expire(config: &DynamoDbConfig, attribute: &str) -> Result<(), Failure> {
+    if expiry(config).await.is_ok_and(|expiry| expiry == Expiry::On(attribute.to_owned())) {
+        return Ok(());
+    }
     let settings = TimeToLiveSpecification::builder().enabled(true).attribute_name(attribute).build();
     let settings = settings.map_err(|error| Failure::fatal(error.to_string()))?;
     let request = config.client.update_time_to_live().table_name(&config.table).time_to_live_specification(settings);
-    let what = format!("table {}", config.table);
-    request.send().await.map(drop).map_err(|error| failure("turn on the expiry of items in", &what, &error))
+    request.send().await.map(drop).map_err(|error| error::other(Action::UpdateTimeToLive, &config.table, &error))
+}
+
+/// Asks by which attribute the table expires items.
+pub(super) async fn expiry(config: &DynamoDbConfig) -> Result<Expiry, Failure> {
+    let reply = config.client.describe_time_to_live().table_name(&config.table).send().await;
+    let reply = reply.map_err(|error| error::other(Action::DescribeTimeToLive, &config.table, &error))?;
+    let said = reply.time_to_live_description();
+    let is_on = said
+        .and_then(|said| said.time_to_live_status())
+        .is_some_and(|status| matches!(status, TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
+    let attribute = said.and_then(|said| said.attribute_name()).filter(|_| is_on);
+    Ok(attribute.map_or(Expiry::Off, |attribute| Expiry::On(attribute.to_owned())))
 }
 
 /// The part of an item that is its key.

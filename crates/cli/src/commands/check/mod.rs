@@ -1,14 +1,14 @@
 //! `kinesink check FILE`: reads and validates, starts nothing. With `--sample`, it reads records too; with `--create`, it makes
-//! tables.
+//! tables; with `--connect`, it asks whether all that the file names may be used.
 
 mod sample;
 
 use std::io::Read as _;
 use std::path::Path;
 
-use kinesink::aws::{self, AwsOptions, connect};
+use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
-use kinesink::{Programs, create_tables};
+use kinesink::{Connection, Programs, connections, create_tables};
 
 use crate::args::Check;
 use crate::exit::{Exit, Problem};
@@ -24,12 +24,7 @@ pub(crate) async fn run(args: &Check) -> Result<Exit, Problem> {
     }
     complete(&config)?;
     if args.create {
-        let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
-        let clients = connect(&options).await.map_err(|error| match error {
-            aws::Error::NoRegion => Problem::report(Exit::Configuration, &config.missing_region().into()),
-            error => error.into(),
-        })?;
-        create_tables(&config, &clients).await?;
+        Box::pin(create_tables(&config, &clients(&config).await?)).await?;
     }
     stdout::line(format!("{}: no mistakes found", args.file.display()))?;
     stdout::line(format!("  app {}, stream {}, delivery: {}", config.app, config.source.stream, config.delivery()))?;
@@ -42,7 +37,36 @@ pub(crate) async fn run(args: &Check) -> Result<Exit, Problem> {
     if config.dead_letter.is_none() {
         stdout::line("  no [dead_letter]: a record that cannot be transformed or delivered halts its shard")?;
     }
-    Ok(Exit::Drained)
+    if !args.connect {
+        return Ok(Exit::Drained);
+    }
+    tell(Box::pin(connections(&config, &clients(&config).await?)).await?)
+}
+
+async fn clients(config: &Config) -> Result<Clients, Problem> {
+    let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
+    // Boxed: whoever only checks the file would hold all of it.
+    Box::pin(connect(&options)).await.map_err(|error| match error {
+        aws::Error::NoRegion => Problem::report(Exit::Configuration, &config.missing_region().into()),
+        error => error.into(),
+    })
+}
+
+fn tell(found: Vec<Connection>) -> Result<Exit, Problem> {
+    let mut failures = Vec::new();
+    for Connection { place, facts, warnings, failure, .. } in found {
+        for fact in facts {
+            stdout::line(format!("  {place}: {fact}"))?;
+        }
+        for warning in warnings {
+            stdout::line(format!("  {place}: warning: {warning}"))?;
+        }
+        failures.extend(failure.map(|failure| format!("{place}: {failure}")));
+    }
+    if failures.is_empty() {
+        return Ok(Exit::Drained);
+    }
+    Err(Problem::new(Exit::Start, failures.join("\nerror: ")))
 }
 
 /// Nothing is missing that a run needs and a sample does not.

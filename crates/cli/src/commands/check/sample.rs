@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use kinesink::aws::failure;
 use kinesink::aws::kinesis::Client;
 use kinesink::aws::kinesis::operation::get_records::GetRecordsOutput;
 use kinesink::aws::kinesis::primitives::DateTime;
 use kinesink::aws::kinesis::types::{Record as Stored, ShardIteratorType};
-use kinesink::aws::{self, AwsOptions, connect, failure};
 use kinesink::config::Config;
 use kinesink::consumer::Start;
 use kinesink::sinks::s3::parquet::Sample;
@@ -24,11 +24,7 @@ const READS_MAX: usize = 100;
 const RECORDS_OF_A_REPLY_MAX: u64 = 1_000;
 
 pub(super) async fn run(config: &Config, programs: &Programs, count: u64) -> Result<Exit, Problem> {
-    let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
-    let clients = connect(&options).await.map_err(|error| match error {
-        aws::Error::NoRegion => Problem::report(Exit::Configuration, &config.missing_region().into()),
-        error => error.into(),
-    })?;
+    let clients = super::clients(config).await?;
     let stream = config.source.stream.as_str();
     let mut reader = Reader { client: &clients.kinesis, stream, start: config.source.start, open: Vec::new() };
     for shard in shards::list(&clients.kinesis, stream).await? {

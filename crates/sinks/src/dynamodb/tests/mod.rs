@@ -5,6 +5,7 @@ mod contract;
 mod dynamo;
 mod mapping;
 mod order;
+mod start;
 mod updates;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,73 @@
+//! Whether what a pipeline file names is there and may be used, asked without a run.
+
+use kinesink_aws::kinesis::Client;
+use kinesink_aws::{Clients, failure};
+use kinesink_core::{Emitter as _, Failure};
+use kinesink_sinks::s3::{Naming, S3Config, S3Emitter};
+
+use crate::Error;
+use crate::config::Config;
+use crate::create::retried;
+use crate::from_config::{dead_letter_place, objects_config, services, table_emitter};
+
+/// What was found at one place that the file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// The place, such as `sink latest`.
+    pub place: String,
+    /// What was found there.
+    pub facts: Vec<String>,
+    /// What a run goes on with all the same, and what to do about it.
+    pub warnings: Vec<String>,
+    /// Why a run cannot start, and what to do.
+    pub failure: Option<String>,
+}
+
+impl Connection {
+    /// Where there is nothing to warn of.
+    fn new(place: String, found: Result<&str, Error>) -> Self {
+        Self::warning(place, found.map(|fact| (vec![fact.into()], Vec::new())))
+    }
+
+    fn warning(place: String, found: Result<(Vec<String>, Vec<String>), Error>) -> Self {
+        let failure = found.as_ref().err().map(ToString::to_string);
+        let (facts, warnings) = found.unwrap_or_default();
+        Self { place, facts, warnings, failure }
+    }
+
+    async fn of_objects(place: String, config: S3Config) -> Result<Self, Error> {
+        let emitter = S3Emitter::open(config).map_err(|error| Error::Configuration(error.to_string()))?;
+        let found = retried(|| emitter.check()).await;
+        Ok(Self::new(place, found.map(|()| "it can be written and read")))
+    }
+}
+
+/// Asks the stream, the sinks and the dead letters what a start asks them, each even where another has failed. Items and records
+/// stay as they are; a bucket or a directory gets an empty object, which goes again. Leases are not asked for.
+///
+/// # Errors
+/// [`Error::Configuration`], where nothing can be asked yet.
+pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Connection>, Error> {
+    let services = services(config, clients).await;
+    let stream = config.source.stream.as_str();
+    let listed = retried(|| list(&clients.kinesis, stream)).await;
+    let mut found = vec![Connection::new(format!("stream {stream}"), listed.map(|()| "its shards can be listed"))];
+    for sink in &config.sinks {
+        let objects = objects_config(config, sink, &services, Naming::Positions)?;
+        found.push(Connection::of_objects(format!("sink {}", sink.name), objects).await?);
+    }
+    for sink in &config.tables {
+        let emitter = table_emitter(config, sink, &services, Naming::Positions)?;
+        let report = retried(|| emitter.prove()).await.map(|report| (report.facts, report.warnings));
+        found.push(Connection::warning(format!("sink {}", sink.name), report));
+    }
+    if let Some(place) = dead_letter_place(config, &services) {
+        found.push(Connection::of_objects("dead letters".into(), place).await?);
+    }
+    Ok(found)
+}
+
+async fn list(client: &Client, stream: &str) -> Result<(), Failure> {
+    let reply = client.list_shards().stream_name(stream).max_results(1).send().await;
+    reply.map(drop).map_err(|error| failure("list the shards of", &format!("stream {stream}"), &error))
+}

@@ -1,0 +1,110 @@
+//! What is known of the table before the first record: nothing in it changes for that.
+
+use kinesink_core::{Class, Failure};
+
+use super::config::{DynamoDbConfig, Guard};
+use super::emitter::DynamoDbEmitter;
+use super::error::Action;
+use super::requests;
+use super::table::{self, Capacity, Expiry, Table};
+
+/// What a start finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableReport {
+    /// The table's key, who pays for writes, what is allowed, by what items expire.
+    pub facts: Vec<String>,
+    /// What a run goes on with all the same, and what to do about it.
+    pub warnings: Vec<String>,
+}
+
+impl DynamoDbEmitter {
+    /// Describes the table anew, and tries each action that the settings need, by writes whose conditions never hold and a delete of
+    /// what is not there.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the table and what to do; all refused actions at once, with the statements that allow them.
+    pub async fn prove(&self) -> Result<TableReport, Failure> {
+        self.forget_table();
+        let table = self.table().await?;
+        let mut report =
+            TableReport { facts: vec![format!("its key is {}", table.shown_key())], ..TableReport::default() };
+        report.facts.push(paid(table.capacity));
+        report.warnings.extend(too_fast(&self.config, table.capacity));
+        let (mut allowed, mut refused) = (vec![Action::DescribeTable.name()], Vec::new());
+        for action in actions(&self.config) {
+            match self.try_out(action, &table).await {
+                Ok(()) => allowed.push(action.name()),
+                // What passes by itself says nothing against the sink, and a write that meets it is sent again.
+                Err(failure) if failure.class == Class::Transient => {
+                    report.warnings.push(format!("whether {} is allowed is not known yet: {failure}", action.name()));
+                }
+                Err(failure) => refused.push(failure.message),
+            }
+        }
+        if !refused.is_empty() {
+            return Err(Failure::configuration(refused.join("; ")));
+        }
+        report.facts.push(format!("{} may be used", allowed.join(" and ")));
+        if let Some(ttl) = &self.config.ttl {
+            self.see_expiry(ttl, &mut report).await;
+        }
+        Ok(report)
+    }
+
+    async fn try_out(&self, action: Action, table: &Table) -> Result<(), Failure> {
+        match action {
+            Action::UpdateItem => requests::probe_update(&self.config, table).await,
+            Action::BatchWriteItem => requests::probe_batch(&self.config, table).await,
+            _ => requests::probe_put(&self.config, table).await,
+        }
+    }
+
+    /// No record needs it, so that what goes wrong here ends no run.
+    async fn see_expiry(&self, ttl: &str, report: &mut TableReport) {
+        let table = &self.config.table;
+        let update = format!(
+            "aws dynamodb update-time-to-live --table-name {table} --time-to-live-specification \
+             Enabled=true,AttributeName={ttl}"
+        );
+        match table::expiry(&self.config).await {
+            Ok(Expiry::On(attribute)) if attribute == ttl => report.facts.push(format!("items expire by `{ttl}`")),
+            Ok(Expiry::On(other)) => report.warnings.push(format!(
+                "table {table} expires items by `{other}`, not by `ttl`, which is `{ttl}`: they stay for ever: mend `ttl`, or the table"
+            )),
+            Ok(Expiry::Off) => report.warnings.push(format!(
+                "table {table} expires no items, so that they stay for ever whatever `{ttl}` says: turn that on: {update}"
+            )),
+            Err(failure) => report.warnings.push(failure.message),
+        }
+    }
+}
+
+/// What a run sends besides questions about the table.
+fn actions(config: &DynamoDbConfig) -> Vec<Action> {
+    match config.guard {
+        Guard::Always if config.changes.is_none() => vec![Action::PutItem],
+        Guard::Always if config.delete.is_none() => vec![Action::UpdateItem],
+        Guard::Always => vec![Action::UpdateItem, Action::PutItem],
+        Guard::Takeover => vec![Action::PutItem, Action::BatchWriteItem],
+        Guard::Never => vec![Action::BatchWriteItem],
+    }
+}
+
+fn paid(capacity: Capacity) -> String {
+    match capacity {
+        Capacity::Provisioned(units) => format!("it has {units} write units a second"),
+        Capacity::PerRequest(None) => "it is paid by the request".into(),
+        Capacity::PerRequest(Some(units)) => format!("it is paid by the request, up to {units} write units a second"),
+    }
+}
+
+/// Where the sink may take more than there is.
+fn too_fast(config: &DynamoDbConfig, capacity: Capacity) -> Option<String> {
+    let (asked, units) = (u64::from(config.write_units?), capacity.units()?);
+    (asked > units).then(|| {
+        format!(
+            "`write_units` is {asked}, and table {} has {units} in a second: lower the one, or raise the other",
+            config.table
+        )
+    })
+}
