@@ -299,6 +299,23 @@ columns = { b = { type = "json" }, a = { on_mismatch = "null", type = "timestamp
 "#;
 
 #[test]
+fn more_attributes_than_a_request_can_change_were_refused_by_the_service_alone() {
+    let parse = |key: &str, count: usize| {
+        let names: Vec<_> = (0..count).map(|n| format!("\".a{n}\"")).collect();
+        let names = names.join(", ");
+        let sink = format!("type = \"dynamodb\"\ntable = \"latest\"\nkey = {{ id = \".id\" }}\n{key} = [{names}]");
+        let text =
+            format!("{}[dead_letter]\nurl = \"file:///var/dead\"\n", MINIMAL.replace(SINK, &format!("{sink}\n")));
+        Config::parse(&text, "orders.toml").map(|_| ()).map_err(|error| rendered(&error))
+    };
+    for (key, most) in [("set", 270), ("add", 290), ("append", 70)] {
+        parse(key, most).unwrap();
+        let said = parse(key, most + 20).unwrap_err();
+        assert!(said.contains("more than a request can say") && said.contains("300 operators"), "{said}");
+    }
+}
+
+#[test]
 fn columns_stand_in_the_order_of_the_file() {
     let config = Config::parse(COLUMNS, "orders.toml").unwrap();
     let [first, second] = &config.sinks[..] else { panic!("two sinks") };
@@ -336,7 +353,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 82] = [
+const MISTAKES: [(&str, &str, &str); 83] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -456,6 +473,11 @@ const MISTAKES: [(&str, &str, &str); 82] = [
         "counters by a version",
         SINK,
         "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nordered_by = \".version\"\nappend = [\".log\"]",
+    ),
+    (
+        "table that workers agree by",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"orders-CoordinatorState\"\nkey = { id = \".id\" }",
     ),
     ("table of leases", SINK, "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nadd = [\".n\"]"),
     (

@@ -246,6 +246,11 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
         if all.iter().enumerate().any(|(place, name)| all.iter().take(place).any(|other| other == name)) {
             return Err(refuse("an attribute stands once in `set`, `add` and `append` together"));
         }
+        if !changes.fit_in_a_request() {
+            return Err(refuse(
+                "`set`, `add` and `append` name more attributes than the 4 KB and 300 operators of a request can: change fewer",
+            ));
+        }
     }
     Ok(())
 }

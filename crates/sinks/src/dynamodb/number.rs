@@ -35,7 +35,7 @@ impl fmt::Display for NumberError {
 }
 
 impl Decimal {
-    const ZERO: Self = Self { mantissa: 0, exponent: 0 };
+    pub(super) const ZERO: Self = Self { mantissa: 0, exponent: 0 };
 
     /// Reads a number as JSON writes it.
     pub(super) fn parse(text: &str) -> Result<Self, NumberError> {

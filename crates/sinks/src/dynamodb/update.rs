@@ -9,6 +9,32 @@ use super::attributes::{Attributes, type_of, value_bytes};
 use super::config::{Changes, REFUSED};
 use super::number::Decimal;
 
+/// What the service takes of the text of an expression, and of operators and functions in it.
+const EXPRESSION_BYTES_MAX: usize = 4096;
+const OPERATORS_MAX: usize = 300;
+
+impl Changes {
+    /// Whether one request can change all of them, and say at which place it did.
+    #[must_use]
+    pub fn fit_in_a_request(&self) -> bool {
+        let mut update = Update::default();
+        for name in &self.set {
+            update.set(name, AttributeValue::Null(true));
+        }
+        for own in [".place", ".expiry"] {
+            // No field has such a name: one at the top is without dots in `set`, `add` and `append`.
+            update.set(own, AttributeValue::Null(true));
+        }
+        update.add = self.add.iter().map(|name| (name.clone(), Decimal::ZERO)).collect();
+        update.append = self.append.iter().map(|name| (name.clone(), Vec::new())).collect();
+        update.refused.push(String::new());
+        let text = update.expression(&[".mark"]).text;
+        // What is appended has an assignment and two functions. Five are the place's, the expiry's, the mark's and the refusals'.
+        let operators = self.set.len() + self.add.len() + 3 * self.append.len() + 5;
+        text.len() <= EXPRESSION_BYTES_MAX && operators <= OPERATORS_MAX
+    }
+}
+
 /// What one record changes of its item, or several in their order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Update {

@@ -49,7 +49,13 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, Vec<Mistake>> {
     let buffer = checks.buffer(&raw.buffer, memory_bytes, spill.as_ref());
     let (sinks, tables) = checks.sinks(&raw.sink, source.as_ref());
     let region = source.as_ref().and_then(|source| source.region.as_deref());
-    checks.tables_apart(&raw.sink, (&lease.table, region), raw.dead_letter.is_some());
+    let of_the_app = [
+        (lease.table.clone(), "the leases of this application"),
+        (format!("{app}-CoordinatorState"), "what the workers of this application agree on"),
+        (format!("{app}-WorkerMetricStats"), "what the workers of this application report"),
+    ];
+    checks.tables_apart(&raw.sink, &of_the_app, region);
+    checks.counters(&raw.sink, raw.dead_letter.is_some());
     let dead_letter = raw.dead_letter.and_then(|raw| checks.dead_letter(&raw, &sinks, source.as_ref()));
     let metrics_listen = raw.metrics.and_then(|metrics| checks.address(metrics.listen.as_ref()));
     let drain_grace = checks.duration("drain.grace", raw.drain.grace.as_ref(), raw::GRACE, GRACE_MIN);

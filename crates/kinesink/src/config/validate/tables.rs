@@ -19,6 +19,13 @@ const EXPIRY_MIN: Duration = Duration::from_secs(1);
 /// Streams keep their records for a day at least.
 const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
 
+fn tables(raw: &[Spanned<RawDestination>]) -> impl Iterator<Item = &RawTable> {
+    raw.iter().filter_map(|spanned| match spanned.get_ref() {
+        RawDestination::DynamoDb(raw) => Some(&**raw),
+        RawDestination::S3(_) => None,
+    })
+}
+
 impl Checks {
     pub(super) fn table_sink(&mut self, raw: &RawTable, source: Option<&Source>) -> Option<TableSink> {
         let mistakes = self.mistakes.len();
@@ -72,23 +79,29 @@ impl Checks {
         })
     }
 
-    /// What a table needs of the rest of the file.
+    /// A table has the items of one. `of_the_app` are tables in `region` that the consumer writes to, and what is in them.
     pub(super) fn tables_apart(
         &mut self,
         raw: &[Spanned<RawDestination>],
-        (lease_table, lease_region): (&str, Option<&str>),
-        has_dead_letters: bool,
+        of_the_app: &[(String, &str)],
+        region: Option<&str>,
     ) {
-        for spanned in raw {
-            let RawDestination::DynamoDb(raw) = spanned.get_ref() else { continue };
+        for raw in tables(raw) {
             let is_elsewhere = raw.endpoint.is_some() || raw.role.is_some();
-            let region = raw.region.as_ref().map(|region| region.get_ref().as_str()).or(lease_region);
-            if raw.table.get_ref() == lease_table && region == lease_region && !is_elsewhere {
-                let hint =
-                    "name another table, or another one for the leases in `lease.table`: without it, `app` is its name";
-                self.refuse(format!("`sink.table` is the lease table {lease_table}"), raw.table.span(), "taken", hint);
+            let at = raw.region.as_ref().map(|region| region.get_ref().as_str()).or(region);
+            let mut of_the_app = of_the_app.iter().filter(|_| at == region && !is_elsewhere);
+            if let Some((table, holds)) = of_the_app.find(|(table, _)| table == raw.table.get_ref()) {
+                let hint = "name another table: one that has neither the name of `lease.table`, which is `app` unless you say \
+                            otherwise, nor that of `app` with an ending of the KCL's";
+                self.refuse(format!("`sink.table` is {table}, which has {holds}"), raw.table.span(), "taken", hint);
             }
-            if let Some(counted) = raw.add.iter().chain(&raw.append).next().filter(|_| !has_dead_letters) {
+        }
+    }
+
+    /// What is added up or appended needs a place for what is refused.
+    pub(super) fn counters(&mut self, raw: &[Spanned<RawDestination>], has_dead_letters: bool) {
+        for raw in tables(raw).filter(|_| !has_dead_letters) {
+            if let Some(counted) = raw.add.iter().chain(&raw.append).next() {
                 let what = "`[dead_letter]` is missing, which what is added up or appended needs";
                 let hint = "add `[dead_letter]` and its `url`: a record that is refused cannot be made behind later ones of its key";
                 self.refuse(what, counted.span(), "counts each record", hint);
@@ -189,7 +202,13 @@ impl Checks {
             }
         }
         let mut names = |given: &[Spanned<String>]| given.iter().filter_map(|name| self.attribute(name)).collect();
-        Some(Changes { set: names(&raw.set), add: names(&raw.add), append: names(&raw.append) })
+        let changes = Changes { set: names(&raw.set), add: names(&raw.add), append: names(&raw.append) };
+        if !changes.fit_in_a_request() {
+            let what = format!("`sink` changes {} attributes, more than a request can say", given.len());
+            let hint = "the service takes 4 KB and 300 operators: change fewer, or keep some of them in one object";
+            self.refuse(what, first.span(), "the first of them", hint);
+        }
+        Some(changes)
     }
 
     /// A field at the top of the record, which has the name of the attribute.
