@@ -17,7 +17,7 @@ use crate::{Error, Stop};
 const MEMORY_BYTES: usize = 256 * 1024 * 1024;
 const GRACE: Duration = Duration::from_secs(30);
 /// What every metric's name begins with.
-const PREFIX: &str = "kinesink";
+pub(crate) const METRICS_PREFIX: &str = "kinesink";
 
 /// How a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +189,7 @@ impl<T: Transformer> ConnectorBuilder<T> {
     /// # Errors
     /// [`Error::Configuration`] names the setting.
     pub fn build(self, registry: &mut Registry) -> Result<Connector, Error> {
-        let registry = registry.sub_registry_with_prefix(PREFIX);
+        let registry = registry.sub_registry_with_prefix(METRICS_PREFIX);
         let budget = Budget::new(self.memory_bytes);
         let shared = Shared { metrics: Metrics::register(registry), health: Health::default(), budget: budget.clone() };
         let consumer = self.consumer.budget(budget).build(registry);

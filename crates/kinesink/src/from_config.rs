@@ -8,12 +8,13 @@ use kinesink_aws::{BucketOptions, Clients, ServiceOptions, dynamodb, s3};
 use kinesink_core::{Buffer, Emitter, Filter as _, Item, Record, Reject, Transformer};
 use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, Spill, WindowBuffer, WindowLimits};
 use kinesink_sinks::Location;
-use kinesink_sinks::dynamodb::{DynamoDbConfig, DynamoDbEmitter};
+use kinesink_sinks::dynamodb::{DynamoDbConfig, DynamoDbEmitter, TableMetrics};
 use kinesink_sinks::s3::parquet::{Codec, ParquetSettings};
 use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
 
 use crate::config::{self, Config, ConfigError, TableSink};
+use crate::connector::METRICS_PREFIX;
 use crate::create::retried;
 use crate::handler::{Earlier, any};
 use crate::until::Until;
@@ -104,6 +105,9 @@ pub(crate) async fn connector_named(
 ) -> Result<Connector, Error> {
     let Programs { filter, transform } = programs;
     let services = services(config, &clients).await;
+    if !config.tables.is_empty() {
+        services.counted.register(registry.sub_registry_with_prefix(METRICS_PREFIX));
+    }
     let earlier = earlier(config, &services);
     match transform {
         Transform::Raw(raw) => {
@@ -122,6 +126,7 @@ pub(crate) async fn connector_named(
 pub(crate) struct Services {
     buckets: HashMap<BucketOptions, s3::Client>,
     tables: HashMap<ServiceOptions, dynamodb::Client>,
+    counted: TableMetrics,
     /// The disk, which the pipelines of one file share.
     spill: Option<Spill<Bytes>>,
 }
@@ -276,6 +281,8 @@ pub(crate) fn table_emitter(
     table.expire_after = sink.expire_after;
     table.requests_max = sink.requests_max;
     table.write_units = sink.write_units;
+    table.max_write_fraction = sink.max_write_fraction;
+    table.metrics = services.counted.clone();
     table.is_replay = naming == Naming::Replay;
     table.encoded_bytes_max = encoded_bytes(config);
     DynamoDbEmitter::open(table).map_err(|error| Error::Configuration(error.to_string()))

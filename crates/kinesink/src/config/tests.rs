@@ -214,6 +214,7 @@ ttl = "expires"
 expire_after = "720h"
 requests = 5
 write_units = 100
+max_write_fraction = 0.25
 endpoint = "http://127.0.0.1:8000"
 region = "us-east-1"
 role = "arn:aws:iam::123456789012:role/writer"
@@ -244,6 +245,7 @@ fn every_key_of_a_table_is_read() {
     assert_eq!((latest.delete.as_ref(), latest.ttl.as_deref()), (Some(&delete), Some("expires")));
     assert_eq!((latest.expire_after, latest.requests_max), (Some(Duration::from_secs(720 * 3600)), 5));
     assert_eq!((latest.write_units, counters.write_units), (Some(100), None));
+    assert_eq!((latest.max_write_fraction, counters.max_write_fraction), (Some(0.25), None));
     let reached = ServiceOptions {
         region: Some("us-east-1".into()),
         endpoint: Some("http://127.0.0.1:8000".into()),
@@ -353,7 +355,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 83] = [
+const MISTAKES: [(&str, &str, &str); 84] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -478,6 +480,11 @@ const MISTAKES: [(&str, &str, &str); 83] = [
         "table that workers agree by",
         SINK,
         "type = \"dynamodb\"\ntable = \"orders-CoordinatorState\"\nkey = { id = \".id\" }",
+    ),
+    (
+        "part of a table's units",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nmax_write_fraction = 25",
     ),
     ("table of leases", SINK, "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nadd = [\".n\"]"),
     (

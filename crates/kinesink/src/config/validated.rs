@@ -155,7 +155,7 @@ pub struct Sink {
 }
 
 /// A destination that is a DynamoDB table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TableSink {
     /// Its name in logs and metrics.
@@ -178,10 +178,12 @@ pub struct TableSink {
     pub ttl: Option<String>,
     /// How long after a record's arrival its item expires.
     pub expire_after: Option<Duration>,
-    /// Requests that are on their way at a time.
+    /// Requests that are on their way at a time, at most.
     pub requests_max: usize,
     /// Write units that may be taken in a second.
     pub write_units: Option<u32>,
+    /// The part of the table's write units that may be taken in a second.
+    pub max_write_fraction: Option<f64>,
     /// How the table is reached; its region is its own, or the stream's.
     pub reached: ServiceOptions,
 }

@@ -9,6 +9,7 @@ use kinesink_aws::dynamodb::types::ScalarAttributeType;
 use kinesink_core::{Clock, SystemClock};
 
 use super::attributes::FieldType;
+use super::metrics::TableMetrics;
 use crate::FieldPath;
 
 /// The attribute that holds a write's place in the order.
@@ -126,11 +127,16 @@ pub struct DynamoDbConfig {
     pub deleted: String,
     /// Write units that may be taken in a second, over all shards of this worker; any number without it.
     pub write_units: Option<u32>,
+    /// The part of the table's write units, or of the maximum of a table that is paid by the request, which may be taken in a second,
+    /// over all shards of this worker. It is looked up every five minutes. Means nothing where there is no maximum.
+    pub max_write_fraction: Option<f64>,
+    /// What is counted.
+    pub metrics: TableMetrics,
     /// By which it is known what arrived before a shard was this worker's.
     pub clock: Arc<dyn Clock>,
     /// Dead letters are sent again: what a later write has overtaken is refused, and not taken for delivered.
     pub is_replay: bool,
-    /// Requests that are on their way at a time, over all shards. Default 64.
+    /// Requests that are on their way at a time, over all shards, while the table has room for as many. Default 64.
     pub requests_max: usize,
     /// Records that are being made into items, over all shards, take at most so much memory at a time, and a larger one
     /// alone. Default 16 MiB.
@@ -155,6 +161,8 @@ impl DynamoDbConfig {
             position: POSITION.into(),
             deleted: DELETED.into(),
             write_units: None,
+            max_write_fraction: None,
+            metrics: TableMetrics::default(),
             clock: Arc::new(SystemClock),
             is_replay: false,
             requests_max: REQUESTS_MAX,

@@ -3,23 +3,28 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Reject};
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::attributes::{Attributes, attributes};
 use super::chain::{Chain, Outcome, Read, Sending};
 use super::config::{DynamoDbConfig, Guard, Order, REFUSED};
 use super::error::Verdict;
-use super::pace::Pace;
+use super::lanes::{Answer, Lane, Lanes};
+use super::pace::{Pace, share};
 use super::proof::TableReport;
 use super::table::{self, ItemKey, Table};
 use super::takeover::Shards;
 use crate::Error;
+
+/// How long the capacity of a table is taken for what it was.
+const CAPACITY_KNOWN_FOR: Duration = Duration::from_secs(300);
 
 /// Writes the items that records say. With [`Guard::Always`] effectively once: what is sent again, or comes late, changes
 /// nothing.
@@ -27,12 +32,12 @@ use crate::Error;
 pub struct DynamoDbEmitter {
     pub(super) config: DynamoDbConfig,
     /// Described when it is first needed, and again after it was found changed.
-    table: Mutex<Option<Arc<Table>>>,
+    table: Mutex<Option<(Arc<Table>, Instant)>>,
     /// It was made here, and is not ready yet.
     made_table: AtomicBool,
     shards: Shards,
     pub(super) pace: Pace,
-    pub(super) requests: Semaphore,
+    pub(super) lanes: Lanes,
     /// The memory that items which are being made may take.
     pub(super) encoding: Budget,
 }
@@ -44,11 +49,12 @@ impl DynamoDbEmitter {
     /// [`Error::Setting`] where settings contradict each other.
     pub fn open(config: DynamoDbConfig) -> Result<Self, Error> {
         contradictions(&config)?;
-        let requests = Semaphore::new(config.requests_max.clamp(1, Semaphore::MAX_PERMITS));
+        let lanes = Lanes::new(config.requests_max);
+        config.metrics.may_send(&config.table, lanes.requests());
         let encoding = Budget::new(config.encoded_bytes_max);
-        let pace = Pace::new(config.write_units);
+        let pace = Pace::default();
         let (table, made_table, shards) = (Mutex::new(None), AtomicBool::new(false), Shards::default());
-        Ok(Self { config, table, made_table, shards, pace, requests, encoding })
+        Ok(Self { config, table, made_table, shards, pace, lanes, encoding })
     }
 
     /// Makes the table if it is missing, paid by the request, and waits until it can be used; says whether it made it. Where items
@@ -69,12 +75,33 @@ impl DynamoDbEmitter {
 
     pub(super) async fn table(&self) -> Result<Arc<Table>, Failure> {
         let known = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(table) = known {
-            return Ok(table);
+        // Its capacity may have been changed since.
+        let is_fresh = |at: &Instant| self.config.max_write_fraction.is_none() || at.elapsed() < CAPACITY_KNOWN_FOR;
+        let described = match known {
+            Some((table, at)) if is_fresh(&at) => return Ok(table),
+            Some((table, _)) => match Table::describe(&self.config).await {
+                Ok(table) => Arc::new(table),
+                Err(failure) if failure.class == Class::Transient => {
+                    debug!(%failure, "the table's capacity is taken for what it was");
+                    table
+                }
+                Err(failure) => return Err(failure),
+            },
+            None => Arc::new(Table::describe(&self.config).await?),
+        };
+        self.pace.set(share(&self.config, described.capacity.units()));
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&described), Instant::now()));
+        Ok(described)
+    }
+
+    /// Gives a permit back, and notes how what was sent with it went.
+    pub(super) fn answered<T>(&self, lane: Lane<'_>, answer: Answer, result: &Result<T, Verdict>) {
+        let DynamoDbConfig { table, metrics, .. } = &self.config;
+        if let Err(Verdict::Throttled(throttle, _)) = result {
+            metrics.throttled(table, *throttle);
         }
-        let table = Arc::new(Table::describe(&self.config).await?);
-        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&table));
-        Ok(table)
+        lane.answered(answer);
+        metrics.may_send(table, self.lanes.requests());
     }
 
     pub(super) fn forget_table(&self) {
@@ -148,7 +175,9 @@ impl DynamoDbEmitter {
                     self.forget_table();
                     failed.push((chain.key, outcome.again, failure));
                 }
-                Some(Verdict::Failed(failure)) => failed.push((chain.key, outcome.again, failure)),
+                Some(Verdict::Throttled(_, failure) | Verdict::Failed(failure)) => {
+                    failed.push((chain.key, outcome.again, failure));
+                }
                 Some(Verdict::Refused(_)) | None => {}
             }
         }

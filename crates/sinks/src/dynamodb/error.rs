@@ -33,15 +33,38 @@ const OF_THE_KEY: &[&str] = &[
 ];
 
 /// Which limit was met, by the end of the service's reason, and what to do about it.
-const LIMITS: &[(&str, &str)] = &[
+const LIMITS: &[(&str, Throttle, &str)] = &[
     (
         "KeyRangeThroughputExceeded",
+        Throttle::KeyRange,
         "some keys are written more often than any key may be: write them less often, or divide them",
     ),
-    ("MaxOnDemandThroughputExceeded", "raise the table's maximum throughput"),
-    ("AccountLimitExceeded", "raise the account's quota of write throughput"),
-    ("ProvisionedThroughputExceeded", "raise the table's write capacity, or pay by the request"),
+    ("MaxOnDemandThroughputExceeded", Throttle::Table, "raise the table's maximum throughput"),
+    ("AccountLimitExceeded", Throttle::Account, "raise the account's quota of write throughput"),
+    ("ProvisionedThroughputExceeded", Throttle::Table, "raise the table's write capacity, or pay by the request"),
 ];
+
+/// Whose limit was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Throttle {
+    /// That of some keys: others have room.
+    KeyRange,
+    Table,
+    Account,
+    /// The service does not say.
+    Unknown,
+}
+
+impl Throttle {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::KeyRange => "key-range",
+            Self::Table => "table",
+            Self::Account => "account",
+            Self::Unknown => "unknown",
+        }
+    }
+}
 
 /// A request, as policies call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +133,8 @@ pub(super) enum Verdict {
     Refused(Reject),
     /// The table is not as it was described: ask again before anything else.
     Changed(Failure),
+    /// There was no room.
+    Throttled(Throttle, Failure),
     /// The request is at fault, or passes.
     Failed(Failure),
 }
@@ -141,23 +166,31 @@ where
         }
         _ => {
             let mut failure = refused(action, table, error);
-            if is_throttle(error) {
-                failure.message.push_str(&limits(error));
+            if !is_throttle(error) {
+                return Verdict::Failed(failure);
             }
-            Verdict::Failed(failure)
+            let (throttle, said) = limits(error);
+            failure.message.push_str(&said);
+            Verdict::Throttled(throttle, failure)
         }
     }
 }
 
-/// Which limits were met, and what to do.
-fn limits<E: Throttled>(error: &SdkError<E, HttpResponse>) -> String {
-    let SdkError::ServiceError(service) = error else { return String::new() };
-    let reasons = service.err().reasons().iter().filter_map(ThrottlingReason::reason);
-    let said = reasons.map(|reason| match LIMITS.iter().find(|(limit, _)| reason.ends_with(limit)) {
-        Some((_, remedy)) => format!("; {reason}: {remedy}"),
-        None => format!("; {reason}"),
-    });
-    said.collect()
+/// Which limits were met, and what to do. Where some keys are at theirs and more is, what is more counts.
+fn limits<E: Throttled>(error: &SdkError<E, HttpResponse>) -> (Throttle, String) {
+    let (mut throttle, mut said) = (Throttle::Unknown, String::new());
+    let SdkError::ServiceError(service) = error else { return (throttle, said) };
+    for reason in service.err().reasons().iter().filter_map(ThrottlingReason::reason) {
+        let Some((_, limit, remedy)) = LIMITS.iter().find(|(limit, ..)| reason.ends_with(limit)) else {
+            said.push_str(&format!("; {reason}"));
+            continue;
+        };
+        said.push_str(&format!("; {reason}: {remedy}"));
+        if *limit != Throttle::KeyRange || throttle == Throttle::Unknown {
+            throttle = *limit;
+        }
+    }
+    (throttle, said)
 }
 
 /// Judges the answer to what is not a write.

@@ -5,27 +5,31 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::config::DynamoDbConfig;
+
 /// What was not taken for so long may be taken at once.
 const BURST: Duration = Duration::from_secs(1);
+/// A smaller part is no part: a large item would wait for hours.
+const UNITS_MIN: f64 = 1.0;
 /// Of a write unit.
 const UNIT_BYTES: usize = 1024;
 
 /// Write units a second, over all shards of this worker.
-#[derive(Debug)]
-pub(super) struct Pace {
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
     /// Without it, any number.
-    units_a_second: Option<u32>,
+    units_a_second: Option<f64>,
     /// When all that was taken so far is used up.
-    paid_until: Mutex<Option<Instant>>,
+    paid_until: Option<Instant>,
 }
 
 impl Pace {
-    pub(super) fn new(units_a_second: Option<u32>) -> Self {
-        Self { units_a_second, paid_until: Mutex::new(None) }
-    }
-
-    pub(super) fn is_limited(&self) -> bool {
-        self.units_a_second.is_some()
+    /// How many there are from now on.
+    pub(super) fn set(&self, units_a_second: Option<f64>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).units_a_second = units_a_second;
     }
 
     /// Takes the units of a request, and waits until it may be sent. Dropped, they are taken all the same.
@@ -34,20 +38,35 @@ impl Pace {
         sleep_until(start).await;
     }
 
-    /// Takes what the service counted beyond what was foreseen: of an update nobody else knows it.
-    pub(super) fn settle(&self, foreseen: f64, counted: Option<f64>) {
-        let _later = counted.filter(|counted| *counted > foreseen).and_then(|counted| self.charge(counted - foreseen));
+    /// Takes what the service counted beyond what was foreseen: of what an item was before, and of indexes, nobody else knows it.
+    pub(super) fn settle(&self, foreseen: f64, counted: f64) {
+        if counted > foreseen {
+            let _later = self.charge(counted - foreseen);
+        }
     }
 
     /// When what is taken may be used.
     fn charge(&self, units: f64) -> Option<Instant> {
-        let units_a_second = self.units_a_second?;
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let units_a_second = state.units_a_second?;
         let now = Instant::now();
-        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
-        let start = paid_until.map_or(earliest, |until| until.max(earliest));
-        *paid_until = Some(start + Duration::from_secs_f64(units / f64::from(units_a_second.max(1))));
+        let start = state.paid_until.map_or(earliest, |until| until.max(earliest));
+        state.paid_until = Some(start + Duration::from_secs_f64(units / units_a_second));
         Some(start)
+    }
+}
+
+/// Units a second that the settings leave to this worker, of a table that has so many.
+pub(super) fn share(config: &DynamoDbConfig, table_units: Option<u64>) -> Option<f64> {
+    let fixed = config.write_units.map(|units| f64::from(units.max(1)));
+    let part = config.max_write_fraction.zip(table_units).map(|(fraction, units)| {
+        let units = f64::from(u32::try_from(units).unwrap_or(u32::MAX));
+        (fraction * units).max(UNITS_MIN)
+    });
+    match (fixed, part) {
+        (Some(fixed), Some(part)) => Some(fixed.min(part)),
+        (fixed, part) => fixed.or(part),
     }
 }
 
@@ -63,23 +82,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_units_are_taken_than_a_second_has_but_for_a_burst() {
-        let pace = Pace::new(Some(10));
+        let pace = Pace::default();
+        pace.take(1e9).await;
+        pace.set(Some(10.0));
         let start = Instant::now();
         for _ in 0..30 {
             pace.take(1.0).await;
         }
         // Ten of the second before, twenty of these two, the last of which is used after they are over.
         assert_eq!(start.elapsed().as_millis(), 1_900);
-        pace.settle(1.0, Some(21.0));
+        pace.settle(1.0, 21.0);
         pace.take(1.0).await;
         assert_eq!(start.elapsed().as_millis(), 4_000, "what was not foreseen is taken too");
-        pace.settle(5.0, Some(1.0));
-        pace.settle(5.0, None);
+        pace.settle(5.0, 1.0);
         pace.take(1.0).await;
         assert_eq!(start.elapsed().as_millis(), 4_100);
 
-        let free = Pace::new(None);
-        free.take(1e9).await;
+        pace.set(None);
+        pace.take(1e9).await;
         assert_eq!(start.elapsed().as_millis(), 4_100);
     }
 

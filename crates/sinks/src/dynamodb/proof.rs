@@ -5,6 +5,7 @@ use kinesink_core::{Class, Failure};
 use super::config::{DynamoDbConfig, Guard};
 use super::emitter::DynamoDbEmitter;
 use super::error::Action;
+use super::pace::share;
 use super::requests;
 use super::table::{self, Capacity, Expiry, Table};
 
@@ -29,6 +30,7 @@ impl DynamoDbEmitter {
         let mut report =
             TableReport { facts: vec![format!("its key is {}", table.shown_key())], ..TableReport::default() };
         report.facts.push(paid(table.capacity));
+        report.facts.extend(share(&self.config, table.capacity.units()).map(taken));
         report.warnings.extend(too_fast(&self.config, table.capacity));
         let (mut allowed, mut refused) = (vec![Action::DescribeTable.name()], Vec::new());
         for action in actions(&self.config) {
@@ -54,7 +56,7 @@ impl DynamoDbEmitter {
     async fn try_out(&self, action: Action, table: &Table) -> Result<(), Failure> {
         match action {
             Action::UpdateItem => requests::probe_update(&self.config, table).await,
-            Action::BatchWriteItem => requests::probe_batch(&self.config, table).await,
+            Action::BatchWriteItem => requests::probe_batch(&self.config, &self.pace, table).await,
             _ => requests::probe_put(&self.config, table).await,
         }
     }
@@ -90,6 +92,10 @@ fn actions(config: &DynamoDbConfig) -> Vec<Action> {
     }
 }
 
+fn taken(units_a_second: f64) -> String {
+    format!("this worker takes {units_a_second} write units a second at most")
+}
+
 fn paid(capacity: Capacity) -> String {
     match capacity {
         Capacity::Provisioned(units) => format!("it has {units} write units a second"),
@@ -98,13 +104,17 @@ fn paid(capacity: Capacity) -> String {
     }
 }
 
-/// Where the sink may take more than there is.
+/// Where the sink may take more than there is, or a part of what has no end.
 fn too_fast(config: &DynamoDbConfig, capacity: Capacity) -> Option<String> {
-    let (asked, units) = (u64::from(config.write_units?), capacity.units()?);
-    (asked > units).then(|| {
-        format!(
-            "`write_units` is {asked}, and table {} has {units} in a second: lower the one, or raise the other",
-            config.table
-        )
-    })
+    let table = &config.table;
+    match (config.write_units.map(u64::from), config.max_write_fraction, capacity.units()) {
+        (None, Some(fraction), None) => Some(format!(
+            "`max_write_fraction` is {fraction}, and table {table} is paid by the request, which has no end that it could be a part of: \
+             set `write_units`, or a maximum throughput of the table"
+        )),
+        (Some(asked), None, Some(units)) if asked > units => Some(format!(
+            "`write_units` is {asked}, and table {table} has {units} in a second: lower the one, or raise the other"
+        )),
+        _ => None,
+    }
 }

@@ -42,15 +42,29 @@ pub(super) enum Met {
 }
 
 /// Puts the item unless a later write, or this one, is there.
-pub(super) async fn put_guarded(config: &DynamoDbConfig, item: Attributes, place: &Place) -> Result<Met, Verdict> {
+pub(super) async fn put_guarded(
+    config: &DynamoDbConfig,
+    pace: &Pace,
+    item: Attributes,
+    place: &Place,
+) -> Result<Met, Verdict> {
+    let foreseen = units(bytes(&item));
+    pace.take(foreseen).await;
     let guard = config.guard_attribute();
     let request = config.client.put_item().table_name(&config.table).set_item(Some(item));
     let request = request
         .condition_expression(COMES_AFTER)
         .expression_attribute_names("#place", guard)
         .expression_attribute_values(":place", place.to_attribute())
+        .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let Err(error) = request.send().await else { return Ok(Met::Written) };
+    let error = match request.send().await {
+        Ok(reply) => {
+            took(config, pace, foreseen, reply.consumed_capacity());
+            return Ok(Met::Written);
+        }
+        Err(error) => error,
+    };
     if code(&error) != Some(CONDITION_FAILED) {
         return Err(error::write(Action::PutItem, &config.table, &error));
     }
@@ -128,11 +142,11 @@ async fn request_update(
         .condition_expression(condition)
         .set_expression_attribute_names(Some(names))
         .set_expression_attribute_values(Some(values))
-        .set_return_consumed_capacity(pace.is_limited().then_some(ReturnConsumedCapacity::Total))
+        .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     let error = match request.send().await {
         Ok(reply) => {
-            pace.settle(foreseen, reply.consumed_capacity().and_then(ConsumedCapacity::capacity_units));
+            took(config, pace, foreseen, reply.consumed_capacity());
             return Ok(Met::Written);
         }
         Err(error) => error,
@@ -156,13 +170,18 @@ async fn request_update(
 /// Sends up to 25 changes at once; gives back the keys of those that the service had no room for.
 pub(super) async fn put_batch(
     config: &DynamoDbConfig,
+    pace: &Pace,
     table: &Table,
     changes: Vec<Change>,
 ) -> Result<Vec<ItemKey>, Verdict> {
+    let foreseen = changes.iter().map(units_of).sum();
+    pace.take(foreseen).await;
     let requests = changes.into_iter().map(to_request).collect::<Result<Vec<_>, _>>()?;
     let request = config.client.batch_write_item().request_items(&config.table, requests);
+    let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
     let reply = request.send().await;
     let reply = reply.map_err(|error| error::write(Action::BatchWriteItem, &config.table, &error))?;
+    took(config, pace, foreseen, reply.consumed_capacity());
     let left = reply.unprocessed_items().into_iter().flat_map(HashMap::values).flatten();
     let key = |request: &WriteRequest| {
         let put = request.put_request().map(PutRequest::item);
@@ -175,6 +194,26 @@ pub(super) async fn put_batch(
         Verdict::Failed(Failure::transient(what))
     };
     left.map(|request| key(request).ok_or_else(unreadable)).collect()
+}
+
+/// Of a change in a batch. What a delete takes depends on what is there.
+fn units_of(change: &Change) -> f64 {
+    match change {
+        Change::Put(item) | Change::Delete(item) | Change::Update(item, _) => units(bytes(item)),
+        Change::Refused(_) => 0.0,
+    }
+}
+
+/// What the service counted for a request.
+fn took<'a>(
+    config: &DynamoDbConfig,
+    pace: &Pace,
+    foreseen: f64,
+    counted: impl IntoIterator<Item = &'a ConsumedCapacity>,
+) {
+    let counted: f64 = counted.into_iter().filter_map(ConsumedCapacity::capacity_units).sum();
+    pace.settle(foreseen, counted);
+    config.metrics.took(&config.table, counted);
 }
 
 fn to_request(change: Change) -> Result<WriteRequest, Verdict> {
@@ -223,8 +262,8 @@ pub(super) async fn probe_update(config: &DynamoDbConfig, table: &Table) -> Resu
 }
 
 /// Proves that items may be written in batches, by deleting one that there is none of.
-pub(super) async fn probe_batch(config: &DynamoDbConfig, table: &Table) -> Result<(), Failure> {
-    let probed = put_batch(config, table, vec![Change::Delete(probe(table))]).await;
+pub(super) async fn probe_batch(config: &DynamoDbConfig, pace: &Pace, table: &Table) -> Result<(), Failure> {
+    let probed = put_batch(config, pace, table, vec![Change::Delete(probe(table))]).await;
     probed.map(drop).map_err(lasting)
 }
 
@@ -240,6 +279,6 @@ fn probe(table: &Table) -> Attributes {
 fn lasting(verdict: Verdict) -> Failure {
     match verdict {
         Verdict::Refused(why) => Failure::configuration(why.to_string()),
-        Verdict::Changed(failure) | Verdict::Failed(failure) => failure,
+        Verdict::Changed(failure) | Verdict::Throttled(_, failure) | Verdict::Failed(failure) => failure,
     }
 }

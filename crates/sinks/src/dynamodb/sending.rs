@@ -2,11 +2,11 @@
 
 use kinesink_core::{Failure, Reject};
 
-use super::attributes::{Attributes, bytes};
+use super::attributes::Attributes;
 use super::chain::{Chain, Link, Outcome, Sending};
 use super::emitter::DynamoDbEmitter;
-use super::error::Verdict;
-use super::pace::units;
+use super::error::{Throttle, Verdict};
+use super::lanes::Answer;
 use super::requests::{self, Met};
 use super::table::ItemKey;
 use super::update::Update;
@@ -47,15 +47,15 @@ impl<U: Send + Sync> Sending<'_, U> {
     }
 
     async fn put_one(&self, index: usize) -> Result<Met, Verdict> {
-        let _permit = self.emitter.requests.acquire().await;
+        let lane = self.emitter.lanes.enter().await;
         let _reservation = self.emitter.encoding.reserve(self.record_bytes(index)).await;
-        match self.write_at(index)? {
-            Write { change: Change::Put(item) | Change::Delete(item), place, .. } => {
-                self.emitter.pace.take(units(bytes(&item))).await;
-                requests::put_guarded(&self.emitter.config, item, &place).await
-            }
-            Write { change: Change::Update(..) | Change::Refused(_), .. } => Err(bug("an update has become a put")),
-        }
+        let DynamoDbEmitter { config, pace, .. } = self.emitter;
+        let Write { change: Change::Put(item) | Change::Delete(item), place, .. } = self.write_at(index)? else {
+            return Err(bug("an update has become a put"));
+        };
+        let met = requests::put_guarded(config, pace, item, &place).await;
+        self.emitter.answered(lane, Answer::of(&met), &met);
+        met
     }
 
     /// Makes each change of the chain once, in order, as many as possible in a request. Each request is made on the condition
@@ -146,7 +146,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         if let Some(link) = links.first().filter(|link| link.replaces) {
             return (1, self.put_one(link.index).await);
         }
-        let _permit = self.emitter.requests.acquire().await;
+        let lane = self.emitter.lanes.enter().await;
         let mut folded: Option<Folded<'_>> = None;
         for link in links.iter().take(records_max).take_while(|link| !link.replaces && link.refused.is_none()) {
             // By versions, what comes late is overtaken.
@@ -175,7 +175,9 @@ impl<U: Send + Sync> Sending<'_, U> {
         update.refused = owed;
         let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
         let DynamoDbEmitter { config, pace, .. } = self.emitter;
-        (count, requests::update_guarded(config, pace, key, update, &first.place, last).await)
+        let met = requests::update_guarded(config, pace, key, update, &first.place, last).await;
+        self.emitter.answered(lane, Answer::of(&met), &met);
+        (count, met)
     }
 
     /// Chains that go in one request.
@@ -237,18 +239,27 @@ impl<U: Send + Sync> Sending<'_, U> {
     }
 
     async fn put_part(&self, part: &[Chain]) -> Result<Vec<ItemKey>, Verdict> {
-        let _permit = self.emitter.requests.acquire().await;
+        let lane = self.emitter.lanes.enter().await;
         let record_bytes = part.iter().map(|chain| self.record_bytes(chain.last())).sum();
         let _reservation = self.emitter.encoding.reserve(record_bytes).await;
         let changes = part.iter().map(|chain| self.write_at(chain.last()).map(|write| write.change));
         let changes = changes.collect::<Result<Vec<_>, _>>()?;
-        self.emitter.pace.take(changes.iter().map(units_of).sum()).await;
-        requests::put_batch(&self.emitter.config, self.table, changes).await
+        let DynamoDbEmitter { config, pace, .. } = self.emitter;
+        let left = requests::put_batch(config, pace, self.table, changes).await;
+        let answer = match &left {
+            // Of some keys alone, it is their own limit.
+            Ok(left) if left.len() > part.len() / 2 => Answer::NoRoom,
+            Ok(left) if !left.is_empty() => Answer::OfItsOwn,
+            left => Answer::of(left),
+        };
+        self.emitter.answered(lane, answer, &left);
+        left
     }
 
     fn no_room(&self) -> Verdict {
         let table = &self.emitter.config.table;
-        Verdict::Failed(Failure::transient(format!("table {table} had no room for all items of a request")))
+        let failure = Failure::transient(format!("table {table} had no room for all items of a request"));
+        Verdict::Throttled(Throttle::Unknown, failure)
     }
 }
 
@@ -273,14 +284,6 @@ struct Folded<'a> {
     update: Update,
     count: usize,
     last: &'a Place,
-}
-
-/// Of a change in a batch. What a delete takes depends on what is there.
-fn units_of(change: &Change) -> f64 {
-    match change {
-        Change::Put(item) | Change::Delete(item) | Change::Update(item, _) => units(bytes(item)),
-        Change::Refused(_) => 0.0,
-    }
 }
 
 fn bug(what: &str) -> Verdict {

@@ -70,7 +70,7 @@ pub(in crate::config) struct RawTable {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "duration"))]
     pub(in crate::config) expire_after: Option<Spanned<String>>,
-    /// Requests that are on their way at a time, over all shards, 1 to 1,000.
+    /// Requests that are on their way at a time, over all shards, 1 to 1,000. Fewer while the table has no room for as many.
     #[serde(default)]
     #[schemars(with = "u64", extend("default" = REQUESTS))]
     pub(in crate::config) requests: Option<Spanned<u64>>,
@@ -79,6 +79,12 @@ pub(in crate::config) struct RawTable {
     #[serde(default)]
     #[schemars(with = "u64")]
     pub(in crate::config) write_units: Option<Spanned<u64>>,
+    /// The part of the table's write units that this worker takes in a second at most, over all shards, as in `0.5`: of those that are
+    /// provisioned, or of the maximum of a table that is paid by the request. Without a maximum there is no end to be a part of, and
+    /// this means nothing. The table is asked every five minutes. Beside `write_units` the lesser counts.
+    #[serde(default)]
+    #[schemars(with = "f64", extend("x-type" = "number"))]
+    pub(in crate::config) max_write_fraction: Option<Spanned<f64>>,
     /// Another service that speaks DynamoDB, such as `http://127.0.0.1:8000`.
     #[serde(default)]
     #[schemars(with = "String")]

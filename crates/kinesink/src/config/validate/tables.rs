@@ -57,6 +57,7 @@ impl Checks {
             let units = self.count("sink.write_units", Some(units), 1, u32::MAX.into());
             u32::try_from(units).unwrap_or(u32::MAX)
         });
+        let max_write_fraction = raw.max_write_fraction.as_ref().map(|fraction| self.fraction(fraction));
         let endpoint = raw.endpoint.as_ref().map(|endpoint| self.endpoint("DynamoDB", endpoint));
         let own = raw.region.as_ref().map(|region| self.region("sink.region", region));
         let region = own.or_else(|| source.and_then(|source| source.region.clone()));
@@ -75,6 +76,7 @@ impl Checks {
             expire_after,
             requests_max: whole(requests),
             write_units,
+            max_write_fraction,
             reached,
         })
     }
@@ -149,6 +151,20 @@ impl Checks {
             key.push(KeyAttribute { name: name.get_ref().clone(), source, key_type });
         }
         key
+    }
+
+    fn fraction(&mut self, given: &Spanned<f64>) -> f64 {
+        let fraction = *given.get_ref();
+        if fraction <= 0.0 || fraction > 1.0 || fraction.is_nan() {
+            let what = format!("`sink.max_write_fraction` is {fraction}");
+            self.refuse(
+                what,
+                given.span(),
+                "no part",
+                "write more than 0 and at most 1, such as 0.5 for half of the table's units",
+            );
+        }
+        fraction
     }
 
     fn order(&mut self, given: Option<&Spanned<String>>) -> Option<Order> {

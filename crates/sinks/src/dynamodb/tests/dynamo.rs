@@ -149,6 +149,7 @@ impl Dynamo {
             "DeleteTable" => call!(delete_table),
             "DescribeTable" => call!(describe_table),
             "DescribeTimeToLive" => call!(describe_time_to_live),
+            "UpdateTable" => call!(update_table),
             "UpdateTimeToLive" => call!(update_time_to_live),
             "PutItem" => call!(put_item),
             "GetItem" => call!(get_item),

@@ -7,11 +7,13 @@ use kinesink_aws::dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ProvisionedThroughput, ScalarAttributeType,
     TimeToLiveSpecification,
 };
-use kinesink_core::{Class, Emitter};
+use kinesink_core::{Class, Emitted, Emitter};
+use prometheus_client::registry::Registry;
+use serde_json::json;
 
 use super::dynamo::{Dynamo, Fault};
-use super::{TABLE, config, sink, stored};
-use crate::dynamodb::{Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, TableReport};
+use super::{TABLE, config, emit, sink, stored};
+use crate::dynamodb::{Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, TableMetrics, TableReport};
 
 fn counting(dynamo: &Dynamo) -> DynamoDbConfig {
     let mut config = config(dynamo.client());
@@ -126,7 +128,101 @@ async fn more_units_than_the_table_has_are_told() {
     provisioned(&dynamo.client(), 5).await;
     let limited = |write_units| DynamoDbConfig { write_units: Some(write_units), ..config(dynamo.client()) };
     let fine = report(limited(5)).await;
-    assert_eq!((fine.facts[1].as_str(), fine.warnings.len()), ("it has 5 write units a second", 0));
+    let facts = ["it has 5 write units a second", "this worker takes 5 write units a second at most"];
+    assert_eq!((&fine.facts[1..3], fine.warnings.len()), (&facts.map(String::from)[..], 0));
     let warning = "`write_units` is 6, and table items has 5 in a second: lower the one, or raise the other";
     assert_eq!(report(limited(6)).await.warnings, [warning]);
+    // A part of them is never more.
+    let part = |fraction| DynamoDbConfig { max_write_fraction: Some(fraction), ..limited(6) };
+    let facts = [(0.5, "2.5"), (1.0, "5"), (0.01, "1")];
+    for (fraction, units) in facts {
+        let report = report(part(fraction)).await;
+        let said = format!("this worker takes {units} write units a second at most");
+        assert_eq!((&report.facts[2], report.warnings.len()), (&said, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_no_end_is_told() {
+    let dynamo = Dynamo::new();
+    sink(config(dynamo.client())).await;
+    let part = DynamoDbConfig { max_write_fraction: Some(0.5), ..config(dynamo.client()) };
+    let TableReport { facts, warnings } = report(part.clone()).await;
+    assert!(
+        warnings[0].starts_with("`max_write_fraction` is 0.5, and table items is paid by the request"),
+        "{warnings:?}"
+    );
+    assert!(!facts.iter().any(|fact| fact.contains("at most")), "{facts:?}");
+    let fixed = report(DynamoDbConfig { write_units: Some(7), ..part }).await;
+    assert_eq!(
+        (fixed.facts[2].as_str(), fixed.warnings.len()),
+        ("this worker takes 7 write units a second at most", 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_a_tables_units_follows_what_the_table_has() {
+    let dynamo = Dynamo::new();
+    let client = dynamo.client();
+    provisioned(&client, 8).await;
+    let half = DynamoDbConfig { max_write_fraction: Some(0.5), ..config(client.clone()) };
+    let sink = DynamoDbEmitter::open(half).unwrap();
+    let mut written = 0;
+    // How long so many units take.
+    let mut seconds_of = async |units: u64| {
+        let start = tokio::time::Instant::now();
+        for _ in 0..units {
+            written += 1;
+            let written = emit(&sink, &[(written, "a", json!({"id": "a"}))]).await;
+            assert_eq!(written.unwrap(), Emitted::all());
+        }
+        start.elapsed().as_secs_f64()
+    };
+    seconds_of(8).await;
+    assert!((9.9..10.1).contains(&seconds_of(40).await), "four a second");
+    let throughput = ProvisionedThroughput::builder().read_capacity_units(1).write_capacity_units(80).build();
+    let request = client.update_table().table_name(TABLE).provisioned_throughput(throughput.unwrap());
+    request.send().await.unwrap();
+    assert!((9.9..10.1).contains(&seconds_of(40).await), "nobody has looked yet");
+    tokio::time::advance(Duration::from_secs(300)).await;
+    dynamo.fail("DescribeTable", Fault::Cut);
+    seconds_of(8).await;
+    assert!((9.9..10.1).contains(&seconds_of(40).await), "what it was is what is known");
+    tokio::time::advance(Duration::from_secs(300)).await;
+    seconds_of(40).await;
+    assert!((0.9..1.1).contains(&seconds_of(40).await), "forty a second");
+}
+
+#[tokio::test]
+async fn throttles_are_counted_by_their_limit_and_only_those_of_all_keys_slow_all_down() {
+    let dynamo = Dynamo::new();
+    let metrics = TableMetrics::default();
+    let config = DynamoDbConfig { requests_max: 8, metrics: metrics.clone(), ..config(dynamo.client()) };
+    let sink = sink(config).await;
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let sample = |line: &str| {
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
+        let value = page.lines().find_map(|found| found.strip_prefix(line)).map(|value| value.trim().to_owned());
+        value.unwrap_or_else(|| panic!("{line} is not in {page}"))
+    };
+    let put = async |sequence: u64| emit(&sink, &[(sequence, "a", json!({"id": "a"}))]).await;
+    assert_eq!(put(1).await.unwrap(), Emitted::all());
+    assert_eq!(sample("table_write_units_total{table=\"items\"}"), "1.0");
+    for (reason, limit, requests) in [
+        ("TableWriteKeyRangeThroughputExceeded", "key-range", "8"),
+        ("TableWriteProvisionedThroughputExceeded", "table", "4"),
+        ("TableWriteAccountLimitExceeded", "account", "2"),
+        ("SomethingNew", "unknown", "1"),
+    ] {
+        dynamo.fail("PutItem", Fault::Throttle(reason));
+        put(2).await.unwrap_err();
+        assert_eq!(sample(&format!("table_throttles_total{{table=\"items\",limit=\"{limit}\"}}")), "1");
+        assert_eq!(sample("table_requests_max{table=\"items\"}"), requests, "{reason}");
+    }
+    for sequence in 3..6 {
+        assert_eq!(put(sequence).await.unwrap(), Emitted::all());
+    }
+    assert_eq!(sample("table_requests_max{table=\"items\"}"), "3");
 }
