@@ -8,6 +8,7 @@
 //! - `commit_faults`: a crash, a lost answer and a pause after each step of a commit
 //! - `determinism`: the same stream gives the same objects, whoever reads it
 //! - `run`: drain, restart, resharding, signals, exit codes
+//! - `aggregates`: numbers of each key and minute in a table
 //! - `bad_input`: what a person mistypes or forgets
 //! - `bucket`: objects in a bucket instead of a directory
 //! - `faults`: throttles, expired iterators, cut connections; full and read-only disks have a target of their own
@@ -21,6 +22,8 @@
 //! - `tools`: `local`, `check`, completions, readers that leave, the examples
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
 
+#[cfg(feature = "planted-faults")]
+mod aggregates;
 mod bad_input;
 mod bucket;
 #[cfg(feature = "planted-faults")]

@@ -276,6 +276,7 @@ pub(crate) fn table_emitter(
     table.order.clone_from(&sink.order);
     table.guard = sink.guard;
     table.changes.clone_from(&sink.changes);
+    table.aggregate.clone_from(&sink.aggregate);
     table.delete.clone_from(&sink.delete);
     table.ttl.clone_from(&sink.ttl);
     table.expire_after = sink.expire_after;

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `s3` | objects in S3, or files in a directory | effectively once: an announced window is sent again as it was |
 //! | `parquet` | the same, in columns | the same |
-//! | `dynamodb` | items in a DynamoDB table | effectively once with `Guard::Always`: each write is conditional on its place in the order; else at least once |
+//! | `dynamodb` | items in a DynamoDB table | effectively once with `Guard::Always`: each write is conditional on its place in the order, each number on how far its shard is counted; else at least once |
 //!
 #![cfg_attr(feature = "s3", doc = "```")]
 #![cfg_attr(not(feature = "s3"), doc = "```ignore")]
@@ -28,12 +28,18 @@
 pub mod dynamodb;
 mod error;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
+mod event_time;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
 mod field_path;
 mod location;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
+mod rows;
 #[cfg(feature = "s3")]
 pub mod s3;
 
 pub use error::Error;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
+pub use event_time::{EventTime, TimeFormat};
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
 pub use field_path::FieldPath;
 pub use location::Location;

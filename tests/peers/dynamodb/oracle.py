@@ -61,21 +61,46 @@ def counters(records):
     return items
 
 
+def metrics(records):
+    """Of each shop and minute: how many records, and the sum, the least and the most of their numbers."""
+    items = {}
+    for _, record in records:
+        shop, minute, number = record["shop"], record["ts"][:-3] + "00Z", record["sum"]
+        new = {"shop": shop, "minute": minute, "records": 0, "total": 0, "least": number, "most": number}
+        item = items.setdefault((shop, minute), new)
+        item["records"] += 1
+        item["total"] += number
+        item["least"], item["most"] = min(item["least"], number), max(item["most"], number)
+    return items
+
+
 def place(sequence):
     return f"{sequence:056d}.{0:08d}.{0:010d}"
 
 
-def live(dynamodb, table):
-    """The items of a table by their key, without those that are marked as deleted; none if there is no table yet."""
-    deserializer, items = TypeDeserializer(), {}
+def scanned(dynamodb, table):
+    """All items of a table; none if there is no table yet."""
+    deserializer, items = TypeDeserializer(), []
     try:
         for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
             for stored in page["Items"]:
-                item = {name: deserializer.deserialize(value) for name, value in stored.items()}
-                if MARK not in item:
-                    items[item["id"]] = item
-                else:
-                    assert item.keys() == {"id", MARK, PLACE, EXPIRES}, f"no mark: {item}"
+                items.append({name: deserializer.deserialize(value) for name, value in stored.items()})
     except dynamodb.exceptions.ResourceNotFoundException:
-        return {}
+        return []
     return items
+
+
+def live(dynamodb, table):
+    """The items of a table by their key, without those that are marked as deleted."""
+    items = {}
+    for item in scanned(dynamodb, table):
+        if MARK not in item:
+            items[item["id"]] = item
+        else:
+            assert item.keys() == {"id", MARK, PLACE, EXPIRES}, f"no mark: {item}"
+    return items
+
+
+def counted(dynamodb, table):
+    """The items of a table by shop and minute."""
+    return {(item["shop"], item["minute"]): item for item in scanned(dynamodb, table)}

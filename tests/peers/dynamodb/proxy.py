@@ -8,7 +8,7 @@ import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-WRITES = {"PutItem", "UpdateItem", "BatchWriteItem"}
+WRITES = {"PutItem", "UpdateItem", "BatchWriteItem", "TransactWriteItems"}
 FAULTS = ["throttled", "hot", "failed", "cut", "lost", "late", "slow"]
 SHARE = 0.15
 LATE_S_MAX = 4
@@ -76,7 +76,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
-        fault, wait = self.server.fault(self.headers["x-amz-target"].rsplit(".")[-1])
+        operation = self.headers["x-amz-target"].rsplit(".")[-1]
+        fault, wait = self.server.fault(operation)
+        if operation == "TransactWriteItems" and fault in ("hot", "throttled"):
+            return self.cancel("ThrottlingError" if fault == "hot" else "TransactionConflict", json.loads(body))
         if fault == "throttled":
             return self.refuse("ThrottlingException", "too fast")
         if fault == "hot":
@@ -98,6 +101,12 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, code, message, **more):
         body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message} | more
         self.answer(400, {}, json.dumps(body).encode())
+
+    def cancel(self, code, request):
+        """As of one of the transaction's items, and of the others not."""
+        reasons = [{"Code": "None"} for _ in request["TransactItems"]]
+        self.server.random.choice(reasons).update(Code=code, Message="not now")
+        self.refuse("TransactionCanceledException", "cancelled", CancellationReasons=reasons)
 
     def answer(self, status, headers, body):
         self.send_response(status)

@@ -1,11 +1,11 @@
-"""The latest state and the counters of keys in DynamoDB tables, under kills, takeovers, a reshard and a worker that wakes late.
+"""The latest state, the counters and the metrics of keys in DynamoDB tables, under kills, takeovers, a reshard and a worker that wakes late.
 
     python tests/peers/dynamodb/run.py BINARY [--seeds COUNT] [--first SEED] [--minutes MINUTES]
 
 Kinesis and DynamoDB are where AWS_ENDPOINT_URL_KINESIS and AWS_ENDPOINT_URL_DYNAMODB say. For each seed a stream is written to, four
 of five records to 20 keys, while workers of the binary are killed, stopped and continued, and a proxy before the tables throttles,
 cuts and delays their writes: see proxy.py. The tables have to be what a replay of each key's records, one after the other, makes of
-them: see oracle.py, which shares nothing with the binary.
+them: see oracle.py, which shares nothing with the binary. Every other seed has metrics, whose windows are announced.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 
-from oracle import counters, latest, live, read_stream
+from oracle import counted, counters, latest, live, metrics, read_stream
 from proxy import Proxy
 
 RECORDS_OF_A_PHASE = 240
-KEYS, HOT_KEYS = 160, 20
+KEYS, HOT_KEYS, SHOPS = 160, 20, 5
 SETTLED_WITHIN_S = 120
 AT_ONCE = 5
 
@@ -69,6 +69,22 @@ ttl = "expires"
 delete = {{ field = ".op", is = ["delete"] }}
 """
 
+METRICS = """
+[[sink]]
+name = "metrics"
+type = "dynamodb"
+table = "metrics-{name}"
+endpoint = "{endpoint}"
+key = {{ shop = ".shop", minute = "{{window}}" }}
+[sink.aggregate]
+window = "1m"
+event_time = {{ field = ".ts" }}
+count = "records"
+sum = {{ total = ".sum" }}
+min = {{ least = ".sum" }}
+max = {{ most = ".sum" }}
+"""
+
 
 class Seed:
     def __init__(self, binary, seed, folder):
@@ -77,6 +93,7 @@ class Seed:
         self.random = random.Random(seed)
         self.kinesis, self.dynamodb = boto3.client("kinesis"), boto3.client("dynamodb")
         self.proxy = Proxy(os.environ["AWS_ENDPOINT_URL_DYNAMODB"], seed)
+        self.has_metrics = seed % 2 == 0
         self.written = 0
         self.workers = []
 
@@ -117,7 +134,8 @@ class Seed:
         window = self.random.choice([5, 40, 200])
         endpoint = self.proxy.address
         dead_letters = self.folder / f"{self.name}-dead-letters"
-        text = PIPELINE.format(name=self.name, worker=worker, window=window, endpoint=endpoint, folder=dead_letters)
+        pipeline = PIPELINE + (METRICS if self.has_metrics else "")
+        text = pipeline.format(name=self.name, worker=worker, window=window, endpoint=endpoint, folder=dead_letters)
         file.write_text(text)
         command = [self.binary, "run", file] + (["--create"] if create else [])
         with open(self.folder / f"{self.name}.log", "ab") as log:
@@ -145,6 +163,9 @@ class Seed:
             "count": self.random.randrange(-3, 9),
             "sum": self.random.randrange(-1000, 1000) / 8,
             "log": [self.written],
+            # Of all shards, and of more minutes than one.
+            "shop": f"shop-{self.random.randrange(SHOPS)}",
+            "ts": f"2026-01-31T12:0{self.random.randrange(3)}:{self.random.randrange(60):02}Z",
         }
 
     def split(self):
@@ -154,7 +175,8 @@ class Seed:
         self.kinesis.split_shard(StreamName=self.name, ShardToSplit=shard["ShardId"], NewStartingHashKey=middle)
 
     def tables(self):
-        return [live(self.dynamodb, f"{table}-{self.name}") for table in ("latest", "counters")]
+        tables = [live(self.dynamodb, f"{table}-{self.name}") for table in ("latest", "counters")]
+        return tables + [counted(self.dynamodb, f"metrics-{self.name}")] * self.has_metrics
 
     def until_tables_change(self):
         before, deadline = self.tables(), time.monotonic() + SETTLED_WITHIN_S
@@ -167,7 +189,7 @@ class Seed:
     def settle(self):
         records = read_stream(self.kinesis, self.name)
         assert len(records) == self.written, f"{self.name}: {len(records)} of {self.written} records in the stream"
-        expected = [latest(records), counters(records)]
+        expected = [latest(records), counters(records)] + [metrics(records)] * self.has_metrics
         deadline = time.monotonic() + SETTLED_WITHIN_S
         while self.tables() != expected:
             if time.monotonic() > deadline:
@@ -186,7 +208,7 @@ class Seed:
             self.differ(expected)
 
     def differ(self, expected):
-        for table, found, wanted in zip(("latest", "counters"), self.tables(), expected):
+        for table, found, wanted in zip(("latest", "counters", "metrics"), self.tables(), expected):
             for key in sorted(found.keys() | wanted.keys()):
                 if found.get(key) != wanted.get(key):
                     print(f"{table} {key}:\n  has   {found.get(key)}\n  wants {wanted.get(key)}")

@@ -9,10 +9,10 @@ use jiff::SignedDuration;
 use kinesink_aws::dynamodb::types::ScalarAttributeType;
 use kinesink_aws::{BucketOptions, ServiceOptions};
 use kinesink_consumer::{Billing, Coordination, Retrieval, Start, TableOptions};
-use kinesink_sinks::Location;
-use kinesink_sinks::dynamodb::{Changes, Deletion, Guard, KeyAttribute, KeySource, Order};
+use kinesink_sinks::dynamodb::{Aggregate, Changes, Deletion, Guard, KeyAttribute, KeySource, Order};
 use kinesink_sinks::s3::parquet::{FileSettings, Statistics};
-use kinesink_sinks::s3::{EventTime, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
+use kinesink_sinks::s3::{KeySettings, KeyTemplate, Late, LateTo};
+use kinesink_sinks::{EventTime, Location, TimeFormat};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
@@ -355,7 +355,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 84] = [
+const MISTAKES: [(&str, &str, &str); 87] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -486,6 +486,21 @@ const MISTAKES: [(&str, &str, &str); 84] = [
         SINK,
         "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nmax_write_fraction = 25",
     ),
+    (
+        "time window without counting",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }",
+    ),
+    (
+        "counting without a time window",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{position}\" }\nttl = \"n\"\naggregate = { window = \"1500ms\", count = \"n\", sum = { id = \".n\", n = \"x\" } }",
+    ),
+    (
+        "counting of nothing, beside what changes",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\nset = [\".n\"]\nguard = \"never\"\naggregate = { window = \"0s\", keep = \"1h\", event_time = { field = \"ts\" }, guards = \"minutes\" }",
+    ),
     ("table of leases", SINK, "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nadd = [\".n\"]"),
     (
         "several at once",
@@ -495,6 +510,37 @@ const MISTAKES: [(&str, &str, &str); 84] = [
          \"file:///var/orders\"\n[[sink]]",
     ),
 ];
+
+#[test]
+fn every_key_of_what_records_count_up_to_is_read() {
+    let sink = |more: &str| {
+        let sink = "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\n";
+        Config::parse(&MINIMAL.replacen(SINK, &format!("{sink}{more}"), 1), "orders.toml").unwrap().tables.remove(0)
+    };
+    let path = |text: &str| text.parse().unwrap();
+    let all = sink(
+        "[sink.aggregate]\nwindow = \"5m\"\nevent_time = { field = \".ts\", format = \"epoch-ms\" }\ncount = \"orders\"\n\
+         sum = { revenue = \".price\", tax = \".tax\" }\nmin = { least = \".price\" }\nmax = { most = \".a.b\" }\n\
+         guards = \"counted\"\nkeep = \"400h\"",
+    );
+    let expected = Aggregate {
+        window: Duration::from_secs(300),
+        event_time: Some(EventTime { field: path(".ts"), format: TimeFormat::EpochMillis }),
+        count: Some("orders".into()),
+        sum: [("revenue".into(), path(".price")), ("tax".into(), path(".tax"))].into(),
+        min: [("least".into(), path(".price"))].into(),
+        max: [("most".into(), path(".a.b"))].into(),
+        guards: "counted".into(),
+        keep: Duration::from_secs(400 * 3600),
+    };
+    assert_eq!((all.aggregate.as_ref(), all.delivery()), (Some(&expected), "effectively once"));
+    assert_eq!(all.key[1].source, KeySource::Window);
+    let few = sink("aggregate = { window = \"1s\", count = \"n\" }").aggregate.unwrap();
+    assert_eq!(
+        (few.guards.as_str(), few.keep, few.event_time),
+        ("minutes-guards", Duration::from_secs(192 * 3600), None)
+    );
+}
 
 #[test]
 fn a_consumer_is_named_by_the_application_unless_the_file_says_otherwise() {
@@ -544,7 +590,7 @@ fn the_example_and_the_reference_are_true() {
 fn the_files_on_the_page_of_tables_can_be_run() {
     let page = include_str!("../../../../docs/dynamodb.md");
     let files: Vec<_> = page.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
-    assert_eq!(files.len(), 2);
+    assert_eq!(files.len(), 3);
     for file in files {
         let config = Config::parse(file, "page.toml").unwrap_or_else(|error| panic!("{}", rendered(&error)));
         assert_eq!((config.tables.len(), config.delivery()), (1, "effectively once"));

@@ -10,7 +10,7 @@ use kinesink_consumer::{BeyondRetention, Coordination, Retrieval, Start, TableOp
 use kinesink_core::StreamName;
 use kinesink_sinks::FieldPath;
 use kinesink_sinks::Location;
-use kinesink_sinks::dynamodb::{Changes, Deletion, FieldType, Guard, KeyAttribute, Order};
+use kinesink_sinks::dynamodb::{Aggregate, Changes, Deletion, FieldType, Guard, KeyAttribute, Order};
 use kinesink_sinks::s3::parquet::{FileSettings, Schema};
 use kinesink_sinks::s3::{BucketSettings, KeyTemplate};
 use serde_json::Value;
@@ -172,6 +172,8 @@ pub struct TableSink {
     pub guard: Guard,
     /// What a record changes of its item; all of it without this.
     pub changes: Option<Changes>,
+    /// What records count up to, if they do.
+    pub aggregate: Option<Aggregate>,
     /// Which records delete.
     pub delete: Option<Deletion>,
     /// The attribute by which the table expires items.

@@ -77,6 +77,26 @@ pub(super) fn type_of(value: &AttributeValue) -> &'static str {
     }
 }
 
+/// One text for equal attributes.
+pub(super) fn canonical(attributes: &Attributes) -> String {
+    let mut fields: Vec<_> =
+        attributes.iter().map(|(name, value)| format!("{name:?}: {}", canonical_value(value))).collect();
+    fields.sort_unstable();
+    format!("{{{}}}", fields.join(", "))
+}
+
+fn canonical_value(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::M(map) => canonical(map),
+        AttributeValue::L(values) => {
+            let values: Vec<_> = values.iter().map(canonical_value).collect();
+            format!("[{}]", values.join(", "))
+        }
+        // None of the others has a part without an order of its own.
+        other => format!("{other:?}"),
+    }
+}
+
 /// No fewer bytes than DynamoDB counts would be too many: what this lets through, the service may still refuse.
 pub(super) fn bytes(attributes: &Attributes) -> usize {
     attributes.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()

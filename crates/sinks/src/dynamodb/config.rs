@@ -8,12 +8,13 @@ use kinesink_aws::dynamodb::Client;
 use kinesink_aws::dynamodb::types::ScalarAttributeType;
 use kinesink_core::{Clock, SystemClock};
 
+use super::aggregate::Aggregate;
 use super::attributes::FieldType;
 use super::metrics::TableMetrics;
 use crate::FieldPath;
 
 /// The attribute that holds a write's place in the order.
-const POSITION: &str = "_position";
+pub(super) const POSITION: &str = "_position";
 /// The attribute by which the mark of a deleted item is known.
 const DELETED: &str = "_deleted";
 /// The attribute with the places of the changes that the table refused: whoever sends them again is told so, though later ones of the
@@ -34,6 +35,9 @@ pub enum KeySource {
     Shard,
     /// The place of the output in its stream, padded with zeros: no two outputs have the same.
     Position,
+    /// The start of the record's time window, where records are counted: text such as `2026-01-31T12:00:00Z`, or seconds since 1970
+    /// where the table has a number.
+    Window,
 }
 
 /// One attribute of the table's key.
@@ -115,11 +119,13 @@ pub struct DynamoDbConfig {
     pub guard: Guard,
     /// What a record changes of its item; all of it without this.
     pub changes: Option<Changes>,
+    /// What records count up to, for each key and time window; each writes an item of its own without this.
+    pub aggregate: Option<Aggregate>,
     /// Which records delete.
     pub delete: Option<Deletion>,
     /// The attribute by which the table expires items, in seconds since 1970.
     pub ttl: Option<String>,
-    /// How long after a record's arrival its item expires. Without it, the record's own field of that name says.
+    /// How long after a record's arrival, or after the end of its time window where records are counted, its item expires. Without it, the record's own field of that name says.
     pub expire_after: Option<Duration>,
     /// The attribute that holds a write's position. Default `_position`.
     pub position: String,
@@ -155,6 +161,7 @@ impl DynamoDbConfig {
             order: Order::default(),
             guard: Guard::default(),
             changes: None,
+            aggregate: None,
             delete: None,
             ttl: None,
             expire_after: None,

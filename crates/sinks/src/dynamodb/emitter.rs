@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Reject};
+use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::attributes::{Attributes, attributes};
+use super::aggregate::{self, Turns};
+use super::attributes::{Attributes, attributes, canonical};
 use super::chain::{Chain, Outcome, Read, Sending};
 use super::config::{DynamoDbConfig, Guard, Order, REFUSED};
 use super::error::Verdict;
@@ -38,6 +39,10 @@ pub struct DynamoDbEmitter {
     shards: Shards,
     pub(super) pace: Pace,
     pub(super) lanes: Lanes,
+    /// Where records are counted: the table of the guards.
+    pub(super) guards: Option<Box<Self>>,
+    /// Of items that are counted.
+    pub(super) turns: Turns,
     /// The memory that items which are being made may take.
     pub(super) encoding: Budget,
 }
@@ -49,20 +54,28 @@ impl DynamoDbEmitter {
     /// [`Error::Setting`] where settings contradict each other.
     pub fn open(config: DynamoDbConfig) -> Result<Self, Error> {
         contradictions(&config)?;
+        let guards = aggregate::guards(&config).map(|guards| Self::open(guards).map(Box::new)).transpose()?;
         let lanes = Lanes::new(config.requests_max);
         config.metrics.may_send(&config.table, lanes.requests());
         let encoding = Budget::new(config.encoded_bytes_max);
         let pace = Pace::default();
         let (table, made_table, shards) = (Mutex::new(None), AtomicBool::new(false), Shards::default());
-        Ok(Self { config, table, made_table, shards, pace, lanes, encoding })
+        let turns = Turns::default();
+        Ok(Self { config, table, made_table, shards, pace, lanes, guards, turns, encoding })
     }
 
-    /// Makes the table if it is missing, paid by the request, and waits until it can be used; says whether it made it. Where items
+    /// Makes the table if it is missing, and that of its guards, paid by the request, and waits until it can be used; says whether it made it. Where items
     /// expire, a new table is told so: call it again after a failure. Dropped, it may or may not have made it.
     ///
     /// # Errors
     /// A [`Failure`] that names the table and what to do.
     pub async fn create_table(&self) -> Result<bool, Failure> {
+        let Some(guards) = &self.guards else { return self.create_own().await };
+        let guards_are_new = guards.create_own().await?;
+        Ok(self.create_own().await? || guards_are_new)
+    }
+
+    async fn create_own(&self) -> Result<bool, Failure> {
         if table::request(&self.config).await? {
             self.made_table.store(true, Ordering::Relaxed);
         }
@@ -118,6 +131,9 @@ impl DynamoDbEmitter {
     }
 
     async fn emit_all<U: Send + Sync>(&self, batch: &Batch<'_, U>, read: Read<U>) -> Result<Emitted, Failure> {
+        if let Some(aggregate) = &self.config.aggregate {
+            return self.count_batch(aggregate, batch, read).await;
+        }
         let table = self.table().await?;
         let sending = Sending { emitter: self, table: &table, batch, read };
         let mut emitted = Emitted::all();
@@ -143,7 +159,7 @@ impl DynamoDbEmitter {
         while let Some(chains) = batches.next().await {
             sent.extend(chains);
         }
-        self.settle(sent, emitted)
+        self.settle(sent.into_iter().map(|(chain, outcome)| (chain.key, outcome)).collect(), emitted)
     }
 
     /// Chains that are written on a condition, and those that are not.
@@ -160,32 +176,41 @@ impl DynamoDbEmitter {
         }
     }
 
-    fn settle(&self, sent: Vec<(Chain, Outcome)>, mut emitted: Emitted) -> Result<Emitted, Failure> {
-        let (chains, mut overtaken) = (sent.len(), 0_usize);
+    /// Why a record is not written that is sent again.
+    pub(super) fn overtaken(&self) -> Reject {
+        let table = &self.config.table;
+        match &self.config.aggregate {
+            None => Reject::new(format!("overtaken: the item in table {table} has a later write")),
+            Some(_) => Reject::new(format!("overtaken: the item in table {table} counts later records of its shard")),
+        }
+    }
+
+    /// What became of the records, by what became of their items.
+    pub(super) fn settle(&self, sent: Vec<(ItemKey, Outcome)>, mut emitted: Emitted) -> Result<Emitted, Failure> {
+        let (items, mut overtaken) = (sent.len(), 0_usize);
         let mut failed: Vec<(ItemKey, Vec<usize>, Failure)> = Vec::new();
-        for (chain, outcome) in sent {
+        for (key, outcome) in sent {
             overtaken += outcome.overtaken.len();
             if self.config.is_replay {
-                let why = format!("overtaken: the item in table {} has a later write", self.config.table);
-                outcome.overtaken.iter().for_each(|index| emitted.reject(*index, Reject::new(why.clone())));
+                outcome.overtaken.iter().for_each(|index| emitted.reject(*index, self.overtaken()));
             }
             outcome.refused.into_iter().for_each(|(index, why)| emitted.reject(index, why));
             match outcome.why {
                 Some(Verdict::Changed(failure)) => {
                     self.forget_table();
-                    failed.push((chain.key, outcome.again, failure));
+                    failed.push((key, outcome.again, failure));
                 }
                 Some(Verdict::Throttled(_, failure) | Verdict::Failed(failure)) => {
-                    failed.push((chain.key, outcome.again, failure));
+                    failed.push((key, outcome.again, failure));
                 }
                 Some(Verdict::Refused(_)) | None => {}
             }
         }
-        debug!(table = self.config.table, items = chains, overtaken, failed = failed.len(), "items written");
+        debug!(table = self.config.table, items, overtaken, failed = failed.len(), "items written");
         // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
         // again.
         let lasting = failed.iter().position(|(.., failure)| failure.class != Class::Transient);
-        let all = (!failed.is_empty() && failed.len() == chains).then_some(0);
+        let all = (!failed.is_empty() && failed.len() == items).then_some(0);
         if let Some(index) = lasting.or(all) {
             return Err(failed.swap_remove(index).2);
         }
@@ -207,11 +232,31 @@ fn busiest(failed: &[(ItemKey, Vec<usize>, Failure)]) -> String {
     format!("; {keys} keys wait, the busiest, of hash {hash:016x}, with {records} records")
 }
 
+fn of_json(config: &DynamoDbConfig, json: &Bytes) -> Result<Attributes, Reject> {
+    attributes(json, &config.types)
+}
+
+fn of_attributes(_: &DynamoDbConfig, attributes: &Attributes) -> Result<Attributes, Reject> {
+    Ok(attributes.clone())
+}
+
 /// Of records that are JSON objects.
 #[async_trait]
 impl Emitter<Bytes> for DynamoDbEmitter {
     async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
-        self.emit_all(batch, |config, json| attributes(json, &config.types)).await
+        self.emit_all(batch, of_json).await
+    }
+
+    fn plan(&self, content: &mut Fingerprint) -> bool {
+        self.plan_counting(content)
+    }
+
+    fn plan_item(&self, item: &Item<Bytes>, _: Option<&str>, content: &mut Fingerprint) {
+        content.part(&item.value);
+    }
+
+    async fn emit_partition(&self, partition: &Partition<'_, Bytes>) -> Result<Emitted, Failure> {
+        self.count_partition(partition, of_json).await
     }
 
     async fn check(&self) -> Result<(), Failure> {
@@ -223,7 +268,19 @@ impl Emitter<Bytes> for DynamoDbEmitter {
 #[async_trait]
 impl Emitter<Attributes> for DynamoDbEmitter {
     async fn emit(&self, batch: &Batch<'_, Attributes>) -> Result<Emitted, Failure> {
-        self.emit_all(batch, |_, attributes| Ok(attributes.clone())).await
+        self.emit_all(batch, of_attributes).await
+    }
+
+    fn plan(&self, content: &mut Fingerprint) -> bool {
+        self.plan_counting(content)
+    }
+
+    fn plan_item(&self, item: &Item<Attributes>, _: Option<&str>, content: &mut Fingerprint) {
+        content.part(canonical(&item.value).as_bytes());
+    }
+
+    async fn emit_partition(&self, partition: &Partition<'_, Attributes>) -> Result<Emitted, Failure> {
+        self.count_partition(partition, of_attributes).await
     }
 
     async fn check(&self) -> Result<(), Failure> {
@@ -237,6 +294,9 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
         return Err(refuse(
             "a table's key is a hash key, or a hash key and a range key: give `key` one or two attributes",
         ));
+    }
+    if let Some(why) = aggregate::contradiction(config) {
+        return Err(refuse(&why));
     }
     if config.expire_after.is_some() && config.ttl.is_none() {
         return Err(refuse("`expire_after` needs the attribute by which the table expires items: set `ttl`"));

@@ -5,18 +5,22 @@ use std::error::Error as StdError;
 use kinesink_aws::dynamodb::error::ProvideErrorMetadata;
 use kinesink_aws::dynamodb::operation::batch_write_item::BatchWriteItemError;
 use kinesink_aws::dynamodb::operation::put_item::PutItemError;
+use kinesink_aws::dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use kinesink_aws::dynamodb::operation::update_item::UpdateItemError;
-use kinesink_aws::dynamodb::types::ThrottlingReason;
+use kinesink_aws::dynamodb::types::{CancellationReason, ThrottlingReason};
 use kinesink_aws::{HttpResponse, SdkError, code, failure, is_throttle};
 use kinesink_core::{Failure, Reject};
 
 pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
+/// Of one item of a transaction.
+pub(super) const CONDITION_FAILED_OF_MANY: &str = "ConditionalCheckFailed";
 const ACCESS_DENIED: &str = "AccessDeniedException";
 const VALIDATION: &str = "ValidationException";
 
 /// What the service says of an item without quoting it.
 const SAYABLE: &[&str] = &[
     "An operand in the update expression has an incorrect data type",
+    "Attempting to store more than 38 significant digits in a Number",
     "Item size",
     "Nesting Levels",
     "Number overflow",
@@ -124,7 +128,7 @@ macro_rules! throttled {
     };
 }
 
-throttled!(PutItemError, UpdateItemError, BatchWriteItemError);
+throttled!(PutItemError, UpdateItemError, BatchWriteItemError, TransactWriteItemsError);
 
 /// What an answer means for what was sent.
 #[derive(Debug, Clone)]
@@ -144,26 +148,12 @@ pub(super) fn write<E>(action: Action, table: &str, error: &SdkError<E, HttpResp
 where
     E: ProvideErrorMetadata + Throttled + StdError + 'static,
 {
-    let (attempt, message) = (action.attempt(), message(error));
+    let message = message(error);
     match code(error) {
-        Some(VALIDATION) if OF_THE_KEY.iter().any(|text| message.contains(text)) => {
-            Verdict::Changed(Failure::configuration(format!(
-                "cannot {attempt} table {table}: its key is not the one that it had at the start: mend `key`, or restore the table"
-            )))
-        }
-        Some(VALIDATION) => {
-            // Some of its texts quote what was sent.
-            let is_sayable = SAYABLE.iter().any(|text| message.starts_with(text)) && !message.contains('[');
-            let why = if is_sayable { message.trim_end_matches('.') } else { "it says that the item is not valid" };
-            Verdict::Refused(Reject::new(format!("table {table} refuses the item: {why}")))
-        }
-        Some("ItemCollectionSizeLimitExceededException") => Verdict::Refused(Reject::new(format!(
-            "table {table} refuses the item: the items of its hash key are more than 10 GB, the most beside a local index"
-        ))),
+        Some(VALIDATION) => invalid(action, table, message),
+        Some("ItemCollectionSizeLimitExceededException") => collection(table),
         Some("ResourceNotFoundException") => Verdict::Changed(missing(action, table)),
-        Some("ReplicatedWriteConflictException" | "TransactionInProgressException") => {
-            Verdict::Failed(Failure::transient(format!("cannot {attempt} table {table}: another write is on its way")))
-        }
+        Some("ReplicatedWriteConflictException" | "TransactionInProgressException") => conflict(action, table),
         _ => {
             let mut failure = refused(action, table, error);
             if !is_throttle(error) {
@@ -174,6 +164,50 @@ where
             Verdict::Throttled(throttle, failure)
         }
     }
+}
+
+/// Judges one item's reason why a transaction was cancelled; none where that was not because of it, or its condition did not hold.
+pub(super) fn cancelled(action: Action, table: &str, reason: &CancellationReason) -> Option<Verdict> {
+    let message = reason.message().unwrap_or_default();
+    match reason.code() {
+        None | Some("None" | CONDITION_FAILED_OF_MANY) => None,
+        Some("ValidationError") => Some(invalid(action, table, message)),
+        Some("ItemCollectionSizeLimitExceeded") => Some(collection(table)),
+        Some("TransactionConflict") => Some(conflict(action, table)),
+        Some(code) => {
+            let attempt = action.attempt();
+            let failure = Failure::transient(format!("cannot {attempt} table {table}: {code}: {message}"));
+            let is_throttle = matches!(code, "ProvisionedThroughputExceeded" | "ThrottlingError");
+            Some(if is_throttle { Verdict::Throttled(Throttle::Unknown, failure) } else { Verdict::Failed(failure) })
+        }
+    }
+}
+
+/// What the service finds wrong with what was sent.
+fn invalid(action: Action, table: &str, message: &str) -> Verdict {
+    if OF_THE_KEY.iter().any(|text| message.contains(text)) {
+        let attempt = action.attempt();
+        return Verdict::Changed(Failure::configuration(format!(
+            "cannot {attempt} table {table}: its key is not the one that it had at the start: mend `key`, or restore the table"
+        )));
+    }
+    // Some of its texts quote what was sent.
+    let is_sayable = SAYABLE.iter().any(|text| message.starts_with(text)) && !message.contains('[');
+    let why = if is_sayable { message.trim_end_matches('.') } else { "it says that the item is not valid" };
+    Verdict::Refused(Reject::new(format!("table {table} refuses the item: {why}")))
+}
+
+/// Items of one hash key are too many.
+fn collection(table: &str) -> Verdict {
+    Verdict::Refused(Reject::new(format!(
+        "table {table} refuses the item: the items of its hash key are more than 10 GB, the most beside a local index"
+    )))
+}
+
+/// Two writes of an item met.
+fn conflict(action: Action, table: &str) -> Verdict {
+    let attempt = action.attempt();
+    Verdict::Failed(Failure::transient(format!("cannot {attempt} table {table}: another write is on its way")))
 }
 
 /// Which limits were met, and what to do. Where some keys are at theirs and more is, what is more counts.

@@ -14,10 +14,13 @@
 //! this worker or the next, and a request of a worker that has lost its shard, change nothing. A guarded delete leaves a mark
 //! with its place, which the table expires.
 //!
+//! Or records count up to an item for each key and time window: see [`Aggregate`].
+//!
 //! Limits: the stream orders records of one partition key alone, so that each record's has to be a part of its item's key, and
 //! a producer that chooses shards by explicit hash keys breaks that order. What is read from the table between two writes may
 //! be older than the stream by the window that is open.
 
+mod aggregate;
 mod attributes;
 mod chain;
 mod config;
@@ -37,6 +40,7 @@ mod tests;
 mod update;
 mod write;
 
+pub use aggregate::Aggregate;
 pub use attributes::{Attributes, FieldType};
 pub use config::{Changes, Deletion, DynamoDbConfig, Guard, KeyAttribute, KeySource, Order};
 pub use emitter::DynamoDbEmitter;

@@ -25,6 +25,24 @@ impl DynamoDbEmitter {
     /// # Errors
     /// A [`Failure`] that names the table and what to do; all refused actions at once, with the statements that allow them.
     pub async fn prove(&self) -> Result<TableReport, Failure> {
+        let mut report = self.prove_own().await?;
+        if let Some(guards) = &self.guards {
+            let table = &guards.config.table;
+            let of_guards = guards.prove_own().await.map_err(|mut failure| {
+                failure
+                    .message
+                    .push_str(&format!("; {table} is the table of the guards, which `--create` makes as it has to be"));
+                failure
+            })?;
+            report
+                .facts
+                .extend(of_guards.facts.into_iter().map(|fact| format!("of the guards in table {table}: {fact}")));
+            report.warnings.extend(of_guards.warnings);
+        }
+        Ok(report)
+    }
+
+    async fn prove_own(&self) -> Result<TableReport, Failure> {
         self.forget_table();
         let table = self.table().await?;
         let mut report =
@@ -83,6 +101,9 @@ impl DynamoDbEmitter {
 
 /// What a run sends besides questions about the table.
 fn actions(config: &DynamoDbConfig) -> Vec<Action> {
+    if config.aggregate.is_some() {
+        return vec![Action::UpdateItem];
+    }
     match config.guard {
         Guard::Always if config.changes.is_none() => vec![Action::PutItem],
         Guard::Always if config.delete.is_none() => vec![Action::UpdateItem],

@@ -20,9 +20,9 @@ use super::update::{Expression, Update};
 use super::write::{Change, Place};
 
 /// Comes after what is there, if anything is.
-const COMES_AFTER: &str = "attribute_not_exists(#place) OR #place < :place";
+pub(super) const COMES_AFTER: &str = "attribute_not_exists(#place) OR #place < :place";
 /// Holds for no item.
-const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
+pub(super) const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
 /// The key that a start asks about; nothing is stored there.
 const PROBE_TEXT: &str = "_kinesink_check";
 const PROBE_NUMBER: &str = "-7.3141592653589793238462643383279502884E+124";
@@ -267,7 +267,7 @@ pub(super) async fn probe_batch(config: &DynamoDbConfig, pace: &Pace, table: &Ta
     probed.map(drop).map_err(lasting)
 }
 
-fn probe(table: &Table) -> Attributes {
+pub(super) fn probe(table: &Table) -> Attributes {
     let value = |name: &str| match table.key_type(name) {
         Some(ScalarAttributeType::N) => AttributeValue::N(PROBE_NUMBER.into()),
         Some(ScalarAttributeType::B) => AttributeValue::B(PROBE_TEXT.as_bytes().to_vec().into()),
@@ -276,7 +276,7 @@ fn probe(table: &Table) -> Attributes {
     table.key_names().map(|name| (name.to_owned(), value(name))).collect()
 }
 
-fn lasting(verdict: Verdict) -> Failure {
+pub(super) fn lasting(verdict: Verdict) -> Failure {
     match verdict {
         Verdict::Refused(why) => Failure::configuration(why.to_string()),
         Verdict::Changed(failure) | Verdict::Throttled(_, failure) | Verdict::Failed(failure) => failure,

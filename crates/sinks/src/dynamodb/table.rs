@@ -17,8 +17,8 @@ use super::error::{self, Action};
 use super::number::Decimal;
 
 /// DynamoDB's limits of keys.
-const HASH_BYTES_MAX: usize = 2048;
-const RANGE_BYTES_MAX: usize = 1024;
+pub(super) const HASH_BYTES_MAX: usize = 2048;
+pub(super) const RANGE_BYTES_MAX: usize = 1024;
 
 const ACTIVE_POLL: Duration = Duration::from_millis(500);
 const ACTIVE_WITHIN: Duration = Duration::from_secs(300);
@@ -143,6 +143,9 @@ impl Table {
             let is_text = matches!(ours.source, KeySource::Shard | KeySource::Position);
             if is_text && *key_type != ScalarAttributeType::S {
                 return Err(refuse(&format!("`key` gives `{name}` a shard or a position, which are text")));
+            }
+            if ours.source == KeySource::Window && *key_type == ScalarAttributeType::B {
+                return Err(refuse(&format!("`key` gives `{name}` a time window, which is text or a number")));
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kinesink_aws::dynamodb::types::AttributeValue;
+use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
 use kinesink_core::{Failure, Item, Position, Record, Reject};
 
 use super::attributes::{Attributes, ITEM_BYTES_MAX, at, bytes, type_of};
@@ -109,7 +109,7 @@ pub(super) fn write<U>(
         Order::Version(field) => Some(version(&attributes, field)),
     };
     // What the record itself says is read by now: a part of the key may have the name of another field.
-    attributes.extend(key_values(config, table, record, &position, &attributes)?);
+    attributes.extend(key_values(config, table, record, &position, None, &attributes)?);
     let key = table.key_of(&attributes)?;
     if config.order == Order::PartitionKey {
         check_order(config, record, &key)?;
@@ -189,7 +189,7 @@ fn check_size(config: &DynamoDbConfig, item_bytes: usize) -> Result<(), Reject> 
 }
 
 /// The place of an output in its shard, as text that orders as they do.
-fn position(position: Position, ordinal: u32) -> Result<String, Reject> {
+pub(super) fn position(position: Position, ordinal: u32) -> Result<String, Reject> {
     let sequence = position.sequence.zero_padded(SEQUENCE_DIGITS);
     if sequence.len() > SEQUENCE_DIGITS || position.sub_sequence >= SUB_SEQUENCES {
         return Err(Reject::new(format!("its position {position} has more digits than any of the service's")));
@@ -198,11 +198,13 @@ fn position(position: Position, ordinal: u32) -> Result<String, Reject> {
     Ok(format!("{sequence}.{sub_sequence:0SUB_SEQUENCE_DIGITS$}.{ordinal:0ORDINAL_DIGITS$}"))
 }
 
-fn key_values(
+/// Values of the key's attributes. `start` is that of the record's time window, where it has one.
+pub(super) fn key_values(
     config: &DynamoDbConfig,
     table: &Table,
     record: &Record,
     position: &str,
+    start: Option<Timestamp>,
     attributes: &Attributes,
 ) -> Result<Attributes, Reject> {
     let mut values = Attributes::new();
@@ -218,18 +220,26 @@ fn key_values(
                     return Err(Reject::new(why));
                 };
                 match (table.key_type(&part.name), Decimal::parse(key)) {
-                    (Some(kinesink_aws::dynamodb::types::ScalarAttributeType::N), Ok(number)) => {
-                        AttributeValue::N(number.to_string())
-                    }
+                    (Some(ScalarAttributeType::N), Ok(number)) => AttributeValue::N(number.to_string()),
                     _ => AttributeValue::S(key.to_owned()),
                 }
             }
             KeySource::Shard => AttributeValue::S(record.shard.to_string()),
             KeySource::Position => AttributeValue::S(position.to_owned()),
+            KeySource::Window => window(start, table.key_type(&part.name)),
         };
         values.insert(part.name.clone(), value);
     }
     Ok(values)
+}
+
+/// A time window by its start.
+fn window(start: Option<Timestamp>, key_type: Option<&ScalarAttributeType>) -> AttributeValue {
+    let start = start.unwrap_or(Timestamp::UNIX_EPOCH);
+    match key_type {
+        Some(ScalarAttributeType::N) => AttributeValue::N(start.as_second().to_string()),
+        _ => AttributeValue::S(start.to_string()),
+    }
 }
 
 fn no_field(config: &DynamoDbConfig, name: &str, path: &FieldPath) -> Reject {
@@ -297,7 +307,7 @@ fn set_expiry(config: &DynamoDbConfig, record: &Record, attributes: &mut Attribu
     }
 }
 
-fn expiry(from: Timestamp, after: Duration) -> AttributeValue {
+pub(super) fn expiry(from: Timestamp, after: Duration) -> AttributeValue {
     let after = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
     AttributeValue::N(from.as_second().saturating_add(after).to_string())
 }

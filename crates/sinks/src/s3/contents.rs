@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use kinesink_core::{Batch, Failure, Fingerprint, Partition, Position, ShardId, StreamName};
+use kinesink_core::{Batch, Failure, Fingerprint, Partition, Position, Reject, ShardId, StreamName};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Rejects, Rows};
+use crate::rows::Rows;
+
+/// Items that an object cannot hold, by index, in order.
+pub(super) type Rejects = Vec<(usize, Reject)>;
 
 /// The window that an object is made of.
 #[derive(Debug, Clone, Copy)]

@@ -15,14 +15,14 @@ use uuid::Uuid;
 use super::blocks::{Encoded, Overflow};
 use super::compressor::Compressor;
 use super::config::{Compression, Format, Naming, S3Config};
-use super::contents::{Contents, Origin};
+use super::contents::{Contents, Origin, Rejects};
 use super::error;
 use super::format::Body;
 use super::key;
 use super::parquet::{Columns, SchemaError};
-use super::rows::{Rejects, Rows};
 use super::store::{Object, Put, Store};
 use crate::Error;
+use crate::rows::Rows;
 
 /// Objects of one window that are sent at a time.
 const OBJECTS_AT_ONCE: usize = 16;

@@ -28,7 +28,6 @@ mod key;
 pub mod parquet;
 mod pieces;
 mod reader;
-mod rows;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -36,5 +35,5 @@ mod upload;
 
 pub use config::{BucketSettings, Compression, Format, Naming, S3Config};
 pub use emitter::S3Emitter;
-pub use key::{EventTime, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
+pub use key::{KeySettings, KeyTemplate, Late, LateTo};
 pub use reader::{S3Reader, Window};

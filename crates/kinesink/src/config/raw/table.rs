@@ -6,9 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::RawEventTime;
+
 pub(in crate::config) const ORDERED_BY: &str = "partition-key";
 pub(in crate::config) const KEEP: &str = "192h";
 pub(in crate::config) const REQUESTS: u64 = 64;
+/// Of a key: the start of a record's time window.
+pub(in crate::config) const WINDOW: &str = "{window}";
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +30,7 @@ pub(in crate::config) struct RawTable {
     pub(in crate::config) table: Spanned<String>,
     /// The table's key, the hash key first: the name of the attribute and where its value comes from, as in
     /// `{ customer = ".customer.id", at = ".ts" }`. A field of the record; or `{partition_key}`, `{shard}`, `{position}` of its place
-    /// in the stream. `run --create` makes such an attribute as text, or as what `types` says of the field.
+    /// in the stream, `{window}` of its time with `aggregate`. `run --create` makes such an attribute as text, or as what `types` says of the field.
     #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
     pub(in crate::config) key: Spanned<BTreeMap<Spanned<String>, Spanned<String>>>,
     /// What the writes of an item are ordered by. `"partition-key"`: the stream, which orders the records of a partition key; each
@@ -56,6 +60,14 @@ pub(in crate::config) struct RawTable {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "list of fields"))]
     pub(in crate::config) append: Vec<Spanned<String>>,
+    /// With it, records count up to an item for each key and time window, each record once, as in `{ window = "1m", event_time =
+    /// { field = ".ts" }, count = "orders", sum = { revenue = ".price" }, min = { least = ".price" }, max = { most = ".price" } }`, with
+    /// `{window}` in `key`. `event_time` as for objects; without it, or where a record has none, its arrival counts. `guards` is the table
+    /// that says how far each shard is counted (without it, the table's name and `-guards`), whose items expire after `keep` (without
+    /// it, `"192h"`), longer than the stream keeps records.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
+    pub(in crate::config) aggregate: Option<Spanned<RawAggregate>>,
     /// Which records delete their item, as in `{ field = ".op", is = ["delete"] }`. A guarded delete leaves a mark, an item with
     /// `_deleted`, which expires by `ttl` after `keep` (without it, `"192h"`), longer than the stream keeps records.
     #[serde(default)]
@@ -66,7 +78,7 @@ pub(in crate::config) struct RawTable {
     #[serde(default)]
     #[schemars(with = "String")]
     pub(in crate::config) ttl: Option<Spanned<String>>,
-    /// How long after a record's arrival its item expires, in `ttl`.
+    /// How long after a record's arrival, with `aggregate` after the end of its time window, its item expires, in `ttl`.
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "duration"))]
     pub(in crate::config) expire_after: Option<Spanned<String>>,
@@ -108,6 +120,26 @@ pub(in crate::config) struct RawTable {
 pub(in crate::config) struct RawDelete {
     pub(in crate::config) field: Spanned<String>,
     pub(in crate::config) is: Spanned<Vec<String>>,
+    #[serde(default)]
+    pub(in crate::config) keep: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawAggregate {
+    pub(in crate::config) window: Spanned<String>,
+    #[serde(default)]
+    pub(in crate::config) event_time: Option<Spanned<RawEventTime>>,
+    #[serde(default)]
+    pub(in crate::config) count: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(in crate::config) sum: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    pub(in crate::config) min: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    pub(in crate::config) max: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    pub(in crate::config) guards: Option<Spanned<String>>,
     #[serde(default)]
     pub(in crate::config) keep: Option<Spanned<String>>,
 }

@@ -1,5 +1,6 @@
 //! [`RawConfig`] to [`Config`]: every value on its own, then what contradicts.
 
+mod aggregates;
 mod columns;
 mod lease;
 mod limits;

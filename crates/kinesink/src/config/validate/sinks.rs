@@ -9,8 +9,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use kinesink_aws::{BucketOptions, Error as AwsError};
 use kinesink_pipeline::DEAD_LETTERS;
-use kinesink_sinks::s3::{BucketSettings, EventTime, KeySettings, KeyTemplate, Late, LateTo, TimeFormat};
-use kinesink_sinks::{Error as SinkError, FieldPath, Location};
+use kinesink_sinks::s3::{BucketSettings, KeySettings, KeyTemplate, Late, LateTo};
+use kinesink_sinks::{Error as SinkError, EventTime, FieldPath, Location, TimeFormat};
 use toml::Spanned;
 
 use super::Checks;
@@ -241,7 +241,7 @@ impl Checks {
         }
     }
 
-    fn event_time(&mut self, raw: &RawEventTime) -> Option<EventTime> {
+    pub(super) fn event_time(&mut self, raw: &RawEventTime) -> Option<EventTime> {
         let field = FieldPath::from_str(raw.field.get_ref());
         if let Err(why) = &field {
             self.refuse("`sink.event_time.field` cannot be used", raw.field.span(), "not a field", why);

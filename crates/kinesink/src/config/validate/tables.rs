@@ -17,7 +17,7 @@ use crate::config::validated::{Source, TableSink};
 const REQUESTS_MAX: u64 = 1_000;
 const EXPIRY_MIN: Duration = Duration::from_secs(1);
 /// Streams keep their records for a day at least.
-const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
+pub(super) const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
 
 fn tables(raw: &[Spanned<RawDestination>]) -> impl Iterator<Item = &RawTable> {
     raw.iter().filter_map(|spanned| match spanned.get_ref() {
@@ -40,6 +40,8 @@ impl Checks {
             raw::Guard::Never => Guard::Never,
         };
         let changes = self.changes(raw, guard, order.as_ref(), &key);
+        let aggregate = raw.aggregate.as_ref().and_then(|given| self.aggregate(raw, given, &key));
+        self.window_of_key(raw);
         let delete = raw.delete.as_ref().and_then(|delete| self.deletion(delete));
         let ttl = raw.ttl.as_ref().map(|ttl| self.not_empty("sink.ttl", ttl));
         if let Some(given) = raw.delete.as_ref().filter(|_| guard != Guard::Never && ttl.is_none()) {
@@ -71,6 +73,7 @@ impl Checks {
             order: order?,
             guard,
             changes,
+            aggregate,
             delete,
             ttl,
             expire_after,
@@ -98,6 +101,9 @@ impl Checks {
                 self.refuse(format!("`sink.table` is {table}, which has {holds}"), raw.table.span(), "taken", hint);
             }
         }
+        let taken =
+            of_the_app.iter().map(|(table, _)| table.as_str()).chain(tables(raw).map(|raw| &**raw.table.get_ref()));
+        self.guards_apart(tables(raw), &taken.collect::<Vec<_>>());
     }
 
     /// What is added up or appended needs a place for what is refused.
@@ -126,10 +132,12 @@ impl Checks {
                 "{partition_key}" => KeySource::PartitionKey,
                 "{shard}" => KeySource::Shard,
                 "{position}" => KeySource::Position,
+                raw::WINDOW => KeySource::Window,
                 path => match FieldPath::from_str(path) {
                     Ok(path) => KeySource::Field(path),
                     Err(why) => {
-                        let hint = format!("{why}; or {{partition_key}}, {{shard}}, {{position}} in braces");
+                        let hint =
+                            format!("{why}; or {{partition_key}}, {{shard}}, {{position}}, {{window}} in braces");
                         self.refuse(format!("`sink.key` cannot be {path:?}"), text.span(), "no source of a key", hint);
                         continue;
                     }

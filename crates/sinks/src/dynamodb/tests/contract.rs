@@ -7,11 +7,11 @@ use bytes::Bytes;
 use kinesink_aws::dynamodb::Client;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::testkit::{EmitterPromises, emitter_contract};
-use kinesink_core::{Emitted, Emitter, Record};
+use kinesink_core::{Emitted, Emitter, Exception, Record};
 use serde_json::json;
 
 use super::dynamo::any_client;
-use super::{config, emit, stored};
+use super::{aggregate, config, emit, stored};
 use crate::dynamodb::{Attributes, Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, KeyAttribute, KeySource};
 
 fn by_position(client: Client, table: &str) -> DynamoDbConfig {
@@ -92,6 +92,39 @@ async fn sums_lists_and_expressions_are_those_of_the_service() {
     let log: Vec<_> = item["log"].as_l().unwrap().iter().map(|value| value.as_n().unwrap().clone()).collect();
     assert_eq!(log, ["4", "5", "6"]);
     assert!(!item.contains_key("_deleted") && item["ttl"].as_n().unwrap() == "5700000000");
+}
+
+#[tokio::test]
+async fn transactions_and_why_they_are_cancelled_are_those_of_the_service() {
+    let (client, table, guards) = (any_client(), "contract-counted", "contract-counted-guards");
+    let mut config = DynamoDbConfig { table: table.into(), ..aggregate::counting(client.clone()) };
+    let counted = config.aggregate.as_mut().unwrap();
+    (counted.guards, counted.keep) = (guards.into(), std::time::Duration::from_secs(4_000_000_000));
+    let sink = DynamoDbEmitter::open(config).unwrap();
+    assert!(sink.create_table().await.unwrap() && !sink.create_table().await.unwrap());
+    Emitter::<Bytes>::check(&sink).await.unwrap();
+    let n = |sequence: u64, n: f64| (sequence, json!({"id": "a", "n": n}));
+    let windows = [
+        // New; one lower; one higher; one neither; again; begun before where the last ended.
+        (1, vec![n(1, 5.0), n(2, 6.0)]),
+        (1, vec![n(3, -0.5)]),
+        (2, vec![n(1, 7.25)]),
+        (2, vec![n(2, 1.0)]),
+        (1, vec![n(3, -0.5)]),
+        (1, vec![n(2, 6.0), n(3, -0.5), n(4, 6.0), n(5, 0.0)]),
+    ];
+    for (shard, window) in windows {
+        assert_eq!(aggregate::emit(&sink, shard, &window).await.unwrap(), Emitted::all());
+    }
+    // With what is there, a sum of more than 38 digits, or out of range.
+    for (sequence, large) in [(6, 1e100), (7, -1e60)] {
+        let emitted = aggregate::emit(&sink, 1, &[n(sequence, large)]).await.unwrap();
+        assert!(matches!(emitted.exceptions(), [(0, Exception::Rejected(_))]), "{emitted:?}");
+    }
+    let item = aggregate::scan(&client, table).await.remove(0);
+    let found = ["count", "sum", "least", "most"].map(|name| item[name].as_str());
+    assert_eq!((item.len(), found), (6, ["7", "24.75", "-0.5", "7.25"]));
+    assert_eq!(aggregate::scan(&client, guards).await.len(), 2);
 }
 
 #[tokio::test]

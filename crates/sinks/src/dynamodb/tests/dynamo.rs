@@ -26,6 +26,8 @@ pub(super) enum Fault {
     Cut,
     /// It is answered so, with status 400: code and message.
     Answer(&'static str, &'static str),
+    /// The transaction is cancelled for these reasons: a code and a message for each item.
+    Cancel([(&'static str, &'static str); 2]),
     /// It is throttled for this reason.
     Throttle(&'static str),
     /// Of a batch, the service has room for the first so many alone.
@@ -111,6 +113,12 @@ impl Dynamo {
             Some(Fault::Answer(code, message)) => {
                 return Ok(answer(400, &json!({ "__type": format!("x#{code}"), "message": message }).to_string()));
             }
+            Some(Fault::Cancel(reasons)) => {
+                let reasons = reasons.map(|(code, message)| json!({ "Code": code, "Message": message }));
+                let code = "x#TransactionCanceledException";
+                let body = json!({ "__type": code, "Message": "cancelled", "CancellationReasons": reasons });
+                return Ok(answer(400, &body.to_string()));
+            }
             Some(Fault::Throttle(reason)) => {
                 let reasons = json!([{ "reason": reason, "resource": "arn:aws:dynamodb:x:0:table/items" }]);
                 let code = "x#ProvisionedThroughputExceededException";
@@ -155,6 +163,7 @@ impl Dynamo {
             "GetItem" => call!(get_item),
             "BatchWriteItem" => call!(batch_write_item),
             "UpdateItem" => call!(update_item),
+            "TransactWriteItems" => call!(transact_write_items),
             "Scan" => call!(scan),
             other => panic!("the sink has no use for {other}"),
         };

@@ -1,5 +1,6 @@
 //! The sink on a DynamoDB in process, and on one that goes wrong.
 
+mod aggregate;
 mod answers;
 mod contract;
 mod dynamo;

@@ -5,7 +5,6 @@
 //! partition.key(window, count) = PREFIX / the same with everything filled in
 //! ```
 
-mod event_time;
 mod field;
 mod template;
 #[cfg(test)]
@@ -18,10 +17,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use kinesink_core::Position;
 
-pub use event_time::{EventTime, TimeFormat};
-
 use self::template::{Part, Time};
 use super::contents::Origin;
+use crate::event_time::EventTime;
 use crate::{Error, FieldPath};
 
 /// Kinesis numbers have 186 bits, so 56 digits are enough for listings to be in stream order.

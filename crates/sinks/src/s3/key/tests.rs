@@ -4,6 +4,7 @@ use kinesink_core::{ShardId, StreamName};
 use proptest::prelude::*;
 
 use super::*;
+use crate::TimeFormat;
 
 const DAY: i64 = 24 * 60 * 60;
 

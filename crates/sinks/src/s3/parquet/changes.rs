@@ -14,10 +14,10 @@ use tracing::warn;
 use super::file::{Encoded, Encoder};
 use super::rows::{Mismatch, Outcome, Refusal};
 use super::schema::{ParquetSettings, SchemaError};
+use crate::rows::Rows;
 use crate::s3::blocks::{Blocks, Encoded as Body, Overflow};
-use crate::s3::contents::Origin;
+use crate::s3::contents::{Origin, Rejects};
 use crate::s3::error;
-use crate::s3::rows::{Rejects, Rows};
 
 /// Where records stand of which something is to be told, by their place among those of a file: their index and position.
 type Told = BTreeMap<usize, (usize, Position)>;

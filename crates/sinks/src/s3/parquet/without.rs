@@ -3,9 +3,9 @@
 use kinesink_core::Failure;
 
 use super::schema::{ParquetSettings, SchemaError};
+use crate::rows::Rows;
 use crate::s3::blocks::{Encoded, Overflow};
-use crate::s3::contents::Origin;
-use crate::s3::rows::{Rejects, Rows};
+use crate::s3::contents::{Origin, Rejects};
 
 /// There are none.
 #[derive(Debug)]

@@ -1,36 +1,36 @@
-//! The items of one object: in memory, or read a piece at a time.
+//! The items of one delivery: in memory, or read a piece at a time.
 
 use bytes::Bytes;
-use kinesink_core::{Failure, Item, Partition, Piece, Reject};
+use kinesink_core::{Failure, Item, Partition, Piece};
 
-/// Items that an object cannot hold, by index, in order.
-pub(super) type Rejects = Vec<(usize, Reject)>;
-
-/// The items of one object, with their indexes.
+/// Items with their indexes.
 #[derive(Debug)]
-pub(super) enum Rows<'a> {
-    Held(Vec<(usize, &'a Item<Bytes>)>),
-    Spilled(&'a Partition<'a, Bytes>),
+pub(crate) enum Rows<'a, U = Bytes> {
+    Held(Vec<(usize, &'a Item<U>)>),
+    Spilled(&'a Partition<'a, U>),
 }
 
 /// Some of them, in memory.
 #[derive(Debug)]
-pub(super) enum RowsPiece<'a> {
-    Held(&'a [(usize, &'a Item<Bytes>)]),
-    Spilled(Piece<Bytes>),
+pub(crate) enum RowsPiece<'a, U> {
+    Held(&'a [(usize, &'a Item<U>)]),
+    Spilled(Piece<U>),
 }
 
+#[cfg(feature = "s3")]
 impl Rows<'_> {
     /// Bytes of their values.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Held(items) => items.iter().map(|(_, item)| item.value.len()).sum(),
             Self::Spilled(partition) => partition.bytes,
         }
     }
+}
 
+impl<U> Rows<'_, U> {
     /// The piece with that number, none behind the last. What is held is one.
-    pub(super) async fn piece(&self, number: usize) -> Result<Option<RowsPiece<'_>>, Failure> {
+    pub(crate) async fn piece(&self, number: usize) -> Result<Option<RowsPiece<'_, U>>, Failure> {
         match self {
             Self::Held(items) => Ok((number == 0).then_some(RowsPiece::Held(items))),
             Self::Spilled(partition) => Ok(partition.pieces.piece(number).await?.map(RowsPiece::Spilled)),
@@ -38,9 +38,9 @@ impl Rows<'_> {
     }
 }
 
-impl RowsPiece<'_> {
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Item<Bytes>)> {
-        let (held, read): (&[(usize, &Item<Bytes>)], &[_]) = match self {
+impl<U> RowsPiece<'_, U> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Item<U>)> {
+        let (held, read): (&[(usize, &Item<U>)], &[_]) = match self {
             Self::Held(items) => (items, &[]),
             Self::Spilled(piece) => (&[], &piece.items),
         };

@@ -1,9 +1,12 @@
-//! The settings of a pipeline file that decide keys and contents of its objects, by name, and back.
+//! The settings of a pipeline file that decide keys and contents of its objects, and what its records count up to, by name, and
+//! back.
+
+mod counted;
 
 use jiff::SignedDuration;
 use kinesink_pipeline::Recipe;
-use kinesink_sinks::Location;
-use kinesink_sinks::s3::{EventTime, KeySettings, KeyTemplate, Late, LateTo};
+use kinesink_sinks::s3::{KeySettings, KeyTemplate, Late, LateTo};
+use kinesink_sinks::{EventTime, Location};
 use serde_json::Value;
 
 use crate::Error;
@@ -54,6 +57,7 @@ pub(crate) fn of(config: &Config) -> Recipe {
             recipe.insert(format!("sink.{index}.{key}"), value.into());
         }
     }
+    counted::put(config, &mut recipe);
     recipe
 }
 
@@ -103,6 +107,7 @@ pub(crate) fn applied(config: &Config, recipe: &Recipe) -> Result<Config, Error>
         sink.key = KeyTemplate::new(settings).map_err(|_| unknown("sink.key"))?;
         then.sinks.push(sink);
     }
+    then.tables = counted::applied(&config.tables, recipe)?;
     if of(&then) == *recipe { Ok(then) } else { Err(unknown("setting, which this program does not know")) }
 }
 

@@ -67,7 +67,7 @@ impl FromStr for TimeFormat {
 
 impl EventTime {
     /// The time that the text says, if it is one.
-    pub(super) fn read(&self, text: &str, time_zone: &TimeZone) -> Option<Timestamp> {
+    pub(crate) fn read(&self, text: &str, time_zone: &TimeZone) -> Option<Timestamp> {
         match &self.format {
             TimeFormat::Rfc3339 => text.parse().ok(),
             TimeFormat::EpochSeconds => since_epoch(text, 0),

@@ -1,0 +1,240 @@
+//! What records of a window count up to, of each table that counts.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use kinesink_pipeline::Recipe;
+use kinesink_sinks::dynamodb::{Aggregate, FieldType, KeyAttribute, KeySource};
+use kinesink_sinks::{EventTime, FieldPath};
+use serde_json::Value;
+
+use crate::Error;
+use crate::config::{Config, TableSink};
+
+// Of each table. What stands in a table of the file, or has an order, is JSON.
+const NAME: &str = "name";
+const TABLE: &str = "table";
+const KEY: &str = "key";
+const TYPES: &str = "types";
+const WINDOW: &str = "window_s";
+const EVENT_TIME_FIELD: &str = "event_time.field";
+const EVENT_TIME_FORMAT: &str = "event_time.format";
+const COUNT: &str = "count";
+const SUM: &str = "sum";
+const MIN: &str = "min";
+const MAX: &str = "max";
+const GUARDS: &str = "guards";
+const TTL: &str = "ttl";
+const EXPIRE_AFTER: &str = "expire_after_s";
+
+/// The usual sources of keys have braces, as in the file.
+const SOURCES: [(&str, KeySource); 4] = [
+    ("{partition_key}", KeySource::PartitionKey),
+    ("{shard}", KeySource::Shard),
+    ("{position}", KeySource::Position),
+    ("{window}", KeySource::Window),
+];
+const TYPE_NAMES: [(&str, FieldType); 5] = [
+    ("binary", FieldType::Binary),
+    ("number", FieldType::Number),
+    ("string-set", FieldType::StringSet),
+    ("number-set", FieldType::NumberSet),
+    ("binary-set", FieldType::BinarySet),
+];
+
+/// Adds the settings of each table that counts.
+pub(super) fn put(config: &Config, recipe: &mut Recipe) {
+    let counting = config.tables.iter().filter_map(|sink| Some((sink, sink.aggregate.as_ref()?)));
+    for (index, (sink, aggregate)) in counting.enumerate() {
+        let mut put = |name: &str, value: String| drop(recipe.insert(format!("table.{index}.{name}"), value));
+        put(NAME, sink.name.clone());
+        put(TABLE, sink.table.clone());
+        put(KEY, Value::from(sink.key.iter().map(pair).collect::<Vec<_>>()).to_string());
+        put(WINDOW, aggregate.window.as_secs().to_string());
+        put(GUARDS, aggregate.guards.clone());
+        for (name, fields) in [(SUM, &aggregate.sum), (MIN, &aggregate.min), (MAX, &aggregate.max)] {
+            if !fields.is_empty() {
+                put(name, object(fields.iter().map(|(name, path)| (name, path.to_string()))));
+            }
+        }
+        if !sink.types.is_empty() {
+            put(TYPES, object(sink.types.iter().map(|(path, field_type)| (path, name_of(*field_type).to_owned()))));
+        }
+        if let Some(EventTime { field, format }) = &aggregate.event_time {
+            put(EVENT_TIME_FIELD, field.to_string());
+            put(EVENT_TIME_FORMAT, format.to_string());
+        }
+        let expire_after = sink.expire_after.map(|after| after.as_secs().to_string());
+        for (name, value) in [(COUNT, aggregate.count.clone()), (TTL, sink.ttl.clone()), (EXPIRE_AFTER, expire_after)] {
+            if let Some(value) = value {
+                put(name, value);
+            }
+        }
+    }
+}
+
+/// The tables as they were, and those that do not count as they are now.
+pub(super) fn applied(now: &[TableSink], recipe: &Recipe) -> Result<Vec<TableSink>, Error> {
+    let mut tables: Vec<TableSink> = now.iter().filter(|sink| sink.aggregate.is_none()).cloned().collect();
+    for index in 0.. {
+        let text = |key: &str| recipe.get(&format!("table.{index}.{key}"));
+        let (Some(name), Some(table)) = (text(NAME), text(TABLE)) else { break };
+        let Some(sink) = now.iter().find(|sink| sink.table == *table && sink.aggregate.is_some()) else {
+            let why = "no [[sink]] counts there any more: put it back until the window is finished";
+            return Err(Error::Configuration(format!("a window was announced for table {table}, and {why}")));
+        };
+        let unknown =
+            || Error::Configuration(format!("a window was announced with another `aggregate` of table {table}"));
+        let mut sink = sink.clone();
+        sink.name.clone_from(name);
+        settings(&mut sink, &text).ok_or_else(unknown)?;
+        tables.push(sink);
+    }
+    Ok(tables)
+}
+
+fn settings<'a>(sink: &mut TableSink, text: &impl Fn(&str) -> Option<&'a String>) -> Option<()> {
+    let key: Vec<(String, String)> = serde_json::from_str(text(KEY)?).ok()?;
+    sink.key = key.into_iter().map(key_attribute).collect::<Option<_>>()?;
+    let named = |text: &str| TYPE_NAMES.iter().find(|(name, _)| *name == text).map(|(_, field_type)| *field_type);
+    sink.types = read(text(TYPES), named)?;
+    let event_time = match text(EVENT_TIME_FIELD) {
+        None => None,
+        Some(field) => Some(EventTime { field: field.parse().ok()?, format: text(EVENT_TIME_FORMAT)?.parse().ok()? }),
+    };
+    let seconds = |text: &String| text.parse().ok().map(Duration::from_secs);
+    let path = |text: &str| text.parse::<FieldPath>().ok();
+    sink.aggregate = Some(Aggregate {
+        window: seconds(text(WINDOW)?)?,
+        event_time,
+        count: text(COUNT).cloned(),
+        sum: read(text(SUM), path)?,
+        min: read(text(MIN), path)?,
+        max: read(text(MAX), path)?,
+        guards: text(GUARDS)?.clone(),
+        // Says nothing of what is counted.
+        keep: sink.aggregate.as_ref()?.keep,
+    });
+    sink.ttl = text(TTL).cloned();
+    sink.expire_after = match text(EXPIRE_AFTER) {
+        None => None,
+        Some(after) => Some(seconds(after)?),
+    };
+    Some(())
+}
+
+/// An attribute of a key and its source.
+fn pair(part: &KeyAttribute) -> Value {
+    let source = SOURCES.iter().find(|(_, source)| *source == part.source).map(|(text, _)| (*text).to_owned());
+    let field = match &part.source {
+        KeySource::Field(path) => path.to_string(),
+        _ => String::new(),
+    };
+    Value::from(vec![part.name.clone(), source.unwrap_or(field)])
+}
+
+/// Of a table that is there: its types are known.
+fn key_attribute((name, text): (String, String)) -> Option<KeyAttribute> {
+    let known = SOURCES.iter().find(|(known, _)| *known == text).map(|(_, source)| source.clone());
+    let source = match known {
+        Some(source) => source,
+        None => KeySource::Field(text.parse().ok()?),
+    };
+    Some(KeyAttribute { name, source, key_type: None })
+}
+
+fn name_of(field_type: FieldType) -> &'static str {
+    TYPE_NAMES.iter().find(|(_, known)| *known == field_type).map_or("", |(name, _)| name)
+}
+
+fn object(fields: impl Iterator<Item = (impl Display, String)>) -> String {
+    Value::Object(fields.map(|(name, value)| (name.to_string(), value.into())).collect()).to_string()
+}
+
+/// The same, back; of nothing, an empty one.
+fn read<K: FromStr + Ord, V>(text: Option<&String>, value: impl Fn(&str) -> Option<V>) -> Option<BTreeMap<K, V>> {
+    let Some(text) = text else { return Some(BTreeMap::new()) };
+    let fields: BTreeMap<String, String> = serde_json::from_str(text).ok()?;
+    fields.into_iter().map(|(name, text)| Some((name.parse().ok()?, value(&text)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{applied, of};
+    use crate::config::Config;
+
+    const THEN: &str = r#"
+        version = 1
+        app = "orders"
+        [source]
+        stream = "orders"
+        region = "us-east-1"
+        [transform]
+        jq = "."
+        [[sink]]
+        name = "latest"
+        type = "dynamodb"
+        table = "latest"
+        key = { id = ".id" }
+        [[sink]]
+        name = "by-minute"
+        type = "dynamodb"
+        table = "minutes"
+        key = { shop = '."a b".shop', minute = "{window}" }
+        types = { ".price" = "number" }
+        ttl = "expires"
+        expire_after = "720h"
+        [sink.aggregate]
+        window = "1m"
+        event_time = { field = ".ts", format = "epoch-ms" }
+        count = "orders"
+        sum = { revenue = ".price" }
+        min = { least = ".price" }
+        max = { most = ".price", latest = ".ts" }
+    "#;
+
+    fn then() -> Config {
+        Config::parse(THEN, "then").unwrap()
+    }
+
+    #[test]
+    fn a_window_is_counted_on_by_the_settings_it_was_announced_with() {
+        let then = then();
+        let changes = [
+            (".\"a b\".shop", ".shop"),
+            ("1m", "5m"),
+            ("jq = \".\"", "jq = \". + {}\""),
+            ("count = \"orders\"", "count = \"number\""),
+            ("types = { \".price\" = \"number\" }", "write_units = 7"),
+            ("ttl = \"expires\"", ""),
+            ("expire_after = \"720h\"", ""),
+            ("name = \"by-minute\"", "name = \"by-5-minutes\""),
+        ];
+        let now = changes.iter().fold(THEN.to_owned(), |text, (then, now)| {
+            assert!(text.contains(then), "{then}");
+            text.replace(then, now)
+        });
+        let now = Config::parse(&now, "now").unwrap();
+        let again = applied(&now, &of(&then)).unwrap();
+        assert_eq!(of(&again), of(&then));
+        let [latest, minutes] = &again.tables[..] else { panic!("two tables") };
+        assert_eq!((latest, &minutes.aggregate), (&now.tables[0], &then.tables[1].aggregate));
+        assert_eq!(
+            (&minutes.key, &minutes.types, &minutes.ttl),
+            (&then.tables[1].key, &then.tables[1].types, &then.tables[1].ttl)
+        );
+        assert_eq!(minutes.write_units, Some(7), "what decides nothing of it is today's");
+    }
+
+    #[test]
+    fn a_table_that_nothing_counts_in_any_more_is_named() {
+        let now = Config::parse(THEN.rsplit_once("[[sink]]").unwrap().0, "now").unwrap();
+        let error = applied(&now, &of(&then())).unwrap_err().to_string();
+        assert!(error.contains("table minutes") && error.contains("put it back"), "{error}");
+        // And one that counts since then, has nothing of the window.
+        let then = applied(&then(), &of(&now)).unwrap();
+        assert_eq!(then.tables.iter().map(|sink| &*sink.table).collect::<Vec<_>>(), ["latest"]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Shares of records to totals, without I/O.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::mem;
+
+use jiff::Timestamp;
+use kinesink_core::Reject;
+
+use super::super::attributes::Attributes;
+use super::super::number::Decimal;
+use super::super::table::ItemKey;
+
+/// What records make of the numbers of an item: none where no record had one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) count: u64,
+    pub(super) sums: Vec<Option<Decimal>>,
+    pub(super) lowest: Vec<Option<Decimal>>,
+    pub(super) highest: Vec<Option<Decimal>>,
+}
+
+/// What one record adds to its item.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) id: ItemKey,
+    pub(super) key: Attributes,
+    pub(super) start: Timestamp,
+    pub(super) place: String,
+    pub(super) arrival: Timestamp,
+    pub(super) totals: Totals,
+}
+
+/// The records of an item: of a shard, one behind the other.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) id: ItemKey,
+    pub(super) key: Attributes,
+    pub(super) start: Timestamp,
+    /// Places of the first and the last of them.
+    pub(super) first: String,
+    pub(super) last: String,
+    /// Of the latest.
+    pub(super) arrival: Timestamp,
+    pub(super) totals: Totals,
+    /// In the batch.
+    pub(super) indexes: Vec<usize>,
+    /// A sum has as many digits as a table keeps.
+    is_full: bool,
+}
+
+/// Groups in the order of their first records.
+#[derive(Debug, Default)]
+pub(super) struct Fold {
+    pub(super) groups: Vec<Group>,
+    by_id: HashMap<ItemKey, usize>,
+}
+
+impl Totals {
+    /// Adds those of later records. Changes nothing where a table does not keep a sum, and says so.
+    pub(super) fn absorb(&mut self, later: &Self) -> bool {
+        let both = |ours: &Option<Decimal>,
+                    theirs: &Option<Decimal>,
+                    choose: fn(Decimal, Decimal) -> Option<Decimal>| match (*ours, *theirs) {
+            (Some(ours), Some(theirs)) => choose(ours, theirs).map(Some),
+            (ours, theirs) => Some(ours.or(theirs)),
+        };
+        let all = |ours: &[Option<Decimal>], theirs: &[Option<Decimal>], choose| -> Option<Vec<Option<Decimal>>> {
+            ours.iter().zip(theirs).map(|(ours, theirs)| both(ours, theirs, choose)).collect()
+        };
+        let Some(sums) = all(&self.sums, &later.sums, Decimal::checked_add) else { return false };
+        let lowest = all(&self.lowest, &later.lowest, |ours, theirs| Some(ours.min(theirs)));
+        let highest = all(&self.highest, &later.highest, |ours, theirs| Some(ours.max(theirs)));
+        *self = Self {
+            count: self.count.saturating_add(later.count),
+            sums,
+            lowest: lowest.unwrap_or_default(),
+            highest: highest.unwrap_or_default(),
+        };
+        true
+    }
+
+    /// Whether an item has the same numbers without it.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.count == 0 && [&self.sums, &self.lowest, &self.highest].into_iter().flatten().all(Option::is_none)
+    }
+}
+
+impl Fold {
+    /// Adds the share of the record at that index. A sum that no table keeps is refused, and with it all behind it of its item: the
+    /// guard could not tell them apart.
+    pub(super) fn add(&mut self, index: usize, share: Share) -> Result<(), Reject> {
+        let Share { id, key, start, place, arrival, totals } = share;
+        let at = match self.by_id.entry(id) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let (id, first, last) = (entry.key().clone(), place.clone(), place);
+                entry.insert(self.groups.len());
+                self.groups.push(Group {
+                    id,
+                    key,
+                    start,
+                    first,
+                    last,
+                    arrival,
+                    totals,
+                    indexes: vec![index],
+                    is_full: false,
+                });
+                return Ok(());
+            }
+        };
+        let Some(group) = self.groups.get_mut(at) else { return Ok(()) };
+        if group.is_full || !group.totals.absorb(&totals) {
+            group.is_full = true;
+            return Err(Reject::new(
+                "a sum of its item has more than the 38 digits of a number, with it or one before it",
+            ));
+        }
+        group.last = place;
+        group.arrival = group.arrival.max(arrival);
+        group.indexes.push(index);
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Group> {
+        self.by_id.clear();
+        mem::take(&mut self.groups)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::replace;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(number: i64) -> Totals {
+        let number = Some(Decimal::parse(&number.to_string()).unwrap());
+        Totals { count: 1, sums: vec![number], lowest: vec![number], highest: vec![number] }
+    }
+
+    /// Each window by itself, then those one after the other.
+    fn folded(windows: &[Vec<i64>]) -> Totals {
+        let window = |numbers: &Vec<i64>| {
+            numbers.iter().map(|number| of(*number)).reduce(|mut all, one| {
+                assert!(all.absorb(&one));
+                all
+            })
+        };
+        let all = windows.iter().filter_map(window).reduce(|mut all, window| {
+            assert!(all.absorb(&window));
+            all
+        });
+        all.unwrap()
+    }
+
+    fn divided(numbers: &[i64], shards: usize, cuts: &[usize]) -> Vec<Vec<i64>> {
+        let mut windows = Vec::new();
+        for shard in 0..shards {
+            let mut left: Vec<i64> = numbers.iter().copied().skip(shard).step_by(shards).collect();
+            for cut in cuts {
+                let rest = left.split_off(left.len().min(*cut));
+                windows.push(replace(&mut left, rest));
+            }
+            windows.push(left);
+        }
+        windows
+    }
+
+    proptest! {
+        /// Whole numbers of 64 bits are the other way to add and to compare.
+        #[test]
+        fn any_division_of_records_into_shards_and_windows_gives_the_same_totals(
+            numbers in prop::collection::vec(-1_000_000_i64..1_000_000, 1..60),
+            shards in 1_usize..7,
+            cuts in prop::collection::vec(0_usize..9, 0..5),
+        ) {
+            let text = |number: Option<i64>| vec![Decimal::parse(&number.unwrap().to_string()).ok()];
+            let expected = Totals {
+                count: numbers.len() as u64,
+                sums: text(Some(numbers.iter().sum())),
+                lowest: text(numbers.iter().min().copied()),
+                highest: text(numbers.iter().max().copied()),
+            };
+            prop_assert_eq!(folded(&divided(&numbers, shards, &cuts)), expected);
+        }
+    }
+
+    #[test]
+    fn a_sum_that_does_not_fit_changes_nothing() {
+        let number = |text: &str| vec![Some(Decimal::parse(text).unwrap())];
+        let mut totals = Totals { count: 1, sums: number("1"), lowest: number("1"), highest: number("1") };
+        let before = totals.clone();
+        assert!(!totals.absorb(&Totals { count: 1, sums: number("1e100"), lowest: number("0"), highest: number("2") }));
+        assert_eq!(totals, before);
+    }
+}

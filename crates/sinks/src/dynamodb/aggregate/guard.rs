@@ -1,0 +1,78 @@
+//! How far the items count each shard: items of a second table.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
+use kinesink_core::{Reject, ShardId, StreamName};
+
+use super::super::attributes::Attributes;
+use super::super::config::{DynamoDbConfig, KeyAttribute, KeySource, POSITION};
+use super::super::table::{HASH_BYTES_MAX, RANGE_BYTES_MAX};
+use super::super::write::expiry;
+use super::config::Aggregate;
+
+/// Its key: the hash key of the item that it guards; and where the records come from, with the item's range key.
+const ITEM: &str = "item";
+const SOURCE: &str = "source";
+/// The attribute by which it expires.
+const EXPIRES: &str = "expires";
+
+/// The table of the guards, as the settings of a sink: to describe it and to make it.
+pub(in crate::dynamodb) fn guards(config: &DynamoDbConfig) -> Option<DynamoDbConfig> {
+    let aggregate = config.aggregate.as_ref()?;
+    let part = |name: &str| KeyAttribute {
+        name: name.into(),
+        source: KeySource::Position,
+        key_type: Some(ScalarAttributeType::S),
+    };
+    let mut guards =
+        DynamoDbConfig::new(config.client.clone(), aggregate.guards.clone(), vec![part(ITEM), part(SOURCE)]);
+    guards.ttl = Some(EXPIRES.into());
+    guards.requests_max = config.requests_max;
+    guards.metrics = config.metrics.clone();
+    Some(guards)
+}
+
+/// The key of the guard of an item that has this key, for the records of a shard.
+pub(super) fn key(
+    config: &DynamoDbConfig,
+    stream: &StreamName,
+    shard: &ShardId,
+    item: &Attributes,
+) -> Result<Attributes, Reject> {
+    let mut parts = config.key.iter().map(|part| item.get(&part.name).map_or_else(String::new, text));
+    let (hash, range) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    // No name of a table, stream or shard has a bar: sources are told apart whatever the range key is.
+    let source = format!("{}|{stream}|{shard}|{range}", config.table);
+    if hash.len() > HASH_BYTES_MAX || source.len() > RANGE_BYTES_MAX {
+        return Err(Reject::new(format!(
+            "the key of its item in table {} is too long for a guard's key",
+            config.table
+        )));
+    }
+    Ok(Attributes::from([(ITEM.into(), AttributeValue::S(hash)), (SOURCE.into(), AttributeValue::S(source))]))
+}
+
+/// The guard that says so.
+pub(super) fn guard(aggregate: &Aggregate, mut key: Attributes, last: &str, from: Timestamp) -> Attributes {
+    key.insert(POSITION.into(), AttributeValue::S(last.to_owned()));
+    key.insert(EXPIRES.into(), expiry(from, aggregate.keep));
+    key
+}
+
+/// The place that a guard says, if it is one.
+pub(super) fn place_of(guard: &Attributes, ours: &str) -> Option<String> {
+    match guard.get(POSITION)? {
+        AttributeValue::S(place) if place.len() == ours.len() => Some(place.clone()),
+        _ => None,
+    }
+}
+
+fn text(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => text.clone(),
+        AttributeValue::B(bytes) => STANDARD.encode(bytes.as_ref()),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,300 @@
+//! The request that counts: an item and its guard, both or neither.
+
+use std::collections::HashMap;
+
+use kinesink_aws::dynamodb::error::BuildError;
+use kinesink_aws::dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use kinesink_aws::dynamodb::types::{
+    AttributeValue, CancellationReason, ConsumedCapacity, Put, ReturnConsumedCapacity,
+    ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
+use kinesink_core::{Class, Failure, Reject};
+
+use super::super::attributes::{Attributes, bytes};
+use super::super::config::{DynamoDbConfig, POSITION};
+use super::super::error::{self, Action, CONDITION_FAILED_OF_MANY as CONDITION_FAILED, Verdict};
+use super::super::number::Decimal;
+use super::super::pace::{Pace, units};
+use super::super::requests::COMES_AFTER;
+use super::super::write::expiry;
+use super::config::Aggregate;
+use super::fold::Group;
+use super::guard;
+
+/// A lowest or highest number is settled after one more request. Others may remove the item meanwhile, and begin it anew.
+const ATTEMPTS_MAX: usize = 8;
+/// Each item of a transaction counts twice.
+const UNITS_FACTOR: f64 = 2.0;
+
+/// What a group met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Met {
+    /// It is counted now, and durable.
+    Counted,
+    /// Its shard was counted up to this place before.
+    There(String),
+    /// Something is there that kinesink did not write.
+    Foreign(Reject),
+}
+
+/// Lowest and highest numbers that the item is known to be beyond already, by their attributes' names.
+type Beyond = Vec<String>;
+
+/// Counts the group, unless some of it is counted.
+pub(super) async fn count(
+    config: &DynamoDbConfig,
+    aggregate: &Aggregate,
+    pace: &Pace,
+    guard_key: Attributes,
+    group: &Group,
+) -> Result<Met, Verdict> {
+    let from = group.arrival.max(config.clock.now());
+    let guard = guard::guard(aggregate, guard_key, &group.last, from);
+    let mut beyond = Beyond::new();
+    for _ in 0..ATTEMPTS_MAX {
+        let Some(reasons) = send(config, aggregate, pace, group, &guard, &beyond).await? else {
+            return Ok(Met::Counted);
+        };
+        let [of_item, of_guard] = reasons.as_slice() else {
+            return Err(unknown(config, "without a reason for each item"));
+        };
+        if of_guard.code() == Some(CONDITION_FAILED) {
+            return there(config, aggregate, of_guard, group);
+        }
+        if let Some(verdict) = error::cancelled(Action::PutItem, &aggregate.guards, of_guard) {
+            return Err(lasting(verdict));
+        }
+        if let Some(verdict) = error::cancelled(Action::UpdateItem, &config.table, of_item) {
+            return Err(verdict);
+        }
+        if of_item.code() != Some(CONDITION_FAILED) {
+            return Err(unknown(config, "for no reason that it gives"));
+        }
+        match now_beyond(config, aggregate, of_item, group) {
+            Ok(known) => beyond = known,
+            Err(why) => return Ok(Met::Foreign(why)),
+        }
+    }
+    Err(Verdict::Failed(Failure::transient(format!(
+        "cannot count in table {}: others write the item at the same time",
+        config.table
+    ))))
+}
+
+/// Sends it, and gives back why it was cancelled, if it was.
+async fn send(
+    config: &DynamoDbConfig,
+    aggregate: &Aggregate,
+    pace: &Pace,
+    group: &Group,
+    guard: &Attributes,
+    beyond: &Beyond,
+) -> Result<Option<Vec<CancellationReason>>, Verdict> {
+    let foreseen = UNITS_FACTOR * units(bytes(&group.key));
+    pace.take(foreseen).await;
+    let put = Put::builder()
+        .table_name(&aggregate.guards)
+        .set_item(Some(guard.clone()))
+        .condition_expression(COMES_AFTER)
+        .expression_attribute_names("#place", POSITION)
+        .expression_attribute_values(":place", AttributeValue::S(group.first.clone()))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let update = update(config, aggregate, group, beyond)?;
+    let put = put.build().map_err(|error| incomplete(&error))?;
+    let request = config
+        .client
+        .transact_write_items()
+        .transact_items(TransactWriteItem::builder().update(update).build())
+        .transact_items(TransactWriteItem::builder().put(put).build())
+        .return_consumed_capacity(ReturnConsumedCapacity::Total);
+    match request.send().await {
+        Ok(reply) => {
+            took(config, pace, foreseen, reply.consumed_capacity());
+            Ok(None)
+        }
+        Err(error) => match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
+                Ok(Some(canceled.cancellation_reasons().to_vec()))
+            }
+            _ => Err(of_either(aggregate, error::write(Action::UpdateItem, &config.table, &error))),
+        },
+    }
+}
+
+/// What becomes of the item: sums are added; a lowest number is set on the condition that it is one, or left on the condition that
+/// the item's is no higher.
+fn update(config: &DynamoDbConfig, aggregate: &Aggregate, group: &Group, beyond: &Beyond) -> Result<Update, Verdict> {
+    let mut parts = Parts::default();
+    let totals = &group.totals;
+    if let Some(count) = aggregate.count.as_ref() {
+        parts.add(count, totals.count.to_string());
+    }
+    for (name, sum) in aggregate.sum.keys().zip(&totals.sums) {
+        if let Some(sum) = sum {
+            parts.add(name, sum.to_string());
+        }
+    }
+    for (name, number, is_beyond) in extremes(aggregate, group) {
+        parts.extreme(name, number, is_beyond, beyond.contains(name));
+    }
+    if let Some((ttl, after)) = config.ttl.as_ref().zip(config.expire_after) {
+        let end = group.start.saturating_add(aggregate.window).unwrap_or(group.start);
+        let place = parts.place(ttl, expiry(end, after));
+        parts.sets.push(format!("#n{place} = :v{place}"));
+    }
+    let mut text = String::new();
+    for (clause, parts) in [("SET", &parts.sets), ("ADD", &parts.adds)] {
+        if !parts.is_empty() {
+            text.push_str(&format!("{clause} {} ", parts.join(", ")));
+        }
+    }
+    let condition = (!parts.conditions.is_empty()).then(|| parts.conditions.join(" AND "));
+    let update = Update::builder().table_name(&config.table).set_key(Some(group.key.clone()));
+    let update = update.update_expression(text.trim_end()).set_condition_expression(condition);
+    let update = update
+        .set_expression_attribute_names(Some(parts.names))
+        .set_expression_attribute_values(Some(parts.values).filter(|values| !values.is_empty()))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    update.build().map_err(|error| incomplete(&error))
+}
+
+/// Lowest and highest numbers of the group, with their attributes, and how a number is compared that is beyond them.
+fn extremes<'a>(
+    aggregate: &'a Aggregate,
+    group: &'a Group,
+) -> impl Iterator<Item = (&'a String, Decimal, &'static str)> {
+    let lowest = aggregate.min.keys().zip(&group.totals.lowest).map(|(name, number)| (name, number, "<="));
+    let highest = aggregate.max.keys().zip(&group.totals.highest).map(|(name, number)| (name, number, ">="));
+    lowest.chain(highest).filter_map(|(name, number, is_beyond)| Some((name, (*number)?, is_beyond)))
+}
+
+/// Expressions in the making. Names always go through places: no name of an attribute is a reserved word then.
+#[derive(Debug, Default)]
+struct Parts {
+    sets: Vec<String>,
+    adds: Vec<String>,
+    conditions: Vec<String>,
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
+}
+
+impl Parts {
+    fn place(&mut self, name: &str, value: AttributeValue) -> usize {
+        let place = self.names.len();
+        self.names.insert(format!("#n{place}"), name.to_owned());
+        self.values.insert(format!(":v{place}"), value);
+        place
+    }
+
+    fn add(&mut self, name: &str, number: String) {
+        let place = self.place(name, AttributeValue::N(number));
+        self.adds.push(format!("#n{place} :v{place}"));
+    }
+
+    fn extreme(&mut self, name: &str, number: Decimal, is_beyond: &str, known: bool) {
+        let place = self.place(name, AttributeValue::N(number.to_string()));
+        if known {
+            self.conditions.push(format!("#n{place} {is_beyond} :v{place}"));
+            // An update has to change something.
+            self.sets.push(format!("#n{place} = #n{place}"));
+        } else {
+            let is_within = if is_beyond == "<=" { ">" } else { "<" };
+            self.conditions.push(format!("(attribute_not_exists(#n{place}) OR #n{place} {is_within} :v{place})"));
+            self.sets.push(format!("#n{place} = :v{place}"));
+        }
+    }
+}
+
+/// Which lowest and highest numbers the item is beyond, by what it is; or that it has something else there.
+fn now_beyond(
+    config: &DynamoDbConfig,
+    aggregate: &Aggregate,
+    reason: &CancellationReason,
+    group: &Group,
+) -> Result<Beyond, Reject> {
+    let mut beyond = Beyond::new();
+    // Without an item, it was removed in between: nothing is beyond.
+    let Some(item) = reason.item() else { return Ok(beyond) };
+    for (name, number, is_beyond) in extremes(aggregate, group) {
+        let there = match item.get(name) {
+            None => continue,
+            Some(AttributeValue::N(there)) => Decimal::parse(there).ok(),
+            Some(_) => None,
+        };
+        let Some(there) = there else {
+            return Err(Reject::new(format!(
+                "attribute `{name}` of its item in table {} is no number: another program writes there",
+                config.table
+            )));
+        };
+        if (is_beyond == "<=" && there <= number) || (is_beyond == ">=" && there >= number) {
+            beyond.push(name.clone());
+        }
+    }
+    Ok(beyond)
+}
+
+/// How far the guard says that the shard is counted.
+fn there(
+    config: &DynamoDbConfig,
+    aggregate: &Aggregate,
+    reason: &CancellationReason,
+    group: &Group,
+) -> Result<Met, Verdict> {
+    let Some(item) = reason.item() else {
+        return Err(Verdict::Failed(Failure::configuration(format!(
+            "cannot count in table {}: the service does not say what is there where a condition fails: name one that does",
+            config.table
+        ))));
+    };
+    Ok(match guard::place_of(item, &group.last) {
+        Some(place) => Met::There(place),
+        None => Met::Foreign(Reject::new(format!(
+            "the guard of its item in table {} has an attribute `{POSITION}` of another kind: another program writes there",
+            aggregate.guards
+        ))),
+    })
+}
+
+/// What the service says of a transaction as a whole may be of either table.
+fn of_either(aggregate: &Aggregate, verdict: Verdict) -> Verdict {
+    let said = |mut failure: Failure| {
+        failure.message.push_str(&format!("; or it is that of its guards, {}", aggregate.guards));
+        failure
+    };
+    match verdict {
+        Verdict::Changed(failure) => Verdict::Changed(said(failure)),
+        Verdict::Failed(failure) if failure.class == Class::Configuration => Verdict::Failed(said(failure)),
+        other => other,
+    }
+}
+
+/// What the service counted, of each table.
+fn took(config: &DynamoDbConfig, pace: &Pace, foreseen: f64, counted: &[ConsumedCapacity]) {
+    for of_table in counted {
+        let (table, units) = (of_table.table_name().unwrap_or_default(), of_table.capacity_units().unwrap_or_default());
+        if table == config.table {
+            pace.settle(foreseen, units);
+        }
+        config.metrics.took(table, units);
+    }
+}
+
+/// A guard is of kinesink's own making: no record is at fault.
+fn lasting(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Refused(why) => Verdict::Changed(Failure::configuration(why.to_string())),
+        other => other,
+    }
+}
+
+fn unknown(config: &DynamoDbConfig, how: &str) -> Verdict {
+    Verdict::Failed(Failure::transient(format!(
+        "cannot count in table {}: the transaction was cancelled {how}",
+        config.table
+    )))
+}
+
+fn incomplete(error: &BuildError) -> Verdict {
+    Verdict::Failed(Failure::fatal(error.to_string()))
+}

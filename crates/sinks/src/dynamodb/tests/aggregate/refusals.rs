@@ -1,0 +1,259 @@
+//! What cannot be counted, and whose fault that is.
+
+use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
+use kinesink_core::{Class, Emitted, Emitter, Exception, Failure};
+use serde_json::{Value, json};
+
+use super::super::answers::exceptions;
+use super::super::dynamo::{Dynamo, Fault};
+use super::super::{TABLE, field};
+use super::{GUARDS, MINUTE, Sent, counted, counting, emit, number, of_a, open, scan, sink, totals};
+use crate::TimeFormat;
+use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter, FieldType, Guard, KeyAttribute, KeySource};
+
+async fn check(sink: &DynamoDbEmitter) -> Result<(), Failure> {
+    Emitter::<bytes::Bytes>::check(sink).await
+}
+
+#[tokio::test]
+async fn a_cancelled_transaction_is_judged_by_the_reason_of_each_item() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let none = ("None", "");
+    let cases = [
+        ([("TransactionConflict", "x"), none], Class::Transient, "table items: another write is on its way"),
+        ([none, ("TransactionConflict", "x")], Class::Transient, "table guards: another write is on its way"),
+        (
+            [("ThrottlingError", "slow"), none],
+            Class::Transient,
+            "cannot update an item in table items: ThrottlingError: slow",
+        ),
+        ([none, ("ProvisionedThroughputExceeded", "slow")], Class::Transient, "table guards: ProvisionedThroughput"),
+        (
+            [("ValidationError", "The provided key element does not match the schema"), none],
+            Class::Configuration,
+            "cannot update an item in table items: its key is not the one that it had at the start",
+        ),
+        ([none, ("ValidationError", "Item size")], Class::Configuration, "table guards refuses the item"),
+        ([none, none], Class::Transient, "was cancelled for no reason that it gives"),
+    ];
+    for (reasons, class, text) in cases {
+        let before = dynamo.calls("TransactWriteItems").len();
+        dynamo.fail("TransactWriteItems", Fault::Cancel(reasons));
+        let failure = emit(&sink, 0, &[(1, number(1))]).await.unwrap_err();
+        assert_eq!(failure.class, class, "{failure}");
+        assert!(failure.message.contains(text), "{failure}");
+        assert_eq!(dynamo.calls("TransactWriteItems").len(), before + 1, "{text}: sent again");
+    }
+    for (code, class) in [
+        ("ThrottlingException", Class::Transient),
+        ("TransactionInProgressException", Class::Transient),
+        ("AccessDeniedException", Class::Configuration),
+        ("ResourceNotFoundException", Class::Configuration),
+    ] {
+        dynamo.fail("TransactWriteItems", Fault::Answer(code, "no"));
+        let failure = emit(&sink, 0, &[(1, number(1))]).await.unwrap_err();
+        assert_eq!(failure.class, class, "{failure}");
+        assert!(failure.message.contains("cannot update an item in table items"), "{failure}");
+        let is_of_either = failure.message.ends_with("; or it is that of its guards, guards");
+        assert_eq!(is_of_either, class == Class::Configuration, "{failure}");
+    }
+    assert!(scan(&dynamo.client(), TABLE).await.is_empty());
+    // Of two items the one that fails is sent again alone.
+    dynamo.fail("TransactWriteItems", Fault::Cancel([("TransactionConflict", "x"), none]));
+    let emitted = emit(&sink, 0, &[(1, number(1)), (2, json!({"id": "b"})), (3, number(3))]).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![0, 2], vec![]));
+}
+
+#[tokio::test]
+async fn what_the_service_refuses_is_refused_with_all_that_counts_together_and_again_for_who_sends_it_again() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let text = AttributeValue::S("SECRET".into());
+    let put = dynamo.client().put_item().table_name(TABLE).item("id", AttributeValue::S("a".into()));
+    put.item("minute", AttributeValue::S(MINUTE.into())).item("sum", text).send().await.unwrap();
+    let window = [(1, number(1)), (2, json!({"id": "b", "n": 2})), (3, number(3))];
+    for sink in [&sink, &open(&dynamo)] {
+        let emitted = emit(sink, 0, &window).await.unwrap();
+        assert_eq!(exceptions(&emitted), (vec![], vec![0, 2]), "the guard has not passed them");
+        let said = format!("{emitted:?}");
+        assert!(said.contains("An operand in the update expression has an incorrect data type"), "{said}");
+        assert!(!said.contains("SECRET"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_program_wrote_is_told_by_name() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let put = dynamo.client().put_item().table_name(TABLE).item("id", AttributeValue::S("a".into()));
+    let least = AttributeValue::S("x".into());
+    put.item("minute", AttributeValue::S(MINUTE.into())).item("least", least).send().await.unwrap();
+    let emitted = emit(&sink, 0, &[(1, number(1))]).await.unwrap();
+    assert!(
+        format!("{emitted:?}").contains("attribute `least` of its item in table items is no number"),
+        "{emitted:?}"
+    );
+
+    assert_eq!(emit(&sink, 0, &[(1, json!({"id": "b"}))]).await.unwrap(), Emitted::all());
+    let guard = scan(&dynamo.client(), GUARDS).await.remove(0);
+    let put = dynamo.client().put_item().table_name(GUARDS);
+    let put = put.item("item", AttributeValue::S(guard["item"].clone()));
+    put.item("source", AttributeValue::S(guard["source"].clone())).send().await.unwrap();
+    let foreign =
+        dynamo.client().update_item().table_name(GUARDS).key("item", AttributeValue::S(guard["item"].clone()));
+    let foreign = foreign.key("source", AttributeValue::S(guard["source"].clone()));
+    let foreign = foreign.update_expression("SET #p = :p").expression_attribute_names("#p", "_position");
+    foreign.expression_attribute_values(":p", AttributeValue::N("7".into())).send().await.unwrap();
+    let emitted = emit(&sink, 0, &[(2, json!({"id": "b"}))]).await.unwrap();
+    assert!(format!("{emitted:?}").contains("the guard of its item in table guards"), "{emitted:?}");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_counted_is_refused_alone() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let long = "x".repeat(2049);
+    let cases: Vec<(Value, &str)> = vec![
+        (json!({"id": "a", "n": "7"}), "its field .n, which is counted, is text, not a number"),
+        (json!({"id": "a", "n": [7]}), "a list, not a number"),
+        (json!({"n": 7}), "it has no field .id for key attribute `id` of table items"),
+        (json!({"id": "", "n": 7}), "is empty, which no key may be"),
+        (json!({"id": 7}), "is text there and a number here"),
+        (json!({"id": long}), "is longer than the 2048 bytes"),
+    ];
+    for (sequence, (json, why)) in (10..).zip(cases) {
+        let window = [(sequence, json), (sequence + 100, json!({"id": "b", "n": 1}))];
+        let emitted = emit(&sink, 0, &window).await.unwrap();
+        let [(0, Exception::Rejected(found))] = emitted.exceptions() else { panic!("{why}: {emitted:?}") };
+        assert!(found.to_string().contains(why), "{found}");
+    }
+    // What JSON cannot say exactly is text.
+    let mut config = counting(dynamo.client());
+    config.types = [(".n".parse().unwrap(), FieldType::Number)].into();
+    let aggregate = config.aggregate.as_mut().unwrap();
+    aggregate.window = std::time::Duration::from_secs(24 * 3600);
+    aggregate.event_time.as_mut().unwrap().format = TimeFormat::EpochSeconds;
+    let sink = DynamoDbEmitter::open(config).unwrap();
+    let digits = json!({"id": "a", "n": "123456789012345678901234567890123456789"});
+    let early = json!({"id": "a", "ts": jiff::Timestamp::MIN.as_second()});
+    let emitted = emit(&sink, 1, &[(1, digits), (2, early)]).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], vec![0, 1]));
+    let said = format!("{emitted:?}");
+    assert!(said.contains("more than 38 digits") && said.contains("begins before any clock"), "{said}");
+}
+
+#[tokio::test]
+async fn a_sum_that_no_table_keeps_takes_the_records_behind_it_along() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let with = |sequence: u64, text: &str| -> Sent {
+        (sequence, serde_json::from_str(&format!(r#"{{"id": "a", "n": {text}}}"#)).unwrap())
+    };
+    let window = [with(1, "1"), with(2, "1e100"), with(3, "2"), (4, json!({"id": "b", "n": 5}))];
+    for sink in [&sink, &open(&dynamo)] {
+        assert_eq!(exceptions(&emit(sink, 0, &window).await.unwrap()), (vec![], vec![1, 2]));
+        let found = counted(&dynamo).await;
+        assert_eq!(found[&("a".to_owned(), MINUTE.to_owned())], totals("1", "1", "1", "1"));
+    }
+    // With what the item has, only the service sees it: it refuses what it does not keep.
+    let emitted = emit(&sink, 0, &[with(5, "1e100")]).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], vec![0]), "{emitted:?}");
+    assert_eq!(emit(&sink, 0, &[with(6, "3")]).await.unwrap(), Emitted::all());
+    assert_eq!(counted(&dynamo).await[&("a".to_owned(), MINUTE.to_owned())], totals("2", "4", "1", "3"));
+}
+
+#[tokio::test]
+async fn tables_that_do_not_go_with_the_sink_are_named_at_the_start() {
+    let dynamo = Dynamo::new();
+    let missing = check(&open(&dynamo)).await.unwrap_err();
+    assert!(missing.message.starts_with("cannot describe table items: there is none of this name"), "{missing}");
+    let sink = sink(&dynamo).await;
+    check(&sink).await.unwrap();
+    assert!(scan(&dynamo.client(), TABLE).await.is_empty() && scan(&dynamo.client(), GUARDS).await.is_empty());
+    let expiry = dynamo.client().describe_time_to_live().table_name(GUARDS).send().await.unwrap();
+    let expiry = expiry.time_to_live_description().unwrap().clone();
+    assert_eq!(expiry.attribute_name(), Some("expires"), "guards expire");
+    for (operation, resource) in [("UpdateItem", "table/items"), ("PutItem", "table/guards")] {
+        dynamo.fail(operation, Fault::Answer("AccessDeniedException", "no"));
+        let failure = check(&sink).await.unwrap_err();
+        assert!(failure.class == Class::Configuration && failure.message.contains(resource), "{failure}");
+    }
+    dynamo.fail("PutItem", Fault::Answer("ThrottlingException", "slow"));
+    check(&sink).await.unwrap();
+
+    let mut other = counting(dynamo.client());
+    other.aggregate.as_mut().unwrap().guards = "none".into();
+    let failure = check(&DynamoDbEmitter::open(other.clone()).unwrap()).await.unwrap_err();
+    assert!(
+        failure.message.contains("cannot describe table none") && failure.message.contains("--create"),
+        "{failure}"
+    );
+    // A table of another key.
+    let by_id = DynamoDbConfig {
+        table: "by-id".into(),
+        key: vec![field("id", ".id")],
+        ..super::super::config(dynamo.client())
+    };
+    super::super::sink(by_id).await;
+    other.aggregate.as_mut().unwrap().guards = "by-id".into();
+    let failure = check(&DynamoDbEmitter::open(other).unwrap()).await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration);
+    assert!(failure.message.contains("table by-id: its key is `id`"), "{failure}");
+    assert!(failure.message.contains("is the table of the guards"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_table_that_is_deleted_meanwhile_stops_the_sink_until_it_is_there_again() {
+    for table in [TABLE, GUARDS] {
+        let dynamo = Dynamo::new();
+        let client = dynamo.client();
+        let sink = sink(&dynamo).await;
+        assert_eq!(emit(&sink, 0, &[(1, number(1))]).await.unwrap(), Emitted::all());
+        client.delete_table().table_name(table).send().await.unwrap();
+        let failure = emit(&sink, 0, &[(2, number(2))]).await.unwrap_err();
+        assert_eq!(failure.class, Class::Configuration, "{failure}");
+        sink.create_table().await.unwrap();
+        assert_eq!(emit(&sink, 0, &[(2, number(2))]).await.unwrap(), Emitted::all());
+        assert_eq!(of_a(&dynamo).await[3], "2");
+    }
+}
+
+/// A change of the settings, and what is said of it.
+type Contradiction<'a> = (&'a dyn Fn(&mut DynamoDbConfig), &'a str);
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let dynamo = Dynamo::new();
+    let refused = |change: &dyn Fn(&mut DynamoDbConfig)| {
+        let mut config = counting(dynamo.client());
+        change(&mut config);
+        DynamoDbEmitter::open(config).unwrap_err().to_string()
+    };
+    let position_key =
+        KeyAttribute { name: "x".into(), source: KeySource::Position, key_type: Some(ScalarAttributeType::S) };
+    let by_position = |config: &mut DynamoDbConfig| config.key[0] = position_key.clone();
+    let cases: [Contradiction<'_>; 10] = [
+        (&|config| config.key[1] = field("minute", ".minute"), "one part of the key is that"),
+        (&by_position, "none a position"),
+        (&|config| config.guard = Guard::Never, "always guarded"),
+        (&|config| config.ttl = Some("expires".into()), "set both"),
+        (&|config| config.aggregate.as_mut().unwrap().guards = TABLE.into(), "a table of their own"),
+        (&|config| config.aggregate.as_mut().unwrap().count = Some("sum".into()), "`sum` stands once"),
+        (&|config| config.aggregate.as_mut().unwrap().count = Some("id".into()), "`id` is a part of the key"),
+        (&|config| config.aggregate.as_mut().unwrap().window = std::time::Duration::from_millis(1500), "whole seconds"),
+        (&|config| config.aggregate = None, "where records are counted alone"),
+        (
+            &|config| {
+                let aggregate = config.aggregate.as_mut().unwrap();
+                aggregate.count = None;
+                (aggregate.sum, aggregate.min, aggregate.max) = Default::default();
+            },
+            "nothing is counted",
+        ),
+    ];
+    for (change, why) in cases {
+        let said = refused(change);
+        assert!(said.contains(why), "{said}");
+    }
+}

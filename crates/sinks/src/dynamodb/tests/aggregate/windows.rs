@@ -1,0 +1,202 @@
+//! Windows of time, keys, and windows that memory does not hold.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kinesink_aws::dynamodb::types::ScalarAttributeType;
+use kinesink_core::{
+    Emitted, Emitter, Exception, Failure, Fingerprint, Item, Partition, Piece, Pieces, Reservation, StreamName,
+};
+use serde_json::{Value, json};
+
+use super::super::dynamo::Dynamo;
+use super::super::{TABLE, config, field};
+use super::{ARRIVAL, MINUTE, Sent, counted, counting, emit, items, number, of_a, open, scan, shard, sink, totals};
+use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter, FieldType, KeyAttribute, KeySource};
+
+#[tokio::test]
+async fn a_record_counts_in_the_window_of_its_own_time_or_else_of_its_arrival() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let at = |n: u64, ts: Value| (n, json!({"id": "a", "n": n, "ts": ts}));
+    let window = [
+        at(1, json!("2026-01-31T12:00:00Z")),
+        at(2, json!("2026-01-31T13:00:59.999999999+01:00")),
+        at(3, json!("2026-01-31T12:01:00Z")),
+        at(4, json!("1969-12-31T23:59:59.5Z")),
+        at(5, json!("yesterday")),
+        at(6, json!({})),
+        at(7, Value::Null),
+        (8, number(8)),
+    ];
+    assert_eq!(emit(&sink, 0, &window).await.unwrap(), Emitted::all());
+    let expected = [
+        ("2026-01-31T12:00:00Z", totals("2", "3", "1", "2")),
+        ("2026-01-31T12:01:00Z", totals("1", "3", "3", "3")),
+        ("1969-12-31T23:59:00Z", totals("1", "4", "4", "4")),
+        (MINUTE, totals("4", "26", "5", "8")),
+    ];
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|(minute, totals)| (("a".to_owned(), minute.to_owned()), totals)).collect();
+    assert_eq!(counted(&dynamo).await, expected);
+}
+
+#[tokio::test]
+async fn a_field_that_is_missing_or_null_adds_to_nothing_but_the_count() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let window = [(1, json!({"id": "a"})), (2, json!({"id": "a", "n": null})), (3, number(7)), (4, json!({"id": "b"}))];
+    assert_eq!(emit(&sink, 0, &window).await.unwrap(), Emitted::all());
+    let mut found = scan(&dynamo.client(), TABLE).await;
+    found.sort();
+    let item = |fields: &[(&str, &str)]| -> BTreeMap<String, String> {
+        fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let a = item(&[("id", "a"), ("minute", MINUTE), ("count", "3"), ("sum", "7"), ("least", "7"), ("most", "7")]);
+    assert_eq!(found, [item(&[("id", "b"), ("minute", MINUTE), ("count", "1")]), a]);
+    // Without a count, a record without numbers asks for nothing.
+    let mut config = counting(dynamo.client());
+    config.aggregate.as_mut().unwrap().count = None;
+    let calls = dynamo.calls("TransactWriteItems").len();
+    let sink = DynamoDbEmitter::open(config).unwrap();
+    assert_eq!(emit(&sink, 0, &[(5, json!({"id": "c"}))]).await.unwrap(), Emitted::all());
+    assert_eq!(dynamo.calls("TransactWriteItems").len(), calls);
+}
+
+#[tokio::test]
+async fn sums_are_exact_and_in_any_order_the_same() {
+    let numbers = ["0.1", "0.2", "1e18", "-7.000000000000000003", "99999999999999999", "-1e18", "2e-17"];
+    let mut found = Vec::new();
+    for start in 0..numbers.len() {
+        let dynamo = Dynamo::new();
+        let mut config = counting(dynamo.client());
+        config.types = [(".n".parse().unwrap(), FieldType::Number)].into();
+        let sink = super::super::sink(config).await;
+        for n in 0..numbers.len() {
+            let json = json!({"id": "a", "n": numbers[(start + n) % numbers.len()]});
+            assert_eq!(emit(&sink, 0, &[(n as u64, json)]).await.unwrap(), Emitted::all());
+        }
+        found.push(of_a(&dynamo).await);
+    }
+    let expected = totals("7", "99999999999999992.300000000000000017", "-1000000000000000000", "1000000000000000000");
+    assert!(found.iter().all(|found| *found == expected), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_time_window_is_a_number_where_the_table_has_one_and_its_item_expires_after_it() {
+    let dynamo = Dynamo::new();
+    let mut config = counting(dynamo.client());
+    let key_type = Some(ScalarAttributeType::N);
+    config.key[1] = KeyAttribute { name: "minute".into(), source: KeySource::Window, key_type };
+    (config.ttl, config.expire_after) = (Some("expires".into()), Some(Duration::from_secs(1000)));
+    let sink = super::super::sink(config).await;
+    assert_eq!(emit(&sink, 0, &[(1, number(1)), (2, number(2))]).await.unwrap(), Emitted::all());
+    let item = scan(&dynamo.client(), TABLE).await.remove(0);
+    let start = ARRIVAL - 20;
+    assert_eq!((item["minute"].clone(), item["expires"].clone()), (start.to_string(), (start + 60 + 1000).to_string()));
+}
+
+#[tokio::test]
+async fn a_window_that_others_count_in_part_was_taken_for_counted() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let window: Vec<Sent> = (1..=6).map(|n| (n, number(n))).collect();
+    assert_eq!(emit(&sink, 0, &window[..2]).await.unwrap(), Emitted::all());
+    assert_eq!(emit(&open(&dynamo), 0, &window[1..]).await.unwrap(), Emitted::all());
+    assert_eq!(of_a(&dynamo).await, totals("6", "21", "1", "6"));
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_later_records_have_overtaken_is_refused() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    assert_eq!(emit(&sink, 0, &[(5, number(5)), (9, number(9))]).await.unwrap(), Emitted::all());
+    let replayed = DynamoDbEmitter::open(DynamoDbConfig { is_replay: true, ..counting(dynamo.client()) }).unwrap();
+    let emitted = emit(&replayed, 0, &[(4, number(4)), (9, number(9)), (10, number(10))]).await.unwrap();
+    let [(0, Exception::Rejected(why))] = emitted.exceptions() else { panic!("{emitted:?}") };
+    assert!(why.to_string().contains("counts later records of its shard"), "{why}");
+    assert_eq!(of_a(&dynamo).await, totals("3", "24", "5", "10"));
+    let emitted = emit(&replayed, 0, &[(4, number(4))]).await.unwrap();
+    assert!(matches!(emitted.exceptions(), [(0, Exception::Rejected(_))]), "{emitted:?}");
+}
+
+/// Items five by five, as a disk gives them.
+struct Fives(Vec<(usize, Item<Bytes>)>);
+
+#[async_trait]
+impl Pieces<Bytes> for Fives {
+    async fn piece(&self, number: usize) -> Result<Option<Piece<Bytes>>, Failure> {
+        let items = self.0.chunks(5).nth(number).map(<[_]>::to_vec);
+        Ok(items.map(|items| Piece { items, memory: Reservation::none() }))
+    }
+}
+
+async fn emit_spilled(sink: &DynamoDbEmitter, sent: &[Sent]) -> Emitted {
+    let (stream, shard): (StreamName, _) = ("orders".parse().unwrap(), shard(0));
+    let items = items(0, sent);
+    let (first, last) = (items[0].record.position, items.last().unwrap().record.position);
+    // Indexes of the window, of which other sinks' partitions have some.
+    let pieces = Fives(items.into_iter().enumerate().map(|(index, item)| (index * 2, item)).collect());
+    let partition = Partition {
+        stream: &stream,
+        shard: &shard,
+        first,
+        last,
+        name: None,
+        bytes: 1000,
+        pieces: &pieces,
+        attempt: 0,
+        keep_existing: false,
+    };
+    sink.emit_partition(&partition).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_window_that_memory_does_not_hold_is_counted_piece_by_piece() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    // More keys than are folded at a time, one of them in all pieces; and a record that is refused.
+    let mut window: Vec<Sent> =
+        (0..40).map(|n| (n, if n % 2 == 0 { number(n) } else { json!({"id": format!("k{n}"), "n": n}) })).collect();
+    window[11].1["n"] = json!("text");
+    for _ in 0..2 {
+        let emitted = emit_spilled(&sink, &window).await;
+        assert!(matches!(emitted.exceptions(), [(22, Exception::Rejected(_))]), "{emitted:?}");
+        let found = counted(&dynamo).await;
+        assert_eq!(found.len(), 20);
+        assert_eq!(found[&("a".to_owned(), MINUTE.to_owned())], totals("20", "380", "0", "38"));
+        assert_eq!(found[&("k39".to_owned(), MINUTE.to_owned())], totals("1", "39", "39", "39"));
+    }
+    // Part of it was counted before, and the rest follows.
+    let more: Vec<Sent> = (30..60).map(|n| (n, number(n))).collect();
+    assert_eq!(emit_spilled(&sink, &more).await, Emitted::all());
+    let sum = 380 + (39..60).sum::<u64>();
+    assert_eq!(counted(&dynamo).await[&("a".to_owned(), MINUTE.to_owned())], totals("41", &sum.to_string(), "0", "59"));
+}
+
+#[test]
+fn windows_of_counted_records_are_announced_with_what_decides_their_items() {
+    let dynamo = Dynamo::new();
+    let digest = |change: &dyn Fn(&mut DynamoDbConfig)| {
+        let mut config = counting(dynamo.client());
+        change(&mut config);
+        let mut content = Fingerprint::new();
+        assert!(Emitter::<Bytes>::plan(&DynamoDbEmitter::open(config).unwrap(), &mut content));
+        content.finish()
+    };
+    let usual = digest(&|_| {});
+    assert_eq!(digest(&|_| {}), usual);
+    let changes: [&dyn Fn(&mut DynamoDbConfig); 4] = [
+        &|config| config.table = "others".into(),
+        &|config| config.key[0] = field("id", ".other"),
+        &|config| config.aggregate.as_mut().unwrap().window = Duration::from_secs(1),
+        &|config| drop(config.aggregate.as_mut().unwrap().sum.insert("more".into(), ".n".parse().unwrap())),
+    ];
+    for change in changes {
+        assert_ne!(digest(change), usual);
+    }
+    let puts = DynamoDbEmitter::open(config(dynamo.client())).unwrap();
+    assert!(!Emitter::<Bytes>::plan(&puts, &mut Fingerprint::new()), "puts are told apart one by one");
+}
