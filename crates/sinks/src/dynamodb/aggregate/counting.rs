@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
-use kinesink_core::{Batch, Emitted, Failure, Fingerprint, Partition, Reject, ShardId, StreamName};
+use kinesink_core::{Batch, Emitted, Exception, Failure, Fingerprint, Item, Partition, Reject, ShardId, StreamName};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::super::chain::{Outcome, Read};
@@ -14,7 +14,7 @@ use super::super::error::Verdict;
 use super::super::lanes::Answer;
 use super::super::table::{ItemKey, Table};
 use super::config::Aggregate;
-use super::fold::{Fold, Group};
+use super::fold::{Fold, Group, Refusal};
 use super::guard;
 use super::share::share;
 use super::transaction::{self, Met};
@@ -52,10 +52,20 @@ enum Sent {
     Ended(ItemKey, Outcome),
     /// Counted up to this place, by others.
     Partly(ItemKey, String),
+    Refused(Refusal, Vec<usize>),
 }
 
 /// How far items were counted, where that is in the midst of their records.
 type Found = HashMap<ItemKey, String>;
+
+/// What became of the window so far.
+#[derive(Default)]
+struct Progress {
+    emitted: Emitted,
+    ended: Vec<(ItemKey, Outcome)>,
+    /// From where on an item's records are refused, and why.
+    refused: HashMap<ItemKey, (String, Reject)>,
+}
 
 /// A window on its way.
 struct Counting<'a, U> {
@@ -104,21 +114,26 @@ impl DynamoDbEmitter {
 
 impl<U: Send + Sync> Counting<'_, U> {
     async fn run(self) -> Result<Emitted, Failure> {
-        let (mut emitted, mut ended, mut first) = (Emitted::all(), Vec::new(), Some(0));
-        while let Some(from) = first {
-            first = self.count_from(from, &mut emitted, &mut ended).await?;
+        let (mut progress, mut next) = (Progress::default(), Some(0));
+        while let Some(from) = next {
+            next = self.count_from(from, &mut progress).await?;
+            // A guard would pass over what waits, if what is behind it were counted.
+            if progress.ended.iter().any(|(_, outcome)| outcome.why.is_some()) {
+                break;
+            }
         }
-        self.emitter.settle(ended, emitted)
+        let emitted = self.emitter.settle(progress.ended, progress.emitted)?;
+        let Some(_) = next else { return Ok(emitted) };
+        let waits = emitted.exceptions().iter().find_map(|(_, exception)| match exception {
+            Exception::Retry(why) => Some(why.to_string()),
+            _ => None,
+        });
+        Err(Failure::transient(waits.unwrap_or_default()))
     }
 
     /// Counts pieces from that one on, as many as memory may hold of. Gives back the number of the next, if there is one.
-    async fn count_from(
-        &self,
-        from: usize,
-        emitted: &mut Emitted,
-        ended: &mut Vec<(ItemKey, Outcome)>,
-    ) -> Result<Option<usize>, Failure> {
-        let (mut groups, next) = self.fold(from, usize::MAX, None, emitted).await?;
+    async fn count_from(&self, from: usize, progress: &mut Progress) -> Result<Option<usize>, Failure> {
+        let (mut groups, next) = self.fold(from, usize::MAX, None, progress).await?;
         let until = next.unwrap_or(usize::MAX);
         for pass in 1.. {
             let sending = stream::iter(groups.into_iter().map(|group| self.send(group)));
@@ -126,20 +141,25 @@ impl<U: Send + Sync> Counting<'_, U> {
             let mut found = Found::new();
             for sent in sent {
                 match sent {
-                    Sent::Ended(id, outcome) => ended.push((id, outcome)),
+                    Sent::Ended(id, outcome) => progress.ended.push((id, outcome)),
                     Sent::Partly(id, place) => drop(found.insert(id, place)),
+                    Sent::Refused(Refusal { id, from, why }, indexes) => {
+                        let refused = indexes.into_iter().map(|index| (index, why.clone())).collect();
+                        progress.refused.insert(id.clone(), (from, why));
+                        progress.ended.push((id, Outcome { refused, ..Outcome::default() }));
+                    }
                 }
             }
             if found.is_empty() {
                 break;
             }
-            groups = self.fold(from, until, Some(&found), emitted).await?.0;
+            groups = self.fold(from, until, Some(&found), progress).await?.0;
             if pass == PASSES_MAX {
                 let why = Verdict::Failed(Failure::transient(format!(
                     "cannot count in table {}: another worker counts the same records",
                     self.emitter.config.table
                 )));
-                ended.extend(groups.into_iter().map(|group| (group.id, again(group.indexes, why.clone()))));
+                progress.ended.extend(groups.into_iter().map(|group| (group.id, again(group.indexes, why.clone()))));
                 break;
             }
         }
@@ -152,9 +172,8 @@ impl<U: Send + Sync> Counting<'_, U> {
         from: usize,
         until: usize,
         found: Option<&Found>,
-        emitted: &mut Emitted,
+        progress: &mut Progress,
     ) -> Result<(Vec<Group>, Option<usize>), Failure> {
-        let config = &self.emitter.config;
         let (mut fold, mut number) = (Fold::default(), from);
         while number < until {
             if found.is_none() && fold.groups.len() >= GROUPS_MAX {
@@ -162,43 +181,52 @@ impl<U: Send + Sync> Counting<'_, U> {
             }
             let Some(piece) = self.rows.piece(number).await? else { break };
             for (index, item) in piece.iter() {
-                let share = (self.read)(config, &item.value)
-                    .and_then(|attributes| share(config, self.aggregate, &self.table, item, &attributes));
-                let share = match share {
-                    Ok(share) => share,
-                    Err(why) => {
-                        if found.is_none() {
-                            emitted.reject(index, why);
-                        }
-                        continue;
-                    }
-                };
-                if share.totals.is_nothing() {
-                    continue;
-                }
-                if let Some(found) = found {
-                    let Some(place) = found.get(&share.id) else { continue };
-                    if share.place <= *place {
-                        if config.is_replay && share.place < *place {
-                            emitted.reject(index, self.emitter.overtaken());
-                        }
-                        continue;
-                    }
-                }
-                if let Err(why) = fold.add(index, share) {
-                    emitted.reject(index, why);
-                }
+                self.add(index, item, &mut fold, found, progress);
             }
             number += 1;
         }
         Ok((fold.take(), None))
     }
 
+    /// Adds a record to its group, unless it counts nowhere, or is counted or refused already.
+    fn add(&self, index: usize, item: &Item<U>, fold: &mut Fold, found: Option<&Found>, progress: &mut Progress) {
+        let (config, is_first) = (&self.emitter.config, found.is_none());
+        let share = (self.read)(config, &item.value)
+            .and_then(|attributes| share(config, self.aggregate, &self.table, item, &attributes));
+        let share = match share {
+            Ok(share) if share.totals.is_nothing() => return,
+            Ok(share) => share,
+            Err(why) if is_first => return progress.emitted.reject(index, why),
+            Err(_) => return,
+        };
+        if let Some((from, why)) = progress.refused.get(&share.id)
+            && share.place >= *from
+        {
+            if is_first {
+                progress.emitted.reject(index, why.clone());
+            }
+            return;
+        }
+        if let Some(found) = found {
+            let Some(place) = found.get(&share.id) else { return };
+            if share.place <= *place {
+                if config.is_replay && share.place < *place {
+                    progress.emitted.reject(index, self.emitter.overtaken());
+                }
+                return;
+            }
+        }
+        if let Err(Refusal { id, from, why }) = fold.add(index, share) {
+            progress.emitted.reject(index, why.clone());
+            progress.refused.insert(id, (from, why));
+        }
+    }
+
     async fn send(&self, group: Group) -> Sent {
         let DynamoDbEmitter { config, pace, lanes, turns, .. } = self.emitter;
         let guard_key = match guard::key(config, self.stream, self.shard, &group.key) {
             Ok(key) => key,
-            Err(why) => return Sent::Ended(group.id, refused(&group.indexes, &why)),
+            Err(why) => return Sent::Refused(Refusal { id: group.id, from: group.first, why }, group.indexes),
         };
         let _turn = turns.of(&group.id).await;
         let lane = lanes.enter().await;
@@ -215,15 +243,13 @@ impl<U: Send + Sync> Counting<'_, U> {
                 Outcome { overtaken, ..Outcome::default() }
             }
             // The guard stays where it is: who sends the window again refuses the same.
-            Ok(Met::Foreign(why)) | Err(Verdict::Refused(why)) => refused(&group.indexes, &why),
+            Ok(Met::Foreign(why)) | Err(Verdict::Refused(why)) => {
+                return Sent::Refused(Refusal { id: group.id, from: group.first, why }, group.indexes);
+            }
             Err(why) => again(group.indexes, why),
         };
         Sent::Ended(group.id, outcome)
     }
-}
-
-fn refused(indexes: &[usize], why: &Reject) -> Outcome {
-    Outcome { refused: indexes.iter().map(|index| (*index, why.clone())).collect(), ..Outcome::default() }
 }
 
 fn again(indexes: Vec<usize>, why: Verdict) -> Outcome {

@@ -1,7 +1,6 @@
 //! Shares of records to totals, without I/O.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::mem;
 
 use jiff::Timestamp;
@@ -45,8 +44,14 @@ pub(super) struct Group {
     pub(super) totals: Totals,
     /// In the batch.
     pub(super) indexes: Vec<usize>,
-    /// A sum has as many digits as a table keeps.
-    is_full: bool,
+}
+
+/// Records that are refused: of an item, this one and all behind it in the window. Its guard could not tell them apart.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) id: ItemKey,
+    pub(super) from: String,
+    pub(super) why: Reject,
 }
 
 /// Groups in the order of their first records.
@@ -87,35 +92,20 @@ impl Totals {
 }
 
 impl Fold {
-    /// Adds the share of the record at that index. A sum that no table keeps is refused, and with it all behind it of its item: the
-    /// guard could not tell them apart.
-    pub(super) fn add(&mut self, index: usize, share: Share) -> Result<(), Reject> {
+    /// Adds the share of the record at that index, unless a table keeps no such sum.
+    pub(super) fn add(&mut self, index: usize, share: Share) -> Result<(), Refusal> {
         let Share { id, key, start, place, arrival, totals } = share;
-        let at = match self.by_id.entry(id) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                let (id, first, last) = (entry.key().clone(), place.clone(), place);
-                entry.insert(self.groups.len());
-                self.groups.push(Group {
-                    id,
-                    key,
-                    start,
-                    first,
-                    last,
-                    arrival,
-                    totals,
-                    indexes: vec![index],
-                    is_full: false,
-                });
-                return Ok(());
-            }
+        let known = self.by_id.get(&id).and_then(|at| self.groups.get_mut(*at));
+        let Some(group) = known else {
+            self.by_id.insert(id.clone(), self.groups.len());
+            let (first, last, indexes) = (place.clone(), place, vec![index]);
+            self.groups.push(Group { id, key, start, first, last, arrival, totals, indexes });
+            return Ok(());
         };
-        let Some(group) = self.groups.get_mut(at) else { return Ok(()) };
-        if group.is_full || !group.totals.absorb(&totals) {
-            group.is_full = true;
-            return Err(Reject::new(
-                "a sum of its item has more than the 38 digits of a number, with it or one before it",
-            ));
+        if !group.totals.absorb(&totals) {
+            let why =
+                Reject::new("a sum of its item has more than the 38 digits of a number, with it or one before it");
+            return Err(Refusal { id, from: place, why });
         }
         group.last = place;
         group.arrival = group.arrival.max(arrival);

@@ -169,7 +169,16 @@ async fn tables_that_do_not_go_with_the_sink_are_named_at_the_start() {
     let missing = check(&open(&dynamo)).await.unwrap_err();
     assert!(missing.message.starts_with("cannot describe table items: there is none of this name"), "{missing}");
     let sink = sink(&dynamo).await;
-    check(&sink).await.unwrap();
+    let facts = sink.prove().await.unwrap().facts.join("; ");
+    for fact in [
+        "its key is `id` (text) and `minute` (text)",
+        "dynamodb:UpdateItem may be used",
+        "of the guards in table guards: its key is `item` (text) and `source` (text)",
+        "of the guards in table guards: dynamodb:DescribeTable and dynamodb:PutItem may be used",
+        "of the guards in table guards: items expire by `expires`",
+    ] {
+        assert!(facts.contains(fact), "{fact}: {facts}");
+    }
     assert!(scan(&dynamo.client(), TABLE).await.is_empty() && scan(&dynamo.client(), GUARDS).await.is_empty());
     let expiry = dynamo.client().describe_time_to_live().table_name(GUARDS).send().await.unwrap();
     let expiry = expiry.time_to_live_description().unwrap().clone();

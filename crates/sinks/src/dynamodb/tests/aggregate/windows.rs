@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kinesink_aws::dynamodb::types::ScalarAttributeType;
 use kinesink_core::{
-    Emitted, Emitter, Exception, Failure, Fingerprint, Item, Partition, Piece, Pieces, Reservation, StreamName,
+    Class, Emitted, Emitter, Exception, Failure, Fingerprint, Item, Partition, Piece, Pieces, Reservation, StreamName,
 };
 use serde_json::{Value, json};
 
-use super::super::dynamo::Dynamo;
+use super::super::answers::exceptions;
+use super::super::dynamo::{Dynamo, Fault};
 use super::super::{TABLE, config, field};
 use super::{ARRIVAL, MINUTE, Sent, counted, counting, emit, items, number, of_a, open, scan, shard, sink, totals};
 use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter, FieldType, KeyAttribute, KeySource};
@@ -133,7 +134,7 @@ impl Pieces<Bytes> for Fives {
     }
 }
 
-async fn emit_spilled(sink: &DynamoDbEmitter, sent: &[Sent]) -> Emitted {
+async fn emit_spilled(sink: &DynamoDbEmitter, sent: &[Sent]) -> Result<Emitted, Failure> {
     let (stream, shard): (StreamName, _) = ("orders".parse().unwrap(), shard(0));
     let items = items(0, sent);
     let (first, last) = (items[0].record.position, items.last().unwrap().record.position);
@@ -150,7 +151,7 @@ async fn emit_spilled(sink: &DynamoDbEmitter, sent: &[Sent]) -> Emitted {
         attempt: 0,
         keep_existing: false,
     };
-    sink.emit_partition(&partition).await.unwrap()
+    sink.emit_partition(&partition).await
 }
 
 #[tokio::test]
@@ -162,7 +163,7 @@ async fn a_window_that_memory_does_not_hold_is_counted_piece_by_piece() {
         (0..40).map(|n| (n, if n % 2 == 0 { number(n) } else { json!({"id": format!("k{n}"), "n": n}) })).collect();
     window[11].1["n"] = json!("text");
     for _ in 0..2 {
-        let emitted = emit_spilled(&sink, &window).await;
+        let emitted = emit_spilled(&sink, &window).await.unwrap();
         assert!(matches!(emitted.exceptions(), [(22, Exception::Rejected(_))]), "{emitted:?}");
         let found = counted(&dynamo).await;
         assert_eq!(found.len(), 20);
@@ -171,9 +172,35 @@ async fn a_window_that_memory_does_not_hold_is_counted_piece_by_piece() {
     }
     // Part of it was counted before, and the rest follows.
     let more: Vec<Sent> = (30..60).map(|n| (n, number(n))).collect();
-    assert_eq!(emit_spilled(&sink, &more).await, Emitted::all());
+    assert_eq!(emit_spilled(&sink, &more).await.unwrap(), Emitted::all());
     let sum = 380 + (39..60).sum::<u64>();
     assert_eq!(counted(&dynamo).await[&("a".to_owned(), MINUTE.to_owned())], totals("41", &sum.to_string(), "0", "59"));
+}
+
+#[tokio::test]
+async fn what_waits_of_a_window_that_memory_does_not_hold_was_passed_over_by_what_is_behind_it() {
+    let key = ("a".to_owned(), MINUTE.to_owned());
+    let window: Vec<Sent> =
+        (0..40).map(|n| (n, if n % 2 == 0 { number(n) } else { json!({"id": format!("k{n}"), "n": n}) })).collect();
+    for fault in [Fault::Cut, Fault::Answer("ThrottlingException", "slow"), Fault::LoseAnswer] {
+        let dynamo = Dynamo::new();
+        let sink = sink(&dynamo).await;
+        // Of the first piece, the item that all have.
+        dynamo.fail("TransactWriteItems", fault);
+        let failure = emit_spilled(&sink, &window).await.unwrap_err();
+        assert_eq!(failure.class, Class::Transient);
+        assert!(failure.message.contains("cannot update an item in table items"), "{failure}");
+        assert_eq!(emit_spilled(&sink, &window).await.unwrap(), Emitted::all());
+        assert_eq!(counted(&dynamo).await[&key], totals("20", "380", "0", "38"));
+    }
+    // And what is refused of it takes what is behind it along: whoever sends it again refuses the same.
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let refused = Fault::Cancel([("ValidationError", "Number overflow"), ("None", "")]);
+    dynamo.fail("TransactWriteItems", refused);
+    let emitted = emit_spilled(&sink, &window).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], (0..40).step_by(2).map(|n| n * 2).collect()));
+    assert_eq!(counted(&dynamo).await.len(), 20, "the others are counted");
 }
 
 #[test]
