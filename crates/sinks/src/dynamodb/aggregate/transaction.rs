@@ -37,8 +37,8 @@ pub(super) enum Met {
     Foreign(Reject),
 }
 
-/// Lowest and highest numbers that the item is known to be beyond already, by their attributes' names.
-type Beyond = Vec<String>;
+/// Attributes whose lowest or highest number the item is known to keep, since ours is not beyond it.
+type Kept = Vec<String>;
 
 /// Counts the group, unless some of it is counted.
 pub(super) async fn count(
@@ -50,9 +50,9 @@ pub(super) async fn count(
 ) -> Result<Met, Verdict> {
     let from = group.arrival.max(config.clock.now());
     let guard = guard::guard(aggregate, guard_key, &group.last, from);
-    let mut beyond = Beyond::new();
+    let mut kept = Kept::new();
     for _ in 0..ATTEMPTS_MAX {
-        let Some(reasons) = send(config, aggregate, pace, group, &guard, &beyond).await? else {
+        let Some(reasons) = send(config, aggregate, pace, group, &guard, &kept).await? else {
             return Ok(Met::Counted);
         };
         let [of_item, of_guard] = reasons.as_slice() else {
@@ -70,8 +70,8 @@ pub(super) async fn count(
         if of_item.code() != Some(CONDITION_FAILED) {
             return Err(unknown(config, "for no reason that it gives"));
         }
-        match now_beyond(config, aggregate, of_item, group) {
-            Ok(known) => beyond = known,
+        match now_kept(config, aggregate, of_item, group) {
+            Ok(known) => kept = known,
             Err(why) => return Ok(Met::Foreign(why)),
         }
     }
@@ -88,7 +88,7 @@ async fn send(
     pace: &Pace,
     group: &Group,
     guard: &Attributes,
-    beyond: &Beyond,
+    kept: &Kept,
 ) -> Result<Option<Vec<CancellationReason>>, Verdict> {
     let foreseen = UNITS_FACTOR * units(bytes(&group.key));
     pace.take(foreseen).await;
@@ -99,7 +99,7 @@ async fn send(
         .expression_attribute_names("#place", POSITION)
         .expression_attribute_values(":place", AttributeValue::S(group.first.clone()))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let update = update(config, aggregate, group, beyond)?;
+    let update = update(config, aggregate, group, kept)?;
     let put = put.build().map_err(|error| incomplete(&error))?;
     let request = config
         .client
@@ -123,7 +123,7 @@ async fn send(
 
 /// What becomes of the item: sums are added; a lowest number is set on the condition that it is one, or left on the condition that
 /// the item's is no higher.
-fn update(config: &DynamoDbConfig, aggregate: &Aggregate, group: &Group, beyond: &Beyond) -> Result<Update, Verdict> {
+fn update(config: &DynamoDbConfig, aggregate: &Aggregate, group: &Group, kept: &Kept) -> Result<Update, Verdict> {
     let mut parts = Parts::default();
     let totals = &group.totals;
     if let Some(count) = aggregate.count.as_ref() {
@@ -134,8 +134,8 @@ fn update(config: &DynamoDbConfig, aggregate: &Aggregate, group: &Group, beyond:
             parts.add(name, sum.to_string());
         }
     }
-    for (name, number, is_beyond) in extremes(aggregate, group) {
-        parts.extreme(name, number, is_beyond, beyond.contains(name));
+    for (name, number, extreme) in extremes(aggregate, group) {
+        parts.extreme(name, number, extreme, kept.contains(name));
     }
     if let Some((ttl, after)) = config.ttl.as_ref().zip(config.expire_after) {
         let end = group.start.saturating_add(aggregate.window).unwrap_or(group.start);
@@ -158,14 +158,36 @@ fn update(config: &DynamoDbConfig, aggregate: &Aggregate, group: &Group, beyond:
     update.build().map_err(|error| incomplete(&error))
 }
 
-/// Lowest and highest numbers of the group, with their attributes, and how a number is compared that is beyond them.
-fn extremes<'a>(
-    aggregate: &'a Aggregate,
-    group: &'a Group,
-) -> impl Iterator<Item = (&'a String, Decimal, &'static str)> {
-    let lowest = aggregate.min.keys().zip(&group.totals.lowest).map(|(name, number)| (name, number, "<="));
-    let highest = aggregate.max.keys().zip(&group.totals.highest).map(|(name, number)| (name, number, ">="));
-    lowest.chain(highest).filter_map(|(name, number, is_beyond)| Some((name, (*number)?, is_beyond)))
+/// Which end of an attribute's numbers an item keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extreme {
+    Lowest,
+    Highest,
+}
+
+impl Extreme {
+    /// How an item's number compares that ours is not beyond, and one that it is.
+    fn operators(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Lowest => ("<=", ">"),
+            Self::Highest => (">=", "<"),
+        }
+    }
+
+    fn is_kept(self, there: Decimal, ours: Decimal) -> bool {
+        match self {
+            Self::Lowest => there <= ours,
+            Self::Highest => there >= ours,
+        }
+    }
+}
+
+/// Lowest and highest numbers of the group, with their attributes.
+fn extremes<'a>(aggregate: &'a Aggregate, group: &'a Group) -> impl Iterator<Item = (&'a String, Decimal, Extreme)> {
+    let lowest = aggregate.min.keys().zip(&group.totals.lowest).map(|(name, number)| (name, number, Extreme::Lowest));
+    let highest = aggregate.max.keys().zip(&group.totals.highest);
+    let highest = highest.map(|(name, number)| (name, number, Extreme::Highest));
+    lowest.chain(highest).filter_map(|(name, number, extreme)| Some((name, (*number)?, extreme)))
 }
 
 /// Expressions in the making. Names always go through places: no name of an attribute is a reserved word then.
@@ -191,31 +213,32 @@ impl Parts {
         self.adds.push(format!("#n{place} :v{place}"));
     }
 
-    fn extreme(&mut self, name: &str, number: Decimal, is_beyond: &str, known: bool) {
+    /// Sets the number on the condition that it is beyond the item's; or leaves that, on the condition that it is known to be.
+    fn extreme(&mut self, name: &str, number: Decimal, extreme: Extreme, is_kept: bool) {
         let place = self.place(name, AttributeValue::N(number.to_string()));
-        if known {
-            self.conditions.push(format!("#n{place} {is_beyond} :v{place}"));
+        let (keeps, gives_way) = extreme.operators();
+        if is_kept {
+            self.conditions.push(format!("#n{place} {keeps} :v{place}"));
             // An update has to change something.
             self.sets.push(format!("#n{place} = #n{place}"));
         } else {
-            let is_within = if is_beyond == "<=" { ">" } else { "<" };
-            self.conditions.push(format!("(attribute_not_exists(#n{place}) OR #n{place} {is_within} :v{place})"));
+            self.conditions.push(format!("(attribute_not_exists(#n{place}) OR #n{place} {gives_way} :v{place})"));
             self.sets.push(format!("#n{place} = :v{place}"));
         }
     }
 }
 
-/// Which lowest and highest numbers the item is beyond, by what it is; or that it has something else there.
-fn now_beyond(
+/// Which lowest and highest numbers the item keeps, by what it is; or that it has something else there.
+fn now_kept(
     config: &DynamoDbConfig,
     aggregate: &Aggregate,
     reason: &CancellationReason,
     group: &Group,
-) -> Result<Beyond, Reject> {
-    let mut beyond = Beyond::new();
-    // Without an item, it was removed in between: nothing is beyond.
-    let Some(item) = reason.item() else { return Ok(beyond) };
-    for (name, number, is_beyond) in extremes(aggregate, group) {
+) -> Result<Kept, Reject> {
+    let mut kept = Kept::new();
+    // Without an item, it was removed in between: nothing is kept.
+    let Some(item) = reason.item() else { return Ok(kept) };
+    for (name, number, extreme) in extremes(aggregate, group) {
         let there = match item.get(name) {
             None => continue,
             Some(AttributeValue::N(there)) => Decimal::parse(there).ok(),
@@ -227,11 +250,11 @@ fn now_beyond(
                 config.table
             )));
         };
-        if (is_beyond == "<=" && there <= number) || (is_beyond == ">=" && there >= number) {
-            beyond.push(name.clone());
+        if extreme.is_kept(there, number) {
+            kept.push(name.clone());
         }
     }
-    Ok(beyond)
+    Ok(kept)
 }
 
 /// How far the guard says that the shard is counted.
