@@ -5,7 +5,9 @@ from decimal import Decimal
 
 from boto3.dynamodb.types import TypeDeserializer
 
-MARK, PLACE, EXPIRES = "_deleted", "_position", "expires"
+MARK, PLACE, REFUSED, EXPIRES = "_deleted", "_position", "_refused", "expires"
+BAD = "bad"
+DIGITS_39 = 10**38
 
 
 def read_stream(kinesis, name):
@@ -34,10 +36,42 @@ def read_shard(kinesis, name, shard):
     return records
 
 
+def good(records):
+    """Those that a table takes."""
+    return [(sequence, record) for sequence, record in records if BAD not in record]
+
+
+def refused(records, sinks):
+    """What the dead letters have to say, and what they may: (sink, sequence number)."""
+    needed, allowed = set(), set()
+    for sequence, record in records:
+        for sink in sinks if BAD in record else []:
+            if sink == "metrics" and is_counted(record):
+                continue
+            allowed.add((f"sink:{sink}", sequence))
+            # What only the service finds is not looked for where a later write of the item takes its place.
+            if "poison" not in record or sink == "journal":
+                needed.add((f"sink:{sink}", sequence))
+    return needed, allowed
+
+
+def is_counted(record):
+    """What is neither key nor number of a metric may be what it likes, if it can be read."""
+    return record["n"] < DIGITS_39
+
+
+def journal(records):
+    """Every record, whatever came later."""
+    items = {}
+    for sequence, record in good(records):
+        items[record["id"], place(sequence)] = record | {"at": place(sequence)}
+    return items
+
+
 def latest(records):
     """Each key's last record, unless that deletes."""
     items = {}
-    for sequence, record in records:
+    for sequence, record in good(records):
         if record["op"] == "delete":
             items.pop(record["id"], None)
         else:
@@ -48,7 +82,7 @@ def latest(records):
 def counters(records):
     """Of each key since it was last deleted: what was last said, sums, and all that was logged."""
     items = {}
-    for sequence, record in records:
+    for sequence, record in good(records):
         if record["op"] == "delete":
             items.pop(record["id"], None)
             continue
@@ -64,7 +98,7 @@ def counters(records):
 def metrics(records):
     """Of each shop and minute: how many records, and the sum, the least and the most of their numbers."""
     items = {}
-    for _, record in records:
+    for record in (record for _, record in records if is_counted(record)):
         shop, minute, number = record["shop"], record["ts"][:-3] + "00Z", record["sum"]
         new = {"shop": shop, "minute": minute, "records": 0, "total": 0, "least": number, "most": number}
         item = items.setdefault((shop, minute), new)
@@ -94,11 +128,17 @@ def live(dynamodb, table):
     """The items of a table by their key, without those that are marked as deleted."""
     items = {}
     for item in scanned(dynamodb, table):
+        item.pop(REFUSED, None)
         if MARK not in item:
             items[item["id"]] = item
         else:
             assert item.keys() == {"id", MARK, PLACE, EXPIRES}, f"no mark: {item}"
     return items
+
+
+def journaled(dynamodb, table):
+    """The items of a table by key and place."""
+    return {(item["id"], item["at"]): item for item in scanned(dynamodb, table)}
 
 
 def counted(dynamodb, table):

@@ -1,4 +1,5 @@
-"""An HTTP proxy before a DynamoDB, where writes go wrong: throttled, failed, cut, answered too late, or made long after."""
+"""An HTTP proxy before a DynamoDB, where writes go wrong: throttled, failed, cut, answered too late, or made long after. Of every
+third batch some items are left over, and a request with a poisoned item is refused as a whole, without saying which it is."""
 
 import http.client
 import json
@@ -10,6 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WRITES = {"PutItem", "UpdateItem", "BatchWriteItem", "TransactWriteItems"}
 FAULTS = ["throttled", "hot", "failed", "cut", "lost", "late", "slow"]
+LEFT_OVER, INVALID = "left over", "invalid"
+LEFT_OVER_EVERY = 3
+POISON = "no table takes this"
 SHARE = 0.15
 LATE_S_MAX = 4
 
@@ -21,7 +25,8 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.upstream = urllib.parse.urlsplit(upstream).netloc
         self.random, self.lock = random.Random(seed), threading.Lock()
-        self.counts = dict.fromkeys(FAULTS, 0)
+        self.counts = dict.fromkeys(FAULTS + [LEFT_OVER, INVALID], 0)
+        self.batches = 0
         self.pending = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -39,6 +44,19 @@ class Proxy(ThreadingHTTPServer):
             fault = self.random.choice(FAULTS)
             self.counts[fault] += 1
             return fault, self.random.uniform(0, LATE_S_MAX)
+
+    def left_over(self, batch):
+        """Takes items out of every third batch, and says which, as the service does."""
+        with self.lock:
+            self.batches += 1
+            if self.batches % LEFT_OVER_EVERY:
+                return {}
+            self.counts[LEFT_OVER] += 1
+            ((table, requests),) = batch["RequestItems"].items()
+            self.random.shuffle(requests)
+            count = self.random.randint(1, len(requests))
+            left, batch["RequestItems"][table] = requests[:count], requests[count:]
+            return {table: left}
 
     def forward(self, headers, body):
         connection = http.client.HTTPConnection(self.upstream, timeout=30)
@@ -77,6 +95,10 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
         operation = self.headers["x-amz-target"].rsplit(".")[-1]
+        if POISON.encode() in body:
+            with self.server.lock:
+                self.server.counts[INVALID] += 1
+            return self.refuse("ValidationException", "One or more parameter values were invalid")
         fault, wait = self.server.fault(operation)
         if operation == "TransactWriteItems" and fault in ("hot", "throttled"):
             return self.cancel("ThrottlingError" if fault == "hot" else "TransactionConflict", json.loads(body))
@@ -93,10 +115,24 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(wait / 8)
         if fault in ("cut", "late"):
             return self.cut()
-        answer = self.server.forward(headers, body)
+        answer = self.take_some(headers, body) if operation == "BatchWriteItem" else self.server.forward(headers, body)
         if fault == "lost":
             return self.cut()
         self.answer(*answer)
+
+    def take_some(self, headers, body):
+        batch = json.loads(body)
+        left = self.server.left_over(batch)
+        if not left:
+            return self.server.forward(headers, body)
+        if not any(batch["RequestItems"].values()):
+            return 200, {}, json.dumps({"UnprocessedItems": left}).encode()
+        body = json.dumps(batch).encode()
+        headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+        status, reply_headers, reply = self.server.forward(headers, body)
+        if status != 200:
+            return status, reply_headers, reply
+        return status, {}, json.dumps(json.loads(reply) | {"UnprocessedItems": left}).encode()
 
     def refuse(self, code, message, **more):
         body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message} | more
