@@ -185,14 +185,14 @@ impl LeaseTable {
         }
     }
 
-    /// Creates a lease. One that is there already is fine.
-    pub(crate) async fn create(&self, lease: &LeaseRow) -> Result<(), Failure> {
+    /// Creates a lease. One that is there already is fine; whether it was not.
+    pub(crate) async fn create(&self, lease: &LeaseRow) -> Result<bool, Failure> {
         self.counted("PutItem");
         let item = if self.of_kcl3 { lease.to_typed_item() } else { lease.to_item() };
         let request = self.client.put_item().table_name(&*self.name).set_item(Some(item));
         match request.condition_expression("attribute_not_exists(leaseKey)").send().await {
-            Ok(_) => Ok(()),
-            Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(false),
             Err(error) => Err(failure("create", &format!("lease {} in {}", lease.shard, self.what()), &error)),
         }
     }

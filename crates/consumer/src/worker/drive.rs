@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::held::{Held, renew_all, watch_clocks};
-use super::taking::Taker;
+use super::taking::{Made, Taker};
 use super::{Worker, mixed};
 use crate::coordination::{Keeper, Leading, Standing};
 use crate::lease::{Purpose, Term};
@@ -49,6 +49,7 @@ impl<'a> Drive<'a> {
         handler: Arc<dyn ShardHandler>,
         drain: &CancellationToken,
         standing: Standing,
+        made: Made,
     ) -> Self {
         Self {
             worker,
@@ -57,7 +58,7 @@ impl<'a> Drive<'a> {
             held: Held::default(),
             term: Term::new(worker.failover, Arc::clone(&worker.clock)),
             shards: JoinSet::new(),
-            taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.reader.seed, &worker.id, ""))),
+            taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.reader.seed, &worker.id, "")), Some(made)),
             leading: Leading::default(),
             standing,
             ended: Arc::default(),

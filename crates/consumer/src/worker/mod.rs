@@ -20,13 +20,15 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kinesink_core::{Backoff, Class, Clock, Failure};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use self::drive::Drive;
+use self::taking::Made;
 use crate::coordination::{Coordinator, Standing};
 use crate::fetch::ReaderSettings;
 use crate::lease::assignment::Appetite;
@@ -70,21 +72,22 @@ impl Worker {
         drain: CancellationToken,
         abort: CancellationToken,
     ) -> Result<(), Error> {
-        let standing = tokio::select! {
+        let (standing, made) = tokio::select! {
             biased;
             () = abort.cancelled() => return Ok(()),
             () = drain.cancelled() => return Ok(()),
             prepared = self.prepare() => prepared?,
         };
+
         tokio::select! {
             biased;
             () = abort.cancelled() => Ok(()),
-            done = Drive::new(self, handler, &drain, standing).run() => done,
+            done = Drive::new(self, handler, &drain, standing, made).run() => done,
         }
     }
 
-    /// Table, stream and leases are there, or it is known why not.
-    async fn prepare(&self) -> Result<Standing, Error> {
+    /// Table, stream and leases are there, or it is known why not. With what this worker has made of them.
+    async fn prepare(&self) -> Result<(Standing, Made), Error> {
         let mut backoff =
             Backoff::new(Duration::from_millis(200), Duration::from_secs(2), mixed(self.reader.seed, &self.id, ""));
         loop {
@@ -95,8 +98,9 @@ impl Worker {
                 self.reader.prepare().await.map_err(Error::Start)?;
                 self.table.ensure(&self.table_options).await.map_err(Error::Start)?;
                 let standing = self.coordinator.prepare().await.map_err(Error::Start)?;
-                self.sync_shards(LISTINGS_MAX, self.listing, Purpose::Start).await?;
-                Ok(standing)
+                let since = Instant::now();
+                let leases = self.sync_shards(LISTINGS_MAX, self.listing, Purpose::Start).await?;
+                Ok((standing, Made { since, leases }))
             };
             match prepared.await {
                 Err(Error::Start(failure))
@@ -111,8 +115,8 @@ impl Worker {
     }
 
     /// Creates the leases that the table lacks, after at most so many listings that do not fit together. Others do the
-    /// same and read meanwhile, so each listing is held against the table as it is then.
-    async fn sync_shards(&self, listings_max: u32, listing: Listing, purpose: Purpose) -> Result<(), Error> {
+    /// same and read meanwhile, so each listing is held against the table as it is then. How many it has created.
+    async fn sync_shards(&self, listings_max: u32, listing: Listing, purpose: Purpose) -> Result<usize, Error> {
         let table = self.table.by(purpose);
         let mut misfit = Misfit::Ranges;
         for attempt in 0..listings_max {
@@ -176,14 +180,17 @@ impl Worker {
     }
 }
 
-/// In the order given, some at once: a stream may have thousands of shards.
-async fn create(table: &LeaseTable, leases: Vec<LeaseRow>) -> Result<(), Error> {
+/// In the order given, some at once: a stream may have thousands of shards. How many were not there.
+async fn create(table: &LeaseTable, leases: Vec<LeaseRow>) -> Result<usize, Error> {
     let create = |lease: LeaseRow| async move {
-        table.create(&lease).await.map_err(Error::Start)?;
-        info!(shard = %lease.shard, checkpoint = %lease.checkpoint, "lease created");
-        Ok(())
+        let is_new = table.create(&lease).await.map_err(Error::Start)?;
+        if is_new {
+            info!(shard = %lease.shard, checkpoint = %lease.checkpoint, "lease created");
+        }
+        Ok(is_new)
     };
-    stream::iter(leases).map(create).buffered(WRITES_AT_ONCE).try_collect().await
+    let created = stream::iter(leases).map(create).buffered(WRITES_AT_ONCE);
+    created.try_fold(0, |count, is_new| future::ready(Ok(count + usize::from(is_new)))).await
 }
 
 /// A seed of its own for each worker and shard: they must not back off in step.

@@ -92,7 +92,7 @@ impl Fleet {
         let rows: BTreeMap<_, _> = (0..leases).map(row).collect();
         let member = |index| {
             let held = rows.values().filter(|row| row.owner == Some(id(index))).map(|row| row.shard.clone()).collect();
-            let mut taker = Taker::new(FAILOVER, Rng::with_seed(seed + index as u64));
+            let mut taker = Taker::new(FAILOVER, Rng::with_seed(seed + index as u64), None);
             if owners > 0 {
                 taker.begin();
             }

@@ -14,7 +14,7 @@ use kinesink_core::Checkpoint;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
-pub(super) use self::taker::Taker;
+pub(super) use self::taker::{Made, Taker};
 use super::drive::Drive;
 use super::held::Holding;
 use super::shard::ShardRun;

@@ -38,8 +38,18 @@ pub(in crate::worker) struct Taker {
     /// Whether others saw this worker when it looked last.
     seen: bool,
     looked_at: Option<Instant>,
+    /// Until the first look.
+    made: Option<Made>,
     /// When to look again among ourselves because something is left to do.
     again_at: Option<Instant>,
+}
+
+/// What a worker did for the table before its first look.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::worker) struct Made {
+    pub(in crate::worker) since: Instant,
+    /// Leases that were not there.
+    pub(in crate::worker) leases: usize,
 }
 
 /// What to do after one look.
@@ -57,12 +67,26 @@ pub(super) struct Plan {
 }
 
 impl Taker {
-    pub(in crate::worker) fn new(failover: Duration, rng: Rng) -> Self {
+    pub(in crate::worker) fn new(failover: Duration, rng: Rng, made: Option<Made>) -> Self {
         let (view, rhythm) = (View::new(failover), Rhythm::new(failover));
         let share_at = Instant::now();
         let (expected, unreadable) = (BTreeSet::new(), BTreeSet::new());
         let (began, ours, seen, looked_at, again_at) = (false, true, false, None, None);
-        Self { failover, view, rhythm, rng, expected, unreadable, began, ours, share_at, seen, looked_at, again_at }
+        Self {
+            failover,
+            view,
+            rhythm,
+            rng,
+            expected,
+            unreadable,
+            began,
+            ours,
+            share_at,
+            seen,
+            looked_at,
+            made,
+            again_at,
+        }
     }
 
     /// How often workers of ours look.
@@ -167,11 +191,14 @@ impl Taker {
         let adopt = if looked { self.adoptable(me, held) } else { Vec::new() };
         let mut plan = Plan { adopt, ..Plan::default() };
         self.begin();
-        self.again_at = None;
         let (view, leases_max) = (&self.view, appetite.leases_max);
         self.ours = is_ours(view, me, now);
         let round = Round { view, me, held, giving, leases_max, patience: self.patience(), now };
         self.seen = round.is_seen();
+        // Whoever began at the same time would have made some of the leases. To make thousands takes as long as others
+        // are waited for.
+        let alone = self.made.take().filter(|made| !self.seen && made.leases == view.leases().len());
+        self.again_at = alone.map(|made| made.since + self.scan_period() / 2);
         if self.ours {
             let Moves { take, wish, give, refuse } = round.moves(&mut self.rng);
             plan.take = take.into_iter().cloned().collect();
@@ -235,7 +262,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn own_leases_are_adopted_at_the_start_and_later_only_expected_ones() {
-        let mut taker = Taker::new(Duration::from_secs(10), Rng::with_seed(1));
+        let mut taker = Taker::new(Duration::from_secs(10), Rng::with_seed(1), None);
         let handed = LeaseRow { checkpoint_owner: Some("java".into()), ..lease("handed", "me") };
         let leases = || vec![lease("mine", "me"), lease("held", "me"), lease("theirs", "other"), handed.clone()];
         assert_eq!(adopted(&mut taker, leases()), ["mine"]);
@@ -249,7 +276,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_next_look_is_soon_among_ourselves_and_at_kcls_pace_beside_others() {
         let (start, failover) = (Instant::now(), Duration::from_secs(10));
-        let mut taker = Taker::new(failover, Rng::with_seed(1));
+        let mut taker = Taker::new(failover, Rng::with_seed(1), None);
         taker.note(Scan { leases: vec![lease("a", "other")], unreadable: Vec::new() }, "me");
         assert_eq!(taker.next_round("me"), start + SCAN_MAX);
         tokio::time::advance(failover - Duration::from_secs(1)).await;
@@ -267,8 +294,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_made_all_leases_takes_more_than_the_first_half_a_look_after_it_began_and_others_a_look_after() {
+        let any = Appetite { leases_max: usize::MAX, steals_max: 1 };
+        let leases = || (0..40).map(|n| LeaseRow { owner: None, ..lease(&format!("shard-{n}"), "") }).collect();
+        let since = Instant::now();
+        for (made, next) in [(40, SCAN_MAX / 2), (39, SCAN_MAX)] {
+            let made = Some(Made { since, leases: made });
+            let mut taker = Taker::new(Duration::from_secs(10), Rng::with_seed(1), made);
+            let scan = Scan { leases: leases(), unreadable: Vec::new() };
+            taker.note(scan, "me");
+            assert_eq!(taker.plan("me", any, &BTreeSet::new(), &BTreeMap::new(), true).take.len(), 16);
+            assert_eq!(taker.next_round("me"), since + next);
+            taker.plan("me", any, &BTreeSet::new(), &BTreeMap::new(), true);
+            assert_eq!(taker.next_round("me"), since + SCAN_MAX, "in vain, it goes on as all do");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_round_without_a_look_forgets_nothing_that_was_asked_for_since_the_last_one() {
-        let mut taker = Taker::new(Duration::from_secs(10), Rng::with_seed(1));
+        let mut taker = Taker::new(Duration::from_secs(10), Rng::with_seed(1), None);
         let any = Appetite { leases_max: usize::MAX, steals_max: 1 };
         let none = (BTreeSet::new(), BTreeMap::new());
         taker.note(Scan { leases: vec![lease("a", "other")], unreadable: Vec::new() }, "me");
