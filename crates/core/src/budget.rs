@@ -1,5 +1,6 @@
 //! One byte budget for the whole process.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -19,14 +20,19 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Budget {
     units: Arc<Semaphore>,
     total_bytes: usize,
-    holders: Arc<Mutex<Vec<Weak<Holder>>>>,
+    open: Open,
 }
 
-/// One open window as the budget sees it.
-#[derive(Debug, Default)]
+/// Those that hold anything, by their addresses: thousands of idle shards cost nothing.
+type Open = Arc<Mutex<BTreeMap<usize, Weak<Holder>>>>;
+
+/// A shard's window as the budget sees it.
+#[derive(Debug)]
 pub struct Holder {
     bytes: AtomicUsize,
     asked: Notify,
+    open: Open,
+    me: Weak<Self>,
 }
 
 /// A share of the budget. Dropping it gives it back.
@@ -40,7 +46,7 @@ impl Budget {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let units = bytes.div_ceil(UNIT_BYTES).clamp(1, u32::MAX as usize);
-        Self { units: Arc::new(Semaphore::new(units)), total_bytes: units * UNIT_BYTES, holders: Arc::default() }
+        Self { units: Arc::new(Semaphore::new(units)), total_bytes: units * UNIT_BYTES, open: Arc::default() }
     }
 
     /// The whole budget.
@@ -73,21 +79,19 @@ impl Budget {
         }
     }
 
-    /// Registers an open window, for as long as the holder lives.
+    /// A window, which is closed.
     #[must_use]
     pub fn holder(&self) -> Arc<Holder> {
-        let holder = Arc::default();
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.retain(|other| other.strong_count() > 0);
-        holders.push(Arc::downgrade(&holder));
-        holder
+        let open = Arc::clone(&self.open);
+        Arc::new_cyclic(|me| Holder { bytes: AtomicUsize::new(0), asked: Notify::new(), open, me: me.clone() })
     }
 
     fn ask_largest(&self) {
-        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        let largest =
-            holders.iter().filter_map(Weak::upgrade).max_by_key(|holder| holder.bytes.load(Ordering::Relaxed));
-        if let Some(holder) = largest.filter(|holder| holder.bytes.load(Ordering::Relaxed) > 0) {
+        let list = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open: Vec<Arc<Holder>> = list.values().filter_map(Weak::upgrade).collect();
+        // One of these may be the last of its window by now, which takes the list when it is dropped.
+        drop(list);
+        if let Some(holder) = open.iter().max_by_key(|holder| holder.bytes.load(Ordering::Relaxed)) {
             holder.asked.notify_one();
         }
     }
@@ -96,12 +100,25 @@ impl Budget {
 impl Holder {
     /// Says how much the open window holds now: 0 once it is closed.
     pub fn set_bytes(&self, bytes: usize) {
-        self.bytes.store(bytes, Ordering::Relaxed);
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        if (before > 0) != (bytes > 0) {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            match bytes {
+                0 => drop(open.remove(&self.me.as_ptr().addr())),
+                _ => drop(open.insert(self.me.as_ptr().addr(), self.me.clone())),
+            }
+        }
     }
 
     /// Resolves when the window should close because its memory is needed. Cancel safe.
     pub async fn asked(&self) {
         self.asked.notified().await;
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.set_bytes(0);
     }
 }
 
@@ -168,5 +185,26 @@ mod tests {
         let (reservation, ()) = tokio::join!(budget.reserve(1), close);
         assert_eq!(reservation.bytes(), UNIT_BYTES);
         assert!(timeout(Duration::from_secs(60), small.asked()).await.is_err(), "the small window was asked too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_that_was_closed_is_asked_once_it_is_open_again_and_is_known_once() {
+        let budget = Budget::new(UNIT_BYTES);
+        let (window, gone) = (budget.holder(), budget.holder());
+        gone.set_bytes(7);
+        drop(gone);
+        for bytes in [1, 0, 2, 3, 0, 4] {
+            window.set_bytes(bytes);
+        }
+        assert_eq!(budget.open.lock().unwrap().len(), 1);
+        budget.ask_largest();
+        window.asked().await;
+        window.set_bytes(0);
+        budget.ask_largest();
+        assert!(timeout(Duration::from_secs(60), window.asked()).await.is_err(), "it holds nothing");
+        assert!(budget.open.lock().unwrap().is_empty());
+        window.set_bytes(5);
+        budget.ask_largest();
+        window.asked().await;
     }
 }
