@@ -259,7 +259,10 @@ pub(crate) async fn deliver<U: Send + Sync + 'static>(
             keep_existing: delivery.keep_existing,
         };
         shard.metrics.emit_attempt(delivery.name);
-        match delivery.emitter.emit(&batch).await {
+        let sending = shard.health.sending(batch.bytes());
+        let emitted = delivery.emitter.emit(&batch).await;
+        drop(sending);
+        match emitted {
             Ok(emitted) => {
                 settle(ledger, delivery, items, &emitted)?;
                 count_delivered(shard, delivery.name, &batch, &emitted);

@@ -57,6 +57,9 @@ impl HealthReport {
 
 /// How long a commit may go without an answer, or a pause last, before the shard counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(300);
+/// What is on its way to sinks has so much longer: a large object takes its time, and to be ended and begun anew for that
+/// would take more.
+const SLOWEST_BYTES_PER_S: u64 = 1024 * 1024;
 
 /// The status of every shard that runs here. Cheap to clone; clones are one value. A shard appears when its pipeline
 /// starts and leaves when it ends.
@@ -73,6 +76,8 @@ type Shards = Arc<Mutex<BTreeMap<ShardId, Entry>>>;
 struct Entry {
     last_progress: Instant,
     busy: bool,
+    /// What sinks have been given and have not answered for.
+    sending_bytes: usize,
     trouble: Option<Trouble>,
 }
 
@@ -83,6 +88,11 @@ enum Trouble {
 }
 
 impl Entry {
+    fn stuck_after(&self) -> Duration {
+        let bytes = u64::try_from(self.sending_bytes).unwrap_or(u64::MAX);
+        STUCK_AFTER + Duration::from_secs(bytes / SLOWEST_BYTES_PER_S)
+    }
+
     fn status(&self, now: Instant) -> ShardStatus {
         let lasts = |since: Instant| now.saturating_duration_since(since) > STUCK_AFTER;
         let (last_progress, busy) = (self.last_progress, self.busy);
@@ -91,7 +101,9 @@ impl Entry {
             Some(Trouble::Paused { since, why }) if lasts(*since) => {
                 ShardStatus::Stuck { since: *since, why: Some(why.clone()) }
             }
-            _ if busy && lasts(last_progress) => ShardStatus::Stuck { since: last_progress, why: None },
+            _ if busy && now.saturating_duration_since(last_progress) > self.stuck_after() => {
+                ShardStatus::Stuck { since: last_progress, why: None }
+            }
             Some(Trouble::Paused { since, why }) => ShardStatus::Paused { since: *since, why: why.clone() },
             None => ShardStatus::Running { last_progress, busy },
         }
@@ -108,9 +120,22 @@ impl Health {
 
     /// The handle through which one running shard reports.
     pub(crate) fn shard(&self, shard: ShardId) -> ShardHealth {
-        let entry = Entry { last_progress: Instant::now(), busy: false, trouble: None };
+        let entry = Entry { last_progress: Instant::now(), busy: false, sending_bytes: 0, trouble: None };
         lock(&self.shards).insert(shard.clone(), entry);
         ShardHealth { shard, health: self.clone() }
+    }
+}
+
+/// Bytes that a sink has not answered for.
+#[derive(Debug)]
+pub(crate) struct Sending<'a> {
+    health: &'a ShardHealth,
+    bytes: usize,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.health.change(|entry| entry.sending_bytes = entry.sending_bytes.saturating_sub(self.bytes));
     }
 }
 
@@ -130,6 +155,12 @@ impl ShardHealth {
     /// It moved. A pause or a halt ends only with [`running`](Self::running).
     pub(crate) fn progress(&self, busy: bool) {
         self.change(|entry| (entry.last_progress, entry.busy) = (Instant::now(), busy));
+    }
+
+    /// A sink is given so many bytes, until the guard is dropped.
+    pub(crate) fn sending(&self, bytes: usize) -> Sending<'_> {
+        self.change(|entry| entry.sending_bytes += bytes);
+        Sending { health: self, bytes }
     }
 
     /// What it retried or waited for is over.
@@ -207,6 +238,24 @@ mod tests {
         let report = health.report(Instant::now());
         let ShardStatus::Stuck { why: Some(why), .. } = &report.shards[&id("shard")] else { panic!("{report:?}") };
         assert_eq!(why, "no space left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_object_that_is_sent_slowly_is_not_stuck_before_its_time() {
+        let health = Health::default();
+        let shard = health.shard(id("shard"));
+        shard.progress(true);
+        let sending = [600, 300].map(|mebibytes| shard.sending(mebibytes << 20));
+        let is_healthy_after = async |seconds| {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            health.report(Instant::now()).is_healthy()
+        };
+        assert!(is_healthy_after(300 + 600 + 300).await);
+        assert!(!is_healthy_after(1).await, "as slow as that it is not");
+        shard.progress(true);
+        drop(sending);
+        assert!(is_healthy_after(300).await);
+        assert!(!is_healthy_after(1).await, "nothing is under way any more");
     }
 
     #[tokio::test(start_paused = true)]

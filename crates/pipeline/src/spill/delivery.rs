@@ -131,6 +131,7 @@ async fn emit<U: Send + Sync + 'static>(
 ) -> Result<Vec<Refused>, Failure> {
     let Some((first, last)) = delivery.window else { return Ok(Vec::new()) };
     shard.metrics.emit_attempt(delivery.name);
+    let _sending = shard.health.sending(part.output_bytes);
     let emitted = delivery
         .emitter
         .emit_partition(&Partition {
