@@ -161,7 +161,7 @@ pub async fn create_tables(config: &Config, clients: &Clients) -> Result<(), Err
 
 fn spill(config: &Config) -> Option<Spill<Bytes>> {
     let spill = config.spill.as_ref()?;
-    Some(Spill::new(spill.dir.clone(), spill.bytes_max, config.spilled_bytes()))
+    Some(Spill::new(spill.dir.clone(), spill.bytes_max, config.spilled_bytes(), config.catalog_bytes()))
 }
 
 /// Makes the pipeline of a window that was announced with other settings.

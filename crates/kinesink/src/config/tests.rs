@@ -160,8 +160,8 @@ fn every_key_is_read() {
     assert_eq!(config.buffer.age, Duration::from_secs(120));
     let spill = config.spill.as_ref().unwrap();
     assert_eq!((spill.dir.as_path(), spill.bytes_max), (Path::new("/var/tmp/kinesink"), 1 << 30));
-    let shares = config.record_bytes() + config.spilled_bytes() + 3 * config.encoded_bytes();
-    assert_eq!(shares, config.memory_bytes, "what is read of spilled windows has a share of its own");
+    let shares = config.record_bytes() + config.spilled_bytes() + config.catalog_bytes() + 3 * config.encoded_bytes();
+    assert_eq!(shares, config.memory_bytes, "what spilled windows take has shares of its own");
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.drain_grace, Duration::from_secs(3600));
 }

@@ -21,6 +21,8 @@ use super::{Compression, Format, structure, validate};
 /// The part of the memory that the sinks' encoded copies of records may take, and twice as much is left to what is on
 /// its way in, the texts of replies and the buffers of connections, and to what the allocator keeps.
 const ENCODED_SHARE: usize = 8;
+/// One of so many parts of the memory is for what says where on disk the partitions of spilled windows are.
+const CATALOG_SHARE: usize = 16;
 
 const EFFECTIVELY_ONCE: &str = "effectively once";
 
@@ -252,6 +254,12 @@ impl Config {
         self.memory_bytes / ENCODED_SHARE
     }
 
+    /// Bytes of the memory that is left to what says where on disk the partitions of spilled windows are.
+    #[must_use]
+    pub fn catalog_bytes(&self) -> usize {
+        self.memory_bytes / CATALOG_SHARE
+    }
+
     /// Bytes of the memory that encoded copies of records may take, over all destinations.
     #[must_use]
     pub fn encoded_bytes(&self) -> usize {
@@ -293,5 +301,6 @@ impl Config {
 
 /// What of the memory is left to records.
 pub(super) fn record_bytes(memory_bytes: usize, is_spilled: bool) -> usize {
-    memory_bytes - (3 + usize::from(is_spilled)) * (memory_bytes / ENCODED_SHARE)
+    let of_spilled = if is_spilled { memory_bytes / ENCODED_SHARE + memory_bytes / CATALOG_SHARE } else { 0 };
+    memory_bytes - 3 * (memory_bytes / ENCODED_SHARE) - of_spilled
 }

@@ -46,6 +46,9 @@ pub struct Spill<U> {
     codec: Codec<U>,
 }
 
+/// A segment: the number of its chunk, and its own there.
+type Place = (u32, u32);
+
 /// The number of a segment, and its items with their indexes in the window.
 type Found<U> = (u32, Vec<(usize, Item<U>)>);
 
@@ -55,6 +58,8 @@ struct Disk {
     directory: Arc<PathBuf>,
     room: Budget,
     reading: Budget,
+    /// Memory of what says where on disk which partition is.
+    catalog: Budget,
 }
 
 impl<U> Clone for Spill<U> {
@@ -70,10 +75,11 @@ impl<U> fmt::Debug for Spill<U> {
 }
 
 impl Spill<Bytes> {
-    /// Into files in `directory`, of `bytes_max` together; what is read of them takes `piece_bytes` of memory at a time.
+    /// Into files in `directory`, of `bytes_max` together; what is read of them takes `piece_bytes` of memory at a time, and
+    /// what says where it is `catalog_bytes`.
     #[must_use]
-    pub fn new(directory: PathBuf, bytes_max: usize, piece_bytes: usize) -> Self {
-        Self::of(directory, bytes_max, piece_bytes, Bytes::clone, Some)
+    pub fn new(directory: PathBuf, bytes_max: usize, piece_bytes: usize, catalog_bytes: usize) -> Self {
+        Self::of(directory, bytes_max, piece_bytes, catalog_bytes, Bytes::clone, Some)
     }
 }
 
@@ -84,11 +90,13 @@ impl<U> Spill<U> {
         directory: PathBuf,
         bytes_max: usize,
         piece_bytes: usize,
+        catalog_bytes: usize,
         write: fn(&U) -> Bytes,
         read: fn(Bytes) -> Option<U>,
     ) -> Self {
         let (room, reading) = (Budget::new(bytes_max), Budget::new(piece_bytes));
-        Self { disk: Disk { directory: Arc::new(directory), room, reading }, codec: Codec { write, read } }
+        let catalog = Budget::new(catalog_bytes);
+        Self { disk: Disk { directory: Arc::new(directory), room, reading, catalog }, codec: Codec { write, read } }
     }
 
     /// Bytes that no window takes on disk now.
@@ -123,6 +131,15 @@ impl Disk {
         }
     }
 
+    /// Takes memory to say where so much is, if there is any.
+    async fn note(&self, bytes: usize) -> Result<Reservation, String> {
+        let (total, place) = (self.catalog.total_bytes(), self.directory.display());
+        let noted = if bytes > total { None } else { timeout(Duration::ZERO, self.catalog.reserve(bytes)).await.ok() };
+        noted.ok_or_else(|| {
+            format!("it has too many partitions: to find them in {place} takes more than {total} bytes of memory")
+        })
+    }
+
     /// Takes room, if there is any.
     async fn take(&self, bytes: usize) -> Result<Reservation, String> {
         let (total, place) = (self.room.total_bytes(), self.directory.display());
@@ -141,6 +158,10 @@ pub(crate) struct Spilled<U> {
     chunks: Vec<Chunk<U>>,
     /// One for each sink.
     divisions: Vec<Division>,
+    /// Memory of what is noted of all that.
+    catalog: Reservation,
+    /// Of it, what the divisions take.
+    named_bytes: usize,
     items: usize,
     bounds: Option<(Position, Position)>,
     /// Why it cannot be read.
@@ -157,6 +178,8 @@ impl<U: Send + Sync + 'static> Spilled<U> {
             end: 0,
             chunks: Vec::new(),
             divisions: sinks.iter().map(|_| Division::default()).collect(),
+            catalog: Reservation::none(),
+            named_bytes: 0,
             items: 0,
             bounds: None,
             damaged: OnceLock::new(),
@@ -253,6 +276,9 @@ impl<U: Send + Sync + 'static> Spilled<U> {
     async fn write(&mut self, items: Vec<Item<U>>, order: Order) -> Result<(), (String, Vec<Item<U>>, Order)> {
         let codec = self.spill.codec;
         let bytes = items.iter().map(|item| row::bytes_max(item, codec)).sum();
+        if let Err(why) = self.note(&order).await {
+            return Err((why, items, order));
+        }
         let mut room = match self.spill.disk.take(bytes).await {
             Ok(room) => room,
             Err(why) => return Err((why, items, order)),
@@ -285,6 +311,16 @@ impl<U: Send + Sync + 'static> Spilled<U> {
         Ok(())
     }
 
+    /// Takes memory for what is noted of the next chunk, and again for each sink that reads it.
+    async fn note(&mut self, order: &Order) -> Result<(), String> {
+        let of_segment = size_of::<Segment>() + self.sinks.len() * (size_of::<u32>() + size_of::<Place>());
+        let named_bytes: usize = self.divisions.iter().map(Division::bytes).sum();
+        let new_bytes = order.lengths.len() * of_segment + named_bytes - self.named_bytes;
+        self.catalog.merge(self.spill.disk.note(new_bytes).await?);
+        self.named_bytes = named_bytes;
+        Ok(())
+    }
+
     /// Some of its items are in nobody's hands: the window cannot be committed, and is read again.
     fn lost(&self, why: String) -> String {
         self.damaged.get_or_init(|| why).clone()
@@ -298,9 +334,9 @@ impl<U: Send + Sync + 'static> Spilled<U> {
     /// All of a chunk, in the order of the stream: each item with its index in the window, and beside it the number of its
     /// segment.
     async fn in_order(&self, chunk: usize) -> Result<(Piece<U>, Vec<u32>), Failure> {
-        let segments: Vec<u32> =
-            (0..self.chunks.get(chunk).map_or(0, |chunk| chunk.segments.len())).map(number).collect();
-        let (found, memory) = self.read(&[(chunk, segments)]).await?;
+        let segments = self.chunks.get(chunk).map_or(0, |chunk| chunk.segments.len());
+        let wanted: Vec<Place> = (0..segments).map(|segment| (number(chunk), number(segment))).collect();
+        let (found, memory) = self.read(&wanted).await?;
         let mut all: Vec<(usize, Item<U>, u32)> = Vec::new();
         for (segment, items) in found {
             all.extend(items.into_iter().map(|(index, item)| (index, item, segment)));
@@ -350,29 +386,25 @@ impl<U: Send + Sync + 'static> Spilled<U> {
         self.divisions.get(sink)?.name(*number)
     }
 
-    /// The items of some segments of each of these chunks, with their indexes, segment by segment; and the memory that they
-    /// take.
-    async fn read(&self, wanted: &[(usize, Vec<u32>)]) -> Result<(Vec<Found<U>>, Reservation), Failure> {
-        let of_disk = |(chunk, segments): &(usize, Vec<u32>)| {
-            let chunk = self.chunks.get(*chunk).filter(|chunk| chunk.held.is_none());
-            let all = chunk.map_or_else(Default::default, |chunk| chunk.segments.as_slice());
-            segments.iter().filter_map(|number| all.get(*number as usize).copied()).collect::<Vec<_>>()
+    /// The items of some segments, with their indexes, segment by segment; and the memory that they take.
+    async fn read(&self, wanted: &[Place]) -> Result<(Vec<Found<U>>, Reservation), Failure> {
+        let segment = |(chunk, segment): &Place| {
+            let chunk = self.chunks.get(*chunk as usize)?;
+            Some((chunk, *chunk.segments.get(*segment as usize)?))
         };
-        let on_disk: Vec<Segment> = wanted.iter().flat_map(of_disk).collect();
+        let on_disk = |place| segment(place).filter(|(chunk, _)| chunk.held.is_none()).map(|(_, segment)| segment);
+        let on_disk: Vec<Segment> = wanted.iter().filter_map(on_disk).collect();
         let memory = self.spill.disk.reading.reserve(on_disk.iter().map(Segment::memory_bytes::<U>).sum()).await;
         let mut read = self.read_disk(on_disk).await?.into_iter();
-        let mut found = Vec::new();
-        for (chunk, segments) in wanted {
-            let Some(chunk) = self.chunks.get(*chunk) else { continue };
-            for number in segments {
-                let Some(segment) = chunk.segments.get(*number as usize) else { continue };
-                let items = match &chunk.held {
-                    Some(held) => segment.among(held, self.spill.codec).ok_or_else(|| self.unreadable("damaged"))?,
-                    None => read.next().unwrap_or_default(),
-                };
-                let indexed = items.into_iter().map(|(place, item)| (chunk.first + place as usize, item));
-                found.push((*number, indexed.collect()));
-            }
+        let mut found = Vec::with_capacity(wanted.len());
+        for place in wanted {
+            let Some((chunk, segment)) = segment(place) else { continue };
+            let items = match &chunk.held {
+                Some(held) => segment.among(held, self.spill.codec).ok_or_else(|| self.unreadable("damaged"))?,
+                None => read.next().unwrap_or_default(),
+            };
+            let indexed = items.into_iter().map(|(index, item)| (chunk.first + index as usize, item));
+            found.push((place.1, indexed.collect()));
         }
         Ok((found, memory))
     }

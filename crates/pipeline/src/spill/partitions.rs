@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use kinesink_core::{Failure, Item, Piece, Pieces};
 
-use super::{Spilled, number};
+use super::{Place, Spilled, number};
 
 /// Segments that are read at once have at least so many bytes, if there are more of them.
 const READ_BYTES: usize = 1024 * 1024;
-
-/// The segments of one chunk.
-type OfChunk = (usize, Vec<u32>);
 
 /// One partition of a spilled window.
 pub(crate) struct Part<'a, U> {
@@ -20,8 +17,9 @@ pub(crate) struct Part<'a, U> {
     pub(crate) items: usize,
     pub(crate) output_bytes: usize,
     pub(crate) data_bytes: usize,
-    /// What is read at once.
-    reads: Vec<Vec<OfChunk>>,
+    segments: Vec<Place>,
+    /// Where among the segments those begin that are read at once.
+    reads: Vec<u32>,
     /// Bytes of the last of them.
     last_bytes: usize,
 }
@@ -40,6 +38,7 @@ impl<U: Send + Sync + 'static> Spilled<U> {
                     items: 0,
                     output_bytes: 0,
                     data_bytes: 0,
+                    segments: Vec::new(),
                     reads: Vec::new(),
                     last_bytes: READ_BYTES,
                 };
@@ -47,7 +46,7 @@ impl<U: Send + Sync + 'static> Spilled<U> {
                 part.items += found.items;
                 part.output_bytes += found.output_bytes;
                 part.data_bytes += found.data_bytes;
-                part.add(of_chunk, number(segment), found.memory_bytes::<U>());
+                part.add((number(of_chunk), number(segment)), found.memory_bytes::<U>());
             }
         }
         parts.into_values().collect()
@@ -55,26 +54,29 @@ impl<U: Send + Sync + 'static> Spilled<U> {
 }
 
 impl<U> Part<'_, U> {
-    fn add(&mut self, chunk: usize, segment: u32, bytes: usize) {
-        let is_of_last = self.reads.last().and_then(|read| read.last()).is_some_and(|(last, _)| *last == chunk);
+    fn add(&mut self, place: Place, bytes: usize) {
         // Those of a chunk are put in order together, and so have to be read together.
+        let is_of_last = self.segments.last().is_some_and(|(chunk, _)| *chunk == place.0);
         if self.last_bytes >= READ_BYTES && !is_of_last {
-            self.reads.push(Vec::new());
+            self.reads.push(number(self.segments.len()));
             self.last_bytes = 0;
         }
         self.last_bytes += bytes;
-        let Some(read) = self.reads.last_mut() else { return };
-        match read.last_mut().filter(|(last, _)| *last == chunk) {
-            Some((_, segments)) => segments.push(segment),
-            None => read.push((chunk, vec![segment])),
-        }
+        self.segments.push(place);
+    }
+
+    /// The segments that are read at once, by the number of the piece.
+    fn read(&self, piece: usize) -> Option<&[Place]> {
+        let from = *self.reads.get(piece)? as usize;
+        let to = self.reads.get(piece + 1).map_or(self.segments.len(), |next| *next as usize);
+        self.segments.get(from..to)
     }
 }
 
 #[async_trait]
 impl<U: Send + Sync + 'static> Pieces<U> for Part<'_, U> {
     async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure> {
-        let Some(wanted) = self.reads.get(number) else { return Ok(None) };
+        let Some(wanted) = self.read(number) else { return Ok(None) };
         let (found, memory) = self.spilled.read(wanted).await?;
         let mut items: Vec<(usize, Item<U>)> = found.into_iter().flat_map(|(_, items)| items).collect();
         // Segments of one chunk lie side by side where another sink divides it too.

@@ -23,7 +23,7 @@ const RECORDS: u64 = REPLIES * RECORDS_PER_REPLY;
 fn spill(directory: &Path, bytes_max: usize) -> Spill<String> {
     // Pieces of a few items.
     let read = |bytes: Bytes| String::from_utf8(bytes.to_vec()).ok();
-    Spill::of(directory.into(), bytes_max, 4096, |text: &String| Bytes::copy_from_slice(text.as_bytes()), read)
+    Spill::of(directory.into(), bytes_max, 4096, MIB, |text: &String| Bytes::copy_from_slice(text.as_bytes()), read)
 }
 
 fn all() -> Vec<u64> {
@@ -100,6 +100,23 @@ async fn without_room_on_disk_the_window_closes_and_nothing_is_lost() {
     let (pipeline, _) = nowhere.build();
     let failure = pipeline.check().await.unwrap_err();
     assert!(failure.message.contains(&file.display().to_string()), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_more_partitions_than_memory_can_note_closes_and_nothing_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = rig(script(|number| format!("{number}/out")), &directory, MIB);
+    let read = |bytes: Bytes| String::from_utf8(bytes.to_vec()).ok();
+    let write = |text: &String| Bytes::copy_from_slice(text.as_bytes());
+    // For some of the partitions.
+    rig.spill = Some(Spill::of(directory.path().into(), MIB, 4096, 8 * 1024, write, read));
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    let mut delivered = rig.delivered("one");
+    delivered.sort_unstable();
+    assert_eq!(delivered, all(), "each once");
+    assert!(rig.metric("spilled_bytes_total") > 0.0, "what could be noted was spilled");
+    assert!(rig.metric("windows_closed_total{reason=\"memory\"}") >= 1.0);
+    assert_eq!(rig.budget.free_bytes(), MIB);
 }
 
 /// A partition of three, and of the second sink one of two; some are refused.
