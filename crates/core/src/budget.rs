@@ -83,7 +83,7 @@ impl Budget {
     #[must_use]
     pub fn holder(&self) -> Arc<Holder> {
         let open = Arc::clone(&self.open);
-        Arc::new_cyclic(|me| Holder { bytes: AtomicUsize::new(0), asked: Notify::new(), open, me: me.clone() })
+        Arc::new_cyclic(|me| Holder { bytes: AtomicUsize::new(0), asked: Notify::new(), open, me: Weak::clone(me) })
     }
 
     fn ask_largest(&self) {
@@ -105,7 +105,7 @@ impl Holder {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             match bytes {
                 0 => drop(open.remove(&self.me.as_ptr().addr())),
-                _ => drop(open.insert(self.me.as_ptr().addr(), self.me.clone())),
+                _ => drop(open.insert(self.me.as_ptr().addr(), Weak::clone(&self.me))),
             }
         }
     }

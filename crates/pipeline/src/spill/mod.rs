@@ -14,25 +14,25 @@
 //! The file has no name: whatever ends the process ends the file too, and no other process can meet it. What is read is
 //! compared with a digest that never left memory; if it differs, the window is read from its stream again.
 //!
-//! Limits: all files together have `bytes_max`; what is read of them takes at most `piece_bytes` of memory at a time, over all
-//! shards.
+//! Limits: all files together have `bytes_max`; what is read of them takes at most `piece_bytes` of memory at a time, and what
+//! says where it is `catalog_bytes`, over all shards.
 
 mod chunk;
 mod delivery;
+mod disk;
 mod partitions;
 mod row;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use kinesink_core::{Budget, Emitter, Failure, Fingerprint, Item, Piece, Position, Reservation, ShardId};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use self::chunk::{Chunk, Order, Placed, Segment, Shared};
+use self::disk::Disk;
 use self::row::Codec;
 use crate::Sink;
 use crate::division::Division;
@@ -51,16 +51,6 @@ type Place = (u32, u32);
 
 /// The number of a segment, and its items with their indexes in the window.
 type Found<U> = (u32, Vec<(usize, Item<U>)>);
-
-/// The disk and what may be used of it.
-#[derive(Debug, Clone)]
-struct Disk {
-    directory: Arc<PathBuf>,
-    room: Budget,
-    reading: Budget,
-    /// Memory of what says where on disk which partition is.
-    catalog: Budget,
-}
 
 impl<U> Clone for Spill<U> {
     fn clone(&self) -> Self {
@@ -113,38 +103,6 @@ impl<U> Spill<U> {
                 "cannot spill windows: {why}; let this user write there, or name another `dir`"
             ))
         })
-    }
-}
-
-impl Disk {
-    async fn file(&self) -> Result<Shared, String> {
-        let directory = Arc::clone(&self.directory);
-        let made = spawn_blocking(move || {
-            std::fs::create_dir_all(&*directory)?;
-            tempfile::tempfile_in(&*directory)
-        });
-        let place = self.directory.display();
-        match made.await {
-            Ok(Ok(file)) => Ok(Arc::new(Mutex::new(file))),
-            Ok(Err(error)) => Err(format!("cannot make a file in {place}: {error}")),
-            Err(error) => Err(format!("cannot make a file in {place}: {error}")),
-        }
-    }
-
-    /// Takes memory to say where so much is, if there is any.
-    async fn note(&self, bytes: usize) -> Result<Reservation, String> {
-        let (total, place) = (self.catalog.total_bytes(), self.directory.display());
-        let noted = if bytes > total { None } else { timeout(Duration::ZERO, self.catalog.reserve(bytes)).await.ok() };
-        noted.ok_or_else(|| {
-            format!("it has too many partitions: to find them in {place} takes more than {total} bytes of memory")
-        })
-    }
-
-    /// Takes room, if there is any.
-    async fn take(&self, bytes: usize) -> Result<Reservation, String> {
-        let (total, place) = (self.room.total_bytes(), self.directory.display());
-        let taken = if bytes > total { None } else { timeout(Duration::ZERO, self.room.reserve(bytes)).await.ok() };
-        taken.ok_or_else(|| format!("{bytes} bytes more than the {total} that windows may take in {place}"))
     }
 }
 
