@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::harness::{Process, Services, eventually, lines, objects, pipeline_toml};
+use crate::harness::{Process, Services, eventually, http, lines, objects, output, pipeline_toml, text};
 
 /// More than the objects that are written side by side, so that a crash after the first leaves some that are not begun.
 const PARTITIONS: usize = 24;
@@ -32,6 +32,7 @@ struct Case {
     start: &'static str,
     /// When a window closes that is not full.
     age: &'static str,
+    worker: &'static str,
 }
 
 impl Case {
@@ -41,7 +42,7 @@ impl Case {
         services.create_stream("faults", 1);
         let record = |n: usize| format!(r#"{{"n":{n},"part":{}}}"#, n % PARTITIONS).into_bytes();
         let records = (0..RECORDS).map(record).collect();
-        Self { folder: services.path("objects"), services, records, start: "trim-horizon", age: "200ms" }
+        Self { folder: services.path("objects"), services, records, start: "trim-horizon", age: "200ms", worker: "one" }
     }
 
     fn put(self) -> Self {
@@ -56,6 +57,7 @@ impl Case {
         let text = text.replace("records = 200", &format!("records = {WINDOW}")).replace("format = \"ndjson\"", key);
         let text =
             text.replace("trim-horizon", self.start).replace("age = \"200ms\"", &format!("age = {:?}", self.age));
+        let text = text.replace("\"one\"", &format!("{:?}", self.worker));
         std::fs::write(&file, text).unwrap();
         let mut command = self.services.kinesink();
         command.arg("run").arg(&file).args(fault.map(|fault| format!("--fault={fault}")));
@@ -218,4 +220,62 @@ fn a_last_window_is_finished_and_its_shard_ends() {
         case.each_record_is_there_once(process);
         assert_eq!(case.log().contains(FINISHED), is_announced, "{fault}: {}", case.log());
     }
+}
+
+/// A worker dies amid a window, and before another has its lease the first half of that window leaves the stream.
+#[test]
+fn what_left_the_stream_during_a_takeover_is_told_and_the_rest_of_its_window_is_there_once() {
+    const SHARD: &str = "shardId-000000000000";
+    const OLD: usize = WINDOW + WINDOW / 2;
+    let mut case = Case { age: "48h", ..Case::new() };
+    case.services.put("faults", &case.records[..OLD]);
+    let process = case.run(Some(&format!("put:{}=crash", PARTITIONS + 5)));
+    eventually("the first window is checkpointed", || (lines(&case.folder).len() == WINDOW).then_some(()));
+    let passes = |hours: u64| {
+        let jump = format!(r#"{{"jump_ms":{}}}"#, hours * 3_600_000);
+        let reply = http(case.services.endpoint("KINESIS"), "POST", "/_kinesink/clock", &jump);
+        assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+    };
+    passes(23);
+    case.services.put("faults", &case.records[OLD..]);
+    let in_stream = case.services.read_stream("faults");
+    case.crashes(process);
+    assert_eq!(case.left(), (true, false, Objects::Some));
+    let before: BTreeMap<_, _> = objects(&case.folder).into_iter().collect();
+    passes(2);
+    assert_eq!(case.services.read_stream("faults").len(), RECORDS - OLD);
+
+    case.worker = "two";
+    let process = case.run(None);
+    let (window, rest) = (&in_stream[WINDOW..2 * WINDOW], &in_stream[OLD..2 * WINDOW]);
+    let of = |records: &[(String, String, Vec<u8>)]| (records[0].1.clone(), records.last().unwrap().1.clone());
+    let ((first, last), (first_left, last_left)) = (of(window), of(rest));
+    eventually("the shard halts and says what is left", || {
+        let log = case.log();
+        let left = log.lines().find(|line| line.contains("left in the stream"))?;
+        [&first, &last, &first_left, &last_left].iter().all(|position| left.contains(*position)).then_some(())
+    });
+    assert_eq!(
+        objects(&case.folder).into_iter().collect::<BTreeMap<_, _>>(),
+        before,
+        "nothing is made of it before somebody has decided"
+    );
+    let asked = ["leases", "faults", "--finish-plan", SHARD, "--yes"];
+    let asked = output(case.services.kinesink().args(asked));
+    assert_eq!(asked.status.code(), Some(0), "{}", text(&asked.stderr));
+    eventually("the window is checkpointed", || {
+        (case.services.checkpoints("faults").get(SHARD)? == &last).then_some(())
+    });
+    // What came after it is not enough for a window, and is flushed.
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    let landed = lines(&case.folder);
+    let there: BTreeMap<_, _> = objects(&case.folder).into_iter().collect();
+    assert!(landed.values().all(|count| *count == 1), "some are there twice: {log}");
+    assert!(before.iter().all(|(path, lines)| there.get(path) == Some(lines)), "what was there stays as it was");
+    let gone = |record: &Vec<u8>| {
+        case.records[WINDOW..OLD].contains(record) && !before.values().flatten().any(|line| line == record)
+    };
+    let expected: BTreeSet<_> = case.records.iter().filter(|record| !gone(record)).cloned().collect();
+    assert_eq!(landed.into_keys().collect::<BTreeSet<_>>(), expected);
 }

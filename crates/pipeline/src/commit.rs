@@ -122,13 +122,14 @@ pub(crate) async fn commit<T: Transformer>(
     let window = first.zip(last.map(|last| last.position));
     let was_announced = standing.plan.is_some();
     announce(shard, made, checkpointer, standing).await?;
-    let keep_existing = standing.plan.as_ref().is_some_and(|plan| plan.as_is);
+    let as_is = standing.plan.as_ref().filter(|plan| plan.as_is);
+    let (keep_existing, bounds) = (as_is.is_some(), named_by(as_is, window, outputs.bounds()));
     let settlement = Settlement::new(through, pipeline.sinks.len(), outputs.len(), refused.len());
     let ledger = Mutex::new(Ledger::new(settlement, refused));
     let dead_letters = pipeline.dead_letters.as_deref();
     let (items, owed) = (&outputs, &ledger);
     let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
-        let (name, emitter, window) = (&*sink.name, &*sink.emitter, items.bounds());
+        let (name, emitter, window) = (&*sink.name, &*sink.emitter, bounds);
         let delivery =
             Delivery { name, emitter, index, window, keep_existing, patience, reason: Some(reason), dead_letters };
         items.deliver(shard, &delivery, owed).instrument(info_span!("deliver", sink = sink.name)).await
@@ -153,6 +154,17 @@ pub(crate) async fn commit<T: Transformer>(
         shard.metrics.watermark(&shard.id, last.arrival.as_duration().as_secs_f64());
     }
     Ok(())
+}
+
+/// What its batches are named by. Where the first or last records of an announced window have left the stream, it keeps
+/// the names that it was announced with: what exists of it is found by them.
+fn named_by(
+    as_is: Option<&Plan>,
+    window: Option<(Position, Position)>,
+    bounds: Option<(Position, Position)>,
+) -> Option<(Position, Position)> {
+    let (Some(plan), Some((first, last)), Some((from, to))) = (as_is, window, bounds) else { return bounds };
+    Some((if first == plan.first { from } else { plan.first }, if last == plan.last { to } else { plan.last }))
 }
 
 /// Announces the window before any sink has a part of it, if it needs that; or, where it was announced before, sees that
