@@ -41,8 +41,8 @@ pub use aws_types::SdkConfig;
 
 #[cfg(feature = "s3")]
 pub use bucket::BucketOptions;
-pub(crate) use classify::chain;
-pub use classify::{broken_stream, code, failure, is_throttle};
+
+pub use classify::{broken_stream, chain, code, failure, is_throttle};
 pub use clients::{AwsOptions, Clients, StaticCredentials, check_endpoint, check_region, connect};
 pub use error::Error;
 pub use get_records::get_records;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 
 use kinesink_aws::credential_types::provider::error::CredentialsError;
 use kinesink_aws::s3::error::ProvideErrorMetadata;
-use kinesink_aws::{HttpResponse, SdkError};
+use kinesink_aws::{HttpResponse, SdkError, chain};
 use kinesink_core::Failure;
 
 /// Something has the object's name.
@@ -133,8 +133,13 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a CredentialsError
 }
 
 fn credentials(attempt: &str, error: &CredentialsError) -> Failure {
-    let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    let why = chain(error.source().unwrap_or(error));
     match error {
+        // Of STS, which says nothing of whether the role is there.
+        CredentialsError::ProviderError(_) if why.contains("AccessDenied") => Failure::configuration(format!(
+            "cannot {attempt}: the role cannot be assumed: {why}: set `role`, let it trust whoever runs this, and set \
+             `external_id` if it asks for one"
+        )),
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
             Failure::configuration(format!(
                 "cannot {attempt}: no AWS credentials: {why}: set AWS_PROFILE or AWS_ACCESS_KEY_ID and \

@@ -260,6 +260,28 @@ impl ProvideCredentials for NoCredentials {
     }
 }
 
+#[derive(Debug)]
+struct RefusedByTheRole;
+
+impl ProvideCredentials for RefusedByTheRole {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let refused = std::io::Error::other("AccessDenied: may not assume it");
+        future::ProvideCredentials::ready(Err(CredentialsError::provider_error(refused)))
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_cannot_be_assumed_is_named_with_the_remedy() {
+    let credentials = SharedCredentialsProvider::new(RefusedByTheRole);
+    let sink = S3Emitter::open(config("http://127.0.0.1:1", credentials)).unwrap();
+    let failure = sink.check().await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration, "{failure}");
+    assert!(failure.message.contains("may not assume it") && failure.message.contains("`external_id`"), "{failure}");
+}
+
 #[tokio::test]
 async fn missing_settings_are_named() {
     let sink = S3Emitter::open(config("http://127.0.0.1:1", SharedCredentialsProvider::new(NoCredentials))).unwrap();
