@@ -49,11 +49,12 @@ impl Services {
         self.directory.path().join(name)
     }
 
-    /// Creates the stream and waits until it takes a record.
-    pub(crate) async fn create_stream(&self, name: &str, shards: i32) {
+    /// Creates the stream and waits until it takes its first record, of partition key `k`.
+    pub(crate) async fn create_stream(&self, name: &str, shards: i32, first: &str) {
         let client = client(&self.kinesis);
         client.create_stream().stream_name(name).shard_count(shards).send().await.unwrap();
-        let put = || client.put_record().stream_name(name).partition_key("k").data(b"{}".to_vec().into()).send();
+        let put =
+            || client.put_record().stream_name(name).partition_key("k").data(first.as_bytes().to_vec().into()).send();
         while put().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -97,7 +97,7 @@ struct Run {
 impl Services {
     fn fill(&self, size: usize, records: usize) {
         runtime().block_on(async {
-            self.create_stream(STREAM, SHARDS).await;
+            self.create_stream(STREAM, SHARDS, "{}").await;
             let client = client(&self.kinesis);
             let per_call = (4_000_000 / size).min(500);
             for start in (1..records).step_by(per_call) {

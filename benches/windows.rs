@@ -73,7 +73,7 @@ fn main() {
 
 /// Records of all partitions in turn, of text that compresses about as logs do.
 async fn fill(services: &Services, records: usize, partitions: usize) {
-    services.create_stream(STREAM, 1).await;
+    services.create_stream(STREAM, 1, "{}").await;
     let client = client(&services.kinesis);
     let per_call = 500;
     // The first record made the stream known.

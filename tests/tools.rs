@@ -153,6 +153,13 @@ fn the_user_example_prints_what_it_says() {
 }
 
 #[test]
+fn the_latest_example_prints_what_it_says() {
+    let run = output(&mut Command::new(example("latest")));
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    assert_eq!(text(&run.stdout), "Drained\ncellar: 13.75\nroof: 29.25\n");
+}
+
+#[test]
 fn the_journal_example_writes_each_record_down_and_goes_on_where_it_ended() {
     let services = Services::start();
     services.create_stream("journal", 2);
