@@ -8,6 +8,7 @@ use kinesink_core::{Reject, ShardId, StreamName};
 
 use super::super::attributes::Attributes;
 use super::super::config::{DynamoDbConfig, KeyAttribute, KeySource, POSITION};
+use super::super::number::Decimal;
 use super::super::table::{HASH_BYTES_MAX, RANGE_BYTES_MAX};
 use super::super::write::expiry;
 use super::config::Aggregate;
@@ -71,8 +72,24 @@ pub(super) fn place_of(guard: &Attributes, ours: &str) -> Option<String> {
 
 fn text(value: &AttributeValue) -> String {
     match value {
-        AttributeValue::S(text) | AttributeValue::N(text) => text.clone(),
+        AttributeValue::S(text) => text.clone(),
+        // As the item's key is told apart, however it is written.
+        AttributeValue::N(number) => {
+            Decimal::parse(number).map_or_else(|_| number.clone(), |number| number.to_string())
+        }
         AttributeValue::B(bytes) => STANDARD.encode(bytes.as_ref()),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_to_write_a_number_have_one_guard() {
+        let of = |number: &str| text(&AttributeValue::N(number.into()));
+        assert_eq!(of("1.0"), of("1"));
+        assert_ne!(of("1.5"), of("1"));
     }
 }
