@@ -199,14 +199,6 @@ impl<U: Send + Sync> Counting<'_, U> {
             Err(why) if is_first => return progress.emitted.reject(index, why),
             Err(_) => return,
         };
-        if let Some((from, why)) = progress.refused.get(&share.id)
-            && share.place >= *from
-        {
-            if is_first {
-                progress.emitted.reject(index, why.clone());
-            }
-            return;
-        }
         if let Some(found) = found {
             let Some(place) = found.get(&share.id) else { return };
             if share.place <= *place {
@@ -215,6 +207,11 @@ impl<U: Send + Sync> Counting<'_, U> {
                 }
                 return;
             }
+        }
+        if let Some((from, why)) = progress.refused.get(&share.id)
+            && share.place >= *from
+        {
+            return progress.emitted.reject(index, why.clone());
         }
         if let Err(Refusal { id, from, why }) = fold.add(index, share) {
             progress.emitted.reject(index, why.clone());

@@ -163,6 +163,20 @@ async fn a_sum_that_no_table_keeps_takes_the_records_behind_it_along() {
     assert_eq!(counted(&dynamo).await[&("a".to_owned(), MINUTE.to_owned())], totals("2", "4", "1", "3"));
 }
 
+/// The sum that is refused shows only once what was counted before is left out of it.
+#[tokio::test]
+async fn records_behind_one_that_is_refused_beside_counted_ones_are_refused_too() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let with = |sequence: u64, text: &str| -> Sent {
+        (sequence, serde_json::from_str(&format!(r#"{{"id": "a", "n": {text}}}"#)).unwrap())
+    };
+    let window = [with(1, "-1e38"), with(2, "1e38"), with(3, "1"), with(4, "2")];
+    assert_eq!(emit(&sink, 0, &window[..1]).await.unwrap(), Emitted::all());
+    assert_eq!(exceptions(&emit(&sink, 0, &window).await.unwrap()), (vec![], vec![2, 3]));
+    assert_eq!(of_a(&dynamo).await[0], "2", "what is not refused is counted once");
+}
+
 #[tokio::test]
 async fn tables_that_do_not_go_with_the_sink_are_named_at_the_start() {
     let dynamo = Dynamo::new();
