@@ -52,7 +52,8 @@ type Numbers = BTreeMap<(String, String), [i64; 4]>;
 
 fn start(services: &Services, worker: &str, age: &str, arguments: &[&str]) -> Process {
     let file = services.path(&format!("{worker}.toml"));
-    std::fs::write(&file, pipeline(worker, age, "")).unwrap();
+    let letters = format!("[dead_letter]\nurl = \"file://{}\"", services.path("letters").display());
+    std::fs::write(&file, pipeline(worker, age, &letters)).unwrap();
     let mut command = services.kinesink();
     command.arg("run").arg(&file).arg("--create").args(arguments);
     Process::start(command, &services.path("run.log"))

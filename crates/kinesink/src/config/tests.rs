@@ -515,7 +515,9 @@ const MISTAKES: [(&str, &str, &str); 87] = [
 fn every_key_of_what_records_count_up_to_is_read() {
     let sink = |more: &str| {
         let sink = "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\n";
-        Config::parse(&MINIMAL.replacen(SINK, &format!("{sink}{more}"), 1), "orders.toml").unwrap().tables.remove(0)
+        let letters = "\n[dead_letter]\nurl = \"file:///var/dead\"\n";
+        let text = MINIMAL.replacen(SINK, &format!("{sink}{more}{letters}"), 1);
+        Config::parse(&text, "orders.toml").unwrap().tables.remove(0)
     };
     let path = |text: &str| text.parse().unwrap();
     let all = sink(

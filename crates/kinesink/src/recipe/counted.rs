@@ -173,6 +173,8 @@ mod tests {
         region = "us-east-1"
         [transform]
         jq = "."
+        [dead_letter]
+        url = "file:///var/dead"
         [[sink]]
         name = "latest"
         type = "dynamodb"

@@ -106,13 +106,14 @@ impl Checks {
         self.guards_apart(tables(raw), &taken.collect::<Vec<_>>());
     }
 
-    /// What is added up or appended needs a place for what is refused.
+    /// What counts each record needs a place for what is refused.
     pub(super) fn counters(&mut self, raw: &[Spanned<RawDestination>], has_dead_letters: bool) {
         for raw in tables(raw).filter(|_| !has_dead_letters) {
-            if let Some(counted) = raw.add.iter().chain(&raw.append).next() {
-                let what = "`[dead_letter]` is missing, which what is added up or appended needs";
+            let counted = raw.add.iter().chain(&raw.append).map(Spanned::span);
+            if let Some(counted) = counted.chain(raw.aggregate.iter().map(Spanned::span)).next() {
+                let what = "`[dead_letter]` is missing, which what counts each record needs";
                 let hint = "add `[dead_letter]` and its `url`: a record that is refused cannot be made behind later ones of its key";
-                self.refuse(what, counted.span(), "counts each record", hint);
+                self.refuse(what, counted, "counts each record", hint);
             }
         }
     }
