@@ -58,11 +58,16 @@ impl Aggregate {
 
     /// What decides keys and numbers for every window.
     pub(super) fn feed(&self, config: &DynamoDbConfig, content: &mut Fingerprint) {
-        let fields = [&self.sum, &self.min, &self.max].into_iter().flatten();
-        let fields = fields.map(|(name, path)| format!("{name}={path}"));
-        let key = config.key.iter().map(|part| format!("{}={:?}", part.name, part.source));
+        let totals = [("sum", &self.sum), ("min", &self.min), ("max", &self.max)];
+        let totals = totals
+            .into_iter()
+            .flat_map(|(total, fields)| fields.iter().map(move |(name, path)| format!("{total} {name}={path}")));
+        let count = self.count.iter().map(|name| format!("count {name}"));
+        let time = self.event_time.iter().map(|time| format!("time {}={:?}", time.field, time.format));
+        let types = config.types.iter().map(|(path, of)| format!("type {path}={of:?}"));
+        let key = config.key.iter().map(|part| format!("key {}={:?}", part.name, part.source));
         let tables = [config.table.clone(), self.guards.clone(), self.window.as_secs().to_string()];
-        for text in tables.into_iter().chain(self.count.clone()).chain(fields).chain(key) {
+        for text in tables.into_iter().chain(count).chain(time).chain(totals).chain(types).chain(key) {
             content.part(text.as_bytes());
         }
     }

@@ -215,11 +215,17 @@ fn windows_of_counted_records_are_announced_with_what_decides_their_items() {
     };
     let usual = digest(&|_| {});
     assert_eq!(digest(&|_| {}), usual);
-    let changes: [&dyn Fn(&mut DynamoDbConfig); 4] = [
+    let changes: [&dyn Fn(&mut DynamoDbConfig); 7] = [
         &|config| config.table = "others".into(),
         &|config| config.key[0] = field("id", ".other"),
         &|config| config.aggregate.as_mut().unwrap().window = Duration::from_secs(1),
         &|config| drop(config.aggregate.as_mut().unwrap().sum.insert("more".into(), ".n".parse().unwrap())),
+        &|config| config.aggregate.as_mut().unwrap().event_time = None,
+        &|config| config.types = [(".n".parse().unwrap(), FieldType::Number)].into(),
+        &|config| {
+            let aggregate = config.aggregate.as_mut().unwrap();
+            aggregate.max.append(&mut aggregate.min);
+        },
     ];
     for change in changes {
         assert_ne!(digest(change), usual);
