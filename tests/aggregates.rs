@@ -50,10 +50,13 @@ max = {{ most = ".n" }}
 /// By key and minute: count, sum, least, most.
 type Numbers = BTreeMap<(String, String), [i64; 4]>;
 
+fn letters(services: &Services) -> String {
+    format!("[dead_letter]\nurl = \"file://{}\"", services.path("letters").display())
+}
+
 fn start(services: &Services, worker: &str, age: &str, arguments: &[&str]) -> Process {
     let file = services.path(&format!("{worker}.toml"));
-    let letters = format!("[dead_letter]\nurl = \"file://{}\"", services.path("letters").display());
-    std::fs::write(&file, pipeline(worker, age, &letters)).unwrap();
+    std::fs::write(&file, pipeline(worker, age, &letters(services))).unwrap();
     let mut command = services.kinesink();
     command.arg("run").arg(&file).arg("--create").args(arguments);
     Process::start(command, &services.path("run.log"))
@@ -133,8 +136,8 @@ fn a_window_is_counted_on_by_the_settings_that_it_was_announced_with() {
     let crashed = start(&services, "one", "200ms", &["--fault=announced:1=crash"]);
     assert_eq!(crashed.wait().signal(), Some(SIGABRT), "it crashes: {}", log(&services));
     let file = services.path("two.toml");
-    let changed =
-        pipeline("two", "200ms", "").replace("window = \"1m\"", "window = \"5m\"").replace("= \".n\"", "= \".other\"");
+    let changed = pipeline("two", "200ms", &letters(&services));
+    let changed = changed.replace("window = \"1m\"", "window = \"5m\"").replace("= \".n\"", "= \".other\"");
     std::fs::write(&file, changed).unwrap();
     let mut command = services.kinesink();
     command.arg("run").arg(&file);
