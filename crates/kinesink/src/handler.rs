@@ -175,36 +175,19 @@ mod tests {
 
     use super::*;
 
-    /// Each shard ends as it is told.
-    struct Ends(Finished);
+    /// Each shard ends as it is told, perhaps where what is to be read ends.
+    struct Ends {
+        as_told: Finished,
+        at_the_end: bool,
+    }
 
     #[async_trait]
     impl AnyPipeline for Ends {
-        async fn run(&self, _: ShardInput) -> Result<Finished, Failure> {
-            Ok(self.0)
-        }
-
-        async fn check(&self) -> Result<(), Failure> {
-            Ok(())
-        }
-
-        async fn close(&self) -> Result<(), Failure> {
-            Ok(())
-        }
-
-        async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
-            Ok(ControlFlow::Continue(input))
-        }
-    }
-
-    /// Meets the end of what is to be read, and ends as it is told.
-    struct MeetsTheEnd(Finished);
-
-    #[async_trait]
-    impl AnyPipeline for MeetsTheEnd {
         async fn run(&self, input: ShardInput) -> Result<Finished, Failure> {
-            input.drain.cancel();
-            Ok(self.0)
+            if self.at_the_end {
+                input.drain.cancel();
+            }
+            Ok(self.as_told)
         }
 
         async fn check(&self) -> Result<(), Failure> {
@@ -257,13 +240,18 @@ mod tests {
     }
 
     async fn runs(run: &mut Run, ended: Finished) {
-        run.pipeline = Arc::new(Ends(ended));
+        run.pipeline = Arc::new(Ends { as_told: ended, at_the_end: false });
         ShardHandler::run(run, shard(CancellationToken::new())).await.unwrap();
     }
 
     fn run() -> Run {
         let shared = Shared { metrics: Metrics::default(), health: Health::default(), budget: Budget::new(1) };
-        Run::new(Arc::new(Ends(Finished::Drained)), shared, CancellationToken::new(), None)
+        Run::new(
+            Arc::new(Ends { as_told: Finished::Drained, at_the_end: false }),
+            shared,
+            CancellationToken::new(),
+            None,
+        )
     }
 
     #[tokio::test]
@@ -271,11 +259,11 @@ mod tests {
         let time = jiff::Timestamp::UNIX_EPOCH;
         let until = Arc::new(Until::new(time, time, ["shardId-000000000000".parse().unwrap()]));
         let mut run = Run { until: Some(Arc::clone(&until)), ..run() };
-        run.pipeline = Arc::new(MeetsTheEnd(Finished::Halted));
+        run.pipeline = Arc::new(Ends { as_told: Finished::Halted, at_the_end: true });
         let halted = ShardHandler::run(&run, shard(run.drain.child_token())).await;
         assert_eq!(halted.unwrap_err().class, kinesink_core::Class::Transient);
         assert!(!until.is_over() && !run.drain.is_cancelled(), "what it could not commit would be forgotten");
-        run.pipeline = Arc::new(MeetsTheEnd(Finished::Drained));
+        run.pipeline = Arc::new(Ends { as_told: Finished::Drained, at_the_end: true });
         ShardHandler::run(&run, shard(run.drain.child_token())).await.unwrap();
         assert!(until.is_over() && run.drain.is_cancelled());
     }

@@ -81,7 +81,7 @@ pub(in crate::dynamodb) fn contradiction(config: &DynamoDbConfig) -> Option<Stri
     };
     let is_key = |name: &String| config.key.iter().any(|part| part.name == *name);
     let mut names: Vec<&String> = aggregate.attributes().chain(&config.ttl).collect();
-    if names.is_empty() || aggregate.attributes().next().is_none() {
+    if aggregate.attributes().next().is_none() {
         return Some("nothing is counted: give one of `count`, `sum`, `min`, `max`".into());
     }
     if let Some(name) = names.iter().find(|name| is_key(name)) {
