@@ -125,7 +125,7 @@ fn a_window_that_age_had_closed_is_counted_as_it_was_though_it_would_end_elsewhe
     }
 }
 
-/// The window is half counted when nothing of it can be read as it was: another field is added up now.
+/// Nothing of the announced window is counted yet, and another field would be added up now.
 #[test]
 fn a_window_is_counted_on_by_the_settings_that_it_was_announced_with() {
     let services = Services::start();
