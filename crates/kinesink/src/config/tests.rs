@@ -318,6 +318,25 @@ fn more_attributes_than_a_request_can_change_were_refused_by_the_service_alone()
 }
 
 #[test]
+fn more_lowest_numbers_than_a_request_can_count_made_every_record_a_dead_letter() {
+    let parse = |total: &str, count: usize| {
+        let fields: Vec<_> = (0..count).map(|n| format!("a{n} = \".n\"")).collect();
+        let fields = fields.join(", ");
+        let sink = format!(
+            "type = \"dynamodb\"\ntable = \"minutes\"\nkey = {{ id = \".id\", at = \"{{window}}\" }}\n\
+             aggregate = {{ window = \"1s\", {total} = {{ {fields} }} }}\n[dead_letter]\nurl = \"file:///var/dead\""
+        );
+        let text = MINIMAL.replace(SINK, &format!("{sink}\n"));
+        Config::parse(&text, "orders.toml").map(|_| ()).map_err(|error| rendered(&error))
+    };
+    for (total, most) in [("min", 75), ("max", 75), ("sum", 299)] {
+        parse(total, most).unwrap();
+        let said = parse(total, most + 1).unwrap_err();
+        assert!(said.contains("in more attributes than a request can say") && said.contains("300 operators"), "{said}");
+    }
+}
+
+#[test]
 fn columns_stand_in_the_order_of_the_file() {
     let config = Config::parse(COLUMNS, "orders.toml").unwrap();
     let [first, second] = &config.sinks[..] else { panic!("two sinks") };
@@ -355,7 +374,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 87] = [
+const MISTAKES: [(&str, &str, &str); 88] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -500,6 +519,11 @@ const MISTAKES: [(&str, &str, &str); 87] = [
         "counting of nothing, beside what changes",
         SINK,
         "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\nset = [\".n\"]\nguard = \"never\"\naggregate = { window = \"0s\", keep = \"1h\", event_time = { field = \"ts\" }, guards = \"minutes\" }",
+    ),
+    (
+        "counting in an attribute without a name",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\naggregate = { window = \"1s\", sum = { \"\" = \".n\" } }\n[dead_letter]\nurl = \"file:///var/dead\"",
     ),
     ("table of leases", SINK, "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nadd = [\".n\"]"),
     (

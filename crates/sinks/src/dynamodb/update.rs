@@ -11,7 +11,7 @@ use super::number::Decimal;
 
 /// What the service takes of the text of an expression, and of operators and functions in it.
 const EXPRESSION_BYTES_MAX: usize = 4096;
-const OPERATORS_MAX: usize = 300;
+pub(super) const OPERATORS_MAX: usize = 300;
 
 impl Changes {
     /// Whether one request can change all of them, and say at which place it did.

@@ -35,13 +35,19 @@ impl Checks {
         let guards = self.table_name("sink.aggregate.guards", &guards(raw, aggregate));
         self.attributes(raw, aggregate, &span, key);
         self.not_beside(raw);
-        let count = aggregate.count.as_ref().map(|count| self.not_empty("sink.aggregate.count", count));
+        let count = aggregate.count.as_ref().map(|count| count.get_ref().clone());
         let (sum, min, max) = (self.fields(&aggregate.sum), self.fields(&aggregate.min), self.fields(&aggregate.max));
         let event_time = match event_time {
             Some(event_time) => Some(event_time?),
             None => None,
         };
-        Some(Aggregate { window, event_time, count, sum, min, max, guards, keep })
+        let aggregate = Aggregate { window, event_time, count, sum, min, max, guards, keep };
+        if !aggregate.fits_in_a_request() {
+            let hint = "the service takes 300 operators, of which each of `min` and `max` needs four, and any other one: name 75 in \
+                        `min` and `max` together at most, and 299 in all";
+            self.refuse("`sink.aggregate` counts in more attributes than a request can say", span, "too many", hint);
+        }
+        Some(aggregate)
     }
 
     /// Each attribute has one meaning.
@@ -51,6 +57,10 @@ impl Checks {
         if numbers.is_empty() {
             let hint = "write one of `count = \"orders\"`, `sum = { revenue = \".price\" }`, `min`, `max`";
             self.refuse("`sink.aggregate` counts nothing", span.clone(), "nothing here", hint);
+        }
+        if let Some(name) = numbers.iter().find(|name| name.get_ref().is_empty()) {
+            let hint = "name the attribute that the number is kept in, as in `sum = { revenue = \".price\" }`";
+            self.refuse("`sink.aggregate` counts in an attribute without a name", name.span(), "empty", hint);
         }
         for (place, name) in numbers.iter().enumerate() {
             let is_other = |other: &&Spanned<String>| other.get_ref() == name.get_ref();

@@ -7,11 +7,15 @@ use kinesink_core::{Fingerprint, Record};
 
 use super::super::attributes::{Attributes, at};
 use super::super::config::{DynamoDbConfig, Guard, KeySource, Order};
+use super::super::update::OPERATORS_MAX;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use kinesink_aws::dynamodb::types::AttributeValue;
 
 use crate::{EventTime, FieldPath};
+
+/// A condition that a number is the lowest or the highest has a function, two operators, and one more that joins it to the next.
+const OPERATORS_OF_AN_EXTREME: usize = 4;
 
 /// The attribute of an item, by its name, and the record's field that it is made of.
 type Named = BTreeMap<String, FieldPath>;
@@ -51,6 +55,14 @@ impl Aggregate {
         Timestamp::from_nanosecond(time.div_euclid(window) * window).ok()
     }
 
+    /// Whether one request can count in all of them. With so few operators, none of its expressions is longer than the 4 KB that it may be.
+    #[must_use]
+    pub fn fits_in_a_request(&self) -> bool {
+        let expiry = 1;
+        let extremes = self.min.len() + self.max.len();
+        self.attributes().count() + expiry <= OPERATORS_MAX && OPERATORS_OF_AN_EXTREME * extremes <= OPERATORS_MAX
+    }
+
     /// Attributes of numbers, in the order of a [`Totals`](super::fold::Totals).
     fn attributes(&self) -> impl Iterator<Item = &String> {
         self.count.iter().chain(self.sum.keys()).chain(self.min.keys()).chain(self.max.keys())
@@ -84,6 +96,9 @@ pub(in crate::dynamodb) fn contradiction(config: &DynamoDbConfig) -> Option<Stri
     if aggregate.attributes().next().is_none() {
         return Some("nothing is counted: give one of `count`, `sum`, `min`, `max`".into());
     }
+    if names.iter().any(|name| name.is_empty()) {
+        return Some("an attribute of `count`, `sum`, `min` or `max` has no name: give it one".into());
+    }
     if let Some(name) = names.iter().find(|name| is_key(name)) {
         return Some(format!("`{name}` is a part of the key, and cannot be a number that is counted"));
     }
@@ -91,6 +106,11 @@ pub(in crate::dynamodb) fn contradiction(config: &DynamoDbConfig) -> Option<Stri
     if let Some(name) = names.windows(2).find_map(|pair| (pair.first() == pair.last()).then(|| pair.first())).flatten()
     {
         return Some(format!("attribute `{name}` stands once in `count`, `sum`, `min`, `max` and `ttl` together"));
+    }
+    if !aggregate.fits_in_a_request() {
+        return Some(
+            "`count`, `sum`, `min` and `max` name more attributes than a request can: 75 in `min` and `max` together, 299 in all".into(),
+        );
     }
     if windows != 1 || config.key.iter().any(|part| part.source == KeySource::Position) {
         return Some(

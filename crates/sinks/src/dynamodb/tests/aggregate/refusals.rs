@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::answers::exceptions;
 use super::super::dynamo::{Dynamo, Fault};
 use super::super::{TABLE, field};
-use super::{GUARDS, MINUTE, Sent, counted, counting, emit, number, of_a, open, scan, sink, totals};
+use super::{GUARDS, MINUTE, Sent, counted, counting, emit, named, number, of_a, open, scan, sink, totals};
 use crate::TimeFormat;
 use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter, FieldType, Guard, KeyAttribute, KeySource};
 
@@ -256,7 +256,8 @@ fn settings_that_contradict_each_other_are_refused() {
     let position_key =
         KeyAttribute { name: "x".into(), source: KeySource::Position, key_type: Some(ScalarAttributeType::S) };
     let by_position = |config: &mut DynamoDbConfig| config.key[0] = position_key.clone();
-    let cases: [Contradiction<'_>; 10] = [
+    let cases: [Contradiction<'_>; 11] = [
+        (&|config| config.aggregate.as_mut().unwrap().max = named(&[("", ".n")]), "has no name"),
         (&|config| config.key[1] = field("minute", ".minute"), "one part of the key is that"),
         (&by_position, "none a position"),
         (&|config| config.guard = Guard::Never, "always guarded"),
@@ -278,5 +279,33 @@ fn settings_that_contradict_each_other_are_refused() {
     for (change, why) in cases {
         let said = refused(change);
         assert!(said.contains(why), "{said}");
+    }
+}
+
+/// The service in process knows the 4 KB of an expression.
+#[tokio::test]
+async fn as_many_numbers_as_a_request_can_count_are_counted_and_more_are_refused_at_the_start() {
+    for (extremes, sums) in [(75, 0), (75, 223), (0, 298)] {
+        let config = |extremes: usize, sums: usize| {
+            let dynamo = Dynamo::new();
+            let mut config = counting(dynamo.client());
+            let fields = |prefix: &str, places: std::ops::Range<usize>| {
+                places.map(|place| (format!("{prefix}{place}"), ".n".parse().unwrap())).collect()
+            };
+            (config.ttl, config.expire_after) = (Some("expires".into()), Some(std::time::Duration::from_secs(60)));
+            let aggregate = config.aggregate.as_mut().unwrap();
+            aggregate.min = fields("min", 0..extremes / 2);
+            aggregate.max = fields("max", extremes / 2..extremes);
+            aggregate.sum = fields("sum", 0..sums);
+            config
+        };
+        let sink = super::super::sink(config(extremes, sums)).await;
+        // The second meets every condition.
+        for sequence in [1, 2] {
+            assert_eq!(emit(&sink, 0, &[(sequence, number(7))]).await.unwrap(), Emitted::all(), "{extremes} {sums}");
+        }
+        let more = if sums == 0 { config(extremes + 1, 0) } else { config(extremes, sums + 1) };
+        let said = DynamoDbEmitter::open(more).unwrap_err().to_string();
+        assert!(said.contains("more attributes than a request can"), "{said}");
     }
 }
