@@ -24,18 +24,21 @@ A **size** is a whole number and a unit, `B`, `KB`, `MB`, `GB` (powers of 1000),
 pub fn reference() -> String {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let schema: Value = settings.into_generator().into_root_schema_for::<RawConfig>().into();
-    let mut page = format!("{HEAD}\n## At the top\n\n{}", table(&schema));
-    for (key, section) in properties(&schema) {
+    let is_section = |(_, field): &(&String, &Value)| below(field).is_some() || field.get("items").is_some();
+    let (sections, plain): (Vec<_>, Vec<_>) = properties(&schema).partition(is_section);
+    let mut page = format!("{HEAD}\n## At the top\n\n{}", table(&schema, plain));
+    for (key, section) in sections {
         let (heading, fields) = match section.get("items") {
             Some(items) => (format!("[[{key}]]"), items),
             None => (format!("[{key}]"), section),
         };
-        if fields.get("properties").is_some() {
-            page.push_str(&format!("\n## `{heading}`\n\n{}\n\n{}", description(section), table(fields)));
-        } else if let Some(kinds) = fields.get("oneOf").and_then(Value::as_array) {
-            page.push_str(&format!("\n## `{heading}`\n\n{}\n", description(section)));
-            for (kind, fields) in kinds.iter().flat_map(properties) {
-                page.push_str(&format!("\n### With `type = \"{kind}\"`\n\n{}", table(fields)));
+        page.push_str(&format!("\n## `{heading}`\n\n{}\n", description(section)));
+        match fields.get("oneOf").and_then(Value::as_array) {
+            None => page.push_str(&format!("\n{}", tables("", fields))),
+            Some(kinds) => {
+                for (kind, fields) in kinds.iter().flat_map(properties) {
+                    page.push_str(&format!("\n### With `type = \"{kind}\"`\n\n{}", tables("", fields)));
+                }
             }
         }
     }
@@ -43,13 +46,29 @@ pub fn reference() -> String {
     page
 }
 
-/// One row for each key that is not a section.
-fn table(schema: &Value) -> String {
-    let mut rows = String::from("| key | value | default | meaning |\n|---|---|---|---|\n");
+/// The keys of the table at `path`, and of the tables in it, however deep.
+fn tables(path: &str, schema: &Value) -> String {
+    let mut page = table(schema, properties(schema));
     for (key, field) in properties(schema) {
-        if field.get("properties").is_some() || field.get("items").is_some() {
-            continue;
+        if let Some((fields, name)) = below(field) {
+            let path = format!("{path}{key}{name}");
+            page.push_str(&format!("\n#### `{path}`\n\n{}", tables(&format!("{path}."), fields)));
         }
+    }
+    page
+}
+
+/// The keys of a field that is a table, or of each of its entries, which have names of the user's.
+fn below(field: &Value) -> Option<(&Value, &'static str)> {
+    let has_keys = |field: &Value| field.get("properties").is_some();
+    let entries = field.get("additionalProperties").filter(|entries| has_keys(entries));
+    entries.map(|entries| (entries, ".NAME")).or_else(|| has_keys(field).then_some((field, "")))
+}
+
+/// One row for each of these keys.
+fn table<'a>(schema: &Value, keys: impl IntoIterator<Item = (&'a String, &'a Value)>) -> String {
+    let mut rows = String::from("| key | value | default | meaning |\n|---|---|---|---|\n");
+    for (key, field) in keys {
         let default = match field.get("default") {
             Some(Value::Null) | None if is_required(schema, key) => "**required**".into(),
             Some(Value::Null) | None => String::new(),
@@ -79,6 +98,7 @@ fn kind(field: &Value) -> String {
         return words.join(" or ");
     }
     match text(field, "type") {
+        _ if below(field).is_some() => "table, below".into(),
         Some("string") => "text".into(),
         Some("integer") => "number".into(),
         other => other.unwrap_or_default().into(),

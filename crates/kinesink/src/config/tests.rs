@@ -16,6 +16,7 @@ use kinesink_sinks::{EventTime, Location, TimeFormat};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
+use super::raw::RawConfig;
 use super::{Compression, Config, ConfigError, EXAMPLE, Format, reference};
 
 const MINIMAL: &str = "\
@@ -625,18 +626,61 @@ fn the_files_on_the_page_of_tables_can_be_run() {
     }
 }
 
-/// The keys of `docs/config.md`, which is made from the types, as `section.key`.
+/// The keys of `docs/config.md`, which is made from the types, as `section.key`; of a sink as `sink.type.key`.
 fn documented_keys() -> BTreeSet<String> {
-    let (reference, mut section, mut keys) = (reference(), String::new(), BTreeSet::new());
+    let (reference, mut keys) = (reference(), BTreeSet::new());
+    let [mut section, mut kind, mut table] = [const { String::new() }; 3];
+    let below = |heading: &str| format!("{}.", heading.trim_matches(['`', '[', ']']));
     for line in reference.lines() {
         if let Some(heading) = line.strip_prefix("## ") {
-            let name = heading.trim_matches(['`', '[', ']']);
-            section = if heading.starts_with('`') { format!("{name}.") } else { String::new() };
+            section = if heading.starts_with('`') { below(heading) } else { String::new() };
+            (kind, table) = Default::default();
+        } else if let Some(named) = line.strip_prefix("### With `type = \"") {
+            (kind, table) = (below(named.trim_end_matches("\"`")), String::new());
+        } else if let Some(heading) = line.strip_prefix("#### ") {
+            table = below(heading);
         } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|row| row.split_once('`')) {
-            keys.insert(format!("{section}{key}"));
+            keys.insert(format!("{section}{kind}{table}{key}"));
         }
     }
     keys
+}
+
+/// The keys that the reader of files knows in the table at `path`, as it says where it meets one that it does not know; none where
+/// that is no table of keys.
+fn known_keys(path: &str) -> Option<Vec<String>> {
+    const UNKNOWN: &str = "qqq";
+    let line = format!("{path}{UNKNOWN} = 1\n");
+    let text = match line.strip_prefix("sink.") {
+        Some(line) => format!("[[sink]]\n{line}"),
+        None => line,
+    };
+    let error = toml::from_str::<RawConfig>(&text).unwrap_err();
+    let (_, known) = error.message().split_once(&format!("unknown field `{UNKNOWN}`, expected "))?;
+    Some(known.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+#[test]
+fn the_page_has_every_key_that_is_read() {
+    let documented = documented_keys();
+    let (mut left, mut read) = (vec![String::new(), "sink.s3.".into(), "sink.dynamodb.".into()], BTreeSet::new());
+    while let Some(path) = left.pop() {
+        for key in known_keys(&path).unwrap_or_default() {
+            let key = format!("{path}{key}");
+            // Of what may be a table of tables, one has a name.
+            left.extend([format!("{key}."), format!("{key}.NAME.")]);
+            read.insert(key);
+        }
+    }
+    for deep in ["sink.s3.late.after", "sink.dynamodb.aggregate.event_time.format", "sink.s3.columns.NAME.on_mismatch"]
+    {
+        assert!(read.contains(deep), "{deep} is not among {read:?}");
+    }
+    let sections =
+        ["source", "transform", "filter", "lease", "buffer", "spill", "sink", "dead_letter", "metrics", "drain"];
+    let left_out: Vec<_> = read.difference(&documented).filter(|key| !sections.contains(&key.as_str())).collect();
+    assert_eq!(left_out, Vec::<&String>::new());
+    assert_eq!(documented.difference(&read).collect::<Vec<_>>(), Vec::<&String>::new(), "on the page alone");
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub(in crate::config) struct RawSink {
     /// `{ type = "int64", on_mismatch = "null" }`. `docs/parquet.md` has the types. `kinesink check FILE --sample 1000` proposes
     /// them.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
+    #[schemars(with = "BTreeMap<String, RawColumnTable>", extend("x-type" = "table, below"))]
     pub(in crate::config) columns: Option<Spanned<BTreeMap<Spanned<String>, Spanned<RawColumn>>>>,
     /// The column of `"parquet"` that keeps, as JSON, each field that the others do not hold in full.
     #[serde(default)]
@@ -154,22 +154,28 @@ pub(in crate::config) struct RawLate {
 }
 
 /// One of the columns.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawColumnTable {
+    /// Its type.
     #[serde(rename = "type")]
+    #[schemars(with = "String")]
     pub(in crate::config) column_type: Spanned<String>,
+    /// What becomes of a record whose value is of another type.
     #[serde(default)]
     pub(in crate::config) on_mismatch: Mismatch,
 }
 
 /// What becomes of a value that is not of its column's type.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::config) enum Mismatch {
+    /// It is refused.
     #[default]
     DeadLetter,
+    /// The column is null there, and the value stands in the rest column.
     Null,
+    /// The value is made to fit; a record where it cannot be is refused.
     Coerce,
 }
 

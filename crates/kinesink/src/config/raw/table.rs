@@ -60,18 +60,15 @@ pub(in crate::config) struct RawTable {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "list of fields"))]
     pub(in crate::config) append: Vec<Spanned<String>>,
-    /// With it, records count up to an item for each key and time window, each record once, as in `{ window = "1m", event_time =
-    /// { field = ".ts" }, count = "orders", sum = { revenue = ".price" }, min = { least = ".price" }, max = { most = ".price" } }`, with
-    /// `{window}` in `key`. `event_time` as for objects; without it, or where a record has none, its arrival counts. `guards` is the table
-    /// that says how far each shard is counted (without it, the table's name and `-guards`), whose items expire after `keep` (without
-    /// it, `"192h"`), longer than the stream keeps records.
+    /// With it, records count up to an item for each key and time window, each record once; with `{window}` in `key`.
+    /// `docs/dynamodb.md` has an example.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
+    #[schemars(with = "RawAggregate")]
     pub(in crate::config) aggregate: Option<Spanned<RawAggregate>>,
     /// Which records delete their item, as in `{ field = ".op", is = ["delete"] }`. A guarded delete leaves a mark, an item with
-    /// `_deleted`, which expires by `ttl` after `keep` (without it, `"192h"`), longer than the stream keeps records.
+    /// `_deleted`, which expires by `ttl`.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
+    #[schemars(with = "RawDelete")]
     pub(in crate::config) delete: Option<Spanned<RawDelete>>,
     /// The attribute by which the table expires items, in seconds since 1970: the record's own field of that name, or by
     /// `expire_after`. `run --create` turns the expiry of a new table on.
@@ -115,32 +112,56 @@ pub(in crate::config) struct RawTable {
     pub(in crate::config) external_id: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawDelete {
+    /// The field, such as `.op`.
+    #[schemars(with = "String")]
     pub(in crate::config) field: Spanned<String>,
+    /// Texts, of which a record that deletes has one there; a number or a truth as JSON writes it.
+    #[schemars(with = "String", extend("x-type" = "list of texts"))]
     pub(in crate::config) is: Spanned<Vec<String>>,
+    /// How long a mark stays after it was written, or after its record's arrival if that is later: longer than the stream keeps
+    /// records. At least `24h`.
     #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = KEEP))]
     pub(in crate::config) keep: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawAggregate {
+    /// How long a time window is, in whole seconds. They follow each other from 1970 on, in UTC.
+    #[schemars(with = "String", extend("x-type" = "duration"))]
     pub(in crate::config) window: Spanned<String>,
+    /// Which field is the record's own time. Without it, or where a record has none, its arrival counts.
     #[serde(default)]
+    #[schemars(with = "RawEventTime")]
     pub(in crate::config) event_time: Option<Spanned<RawEventTime>>,
+    /// The attribute that counts records. One of `count`, `sum`, `min` and `max` has to be there.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub(in crate::config) count: Option<Spanned<String>>,
+    /// Attributes and the fields that are added up in them, as in `{ revenue = ".price" }`.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table of fields"))]
     pub(in crate::config) sum: BTreeMap<Spanned<String>, Spanned<String>>,
+    /// Attributes and the fields whose lowest number they have. `min` and `max` are 75 together at most.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table of fields"))]
     pub(in crate::config) min: BTreeMap<Spanned<String>, Spanned<String>>,
+    /// Attributes and the fields whose highest number they have.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table of fields"))]
     pub(in crate::config) max: BTreeMap<Spanned<String>, Spanned<String>>,
+    /// The table that says how far each shard is counted. Without it, the name of the sink's and `-guards`.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub(in crate::config) guards: Option<Spanned<String>>,
+    /// How long what it says stays there after it was written, or after its record's arrival if that is later: longer than the
+    /// stream keeps records. At least `24h`.
     #[serde(default)]
+    #[schemars(with = "String", extend("x-type" = "duration", "default" = KEEP))]
     pub(in crate::config) keep: Option<Spanned<String>>,
 }
 
