@@ -91,6 +91,10 @@ pub trait Pieces<U>: Send + Sync {
     /// # Errors
     /// A [`Failure`], if it cannot be read as it was written. Whoever owns the items reads the window again then.
     async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure>;
+
+    /// Says that more of them are durable than before. A sink that takes long for a partition is told apart by that from one
+    /// that hangs.
+    fn progressed(&self) {}
 }
 
 /// What became of one item that was not simply delivered.
@@ -161,7 +165,8 @@ impl Emitted {
 /// - an item reported as delivered is durable: it survives a crash of this process and of the machine beside it;
 /// - sending the same items again leaves the destination as after the first time, where the tier says so;
 /// - order inside a batch is kept;
-/// - nothing is retried here: the pipeline is the one retry layer.
+/// - nothing is retried here: the pipeline is the one retry layer; but for a part of a [`Partition`], which the pipeline sends
+///   again as a whole.
 ///
 /// Not cancel safe in the sense that a dropped `emit` may or may not have delivered; the window is then sent again.
 #[async_trait]

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use kinesink_core::{
-    Checkpoint, Class, Emitted, Exception, Failure, Fingerprint, Item, Partition, Pieces as _, Reject, Settlement,
+    Checkpoint, Class, Emitted, Exception, Failure, Fingerprint, Item, Partition, Piece, Pieces, Reject, Settlement,
 };
 
 use super::{Part, Spilled};
@@ -141,7 +142,7 @@ async fn emit<U: Send + Sync + 'static>(
             last,
             name: part.name,
             bytes: part.output_bytes,
-            pieces: part,
+            pieces: &Reported { part, shard },
             attempt,
             keep_existing: delivery.keep_existing,
         })
@@ -152,6 +153,23 @@ async fn emit<U: Send + Sync + 'static>(
     let (items, data_bytes) = (part.items.saturating_sub(refused.len()), part.data_bytes.saturating_sub(data_bytes));
     shard.metrics.emitted(delivery.name, items, data_bytes);
     Ok(refused)
+}
+
+/// The items of a partition, whose sink says how it gets on.
+struct Reported<'a, U> {
+    part: &'a Part<'a, U>,
+    shard: &'a Shard,
+}
+
+#[async_trait]
+impl<U: Send + Sync + 'static> Pieces<U> for Reported<'_, U> {
+    async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure> {
+        self.part.piece(number).await
+    }
+
+    fn progressed(&self) {
+        self.shard.health.progress(true);
+    }
 }
 
 /// The items that are named as refused.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use kinesink_core::{Budget, Failure};
-use kinesink_pipeline::{Finished, Spill};
+use kinesink_core::{Batch, Budget, Emitted, Emitter, Failure, Fingerprint, Partition};
+use kinesink_pipeline::{Finished, Pipeline, ShardStatus, Sink, Spill};
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::fakes::{Answer, Destination, Event, Rig, Step, letter, plain, record, reply};
+use crate::fakes::{Answer, Destination, Event, Rig, Split, Step, letter, plain, record, reply, shard};
 
 const MIB: usize = 1024 * 1024;
 const REPLY_BYTES: usize = 256 * 1024;
@@ -166,6 +167,55 @@ async fn each_sink_gets_all_of_a_spilled_window_as_it_wants_it() {
     assert_eq!(rig.checkpoints(), ["SHARD_END"]);
 }
 
+/// Takes twenty minutes to make a partition durable, bit by bit, and hangs for twenty more.
+struct Slow;
+
+#[async_trait]
+impl Emitter<String> for Slow {
+    async fn emit(&self, _: &Batch<'_, String>) -> Result<Emitted, Failure> {
+        panic!("the window is spilled");
+    }
+
+    fn plan(&self, _: &mut Fingerprint) -> bool {
+        true
+    }
+
+    async fn emit_partition(&self, partition: &Partition<'_, String>) -> Result<Emitted, Failure> {
+        for _ in 0..20 {
+            sleep(Duration::from_secs(60)).await;
+            partition.pieces.progressed();
+        }
+        sleep(Duration::from_secs(1200)).await;
+        Ok(Emitted::all())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_gets_on_with_a_spilled_window_is_not_stuck_and_one_that_hangs_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = rig(script(plainly), &directory, MIB);
+    let (_, input) = rig.build();
+    let pipeline = Pipeline::new(Split { refusing: Arc::clone(&rig.refusing) }, Sink::new("slow", Arc::new(Slow)));
+    let pipeline = pipeline.limits(rig.limits).spill(rig.spill.clone().unwrap());
+    let watch = async {
+        let mut stuck = Vec::new();
+        for minute in 0..40 {
+            let report = rig.health.report(Instant::now());
+            if matches!(report.shards[&shard()], ShardStatus::Stuck { .. }) {
+                stuck.push(minute);
+            }
+            sleep(Duration::from_secs(60)).await;
+        }
+        assert_eq!(stuck, (26..40).collect::<Vec<_>>());
+    };
+    let begun = async {
+        sleep(Duration::from_secs(1)).await;
+        watch.await;
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), begun);
+    assert_eq!(finished.unwrap(), Finished::ShardEnd);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refused_record_of_a_spilled_window_halts_its_shard_without_dead_letters() {
     let directory = tempfile::tempdir().unwrap();
@@ -237,7 +287,7 @@ async fn a_drain_while_an_announced_window_is_spilled_ends_at_once_and_gives_eve
         sleep(Duration::from_secs(10)).await;
         assert!(after.metric("spilled_bytes_total") > 0.0);
         after.drain.cancel();
-        tokio::time::Instant::now()
+        Instant::now()
     };
     let (finished, drained_at) = tokio::join!(pipeline.run_shard(input), watch);
     assert_eq!(finished.unwrap(), Finished::Drained);
