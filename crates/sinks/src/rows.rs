@@ -38,6 +38,16 @@ impl<U> Rows<'_, U> {
     }
 }
 
+#[cfg(feature = "dynamodb")]
+impl<U> Rows<'_, U> {
+    /// Says that more of them are durable.
+    pub(crate) fn progressed(&self) {
+        if let Self::Spilled(partition) = self {
+            partition.pieces.progressed();
+        }
+    }
+}
+
 impl<U> RowsPiece<'_, U> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Item<U>)> {
         let (held, read): (&[(usize, &Item<U>)], &[_]) = match self {

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
 
-use kinesink_core::{Batch, Emitted, Failure, Item, Reject};
+use kinesink_core::{Batch, Failure, Item, Reject};
 
 use super::attributes::Attributes;
 use super::config::DynamoDbConfig;
 use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
+use super::settling::Settling;
 use super::table::{ItemKey, Table};
 use super::write::{Change, NoWrite, Place, Write, write};
 
@@ -108,7 +109,7 @@ pub(super) struct Sending<'a, U> {
 impl<U: Send + Sync> Sending<'_, U> {
     /// The batch's items by the key of what they write, in the order of each key's first. Those that cannot be written are
     /// refused.
-    pub(super) fn chains(&self, emitted: &mut Emitted) -> Result<Vec<Chain>, Failure> {
+    pub(super) fn chains(&self, settling: &mut Settling<'_>) -> Result<Vec<Chain>, Failure> {
         let mut chains: Vec<Chain> = Vec::new();
         let mut by_key: HashMap<ItemKey, usize> = HashMap::new();
         for (index, item) in self.batch.items.iter().enumerate() {
@@ -116,7 +117,7 @@ impl<U: Send + Sync> Sending<'_, U> {
             let Write { key, place, change } = match self.write(item) {
                 Ok(write) => write,
                 Err(NoWrite::Refused(why)) => {
-                    emitted.reject(index, why);
+                    settling.reject(index, why);
                     continue;
                 }
                 Err(NoWrite::Impossible(failure)) => return Err(failure),

@@ -1,6 +1,5 @@
 //! Windows to items.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +19,8 @@ use super::error::Verdict;
 use super::lanes::{Answer, Lane, Lanes};
 use super::pace::{Pace, share};
 use super::proof::TableReport;
-use super::table::{self, ItemKey, Table};
+use super::settling::Settling;
+use super::table::{self, Table};
 use super::takeover::Shards;
 use crate::Error;
 
@@ -136,11 +136,11 @@ impl DynamoDbEmitter {
         }
         let table = self.table().await?;
         let sending = Sending { emitter: self, table: &table, batch, read };
-        let mut emitted = Emitted::all();
-        let chains = sending.chains(&mut emitted)?;
+        let mut settling = Settling::new(self);
+        let chains = sending.chains(&mut settling)?;
         let (guarded, free) = self.divided(batch, chains);
         let at_once = self.config.requests_max.max(1);
-        let mut sent: Vec<(Chain, Outcome)> = match self.config.changes {
+        let sent: Vec<(Chain, Outcome)> = match self.config.changes {
             None => {
                 stream::iter(guarded.into_iter().map(|chain| sending.put(chain)))
                     .buffer_unordered(at_once)
@@ -154,12 +154,13 @@ impl DynamoDbEmitter {
                     .await
             }
         };
+        sent.into_iter().for_each(|(chain, outcome)| settling.add(chain.key, outcome));
         let batches = sending.batches(free).into_iter().map(|chains| sending.put_batch(chains));
         let mut batches = stream::iter(batches).buffer_unordered(at_once);
         while let Some(chains) = batches.next().await {
-            sent.extend(chains);
+            chains.into_iter().for_each(|(chain, outcome)| settling.add(chain.key, outcome));
         }
-        self.settle(sent.into_iter().map(|(chain, outcome)| (chain.key, outcome)).collect(), emitted)
+        settling.finish()
     }
 
     /// Chains that are written on a condition, and those that are not.
@@ -184,52 +185,6 @@ impl DynamoDbEmitter {
             Some(_) => Reject::new(format!("overtaken: the item in table {table} counts later records of its shard")),
         }
     }
-
-    /// What became of the records, by what became of their items.
-    pub(super) fn settle(&self, sent: Vec<(ItemKey, Outcome)>, mut emitted: Emitted) -> Result<Emitted, Failure> {
-        let (items, mut overtaken) = (sent.len(), 0_usize);
-        let mut failed: Vec<(ItemKey, Vec<usize>, Failure)> = Vec::new();
-        for (key, outcome) in sent {
-            overtaken += outcome.overtaken.len();
-            if self.config.is_replay {
-                outcome.overtaken.iter().for_each(|index| emitted.reject(*index, self.overtaken()));
-            }
-            outcome.refused.into_iter().for_each(|(index, why)| emitted.reject(index, why));
-            match outcome.why {
-                Some(Verdict::Changed(failure)) => {
-                    self.forget_table();
-                    failed.push((key, outcome.again, failure));
-                }
-                Some(Verdict::Throttled(_, failure) | Verdict::Failed(failure)) => {
-                    failed.push((key, outcome.again, failure));
-                }
-                Some(Verdict::Refused(_)) | None => {}
-            }
-        }
-        debug!(table = self.config.table, items, overtaken, failed = failed.len(), "items written");
-        // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
-        // again.
-        let lasting = failed.iter().position(|(.., failure)| failure.class != Class::Transient);
-        let all = (!failed.is_empty() && failed.len() == items).then_some(0);
-        if let Some(index) = lasting.or(all) {
-            return Err(failed.swap_remove(index).2);
-        }
-        let busiest = busiest(&failed);
-        for (_, again, failure) in failed {
-            let why = Reject::new(format!("{}{busiest}", failure.message));
-            again.iter().for_each(|index| emitted.retry(*index, why.clone()));
-        }
-        Ok(emitted)
-    }
-}
-
-/// The key that most of the records wait for, by its hash: a key is data.
-fn busiest(failed: &[(ItemKey, Vec<usize>, Failure)]) -> String {
-    let Some((key, again, _)) = failed.iter().max_by_key(|(_, again, _)| again.len()) else { return String::new() };
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    let (keys, hash, records) = (failed.len(), hasher.finish(), again.len());
-    format!("; {keys} keys wait, the busiest, of hash {hash:016x}, with {records} records")
 }
 
 fn of_json(config: &DynamoDbConfig, json: &Bytes) -> Result<Attributes, Reject> {

@@ -143,6 +143,16 @@ pub(super) enum Verdict {
     Failed(Failure),
 }
 
+impl Verdict {
+    /// Why it is sent again, if it is.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Changed(failure) | Self::Throttled(_, failure) | Self::Failed(failure) => Some(failure),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
 /// Judges the answer to a write.
 pub(super) fn write<E>(action: Action, table: &str, error: &SdkError<E, HttpResponse>) -> Verdict
 where

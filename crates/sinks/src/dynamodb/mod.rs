@@ -33,6 +33,7 @@ mod pace;
 mod proof;
 mod requests;
 mod sending;
+mod settling;
 mod table;
 mod takeover;
 #[cfg(test)]

@@ -2,50 +2,34 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
-use kinesink_core::{Batch, Emitted, Exception, Failure, Fingerprint, Item, Partition, Reject, ShardId, StreamName};
-use tokio::sync::{Mutex, MutexGuard};
+use kinesink_core::{
+    Batch, Class, Emitted, Exception, Failure, Fingerprint, Item, Partition, Reject, Reservation, ShardId, StreamName,
+};
+use tokio::time::sleep;
+use tracing::debug;
 
 use super::super::chain::{Outcome, Read};
 use super::super::emitter::DynamoDbEmitter;
 use super::super::error::Verdict;
 use super::super::lanes::Answer;
+use super::super::settling::Settling;
 use super::super::table::{ItemKey, Table};
 use super::config::Aggregate;
-use super::fold::{Fold, Group, Refusal};
+use super::fold::{Fold, Group, Refusal, Share};
 use super::guard;
+use super::patience::Patience;
 use super::share::share;
 use super::transaction::{self, Met};
 use crate::rows::Rows;
 
-/// Of a window that memory does not hold: so many items at a time, and those of one more piece.
-const GROUPS_MAX: usize = if cfg!(test) { 4 } else { 16_384 };
+/// A slice takes this part of the memory that all of them may: so two go side by side, however large their windows are.
+const SLICES_AT_ONCE: usize = 2;
 /// How often what is left of a group is sent, of which others have counted a part.
 const PASSES_MAX: usize = 4;
-/// Items of which no two wait for each other, if their hashes are others.
-const ITEMS_APART: usize = 256;
-
-/// DynamoDB cancels one of two transactions of an item: those of this process go one after the other.
-#[derive(Debug)]
-pub(in crate::dynamodb) struct Turns(Vec<Mutex<()>>);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self((0..ITEMS_APART).map(|_| Mutex::new(())).collect())
-    }
-}
-
-impl Turns {
-    /// Waits until no other transaction of the item is on its way. Cancel safe.
-    async fn of(&self, id: &ItemKey) -> Option<MutexGuard<'_, ()>> {
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % ITEMS_APART as u64).unwrap_or_default();
-        Some(self.0.get(place)?.lock().await)
-    }
-}
 
 /// What became of a group.
 enum Sent {
@@ -53,16 +37,34 @@ enum Sent {
     /// Counted up to this place, by others.
     Partly(ItemKey, String),
     Refused(Refusal, Vec<usize>),
+    Failed(Group, Verdict),
 }
 
 /// How far items were counted, where that is in the midst of their records.
 type Found = HashMap<ItemKey, String>;
 
+/// Groups that are to be sent again, and why.
+type Waiting = Vec<(Group, Verdict)>;
+
+/// Where records are read from.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    piece: usize,
+    /// Items of the piece that come before.
+    passed: usize,
+}
+
+/// So much of a window as is folded and sent at a time.
+struct Slice {
+    from: Place,
+    records: usize,
+    /// Where the next one begins, if there is more.
+    next: Option<Place>,
+}
+
 /// What became of the window so far.
-#[derive(Default)]
-struct Progress {
-    emitted: Emitted,
-    ended: Vec<(ItemKey, Outcome)>,
+struct Progress<'a> {
+    settling: Settling<'a>,
     /// From where on an item's records are refused, and why.
     refused: HashMap<ItemKey, (String, Reject)>,
 }
@@ -112,111 +114,217 @@ impl DynamoDbEmitter {
     }
 }
 
-impl<U: Send + Sync> Counting<'_, U> {
+impl<'a, U: Send + Sync> Counting<'a, U> {
     async fn run(self) -> Result<Emitted, Failure> {
-        let (mut progress, mut next) = (Progress::default(), Some(0));
-        while let Some(from) = next {
-            next = self.count_from(from, &mut progress).await?;
-            // A guard would pass over what waits, if what is behind it were counted.
-            if progress.ended.iter().any(|(_, outcome)| outcome.why.is_some()) {
-                break;
-            }
+        let mut progress = Progress { settling: Settling::new(self.emitter), refused: HashMap::new() };
+        let mut next = Some(Place::default());
+        // A guard would pass over what waits, if what is behind it were counted.
+        while let Some(from) = next
+            && !progress.settling.has_failed()
+        {
+            next = self.count_slice(from, &mut progress).await?;
         }
-        let emitted = self.emitter.settle(progress.ended, progress.emitted)?;
-        let Some(_) = next else { return Ok(emitted) };
+        let Progress { settling, refused } = progress;
+        let mut emitted = settling.finish()?;
         let waits = emitted.exceptions().iter().find_map(|(_, exception)| match exception {
-            Exception::Retry(why) => Some(why.to_string()),
+            Exception::Retry(why) => Some(why.clone()),
             _ => None,
         });
-        Err(Failure::transient(waits.unwrap_or_default()))
+        let Some(why) = waits else { return Ok(emitted) };
+        if let Rows::Spilled(_) = &self.rows {
+            return Err(Failure::transient(why.to_string()));
+        }
+        if let Some(next) = next {
+            self.put_off(next, &refused, &why, &mut emitted).await?;
+        }
+        Ok(emitted)
     }
 
-    /// Counts pieces from that one on, as many as memory may hold of. Gives back the number of the next, if there is one.
-    async fn count_from(&self, from: usize, progress: &mut Progress) -> Result<Option<usize>, Failure> {
-        let (mut groups, next) = self.fold(from, usize::MAX, None, progress).await?;
-        let until = next.unwrap_or(usize::MAX);
-        for pass in 1.. {
-            let sending = stream::iter(groups.into_iter().map(|group| self.send(group)));
-            let sent: Vec<_> = sending.buffer_unordered(self.emitter.config.requests_max.max(1)).collect().await;
-            let mut found = Found::new();
-            for sent in sent {
-                match sent {
-                    Sent::Ended(id, outcome) => progress.ended.push((id, outcome)),
-                    Sent::Partly(id, place) => drop(found.insert(id, place)),
-                    Sent::Refused(Refusal { id, from, why }, indexes) => {
-                        let refused = indexes.into_iter().map(|index| (index, why.clone())).collect();
-                        progress.refused.insert(id.clone(), (from, why));
-                        progress.ended.push((id, Outcome { refused, ..Outcome::default() }));
-                    }
-                }
+    /// Counts a slice from there on. Gives back where the next begins, if there is more.
+    async fn count_slice(&self, from: Place, progress: &mut Progress<'a>) -> Result<Option<Place>, Failure> {
+        let mut memory = self.reserve().await;
+        let (slice, fold) = self.fold(from, memory.bytes(), progress).await?;
+        let mut groups = fold.into_groups();
+        let (mut passes, mut patience) = (0, Patience::new(groups.len(), self.seed()));
+        while !groups.is_empty() {
+            memory.shrink_to(groups.iter().map(Group::memory_bytes).sum());
+            let sent = groups.len();
+            let (waiting, found) = self.send_all(groups, progress).await;
+            if waiting.len() < sent {
+                self.rows.progressed();
             }
-            if found.is_empty() {
-                break;
-            }
-            groups = self.fold(from, until, Some(&found), progress).await?.0;
-            if pass == PASSES_MAX {
+            groups = if found.is_empty() { Vec::new() } else { self.left(&slice, &found, progress).await? };
+            passes += usize::from(!groups.is_empty());
+            if passes > PASSES_MAX {
                 let why = Verdict::Failed(Failure::transient(format!(
                     "cannot count in table {}: another worker counts the same records",
                     self.emitter.config.table
                 )));
-                progress.ended.extend(groups.into_iter().map(|group| (group.id, again(group.indexes, why.clone()))));
-                break;
+                groups.drain(..).for_each(|group| progress.failed(group, why.clone()));
             }
+            groups.extend(self.wait(waiting, &mut patience, progress).await);
         }
-        Ok(next)
+        Ok(slice.next)
     }
 
-    /// The groups of these pieces, or what is left of those that were found in part.
-    async fn fold(
-        &self,
-        from: usize,
-        until: usize,
-        found: Option<&Found>,
-        progress: &mut Progress,
-    ) -> Result<(Vec<Group>, Option<usize>), Failure> {
-        let (mut fold, mut number) = (Fold::default(), from);
-        while number < until {
-            if found.is_none() && fold.groups.len() >= GROUPS_MAX {
-                return Ok((fold.take(), Some(number)));
-            }
-            let Some(piece) = self.rows.piece(number).await? else { break };
-            for (index, item) in piece.iter() {
-                self.add(index, item, &mut fold, found, progress);
-            }
-            number += 1;
-        }
-        Ok((fold.take(), None))
+    /// What is folded before the rest of a window, and made into requests, is in the memory that the sink may take.
+    async fn reserve(&self) -> Reservation {
+        let budget = &self.emitter.encoding;
+        let slice_bytes = budget.total_bytes() / SLICES_AT_ONCE;
+        budget
+            .reserve(match &self.rows {
+                Rows::Held(items) => Group::memory_bytes_of(items.len()).min(slice_bytes),
+                Rows::Spilled(_) => slice_bytes,
+            })
+            .await
     }
 
-    /// Adds a record to its group, unless it counts nowhere, or is counted or refused already.
-    fn add(&self, index: usize, item: &Item<U>, fold: &mut Fold, found: Option<&Found>, progress: &mut Progress) {
-        let (config, is_first) = (&self.emitter.config, found.is_none());
-        let share = (self.read)(config, &item.value)
-            .and_then(|attributes| share(config, self.aggregate, &self.table, item, &attributes));
-        let share = match share {
-            Ok(share) if share.totals.is_nothing() => return,
-            Ok(share) => share,
-            Err(why) if is_first => return progress.emitted.reject(index, why),
-            Err(_) => return,
+    /// The groups of a slice from there on that is folded in so much memory.
+    async fn fold(&self, from: Place, bytes_max: usize, progress: &mut Progress<'a>) -> Result<(Slice, Fold), Failure> {
+        let (mut fold, mut records) = (Fold::default(), 0);
+        let fold_one = |index, item: &Item<U>| {
+            if records > 0 && fold.memory_bytes() >= bytes_max {
+                return ControlFlow::Break(());
+            }
+            records += 1;
+            match self.share(item) {
+                Ok(share) => self.add(index, share, &mut fold, progress),
+                Err(why) => progress.settling.reject(index, why),
+            }
+            ControlFlow::Continue(())
         };
-        if let Some(found) = found {
-            let Some(place) = found.get(&share.id) else { return };
-            if share.place <= *place {
-                if config.is_replay && share.place < *place {
-                    progress.emitted.reject(index, self.emitter.overtaken());
-                }
-                return;
+        let next = self.each(from, fold_one).await?;
+        Ok((Slice { from, records, next }, fold))
+    }
+
+    /// The groups of what is left of those in the slice that were found in part.
+    async fn left(&self, slice: &Slice, found: &Found, progress: &mut Progress<'a>) -> Result<Vec<Group>, Failure> {
+        let (mut fold, mut records) = (Fold::default(), 0);
+        let fold_one = |index, item: &Item<U>| {
+            if records == slice.records {
+                return ControlFlow::Break(());
             }
+            records += 1;
+            // What counts nowhere was refused before.
+            if let Ok(share) = self.share(item)
+                && let Some(place) = found.get(&share.id)
+            {
+                if share.place > *place {
+                    self.add(index, share, &mut fold, progress);
+                } else if self.emitter.config.is_replay && share.place < *place {
+                    progress.settling.reject(index, self.emitter.overtaken());
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        self.each(slice.from, fold_one).await?;
+        Ok(fold.into_groups())
+    }
+
+    /// Puts records off from there on, but for those of items whose records are refused.
+    async fn put_off(
+        &self,
+        from: Place,
+        refused: &HashMap<ItemKey, (String, Reject)>,
+        why: &Reject,
+        emitted: &mut Emitted,
+    ) -> Result<(), Failure> {
+        let put_off_one = |index, item: &Item<U>| {
+            match self.share(item).map(|share| refused.get(&share.id)) {
+                Ok(None) => emitted.retry(index, why.clone()),
+                Ok(Some((_, refused))) => emitted.reject(index, refused.clone()),
+                Err(refused) => emitted.reject(index, refused),
+            }
+            ControlFlow::Continue(())
+        };
+        self.each(from, put_off_one).await.map(drop)
+    }
+
+    /// Reads records from there on, until it is told to leave off. Gives back where that was.
+    async fn each(
+        &self,
+        from: Place,
+        mut one: impl FnMut(usize, &Item<U>) -> ControlFlow<()>,
+    ) -> Result<Option<Place>, Failure> {
+        let mut at = from;
+        while let Some(piece) = self.rows.piece(at.piece).await? {
+            for (index, item) in piece.iter().skip(at.passed) {
+                if one(index, item).is_break() {
+                    return Ok(Some(at));
+                }
+                at.passed += 1;
+            }
+            at = Place { piece: at.piece + 1, passed: 0 };
+        }
+        Ok(None)
+    }
+
+    fn share(&self, item: &Item<U>) -> Result<Share, Reject> {
+        let config = &self.emitter.config;
+        let attributes = (self.read)(config, &item.value)?;
+        share(config, self.aggregate, &self.table, item, &attributes)
+    }
+
+    /// Adds a record to its group, unless it counts nothing, or is refused already.
+    fn add(&self, index: usize, share: Share, fold: &mut Fold, progress: &mut Progress<'a>) {
+        if share.totals.is_nothing() {
+            return;
         }
         if let Some((from, why)) = progress.refused.get(&share.id)
             && share.place >= *from
         {
-            return progress.emitted.reject(index, why.clone());
+            return progress.settling.reject(index, why.clone());
         }
-        if let Err(Refusal { id, from, why }) = fold.add(index, share) {
-            progress.emitted.reject(index, why.clone());
-            progress.refused.insert(id, (from, why));
+        if let Err(refusal) = fold.add(index, share) {
+            progress.refused(refusal, vec![index]);
         }
+    }
+
+    /// Sends each group once. Gives back those that are to be sent again, and those that others have counted in part.
+    async fn send_all(&self, groups: Vec<Group>, progress: &mut Progress<'a>) -> (Waiting, Found) {
+        let sending = stream::iter(groups.into_iter().map(|group| self.send(group)));
+        let mut sending = sending.buffer_unordered(self.emitter.config.requests_max.max(1));
+        let (mut waiting, mut found) = (Waiting::new(), Found::new());
+        while let Some(sent) = sending.next().await {
+            match sent {
+                Sent::Ended(id, outcome) => progress.settling.add(id, outcome),
+                Sent::Partly(id, place) => drop(found.insert(id, place)),
+                Sent::Refused(refusal, indexes) => {
+                    progress.settling.add(refusal.id.clone(), Outcome::default());
+                    progress.refused(refusal, indexes);
+                }
+                Sent::Failed(group, why) => waiting.push((group, why)),
+            }
+        }
+        (waiting, found)
+    }
+
+    /// Waits, and gives back what is to be sent again by itself. The rest is the pipeline's to send again: all of it where the window
+    /// is in memory; of a spilled one, which it sends again as a whole, what does not become less.
+    async fn wait(&self, waiting: Waiting, patience: &mut Patience, progress: &mut Progress<'a>) -> Vec<Group> {
+        if waiting.is_empty() {
+            return Vec::new();
+        }
+        let transient = |(_, why): &(Group, Verdict)| why.failure().is_some_and(|why| why.class == Class::Transient);
+        let asked = waiting.iter().filter_map(|(_, why)| why.failure()?.retry_after).max();
+        let wait = match &self.rows {
+            Rows::Spilled(_) if waiting.iter().all(transient) => patience.wait(waiting.len(), asked),
+            _ => None,
+        };
+        let Some(wait) = wait else {
+            waiting.into_iter().for_each(|(group, why)| progress.failed(group, why));
+            return Vec::new();
+        };
+        debug!(table = self.emitter.config.table, groups = waiting.len(), ?wait, "some of a spilled window waits");
+        sleep(wait).await;
+        waiting.into_iter().map(|(group, _)| group).collect()
+    }
+
+    /// Shards do not wait in step.
+    fn seed(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.shard.hash(&mut hasher);
+        hasher.finish()
     }
 
     async fn send(&self, group: Group) -> Sent {
@@ -243,12 +351,21 @@ impl<U: Send + Sync> Counting<'_, U> {
             Ok(Met::Foreign(why)) | Err(Verdict::Refused(why)) => {
                 return Sent::Refused(Refusal { id: group.id, from: group.first, why }, group.indexes);
             }
-            Err(why) => again(group.indexes, why),
+            Err(why) => return Sent::Failed(group, why),
         };
         Sent::Ended(group.id, outcome)
     }
 }
 
-fn again(indexes: Vec<usize>, why: Verdict) -> Outcome {
-    Outcome { again: indexes, why: Some(why), ..Outcome::default() }
+impl Progress<'_> {
+    /// These records of an item are refused, and so are those behind them.
+    fn refused(&mut self, Refusal { id, from, why }: Refusal, indexes: Vec<usize>) {
+        indexes.into_iter().for_each(|index| self.settling.reject(index, why.clone()));
+        self.refused.insert(id, (from, why));
+    }
+
+    /// The pipeline sends the group's records again.
+    fn failed(&mut self, group: Group, why: Verdict) {
+        self.settling.add(group.id, Outcome { again: group.indexes, why: Some(why), ..Outcome::default() });
+    }
 }

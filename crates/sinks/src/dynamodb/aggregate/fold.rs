@@ -1,14 +1,18 @@
 //! Shares of records to totals, without I/O.
 
 use std::collections::HashMap;
-use std::mem;
 
 use jiff::Timestamp;
 use kinesink_core::Reject;
 
-use super::super::attributes::Attributes;
+use super::super::attributes::{Attributes, bytes};
 use super::super::number::Decimal;
 use super::super::table::ItemKey;
+
+/// What the group of an item takes of memory beside its key, about: its places, the maps that it is in, a few numbers.
+const GROUP_BYTES: usize = 1024;
+/// Copies of a group's key: as it is sent, and what it is found by.
+const KEY_COPIES: usize = 4;
 
 /// What records make of the numbers of an item: none where no record had one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,8 +61,21 @@ pub(super) struct Refusal {
 /// Groups in the order of their first records.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
-    pub(super) groups: Vec<Group>,
+    groups: Vec<Group>,
     by_id: HashMap<ItemKey, usize>,
+    memory_bytes: usize,
+}
+
+impl Group {
+    /// The most that so many records make of memory, but for long keys.
+    pub(super) fn memory_bytes_of(records: usize) -> usize {
+        records.saturating_mul(GROUP_BYTES)
+    }
+
+    /// What it takes of memory, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        GROUP_BYTES + KEY_COPIES * bytes(&self.key) + self.totals.memory_bytes() + size_of_val(self.indexes.as_slice())
+    }
 }
 
 impl Totals {
@@ -85,6 +102,10 @@ impl Totals {
         true
     }
 
+    fn memory_bytes(&self) -> usize {
+        [&self.sums, &self.lowest, &self.highest].into_iter().map(|numbers| size_of_val(numbers.as_slice())).sum()
+    }
+
     /// Whether an item has the same numbers without it.
     pub(super) fn is_nothing(&self) -> bool {
         self.count == 0 && [&self.sums, &self.lowest, &self.highest].into_iter().flatten().all(Option::is_none)
@@ -99,7 +120,9 @@ impl Fold {
         let Some(group) = known else {
             self.by_id.insert(id.clone(), self.groups.len());
             let (first, last, indexes) = (place.clone(), place, vec![index]);
-            self.groups.push(Group { id, key, start, first, last, arrival, totals, indexes });
+            let group = Group { id, key, start, first, last, arrival, totals, indexes };
+            self.memory_bytes += group.memory_bytes();
+            self.groups.push(group);
             return Ok(());
         };
         if !group.totals.absorb(&totals) {
@@ -110,12 +133,17 @@ impl Fold {
         group.last = place;
         group.arrival = group.arrival.max(arrival);
         group.indexes.push(index);
+        self.memory_bytes += size_of_val(&index);
         Ok(())
     }
 
-    pub(super) fn take(&mut self) -> Vec<Group> {
-        self.by_id.clear();
-        mem::take(&mut self.groups)
+    /// What all of them take of memory, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    pub(super) fn into_groups(self) -> Vec<Group> {
+        self.groups
     }
 }
 

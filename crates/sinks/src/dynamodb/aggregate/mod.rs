@@ -25,10 +25,12 @@ mod config;
 mod counting;
 mod fold;
 mod guard;
+mod patience;
 mod share;
 mod transaction;
+mod turns;
 
 pub use config::Aggregate;
 pub(super) use config::contradiction;
-pub(super) use counting::Turns;
 pub(super) use guard::guards;
+pub(super) use turns::Turns;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
@@ -13,6 +14,7 @@ use kinesink_aws::dynamodb::Client;
 use kinesink_aws::dynamodb::config::retry::RetryConfig;
 use kinesink_aws::dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// Another DynamoDB than the one in process.
 const ENDPOINT: &str = "KINESINK_TEST_DYNAMODB";
@@ -45,6 +47,25 @@ pub(super) struct Dynamo {
 struct Shared {
     faults: VecDeque<(&'static str, Fault)>,
     calls: Vec<(String, Value)>,
+    room: Option<Room>,
+}
+
+/// For so many transactions in a second.
+#[derive(Debug)]
+struct Room {
+    transactions_per_s: usize,
+    since: Instant,
+    taken: usize,
+}
+
+impl Room {
+    fn has_any(&mut self) -> bool {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            (self.since, self.taken) = (Instant::now(), 0);
+        }
+        self.taken += 1;
+        self.taken <= self.transactions_per_s
+    }
 }
 
 impl fmt::Debug for Dynamo {
@@ -86,6 +107,11 @@ impl Dynamo {
         self.shared.lock().unwrap().faults.push_back((operation, fault));
     }
 
+    /// The table is short of room from now on: it takes so many transactions in a second of the test's clock.
+    pub(super) fn has_room_for(&self, transactions_per_s: usize) {
+        self.shared.lock().unwrap().room = Some(Room { transactions_per_s, since: Instant::now(), taken: 0 });
+    }
+
     /// Faults that no call has met yet.
     pub(super) fn faults_left(&self) -> usize {
         self.shared.lock().unwrap().faults.len()
@@ -104,7 +130,10 @@ impl Dynamo {
             let mut shared = self.shared.lock().unwrap();
             shared.calls.push((operation.clone(), body.clone()));
             let index = shared.faults.iter().position(|(on, _)| *on == operation);
-            index.and_then(|index| shared.faults.remove(index)).map(|(_, fault)| fault)
+            let room = shared.room.as_mut().filter(|_| operation == "TransactWriteItems");
+            let throttled = Fault::Cancel([("ThrottlingError", "slow"), ("None", "")]);
+            let throttled = room.is_some_and(|room| !room.has_any()).then_some(throttled);
+            index.and_then(|index| shared.faults.remove(index)).map(|(_, fault)| fault).or(throttled)
         };
         let broken = || Err(ConnectorError::io("the connection was cut".into()));
         let mut left = None;

@@ -1,0 +1,95 @@
+//! What became of a delivery, by what became of its items.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use kinesink_core::{Class, Emitted, Failure, Reject};
+use tracing::debug;
+
+use super::chain::Outcome;
+use super::emitter::DynamoDbEmitter;
+use super::error::Verdict;
+use super::table::ItemKey;
+
+/// A delivery on its way. Of what is durable it has a number alone: a window may have more items than memory holds.
+#[derive(Debug)]
+pub(super) struct Settling<'a> {
+    emitter: &'a DynamoDbEmitter,
+    emitted: Emitted,
+    items: usize,
+    overtaken: usize,
+    failed: Vec<Failed>,
+}
+
+/// An item whose records are to be sent again.
+#[derive(Debug)]
+struct Failed {
+    key: ItemKey,
+    again: Vec<usize>,
+    failure: Failure,
+}
+
+impl<'a> Settling<'a> {
+    pub(super) fn new(emitter: &'a DynamoDbEmitter) -> Self {
+        Self { emitter, emitted: Emitted::all(), items: 0, overtaken: 0, failed: Vec::new() }
+    }
+
+    /// The record at that index is refused for good.
+    pub(super) fn reject(&mut self, index: usize, why: Reject) {
+        self.emitted.reject(index, why);
+    }
+
+    /// Notes what became of an item.
+    pub(super) fn add(&mut self, key: ItemKey, outcome: Outcome) {
+        let Outcome { refused, again, why, overtaken } = outcome;
+        self.items += 1;
+        self.overtaken += overtaken.len();
+        if self.emitter.config.is_replay {
+            overtaken.into_iter().for_each(|index| self.emitted.reject(index, self.emitter.overtaken()));
+        }
+        refused.into_iter().for_each(|(index, why)| self.emitted.reject(index, why));
+        let failure = match why {
+            Some(Verdict::Changed(failure)) => {
+                self.emitter.forget_table();
+                failure
+            }
+            Some(Verdict::Throttled(_, failure) | Verdict::Failed(failure)) => failure,
+            Some(Verdict::Refused(_)) | None => return,
+        };
+        self.failed.push(Failed { key, again, failure });
+    }
+
+    /// Whether some of it is to be sent again.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// What the pipeline is told.
+    pub(super) fn finish(self) -> Result<Emitted, Failure> {
+        let Self { emitter, mut emitted, items, overtaken, mut failed } = self;
+        debug!(table = emitter.config.table, items, overtaken, failed = failed.len(), "items written");
+        // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
+        // again.
+        let lasting = failed.iter().position(|failed| failed.failure.class != Class::Transient);
+        let all = (!failed.is_empty() && failed.len() == items).then_some(0);
+        if let Some(index) = lasting.or(all) {
+            return Err(failed.swap_remove(index).failure);
+        }
+        let busiest = busiest(&failed);
+        for Failed { again, failure, .. } in failed {
+            let why = Reject::new(format!("{}{busiest}", failure.message));
+            again.iter().for_each(|index| emitted.retry(*index, why.clone()));
+        }
+        Ok(emitted)
+    }
+}
+
+/// The key that most of the records wait for, by its hash: a key is data.
+fn busiest(failed: &[Failed]) -> String {
+    let Some(Failed { key, again, .. }) = failed.iter().max_by_key(|failed| failed.again.len()) else {
+        return String::new();
+    };
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    let (keys, hash, records) = (failed.len(), hasher.finish(), again.len());
+    format!("; {keys} keys wait, the busiest, of hash {hash:016x}, with {records} records")
+}
