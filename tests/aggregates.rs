@@ -217,3 +217,48 @@ fn what_cannot_be_counted_is_a_dead_letter_and_a_table_of_another_key_is_known_a
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && said.contains("gives `at` in the place of `minute`"), "{said}");
 }
+
+#[test]
+fn guards_that_expire_before_the_records_are_told_at_the_start_and_without_one() {
+    let services = Services::start();
+    services.create_stream(STREAM, 1);
+    let longer = services.kinesis.increase_stream_retention_period().stream_name(STREAM).retention_period_hours(720);
+    services.block_on(longer.send()).unwrap();
+    let file = services.path("one.toml");
+    let with = |keep: &str| {
+        let kept = format!("[sink.aggregate]\n{keep}");
+        std::fs::write(&file, pipeline("one", "200ms", &letters(&services)).replace("[sink.aggregate]", &kept))
+            .unwrap();
+        let checked = services.kinesink().arg("check").arg(&file).args(["--create", "--connect"]).output().unwrap();
+        assert!(checked.status.success(), "{checked:?}");
+        let mut command = services.kinesink();
+        command.arg("run").arg(&file);
+        let _started = std::fs::remove_file(services.path("run.log"));
+        let process = Process::start(command, &services.path("run.log"));
+        eventually("it starts", || log(&services).contains("lease ").then_some(()));
+        let (code, log) = process.terminate();
+        assert_eq!(code, 0, "{log}");
+        (String::from_utf8(checked.stdout).unwrap(), log)
+    };
+    let warning = "the guards in table minutes-guards expire after 192h, and stream metrics keeps its records for 720h";
+    let remedy = "set `aggregate.keep = \"744h\"`";
+    let (checked, logged) = with("");
+    for said in [&checked, &logged] {
+        assert!(said.contains(warning) && said.contains(remedy), "{said}");
+    }
+    assert!(checked.contains("sink dynamodb: warning: the guards"), "{checked}");
+    let (checked, logged) = with("keep = \"744h\"");
+    for said in [&checked, &logged] {
+        assert!(!said.contains("expire after"), "{said}");
+    }
+    services.fault(
+        r#"[{"operation":"DescribeStreamSummary","times":9,"kind":{"error":{"code":"AccessDeniedException"}}}]"#,
+    );
+    let (checked, logged) = with("");
+    for said in [&checked, &logged] {
+        assert!(
+            said.contains("whether `aggregate.keep` is longer than stream metrics keeps records is not known"),
+            "{said}"
+        );
+    }
+}

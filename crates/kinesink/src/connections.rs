@@ -9,6 +9,7 @@ use crate::Error;
 use crate::config::Config;
 use crate::create::retried;
 use crate::from_config::{dead_letter_place, objects_config, services, table_emitter};
+use crate::retention::retention_warnings;
 
 /// What was found at one place that the file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +57,14 @@ pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Conne
         let objects = objects_config(config, sink, &services, Naming::Positions)?;
         found.push(Connection::of_objects(format!("sink {}", sink.name), objects).await?);
     }
+    let of_retention = retention_warnings(config, clients).await;
     for sink in &config.tables {
         let emitter = table_emitter(config, sink, &services, Naming::Positions)?;
         let report = retried(|| emitter.prove()).await.map(|report| (report.facts, report.warnings));
-        found.push(Connection::warning(format!("sink {}", sink.name), report));
+        let mut connection = Connection::warning(format!("sink {}", sink.name), report);
+        let of_it = of_retention.iter().filter(|(name, _)| *name == sink.name);
+        connection.warnings.extend(of_it.map(|(_, warning)| warning.clone()));
+        found.push(connection);
     }
     if let Some(place) = dead_letter_place(config, &services) {
         found.push(Connection::of_objects("dead letters".into(), place).await?);

@@ -67,6 +67,8 @@ pub mod local;
 mod recipe;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod replay;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+mod retention;
 mod stop;
 #[cfg_attr(
     not(all(feature = "s3", feature = "jq", feature = "pattern")),
@@ -106,6 +108,8 @@ pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};
 pub use kinesink_sinks as sinks;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 pub use replay::{ReplayReport, TimeRange, replay, replay_range};
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+pub use retention::retention_warnings;
 pub use stop::Stop;
 
 /// The Rust on the page for who comes from the Java KCL.

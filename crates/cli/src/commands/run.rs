@@ -8,7 +8,9 @@ use std::time::Duration;
 use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
 use kinesink::local::{Local, LocalOptions};
-use kinesink::{Connector, Outcome, Programs, Progress, Stop, connector_from, create_stream, create_tables};
+use kinesink::{
+    Connector, Outcome, Programs, Progress, Stop, connector_from, create_stream, create_tables, retention_warnings,
+};
 use prometheus_client::registry::Registry;
 
 use crate::args::Run;
@@ -86,6 +88,14 @@ async fn start_local(directory: &Path) -> Result<Local, Problem> {
 
 async fn pipeline(config: &Config, programs: Programs, clients: Clients, stop: &Stop) -> Result<Exit, Problem> {
     tracing::info!(app = config.app, stream = %config.source.stream, delivery = config.delivery(), "starting");
+    tokio::select! {
+        warnings = retention_warnings(config, &clients) => {
+            for (sink, warning) in warnings {
+                tracing::warn!(sink, "{warning}");
+            }
+        }
+        () = stop.drain.cancelled() => return Ok(Exit::Drained),
+    }
     let mut registry = Registry::default();
     let connector = connector_from(config, programs, clients, &mut registry).await?;
     let health = connector.health();
