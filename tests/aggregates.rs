@@ -191,6 +191,10 @@ fn what_cannot_be_counted_is_a_dead_letter_and_a_table_of_another_key_is_known_a
     let checked = check(&["--create"]);
     let said = String::from_utf8(checked.stdout).unwrap();
     assert!(checked.status.success() && said.contains("DynamoDB table minutes, effectively once"), "{said}");
+    let logged = String::from_utf8(checked.stderr).unwrap();
+    for table in ["minutes", "minutes-guards"] {
+        assert_eq!(logged.matches(&format!("table created table=\"{table}\"")).count(), 1, "{logged}");
+    }
 
     let record = |n: Value| json!({ "id": "a", "n": n, "ts": "2026-01-31T12:00:00Z" }).to_string().into_bytes();
     services.put(STREAM, &[record(json!(1)), record(json!("two")), record(json!(3))]);

@@ -152,9 +152,7 @@ pub async fn create_tables(config: &Config, clients: &Clients) -> Result<(), Err
     let services = services(config, clients).await;
     for sink in &config.tables {
         let emitter = table_emitter(config, sink, &services, Naming::Positions)?;
-        if retried(|| emitter.create_table()).await? {
-            tracing::info!(table = sink.table, "table created");
-        }
+        retried(|| emitter.create_table()).await?;
     }
     Ok(())
 }

@@ -237,6 +237,23 @@ fn limits<E: Throttled>(error: &SdkError<E, HttpResponse>) -> (Throttle, String)
     (throttle, said)
 }
 
+/// Judges the answer to a transaction that is tried: of an item, and of its guard in another table.
+pub(super) fn transaction<E>(table: &str, guards: &str, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    let mut failure = failure("count in", &format!("table {table} together with table {guards}"), error);
+    match code(error) {
+        Some(ACCESS_DENIED) => {
+            let policies = [Action::UpdateItem.policy(table), Action::PutItem.policy(guards)].join(", ");
+            failure.message.push_str(&format!(": {policies}"));
+        }
+        Some("UnknownOperationException") => failure.message.push_str("; name a service that has transactions"),
+        _ => {}
+    }
+    failure
+}
+
 /// Judges the answer to what is not a write.
 pub(super) fn other<E>(action: Action, table: &str, error: &SdkError<E, HttpResponse>) -> Failure
 where

@@ -25,24 +25,39 @@ impl DynamoDbEmitter {
     /// # Errors
     /// A [`Failure`] that names the table and what to do; all refused actions at once, with the statements that allow them.
     pub async fn prove(&self) -> Result<TableReport, Failure> {
-        let mut report = self.prove_own().await?;
-        if let Some(guards) = &self.guards {
-            let table = &guards.config.table;
-            let of_guards = guards.prove_own().await.map_err(|mut failure| {
-                failure
-                    .message
-                    .push_str(&format!("; {table} is the table of the guards, which `--create` makes as it has to be"));
-                failure
-            })?;
-            report
-                .facts
-                .extend(of_guards.facts.into_iter().map(|fact| format!("of the guards in table {table}: {fact}")));
-            report.warnings.extend(of_guards.warnings);
-        }
+        let Some(guards) = &self.guards else { return self.prove_own(&actions(&self.config)).await };
+        let mut report = self.prove_own(&[]).await?;
+        let table = &guards.config.table;
+        let of_guards = guards.prove_own(&[]).await.map_err(|mut failure| {
+            let what = format!("; {table} is the table of the guards, which `--create` makes as it has to be");
+            failure.message.push_str(&what);
+            failure
+        })?;
+        let told = of_guards.facts.into_iter().map(|fact| format!("of the guards in table {table}: {fact}"));
+        report.facts.extend(told);
+        report.warnings.extend(of_guards.warnings);
+        self.prove_together(guards, &mut report).await?;
         Ok(report)
     }
 
-    async fn prove_own(&self) -> Result<TableReport, Failure> {
+    /// Whether both are written by one request, as all that is counted is: a policy may allow that alone, or all but that.
+    async fn prove_together(&self, guards: &Self, report: &mut TableReport) -> Result<(), Failure> {
+        let (table, of_guards) = (self.table().await?, guards.table().await?);
+        match requests::probe_transaction((&self.config, &table), (&guards.config, &of_guards)).await {
+            Ok(()) => report.facts.push(format!(
+                "{}, with {} of the guards, may be used in a transaction",
+                Action::UpdateItem.name(),
+                Action::PutItem.name()
+            )),
+            Err(failure) if failure.class == Class::Transient => {
+                report.warnings.push(format!("whether transactions are allowed is not known yet: {failure}"));
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    async fn prove_own(&self, actions: &[Action]) -> Result<TableReport, Failure> {
         self.forget_table();
         let table = self.table().await?;
         let mut report =
@@ -51,7 +66,7 @@ impl DynamoDbEmitter {
         report.facts.extend(share(&self.config, table.capacity.units()).map(taken));
         report.warnings.extend(too_fast(&self.config, table.capacity));
         let (mut allowed, mut refused) = (vec![Action::DescribeTable.name()], Vec::new());
-        for action in actions(&self.config) {
+        for action in actions.iter().copied() {
             match self.try_out(action, &table).await {
                 Ok(()) => allowed.push(action.name()),
                 // What passes by itself says nothing against the sink, and a write that meets it is sent again.
@@ -101,9 +116,6 @@ impl DynamoDbEmitter {
 
 /// What a run sends besides questions about the table.
 fn actions(config: &DynamoDbConfig) -> Vec<Action> {
-    if config.aggregate.is_some() {
-        return vec![Action::UpdateItem];
-    }
     match config.guard {
         Guard::Always if config.changes.is_none() => vec![Action::PutItem],
         Guard::Always if config.delete.is_none() => vec![Action::UpdateItem],

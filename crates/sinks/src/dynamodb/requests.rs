@@ -4,16 +4,17 @@ use std::collections::HashMap;
 
 use kinesink_aws::code;
 use kinesink_aws::dynamodb::operation::put_item::PutItemError;
+use kinesink_aws::dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use kinesink_aws::dynamodb::operation::update_item::UpdateItemError;
 use kinesink_aws::dynamodb::types::{
-    AttributeValue, ConsumedCapacity, DeleteRequest, PutRequest, ReturnConsumedCapacity,
-    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, WriteRequest,
+    AttributeValue, ConsumedCapacity, DeleteRequest, Put, PutRequest, ReturnConsumedCapacity,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TransactWriteItem, Update as UpdateItem, WriteRequest,
 };
 use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
 use super::config::{DynamoDbConfig, REFUSED};
-use super::error::{self, Action, CONDITION_FAILED, Verdict};
+use super::error::{self, Action, CONDITION_FAILED, CONDITION_FAILED_OF_MANY, Verdict};
 use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
 use super::update::{Expression, Update};
@@ -259,6 +260,39 @@ pub(super) async fn probe_update(config: &DynamoDbConfig, table: &Table) -> Resu
         Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
         Err(error) => Err(lasting(error::write(Action::UpdateItem, &config.table, &error))),
     }
+}
+
+/// Proves that an item and its guard may be written together, by conditions that cannot hold.
+pub(super) async fn probe_transaction(
+    (config, table): (&DynamoDbConfig, &Table),
+    (guards, of_guards): (&DynamoDbConfig, &Table),
+) -> Result<(), Failure> {
+    let incomplete = |error: kinesink_aws::dynamodb::error::BuildError| Failure::fatal(error.to_string());
+    let key = |table: &Table| table.key_names().next().unwrap_or_default().to_owned();
+    let update = UpdateItem::builder().table_name(&config.table).set_key(Some(probe(table)));
+    let update = update
+        .update_expression("REMOVE #mark")
+        .condition_expression(NEVER)
+        .expression_attribute_names("#key", key(table))
+        .expression_attribute_names("#mark", &config.deleted);
+    let put = Put::builder().table_name(&guards.table).set_item(Some(probe(of_guards)));
+    let put = put.condition_expression(NEVER).expression_attribute_names("#key", key(of_guards));
+    let request = config
+        .client
+        .transact_write_items()
+        .transact_items(TransactWriteItem::builder().update(update.build().map_err(incomplete)?).build())
+        .transact_items(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build());
+    let Err(error) = request.send().await else { return Ok(()) };
+    let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) = error.as_service_error() else {
+        return Err(error::transaction(&config.table, &guards.table, &error));
+    };
+    // Another worker that starts may ask at the same time, and was let in as this one.
+    let is_let_in = |code: &str| matches!(code, "None" | CONDITION_FAILED_OF_MANY | "TransactionConflict");
+    let tried = [(Action::UpdateItem, &config.table), (Action::PutItem, &guards.table)];
+    let reasons = canceled.cancellation_reasons().iter().zip(tried);
+    let mut others = reasons.filter(|(reason, _)| !reason.code().is_none_or(is_let_in));
+    let verdict = others.find_map(|(reason, (action, table))| error::cancelled(action, table, reason));
+    verdict.map_or(Ok(()), |verdict| Err(lasting(verdict)))
 }
 
 /// Proves that items may be written in batches, by deleting one that there is none of.

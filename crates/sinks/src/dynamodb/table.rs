@@ -274,7 +274,10 @@ pub(super) async fn request(config: &DynamoDbConfig) -> Result<bool, Failure> {
             request.key_schema(schema.map_err(incomplete)?).attribute_definitions(definition.map_err(incomplete)?);
     }
     match request.send().await {
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            tracing::info!(table = name, "table created");
+            Ok(true)
+        }
         // It is there already.
         Err(error) if code(&error) == Some("ResourceInUseException") => Ok(false),
         Err(error) => Err(error::other(Action::CreateTable, name, &error)),

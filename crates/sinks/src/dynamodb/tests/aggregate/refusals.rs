@@ -186,9 +186,10 @@ async fn tables_that_do_not_go_with_the_sink_are_named_at_the_start() {
     let facts = sink.prove().await.unwrap().facts.join("; ");
     for fact in [
         "its key is `id` (text) and `minute` (text)",
-        "dynamodb:UpdateItem may be used",
+        "dynamodb:DescribeTable may be used",
         "of the guards in table guards: its key is `item` (text) and `source` (text)",
-        "of the guards in table guards: dynamodb:DescribeTable and dynamodb:PutItem may be used",
+        "of the guards in table guards: dynamodb:DescribeTable may be used",
+        "dynamodb:UpdateItem, with dynamodb:PutItem of the guards, may be used in a transaction",
         "of the guards in table guards: items expire by `expires`",
     ] {
         assert!(facts.contains(fact), "{fact}: {facts}");
@@ -197,14 +198,6 @@ async fn tables_that_do_not_go_with_the_sink_are_named_at_the_start() {
     let expiry = dynamo.client().describe_time_to_live().table_name(GUARDS).send().await.unwrap();
     let expiry = expiry.time_to_live_description().unwrap().clone();
     assert_eq!(expiry.attribute_name(), Some("expires"), "guards expire");
-    for (operation, resource) in [("UpdateItem", "table/items"), ("PutItem", "table/guards")] {
-        dynamo.fail(operation, Fault::Answer("AccessDeniedException", "no"));
-        let failure = check(&sink).await.unwrap_err();
-        assert!(failure.class == Class::Configuration && failure.message.contains(resource), "{failure}");
-    }
-    dynamo.fail("PutItem", Fault::Answer("ThrottlingException", "slow"));
-    check(&sink).await.unwrap();
-
     let mut other = counting(dynamo.client());
     other.aggregate.as_mut().unwrap().guards = "none".into();
     let failure = check(&DynamoDbEmitter::open(other.clone()).unwrap()).await.unwrap_err();
@@ -224,6 +217,49 @@ async fn tables_that_do_not_go_with_the_sink_are_named_at_the_start() {
     assert_eq!(failure.class, Class::Configuration);
     assert!(failure.message.contains("table by-id: its key is `id`"), "{failure}");
     assert!(failure.message.contains("is the table of the guards"), "{failure}");
+}
+
+/// A policy may allow transactions and nothing else, or all else.
+#[tokio::test]
+async fn a_start_asks_for_the_transaction_and_for_no_other_write() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    for operation in ["UpdateItem", "PutItem"] {
+        dynamo.fail(operation, Fault::Answer("AccessDeniedException", "no"));
+    }
+    check(&sink).await.unwrap();
+    assert_eq!(dynamo.faults_left(), 2, "neither was sent by itself");
+    let none = ("None", "");
+    for (fault, said) in [
+        (
+            Fault::Answer("AccessDeniedException", "no"),
+            &["dynamodb:UpdateItem", "table/items", "dynamodb:PutItem", "table/guards"][..],
+        ),
+        (
+            Fault::Answer("UnknownOperationException", "no"),
+            &["table guards: UnknownOperationException", "name a service that has transactions"],
+        ),
+        (Fault::Cancel([none, ("ValidationError", "no")]), &["table guards refuses"]),
+    ] {
+        dynamo.fail("TransactWriteItems", fault);
+        let failure = check(&sink).await.unwrap_err();
+        assert_ne!(failure.class, Class::Transient, "{failure}");
+        for said in said {
+            assert!(failure.message.contains(said), "{said}: {failure}");
+        }
+    }
+    let failed = ("ConditionalCheckFailed", "");
+    let conflict = ("TransactionConflict", "x");
+    for (fault, warnings) in [
+        (Fault::Cancel([conflict, failed]), 0),
+        (Fault::Cancel([("ThrottlingError", "slow"), none]), 1),
+        (Fault::Answer("ThrottlingException", "slow"), 1),
+        (Fault::Cut, 1),
+    ] {
+        dynamo.fail("TransactWriteItems", fault.clone());
+        assert_eq!(sink.prove().await.unwrap().warnings.len(), warnings, "{fault:?}");
+    }
+    assert!(scan(&dynamo.client(), TABLE).await.is_empty() && scan(&dynamo.client(), GUARDS).await.is_empty());
 }
 
 #[tokio::test]
