@@ -110,8 +110,8 @@ impl DynamoDbEmitter {
     /// Gives a permit back, and notes how what was sent with it went.
     pub(super) fn answered<T>(&self, lane: Lane<'_>, answer: Answer, result: &Result<T, Verdict>) {
         let DynamoDbConfig { table, metrics, .. } = &self.config;
-        if let Err(Verdict::Throttled(throttle, _)) = result {
-            metrics.throttled(table, *throttle);
+        if let Err(Verdict::Throttled { table, limit, .. }) = result {
+            metrics.throttled(table, *limit, 1);
         }
         lane.answered(answer);
         metrics.may_send(table, self.lanes.requests());

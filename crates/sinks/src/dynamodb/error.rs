@@ -55,6 +55,8 @@ pub(super) enum Throttle {
     KeyRange,
     Table,
     Account,
+    /// That of one key, or of the table that it is in: of an item of a transaction, the service does not say which.
+    KeyOrTable,
     /// The service does not say.
     Unknown,
 }
@@ -65,7 +67,7 @@ impl Throttle {
             Self::KeyRange => "key-range",
             Self::Table => "table",
             Self::Account => "account",
-            Self::Unknown => "unknown",
+            Self::KeyOrTable | Self::Unknown => "unknown",
         }
     }
 }
@@ -137,8 +139,8 @@ pub(super) enum Verdict {
     Refused(Reject),
     /// The table is not as it was described: ask again before anything else.
     Changed(Failure),
-    /// There was no room.
-    Throttled(Throttle, Failure),
+    /// There was no room in that table.
+    Throttled { table: String, limit: Throttle, failure: Failure },
     /// The request is at fault, or passes.
     Failed(Failure),
 }
@@ -147,7 +149,7 @@ impl Verdict {
     /// Why it is sent again, if it is.
     pub(super) fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Changed(failure) | Self::Throttled(_, failure) | Self::Failed(failure) => Some(failure),
+            Self::Changed(failure) | Self::Throttled { failure, .. } | Self::Failed(failure) => Some(failure),
             Self::Refused(_) => None,
         }
     }
@@ -169,9 +171,9 @@ where
             if !is_throttle(error) {
                 return Verdict::Failed(failure);
             }
-            let (throttle, said) = limits(error);
+            let (limit, of_table, said) = limits(error);
             failure.message.push_str(&said);
-            Verdict::Throttled(throttle, failure)
+            Verdict::Throttled { table: of_table.unwrap_or_else(|| table.to_owned()), limit, failure }
         }
     }
 }
@@ -188,7 +190,11 @@ pub(super) fn cancelled(action: Action, table: &str, reason: &CancellationReason
             let attempt = action.attempt();
             let failure = Failure::transient(format!("cannot {attempt} table {table}: {code}: {message}"));
             let is_throttle = matches!(code, "ProvisionedThroughputExceeded" | "ThrottlingError");
-            Some(if is_throttle { Verdict::Throttled(Throttle::Unknown, failure) } else { Verdict::Failed(failure) })
+            Some(if is_throttle {
+                Verdict::Throttled { table: table.to_owned(), limit: Throttle::KeyOrTable, failure }
+            } else {
+                Verdict::Failed(failure)
+            })
         }
     }
 }
@@ -220,21 +226,28 @@ fn conflict(action: Action, table: &str) -> Verdict {
     Verdict::Failed(Failure::transient(format!("cannot {attempt} table {table}: another write is on its way")))
 }
 
-/// Which limits were met, and what to do. Where some keys are at theirs and more is, what is more counts.
-fn limits<E: Throttled>(error: &SdkError<E, HttpResponse>) -> (Throttle, String) {
-    let (mut throttle, mut said) = (Throttle::Unknown, String::new());
-    let SdkError::ServiceError(service) = error else { return (throttle, said) };
-    for reason in service.err().reasons().iter().filter_map(ThrottlingReason::reason) {
+/// Which limits were met, of which table if it says so, and what to do. Where some keys are at theirs and more is, what is more counts.
+fn limits<E: Throttled>(error: &SdkError<E, HttpResponse>) -> (Throttle, Option<String>, String) {
+    let (mut throttle, mut table, mut said) = (Throttle::Unknown, None, String::new());
+    let SdkError::ServiceError(service) = error else { return (throttle, table, said) };
+    for of_one in service.err().reasons() {
+        let Some(reason) = of_one.reason() else { continue };
         let Some((_, limit, remedy)) = LIMITS.iter().find(|(limit, ..)| reason.ends_with(limit)) else {
             said.push_str(&format!("; {reason}"));
             continue;
         };
         said.push_str(&format!("; {reason}: {remedy}"));
         if *limit != Throttle::KeyRange || throttle == Throttle::Unknown {
-            throttle = *limit;
+            (throttle, table) = (*limit, of_one.resource().and_then(table_of));
         }
     }
-    (throttle, said)
+    (throttle, table, said)
+}
+
+/// The table that an ARN is of, or of an index of which.
+fn table_of(arn: &str) -> Option<String> {
+    let (_, path) = arn.split_once(":table/")?;
+    path.split('/').next().map(str::to_owned)
 }
 
 /// Judges the answer to a transaction that is tried: of an item, and of its guard in another table.

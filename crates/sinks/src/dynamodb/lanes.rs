@@ -13,6 +13,8 @@ pub(super) enum Answer {
     Taken,
     /// There was none, whichever keys were written.
     NoRoom,
+    /// There was none for the key of this hash; whether for others, the service does not say.
+    NoRoomForOne(u64),
     /// Nothing: there was none for its own keys, or it failed otherwise.
     OfItsOwn,
 }
@@ -21,15 +23,23 @@ impl Answer {
     pub(super) fn of<T>(result: &Result<T, Verdict>) -> Self {
         match result {
             Ok(_) | Err(Verdict::Refused(_)) => Self::Taken,
-            Err(Verdict::Throttled(Throttle::KeyRange, _)) => Self::OfItsOwn,
-            Err(Verdict::Throttled(..)) => Self::NoRoom,
+            Err(Verdict::Throttled { limit: Throttle::KeyRange, .. }) => Self::OfItsOwn,
+            Err(Verdict::Throttled { .. }) => Self::NoRoom,
             Err(Verdict::Changed(_) | Verdict::Failed(_)) => Self::OfItsOwn,
+        }
+    }
+
+    /// The same of a transaction of one key.
+    pub(super) fn of_key<T>(result: &Result<T, Verdict>, key: u64) -> Self {
+        match result {
+            Err(Verdict::Throttled { limit: Throttle::KeyOrTable, .. }) => Self::NoRoomForOne(key),
+            result => Self::of(result),
         }
     }
 }
 
 /// Requests that may be on their way at a time. A round of them that is taken adds one, and one that is not halves them, once for all
-/// that were sent beside it.
+/// that were sent beside it. There is no room for any key, where there is none for two of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Limit {
     requests: usize,
@@ -37,6 +47,8 @@ struct Limit {
     taken: usize,
     /// How often it was halved.
     halvings: u64,
+    /// Of a round, there was no room for this key.
+    short_key: Option<u64>,
 }
 
 impl Limit {
@@ -44,11 +56,18 @@ impl Limit {
     fn after(self, answer: Answer, halvings: u64, requests_max: usize) -> Self {
         match answer {
             Answer::Taken if self.taken + 1 < self.requests => Self { taken: self.taken + 1, ..self },
-            Answer::Taken => Self { requests: (self.requests + 1).min(requests_max), taken: 0, ..self },
-            Answer::NoRoom if halvings == self.halvings => {
-                Self { requests: (self.requests / 2).max(1), taken: 0, halvings: self.halvings + 1 }
+            Answer::Taken => {
+                Self { requests: (self.requests + 1).min(requests_max), taken: 0, short_key: None, ..self }
             }
-            Answer::NoRoom | Answer::OfItsOwn => self,
+            Answer::OfItsOwn => self,
+            Answer::NoRoom | Answer::NoRoomForOne(_) if halvings != self.halvings => self,
+            Answer::NoRoomForOne(key) if self.short_key.is_none_or(|other| other == key) => {
+                Self { short_key: Some(key), ..self }
+            }
+            Answer::NoRoom | Answer::NoRoomForOne(_) => {
+                let requests = (self.requests / 2).max(1);
+                Self { requests, taken: 0, halvings: self.halvings + 1, short_key: None }
+            }
         }
     }
 }
@@ -72,7 +91,7 @@ impl Lanes {
     /// Begins with the most.
     pub(super) fn new(requests_max: usize) -> Self {
         let requests_max = requests_max.clamp(1, Semaphore::MAX_PERMITS);
-        let limit = Limit { requests: requests_max, taken: 0, halvings: 0 };
+        let limit = Limit { requests: requests_max, taken: 0, halvings: 0, short_key: None };
         let state = Mutex::new(State { limit, permits: requests_max });
         Self { permits: Semaphore::new(requests_max), state, requests_max }
     }
@@ -132,7 +151,12 @@ mod tests {
     use super::*;
 
     fn answer() -> impl Strategy<Value = Answer> {
-        prop_oneof![Just(Answer::Taken), Just(Answer::NoRoom), Just(Answer::OfItsOwn)]
+        prop_oneof![
+            Just(Answer::Taken),
+            Just(Answer::NoRoom),
+            Just(Answer::OfItsOwn),
+            (0_u64..3).prop_map(Answer::NoRoomForOne),
+        ]
     }
 
     proptest! {
@@ -141,7 +165,7 @@ mod tests {
             requests_max in 1_usize..200,
             answers in prop::collection::vec((answer(), 0_u64..3), 0..200),
         ) {
-            let mut limit = Limit { requests: requests_max, taken: 0, halvings: 0 };
+            let mut limit = Limit { requests: requests_max, taken: 0, halvings: 0, short_key: None };
             for (answer, ago) in answers {
                 let before = limit;
                 let halvings = before.halvings.saturating_sub(ago);
@@ -156,7 +180,14 @@ mod tests {
                         // Whatever else was sent beside it changes nothing any more.
                         prop_assert_eq!(limit.after(answer, halvings, requests_max), limit);
                     }
-                    Answer::NoRoom | Answer::OfItsOwn => prop_assert_eq!(limit, before),
+                    Answer::NoRoomForOne(key) if halvings == before.halvings => {
+                        let no_room = before.after(Answer::NoRoom, halvings, requests_max);
+                        let is_another = before.short_key.is_some_and(|other| other != key);
+                        let one = Limit { short_key: Some(key), ..before };
+                        prop_assert_eq!(limit, if is_another { no_room } else { one });
+                        prop_assert_eq!(round.short_key, None, "a round that is taken forgets it");
+                    }
+                    Answer::NoRoom | Answer::NoRoomForOne(_) | Answer::OfItsOwn => prop_assert_eq!(limit, before),
                 }
             }
         }

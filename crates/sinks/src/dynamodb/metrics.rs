@@ -23,7 +23,7 @@ struct TableLabel {
 
 /// | metric | unit | what |
 /// |---|---|---|
-/// | `table_throttles_total` | requests | writes that a limit was met by, by `table` and `limit`: `table`, `key-range`, `account`, or `unknown` where the service does not say |
+/// | `table_throttles_total` | writes | requests that a limit was met by, and items that a batch had no room for, by `table` and `limit`: `table`, `key-range`, `account`, or `unknown` where the service does not say |
 /// | `table_write_units_total` | write units | what the service counted for writes, by `table`; of conditions that do not hold it says nothing |
 /// | `table_requests_max` | requests | writes that may be on their way to the table at a time now |
 ///
@@ -45,9 +45,9 @@ impl TableMetrics {
         registry.register("table_requests_max", help, self.requests_max.clone());
     }
 
-    pub(super) fn throttled(&self, table: &str, throttle: Throttle) {
-        let labels = ThrottleLabels { table: table.into(), limit: throttle.name() };
-        self.throttles.get_or_create(&labels).inc();
+    pub(super) fn throttled(&self, table: &str, limit: Throttle, writes: usize) {
+        let labels = ThrottleLabels { table: table.into(), limit: limit.name() };
+        self.throttles.get_or_create(&labels).inc_by(u64::try_from(writes).unwrap_or(u64::MAX));
     }
 
     pub(super) fn took(&self, table: &str, units: f64) {

@@ -313,6 +313,6 @@ pub(super) fn probe(table: &Table) -> Attributes {
 pub(super) fn lasting(verdict: Verdict) -> Failure {
     match verdict {
         Verdict::Refused(why) => Failure::configuration(why.to_string()),
-        Verdict::Changed(failure) | Verdict::Throttled(_, failure) | Verdict::Failed(failure) => failure,
+        Verdict::Changed(failure) | Verdict::Throttled { failure, .. } | Verdict::Failed(failure) => failure,
     }
 }

@@ -252,6 +252,11 @@ impl<U: Send + Sync> Sending<'_, U> {
             Ok(left) if !left.is_empty() => Answer::OfItsOwn,
             left => Answer::of(left),
         };
+        if let Ok(left) = &left
+            && !left.is_empty()
+        {
+            config.metrics.throttled(&config.table, Throttle::Unknown, left.len());
+        }
         self.emitter.answered(lane, answer, &left);
         left
     }
@@ -259,7 +264,7 @@ impl<U: Send + Sync> Sending<'_, U> {
     fn no_room(&self) -> Verdict {
         let table = &self.emitter.config.table;
         let failure = Failure::transient(format!("table {table} had no room for all items of a request"));
-        Verdict::Throttled(Throttle::Unknown, failure)
+        Verdict::Throttled { table: table.clone(), limit: Throttle::Unknown, failure }
     }
 }
 

@@ -1,7 +1,5 @@
 //! What became of a delivery, by what became of its items.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 use kinesink_core::{Class, Emitted, Failure, Reject};
 use tracing::debug;
 
@@ -52,7 +50,7 @@ impl<'a> Settling<'a> {
                 self.emitter.forget_table();
                 failure
             }
-            Some(Verdict::Throttled(_, failure) | Verdict::Failed(failure)) => failure,
+            Some(Verdict::Throttled { failure, .. } | Verdict::Failed(failure)) => failure,
             Some(Verdict::Refused(_)) | None => return,
         };
         self.failed.push(Failed { key, again, failure });
@@ -88,8 +86,6 @@ fn busiest(failed: &[Failed]) -> String {
     let Some(Failed { key, again, .. }) = failed.iter().max_by_key(|failed| failed.again.len()) else {
         return String::new();
     };
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    let (keys, hash, records) = (failed.len(), hasher.finish(), again.len());
-    format!("; {keys} keys wait, the busiest, of hash {hash:016x}, with {records} records")
+    let (keys, hash, records) = (failed.len(), key.hashed(), again.len());
+    format!("; {keys} keys wait, the busiest, of hash {hash}, with {records} records")
 }

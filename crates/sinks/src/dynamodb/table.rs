@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kinesink_aws::code;
 use kinesink_aws::dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
     TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use kinesink_core::{Class, Failure, Reject};
+use md5::{Digest as _, Md5};
 use tokio::time::{sleep, timeout};
 
 use super::attributes::{Attributes, type_of};
@@ -19,6 +22,9 @@ use super::number::Decimal;
 /// DynamoDB's limits of keys.
 pub(super) const HASH_BYTES_MAX: usize = 2048;
 pub(super) const RANGE_BYTES_MAX: usize = 1024;
+
+/// Of an MD5.
+const HASH_SHOWN_BYTES: usize = 8;
 
 const ACTIVE_POLL: Duration = Duration::from_millis(500);
 const ACTIVE_WITHIN: Duration = Duration::from_secs(300);
@@ -217,6 +223,17 @@ impl Table {
 }
 
 impl ItemKey {
+    /// What it is called where a key, which is data, may not stand: as `md5sum` makes it of its parts, each in a line of its own, bytes
+    /// in base64.
+    pub(super) fn hashed(&self) -> String {
+        let line = |part: &Scalar| match part {
+            Scalar::Text(text) | Scalar::Number(text) => format!("{text}\n"),
+            Scalar::Bytes(bytes) => format!("{}\n", STANDARD.encode(bytes)),
+        };
+        let digest = Md5::digest(self.0.iter().map(line).collect::<String>());
+        digest.iter().take(HASH_SHOWN_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Whether a part of it is this text; as a number, the one text that it has: 7 is no part of "07", which is another partition key.
     pub(super) fn holds(&self, text: &str) -> bool {
         self.0.iter().any(|part| match part {
@@ -310,4 +327,23 @@ pub(super) async fn expiry(config: &DynamoDbConfig) -> Result<Expiry, Failure> {
 /// The part of an item that is its key.
 pub(super) fn key_part(table: &Table, item: &Attributes) -> HashMap<String, AttributeValue> {
     table.key_names().filter_map(|name| Some((name.to_owned(), item.get(name)?.clone()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `printf '%s\n' DE 2026-01-31T12:00:00Z | md5sum | cut -c1-16` prints it, which is what the page says.
+    #[test]
+    fn the_hash_of_a_key_is_the_one_that_an_operator_makes_of_it() {
+        let text = |text: &str| Scalar::Text(text.into());
+        for (key, hash) in [
+            (vec![text("DE"), text("2026-01-31T12:00:00Z")], "221b51502d5608ce"),
+            (vec![text("customer-7")], "2bb7fc166c1bbf67"),
+            (vec![Scalar::Number("1.5".into())], "1d4d4e6130c517ba"),
+            (vec![Scalar::Bytes(vec![0, 255])], "0fd56e598ef9bf00"),
+        ] {
+            assert_eq!(ItemKey(key).hashed(), hash);
+        }
+    }
 }

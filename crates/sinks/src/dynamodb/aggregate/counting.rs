@@ -1,7 +1,7 @@
 //! Windows to transactions.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -145,7 +145,8 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         let mut memory = self.reserve().await;
         let (slice, fold) = self.fold(from, memory.bytes(), progress).await?;
         let mut groups = fold.into_groups();
-        let (mut passes, mut patience) = (0, Patience::new(groups.len(), self.seed()));
+        // Shards do not wait in step.
+        let (mut passes, mut patience) = (0, Patience::new(groups.len(), hash_of(self.shard)));
         while !groups.is_empty() {
             memory.shrink_to(groups.iter().map(Group::memory_bytes).sum());
             let sent = groups.len();
@@ -320,13 +321,6 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         waiting.into_iter().map(|(group, _)| group).collect()
     }
 
-    /// Shards do not wait in step.
-    fn seed(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.shard.hash(&mut hasher);
-        hasher.finish()
-    }
-
     async fn send(&self, group: Group) -> Sent {
         let DynamoDbEmitter { config, pace, lanes, turns, .. } = self.emitter;
         let guard_key = match guard::key(config, self.stream, self.shard, &group.key) {
@@ -336,7 +330,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         let _turn = turns.of(&group.id).await;
         let lane = lanes.enter().await;
         let met = transaction::count(config, self.aggregate, pace, guard_key, &group).await;
-        self.emitter.answered(lane, Answer::of(&met), &met);
+        self.emitter.answered(lane, Answer::of_key(&met, hash_of(&group.id)), &met);
         let outcome = match met {
             Ok(Met::Counted) => Outcome::default(),
             Ok(Met::There(place)) if place < group.last => return Sent::Partly(group.id, place),
@@ -368,4 +362,10 @@ impl Progress<'_> {
     fn failed(&mut self, group: Group, why: Verdict) {
         self.settling.add(group.id, Outcome { again: group.indexes, why: Some(why), ..Outcome::default() });
     }
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }

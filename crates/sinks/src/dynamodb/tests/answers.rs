@@ -8,7 +8,7 @@ use kinesink_core::{Class, Emitted, Emitter, Exception, Failure};
 use serde_json::{Value, json};
 
 use super::dynamo::{Dynamo, Fault};
-use super::{Sample, TABLE, config, emit, field, refusal, sink, stored};
+use super::{Sample, TABLE, config, emit, field, refusal, sample, sink, stored};
 use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter, Guard, KeyAttribute, KeySource};
 
 async fn check(sink: &DynamoDbEmitter) -> Result<(), Failure> {
@@ -91,12 +91,12 @@ async fn throttles_are_told_apart_and_the_busiest_key_is_told_by_its_hash() {
         ("TableWriteMaxOnDemandThroughputExceeded", "raise the table's maximum throughput"),
         ("IndexWriteAccountLimitExceeded", "raise the account's quota"),
     ] {
-        dynamo.fail("PutItem", Fault::Throttle(reason));
+        dynamo.fail("PutItem", Fault::Throttle(reason, TABLE));
         let failure = emit(&sink, &[(1, "a", json!({"id": "a"}))]).await.unwrap_err();
         assert_eq!(failure.class, Class::Transient);
         assert!(failure.message.contains(&format!("; {reason}: {remedy}")), "{failure}");
     }
-    dynamo.fail("PutItem", Fault::Throttle("TableWriteKeyRangeThroughputExceeded"));
+    dynamo.fail("PutItem", Fault::Throttle("TableWriteKeyRangeThroughputExceeded", TABLE));
     let put = |sequence, id: &'static str| (sequence, id, json!({ "id": id }));
     let emitted = emit(&sink, &[put(2, "SECRET"), put(3, "SECRET"), put(4, "b")]).await.unwrap();
     let Some((0, Exception::Retry(why))) = emitted.exceptions().first() else { panic!("{emitted:?}") };
@@ -159,7 +159,9 @@ fn unguarded(dynamo: &Dynamo) -> DynamoDbConfig {
 #[tokio::test]
 async fn a_batch_has_25_items_and_what_it_had_no_room_for_is_sent_again_alone() {
     let dynamo = Dynamo::new();
-    let sink = sink(unguarded(&dynamo)).await;
+    let config = unguarded(&dynamo);
+    let metrics = config.metrics.clone();
+    let sink = sink(config).await;
     let many = many(60);
     dynamo.fail("BatchWriteItem", Fault::RoomFor(20));
     let emitted = emit(&sink, &samples(&many)).await.unwrap();
@@ -170,6 +172,8 @@ async fn a_batch_has_25_items_and_what_it_had_no_room_for_is_sent_again_alone() 
         .collect();
     assert_eq!(sizes, [25, 25, 10]);
     assert_eq!(exceptions(&emitted), (vec![20, 21, 22, 23, 24], vec![]));
+    let throttles = sample(&metrics, "table_throttles_total{table=\"items\",limit=\"unknown\"}");
+    assert_eq!(throttles.as_deref(), Some("5"), "each is a write that met a limit");
     assert_eq!(stored(&dynamo.client()).await.len(), 55);
 }
 
@@ -230,7 +234,7 @@ async fn a_table_that_does_not_go_with_the_sink_is_named_at_the_start() {
 async fn a_start_that_was_throttled_ended_the_process() {
     let dynamo = Dynamo::new();
     let sink = sink(config(dynamo.client())).await;
-    for fault in [Fault::Throttle("TableWriteKeyRangeThroughputExceeded"), Fault::Cut] {
+    for fault in [Fault::Throttle("TableWriteKeyRangeThroughputExceeded", TABLE), Fault::Cut] {
         dynamo.fail("PutItem", fault);
         check(&sink).await.unwrap();
     }

@@ -30,8 +30,8 @@ pub(super) enum Fault {
     Answer(&'static str, &'static str),
     /// The transaction is cancelled for these reasons: a code and a message for each item.
     Cancel([(&'static str, &'static str); 2]),
-    /// It is throttled for this reason.
-    Throttle(&'static str),
+    /// It is throttled for this reason, by the limit of this table.
+    Throttle(&'static str, &'static str),
     /// Of a batch, the service has room for the first so many alone.
     RoomFor(usize),
 }
@@ -148,8 +148,8 @@ impl Dynamo {
                 let body = json!({ "__type": code, "Message": "cancelled", "CancellationReasons": reasons });
                 return Ok(answer(400, &body.to_string()));
             }
-            Some(Fault::Throttle(reason)) => {
-                let reasons = json!([{ "reason": reason, "resource": "arn:aws:dynamodb:x:0:table/items" }]);
+            Some(Fault::Throttle(reason, table)) => {
+                let reasons = json!([{ "reason": reason, "resource": format!("arn:aws:dynamodb:x:0:table/{table}") }]);
                 let code = "x#ProvisionedThroughputExceededException";
                 let body = json!({ "__type": code, "message": "slow", "ThrottlingReasons": reasons });
                 return Ok(answer(400, &body.to_string()));

@@ -18,9 +18,10 @@ use kinesink_aws::dynamodb::Client;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::testkit::ManualClock;
 use kinesink_core::{Batch, Emitted, Emitter as _, Exception, Failure, Item, Position, Record, ShardId, StreamName};
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::{DynamoDbConfig, DynamoDbEmitter, KeyAttribute, KeySource};
+use super::{DynamoDbConfig, DynamoDbEmitter, KeyAttribute, KeySource, TableMetrics};
 
 const TABLE: &str = "items";
 
@@ -89,6 +90,14 @@ async fn refusal(sink: &DynamoDbEmitter, json: Value) -> String {
         [(0, Exception::Rejected(why))] => why.to_string(),
         other => panic!("{other:?}"),
     }
+}
+
+/// What a metric says, if it is there.
+fn sample(metrics: &TableMetrics, labelled: &str) -> Option<String> {
+    let (mut registry, mut page) = (Registry::default(), String::new());
+    metrics.register(&mut registry);
+    prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
+    page.lines().find_map(|line| line.strip_prefix(labelled)).map(|value| value.trim().to_owned())
 }
 
 /// What the table holds, as a stock client reads it: DynamoDB's JSON by the text of `id`.

@@ -8,11 +8,10 @@ use kinesink_aws::dynamodb::types::{
     TimeToLiveSpecification,
 };
 use kinesink_core::{Class, Emitted, Emitter};
-use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::dynamo::{Dynamo, Fault};
-use super::{TABLE, config, emit, sink, stored};
+use super::{TABLE, config, emit, sample, sink, stored};
 use crate::dynamodb::{Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, TableMetrics, TableReport};
 
 fn counting(dynamo: &Dynamo) -> DynamoDbConfig {
@@ -199,14 +198,7 @@ async fn throttles_are_counted_by_their_limit_and_only_those_of_all_keys_slow_al
     let metrics = TableMetrics::default();
     let config = DynamoDbConfig { requests_max: 8, metrics: metrics.clone(), ..config(dynamo.client()) };
     let sink = sink(config).await;
-    let mut registry = Registry::default();
-    metrics.register(&mut registry);
-    let sample = |line: &str| {
-        let mut page = String::new();
-        prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
-        let value = page.lines().find_map(|found| found.strip_prefix(line)).map(|value| value.trim().to_owned());
-        value.unwrap_or_else(|| panic!("{line} is not in {page}"))
-    };
+    let sample = |line: &str| sample(&metrics, line).unwrap();
     let put = async |sequence: u64| emit(&sink, &[(sequence, "a", json!({"id": "a"}))]).await;
     assert_eq!(put(1).await.unwrap(), Emitted::all());
     assert_eq!(sample("table_write_units_total{table=\"items\"}"), "1.0");
@@ -216,7 +208,7 @@ async fn throttles_are_counted_by_their_limit_and_only_those_of_all_keys_slow_al
         ("TableWriteAccountLimitExceeded", "account", "2"),
         ("SomethingNew", "unknown", "1"),
     ] {
-        dynamo.fail("PutItem", Fault::Throttle(reason));
+        dynamo.fail("PutItem", Fault::Throttle(reason, TABLE));
         put(2).await.unwrap_err();
         assert_eq!(sample(&format!("table_throttles_total{{table=\"items\",limit=\"{limit}\"}}")), "1");
         assert_eq!(sample("table_requests_max{table=\"items\"}"), requests, "{reason}");

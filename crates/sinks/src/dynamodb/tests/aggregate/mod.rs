@@ -1,6 +1,7 @@
 //! Records that count up to items: each once, whoever sends it how often.
 
 mod refusals;
+mod room;
 mod shards;
 mod windows;
 
