@@ -1,6 +1,7 @@
 //! Windows that are announced before they are published.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +163,26 @@ async fn a_window_that_is_to_be_finished_as_it_is_keeps_its_end_and_is_published
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finishes_an_announced_window_alone_reads_nothing_behind_it_while_it_commits() {
+    const REPLY_BYTES: usize = 1024;
+    let mut rig = next_owner(vec![reply(plain(1, 5)), reply(plain(6, 7)), reply(plain(8, 9)), Step::End]).await;
+    let slow = Answer::DeliverAfter(Duration::from_secs(60));
+    rig.sinks = vec![Destination::new("one", &rig.log).planned().answering([slow])];
+    rig.bytes_per_reply = REPLY_BYTES;
+    let (pipeline, input) = rig.build();
+    let watch = async {
+        sleep(Duration::from_secs(30)).await;
+        assert!(matches!(rig.events()[..], [Event::Begun { first: 1, last: 5, .. }]), "{:?}", rig.events());
+        assert_eq!(rig.budget.total_bytes() - rig.budget.free_bytes(), REPLY_BYTES, "it holds its window and no more");
+    };
+    let (finished, ()) = tokio::join!(pipeline.finish_plan(input), watch);
+    let ControlFlow::Continue(rest) = finished.unwrap() else { panic!("the shard goes on") };
+    assert_eq!((rest.start, rest.prepared.is_some()), (Checkpoint::At(position(5)), false));
+    assert_eq!(pipeline.run_shard(rest).await.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.batches("one"), [vec![1, 2, 3, 4, 5], vec![6, 7, 8], vec![9]], "each once");
 }
 
 #[tokio::test(start_paused = true)]
