@@ -24,8 +24,6 @@ pub struct Batch<'a, U> {
     pub items: Vec<&'a Item<U>>,
     /// What [`Emitter::partition`] said of each of them; empty if it said nothing, or was not asked.
     pub partitions: Vec<&'a str>,
-    /// How often this window was sent to this sink before.
-    pub attempt: u32,
     /// An operator has asked that what exists under the window's names be kept, whatever it holds: it is then no failure
     /// that it is different.
     pub keep_existing: bool,
@@ -56,8 +54,6 @@ pub struct Partition<'a, U> {
     pub bytes: usize,
     /// Its items.
     pub pieces: &'a dyn Pieces<U>,
-    /// How often it was sent to this sink before.
-    pub attempt: u32,
     /// As of a [`Batch`].
     pub keep_existing: bool,
 }
@@ -211,7 +207,7 @@ pub trait Emitter<U: Send + Sync>: Send + Sync + 'static {
     /// # Errors
     /// As [`emit`](Self::emit): nothing of the partition is known to be durable.
     async fn emit_partition(&self, partition: &Partition<'_, U>) -> Result<Emitted, Failure> {
-        let Partition { stream, shard, first, last, attempt, keep_existing, .. } = *partition;
+        let Partition { stream, shard, first, last, keep_existing, .. } = *partition;
         let (mut held, mut number) = (Vec::new(), 0);
         while let Some(piece) = partition.pieces.piece(number).await? {
             held.extend(piece.items);
@@ -219,8 +215,7 @@ pub trait Emitter<U: Send + Sync>: Send + Sync + 'static {
         }
         let items: Vec<_> = held.iter().map(|(_, item)| item).collect();
         let partitions = partition.name.map_or_else(Vec::new, |name| vec![name; items.len()]);
-        let mut emitted =
-            self.emit(&Batch { stream, shard, first, last, items, partitions, attempt, keep_existing }).await?;
+        let mut emitted = self.emit(&Batch { stream, shard, first, last, items, partitions, keep_existing }).await?;
         for (index, _) in &mut emitted.exceptions {
             // What names no item of the batch names none of the window either.
             *index = held.get(*index).map_or(usize::MAX, |(index, _)| *index);

@@ -257,48 +257,56 @@ pub(crate) async fn deliver<U: Send + Sync + 'static>(
     ledger: &Mutex<Ledger>,
 ) -> Result<(), Stop> {
     let mut pause = Pause::new(shard, format!("sink {}", delivery.name));
-    for attempt in 0.. {
-        let unsettled: Vec<usize> = lock(ledger).settlement.unsettled(delivery.index).collect();
-        let Some((first, last)) = delivery.window.filter(|_| !unsettled.is_empty()) else { break };
-        let batch = Batch {
-            stream: &shard.stream,
-            shard: &shard.id,
-            first,
-            last,
-            items: unsettled.iter().filter_map(|index| items.get(*index)).collect(),
-            partitions: unsettled.iter().filter_map(|index| divided.name(*index)).collect(),
-            attempt,
-            keep_existing: delivery.keep_existing,
-        };
-        shard.metrics.emit_attempt(delivery.name);
-        let sending = shard.health.sending(batch.bytes());
-        let emitted = delivery.emitter.emit(&batch).await;
-        drop(sending);
-        match emitted {
-            Ok(emitted) => {
-                settle(ledger, delivery, items, &emitted)?;
-                count_delivered(shard, delivery.name, &batch, &emitted);
-                delivery.count_files(shard, &emitted);
-                shard.health.progress(true);
-                if let Some(why) = first_retry(&emitted) {
-                    if emitted.exceptions().len() < batch.items.len() {
-                        pause.progressed();
-                    }
-                    let failure = Failure::transient(format!("{} did not take every item: {why}", delivery.name));
-                    pause.wait(&failure).await?;
-                }
-            }
-            Err(failure) => {
-                shard.metrics.emit_failed(delivery.name, failure.class);
-                if failure.class == Class::Configuration && pause.misconfigurations() >= delivery.patience {
-                    return Err(Stop::Halt(Halt::Sink { name: delivery.name.into(), failure }));
-                }
-                pause.wait(&failure).await?;
-            }
-        }
+    while let Some(failure) = attempt(shard, delivery, items, divided, ledger, &mut pause).await? {
+        pause.wait(&failure).await?;
     }
     pause.cured();
     Ok(())
+}
+
+/// Sends once what the sink has not settled. Why some of it has to be sent again, if some has.
+pub(crate) async fn attempt<U: Send + Sync + 'static>(
+    shard: &Arc<Shard>,
+    delivery: &Delivery<'_, U>,
+    items: &[Item<U>],
+    divided: &Divided,
+    ledger: &Mutex<Ledger>,
+    pause: &mut Pause,
+) -> Result<Option<Failure>, Stop> {
+    let unsettled: Vec<usize> = lock(ledger).settlement.unsettled(delivery.index).collect();
+    let Some((first, last)) = delivery.window.filter(|_| !unsettled.is_empty()) else { return Ok(None) };
+    let batch = Batch {
+        stream: &shard.stream,
+        shard: &shard.id,
+        first,
+        last,
+        items: unsettled.iter().filter_map(|index| items.get(*index)).collect(),
+        partitions: unsettled.iter().filter_map(|index| divided.name(*index)).collect(),
+        keep_existing: delivery.keep_existing,
+    };
+    shard.metrics.emit_attempt(delivery.name);
+    let sending = shard.health.sending(batch.bytes());
+    let emitted = delivery.emitter.emit(&batch).await;
+    drop(sending);
+    let emitted = match emitted {
+        Ok(emitted) => emitted,
+        Err(failure) => {
+            shard.metrics.emit_failed(delivery.name, failure.class);
+            if failure.class == Class::Configuration && pause.misconfigurations() >= delivery.patience {
+                return Err(Stop::Halt(Halt::Sink { name: delivery.name.into(), failure }));
+            }
+            return Ok(Some(failure));
+        }
+    };
+    settle(ledger, delivery, items, &emitted)?;
+    count_delivered(shard, delivery.name, &batch, &emitted);
+    delivery.count_files(shard, &emitted);
+    shard.health.progress(true);
+    let Some(why) = first_retry(&emitted) else { return Ok(None) };
+    if emitted.exceptions().len() < batch.items.len() {
+        pause.progressed();
+    }
+    Ok(Some(Failure::transient(format!("{} did not take every item: {why}", delivery.name))))
 }
 
 fn first_retry(emitted: &Emitted) -> Option<&Reject> {

@@ -108,7 +108,7 @@ impl<T: Transformer> Pipeline<T> {
             let Some(places) = sent.get(&sink.name) else { continue };
             let items: Vec<_> = places.iter().filter_map(|place| outputs.get(place)).collect();
             let (stream, shard, partitions) = (&stream, &shard, Vec::new());
-            let batch = Batch { stream, shard, first, last, items, partitions, attempt: 0, keep_existing: false };
+            let batch = Batch { stream, shard, first, last, items, partitions, keep_existing: false };
             self.send(&sink.name, &*sink.emitter, batch, &mut replayed).await?;
         }
         Ok(replayed)
@@ -165,7 +165,6 @@ impl<T: Transformer> Pipeline<T> {
             if failure.class != Class::Transient || backoff.attempts() + 1 >= ATTEMPTS_MAX {
                 return Err(failure);
             }
-            batch.attempt += 1;
             sleep(backoff.next_wait(failure.retry_after)).await;
         }
     }

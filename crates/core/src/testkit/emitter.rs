@@ -82,7 +82,7 @@ where
         let window = window(&other, start..start + 50, &output);
         let all: Vec<usize> = (0..window.len()).collect();
         // If that was enough to deliver, this is another repetition.
-        abandon(send(emitter, &window, &all, 0), polls).await;
+        abandon(send(emitter, &window, &all), polls).await;
         deliver(emitter, &window, &stored).await?;
         sent.push(window)?;
         sent.compare(&stored().await)?;
@@ -113,7 +113,7 @@ async fn abandon<F: Future>(future: F, polls: u32) {
     .await;
 }
 
-async fn send<U, E>(emitter: &E, window: &[Item<U>], indexes: &[usize], attempt: u32) -> Result<Emitted, Failure>
+async fn send<U, E>(emitter: &E, window: &[Item<U>], indexes: &[usize]) -> Result<Emitted, Failure>
 where
     U: Send + Sync,
     E: Emitter<U> + ?Sized,
@@ -124,7 +124,7 @@ where
     let names: Vec<String> = items.iter().filter_map(|item| emitter.partition(item)).collect();
     let partitions = names.iter().map(String::as_str).collect();
     let (stream, keep_existing) = (&sample_stream(), false);
-    emitter.emit(&Batch { stream, shard, first, last, items, partitions, attempt, keep_existing }).await
+    emitter.emit(&Batch { stream, shard, first, last, items, partitions, keep_existing }).await
 }
 
 /// Sends a window as the pipeline does: what is to be retried again, until nothing is. Says whether anything was.
@@ -136,7 +136,7 @@ where
     let mut unsettled: Vec<usize> = (0..window.len()).collect();
     let mut failure = None;
     for attempt in 0..ATTEMPTS_MAX {
-        let emitted = match send(emitter, window, &unsettled, attempt).await {
+        let emitted = match send(emitter, window, &unsettled).await {
             Ok(emitted) => emitted,
             Err(failed) => {
                 failure = Some(failed);

@@ -12,7 +12,7 @@ use kinesink_core::{
 };
 
 use super::{Part, Spilled};
-use crate::commit::{Delivery, Halt, Ledger, Stop, bury, deliver, lock};
+use crate::commit::{Delivery, Halt, Ledger, Stop, attempt, bury, lock};
 use crate::dead_letter::{Refused, Stage};
 use crate::outputs::Divided;
 use crate::pause::Pause;
@@ -46,19 +46,31 @@ async fn chunks<U: Send + Sync + 'static>(
     spilled: &Spilled<U>,
     ledger: &Mutex<Ledger>,
 ) -> Result<usize, Stop> {
-    let mut count = 0;
+    let mut pause = Pause::new(shard, format!("sink {}", delivery.name));
+    let (of_one, mut count) = (Delivery { index: 0, ..*delivery }, 0);
     for chunk in 0..spilled.chunks() {
-        let piece = spilled.chunk(chunk).await.map_err(|failure| Stop::Halt(Halt::Spill(failure.message)))?;
-        let items: Vec<Item<U>> = piece.items.into_iter().map(|(_, item)| item).collect();
-        let of_chunk = Mutex::new(Ledger::new(Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0), Vec::new()));
-        let of_one = Delivery { index: 0, ..*delivery };
-        deliver(shard, &of_one, &items, &Divided::none(), &of_chunk).await?;
-        let refused: Vec<Refused> = lock(&of_chunk).refused.drain(..).map(copied).collect();
-        count += refused.len();
-        lock(ledger).refused.extend(refused);
+        let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, spilled.items_of(chunk), 0);
+        let of_chunk = Mutex::new(Ledger::new(settlement, Vec::new()));
+        loop {
+            let Piece { items, memory } = spilled.chunk(chunk).await.map_err(unreadable)?;
+            let items: Vec<Item<U>> = items.into_iter().map(|(_, item)| item).collect();
+            let failed = attempt(shard, &of_one, &items, &Divided::none(), &of_chunk, &mut pause).await?;
+            let refused: Vec<Refused> = lock(&of_chunk).refused.drain(..).map(copied).collect();
+            count += refused.len();
+            lock(ledger).refused.extend(refused);
+            // What other shards read waits for this memory: it is not kept while the sink takes nothing.
+            drop((items, memory));
+            let Some(failure) = failed else { break };
+            pause.wait(&failure).await?;
+        }
+        pause.cured();
         relieve(shard, delivery, ledger).await?;
     }
     Ok(count)
+}
+
+fn unreadable(failure: Failure) -> Stop {
+    Stop::Halt(Halt::Spill(failure.message))
 }
 
 /// To a sink that announces its windows: partition by partition, each until it is durable. How many items it refused.
@@ -70,7 +82,7 @@ async fn partitions<U: Send + Sync + 'static>(
 ) -> Result<usize, Stop> {
     let mut pause = Pause::new(shard, format!("sink {}", delivery.name));
     let (mut left, mut count) = (VecDeque::from(spilled.partitions(delivery.index)), 0);
-    for attempt in 0.. {
+    loop {
         let parts = left.len();
         let (mut again, mut failures) = (VecDeque::new(), Vec::new());
         let mut sending = FuturesUnordered::<BoxFuture<'_, _>>::new();
@@ -78,7 +90,7 @@ async fn partitions<U: Send + Sync + 'static>(
             while sending.len() < PARTITIONS_AT_ONCE
                 && let Some(part) = left.pop_front()
             {
-                sending.push(Box::pin(send(shard, delivery, part, attempt)));
+                sending.push(Box::pin(send(shard, delivery, part)));
             }
             let Some((outcome, part)) = sending.next().await else { break };
             match outcome {
@@ -118,9 +130,8 @@ async fn send<'a, U: Send + Sync + 'static>(
     shard: &Shard,
     delivery: &Delivery<'_, U>,
     part: Part<'a, U>,
-    attempt: u32,
 ) -> (Result<Vec<Refused>, Failure>, Part<'a, U>) {
-    (emit(shard, delivery, &part, attempt).await, part)
+    (emit(shard, delivery, &part).await, part)
 }
 
 /// One attempt at a partition: what it refused of it.
@@ -128,7 +139,6 @@ async fn emit<U: Send + Sync + 'static>(
     shard: &Shard,
     delivery: &Delivery<'_, U>,
     part: &Part<'_, U>,
-    attempt: u32,
 ) -> Result<Vec<Refused>, Failure> {
     let Some((first, last)) = delivery.window else { return Ok(Vec::new()) };
     shard.metrics.emit_attempt(delivery.name);
@@ -143,7 +153,6 @@ async fn emit<U: Send + Sync + 'static>(
             name: part.name,
             bytes: part.output_bytes,
             pieces: &Reported { part, shard },
-            attempt,
             keep_existing: delivery.keep_existing,
         })
         .await?;

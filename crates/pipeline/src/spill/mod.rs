@@ -289,6 +289,12 @@ impl<U: Send + Sync + 'static> Spilled<U> {
         self.chunks.len()
     }
 
+    /// How many items a chunk has.
+    pub(crate) fn items_of(&self, chunk: usize) -> usize {
+        let segments = self.chunks.get(chunk).into_iter().flat_map(|chunk| &chunk.segments);
+        segments.map(|segment| segment.items).sum()
+    }
+
     /// All of a chunk, in the order of the stream: each item with its index in the window, and beside it the number of its
     /// segment.
     async fn in_order(&self, chunk: usize) -> Result<(Piece<U>, Vec<u32>), Failure> {

@@ -38,8 +38,7 @@ async fn only_items_to_be_retried_are_sent_again_with_the_windows_bounds() {
     rig.run().await.unwrap();
     assert_eq!(rig.batches("one"), [vec![2], vec![1], vec![3]]);
     let begun: Vec<_> = rig.events().into_iter().filter(|event| matches!(event, Event::Begun { .. })).collect();
-    let attempt = |attempt| Event::Begun { sink: "one".into(), attempt, first: 1, last: 3, keep_existing: false };
-    assert_eq!(begun, [attempt(0), attempt(1), attempt(2)]);
+    assert_eq!(begun, vec![Event::Begun { sink: "one".into(), first: 1, last: 3, keep_existing: false }; 3]);
 }
 
 #[tokio::test(start_paused = true)]

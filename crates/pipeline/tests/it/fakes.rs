@@ -149,7 +149,6 @@ pub(crate) enum Event {
     /// A batch was begun.
     Begun {
         sink: String,
-        attempt: u32,
         first: u64,
         last: u64,
         keep_existing: bool,
@@ -226,7 +225,6 @@ impl Destination {
     async fn answer<U: Text>(&self, batch: &Batch<'_, U>) -> Result<Emitted, Failure> {
         self.log.lock().unwrap().push(Event::Begun {
             sink: self.name.clone(),
-            attempt: batch.attempt,
             first: number(batch.first),
             last: number(batch.last),
             keep_existing: batch.keep_existing,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use kinesink_core::{Batch, Budget, Emitted, Emitter, Failure, Fingerprint, Partition};
 use kinesink_pipeline::{Finished, Pipeline, ShardStatus, Sink, Spill};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::fakes::{Answer, Destination, Event, Rig, Split, Step, letter, plain, record, reply, shard};
 
@@ -165,6 +165,39 @@ async fn each_sink_gets_all_of_a_spilled_window_as_it_wants_it() {
     let told: Vec<_> = letters.iter().map(|letter| (letter.number, &*letter.stage, &*letter.data)).collect();
     assert_eq!(told, [(17, "sink:one", "poison"), (17, "sink:two", "poison")]);
     assert_eq!(rig.checkpoints(), ["SHARD_END"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_takes_nothing_kept_the_memory_that_windows_of_other_shards_are_read_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = spill(directory.path(), 2 * MIB);
+    let failing = std::iter::repeat_n(Answer::Fail(Failure::transient("no room")), 1_000);
+    let retrying = std::iter::repeat_n(Answer::Retry(vec![0]), 1_000);
+    for answers in [failing.collect::<Vec<_>>(), retrying.collect()] {
+        let mut dead = rig(script(plainly), &directory, MIB);
+        dead.sinks = vec![Destination::new("dead", &dead.log).answering(answers)];
+        dead.spill = Some(shared.clone());
+        let (pipeline, input) = dead.build();
+        let others = async {
+            // By then it has begun to send its window, again and again.
+            sleep(Duration::from_secs(60)).await;
+            for is_planned in [false, true] {
+                let mut other = rig(script(plainly), &directory, MIB);
+                let sink = Destination::new("one", &other.log);
+                other.sinks = vec![if is_planned { sink.planned() } else { sink }];
+                other.spill = Some(shared.clone());
+                let finished = timeout(Duration::from_secs(120), other.run()).await;
+                assert_eq!(finished.expect("it is read while the other waits").unwrap(), Finished::ShardEnd);
+                assert_eq!(other.delivered("one"), all());
+            }
+        };
+        tokio::select! {
+            ended = pipeline.run_shard(input) => panic!("{ended:?}"),
+            () = others => {}
+        }
+        assert!(dead.delivered("dead").len() < 20, "it has not got beyond its first piece");
+        drop(pipeline);
+    }
 }
 
 /// Takes twenty minutes to make a partition durable, bit by bit, and hangs for twenty more.

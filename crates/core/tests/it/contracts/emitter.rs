@@ -15,7 +15,7 @@ const NONE: EmitterPromises = EmitterPromises { ordered: false, idempotent: fals
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     Right,
-    /// Right: it takes the first half of a window at the first attempt and asks for the rest again.
+    /// Right: it takes the first half of the first batch and asks for the rest again.
     TakesHalf,
     /// Right: the first batch of all fails as a whole.
     FailsOnce,
@@ -117,7 +117,7 @@ impl Emitter<Bytes> for InMemory {
         let mut emitted = Emitted::all();
         let mut rows: Vec<Row> = batch.items.iter().map(|item| self.row(item)).collect();
         match self.way {
-            Way::TakesHalf if batch.attempt == 0 => {
+            Way::TakesHalf if call == 1 => {
                 for index in rows.len() / 2..rows.len() {
                     emitted.retry(index, Reject::new("throttled"));
                 }

@@ -73,7 +73,6 @@ async fn emit_items(sink: &DynamoDbEmitter, items: &[Item<Bytes>]) -> Result<Emi
         last,
         items: items.iter().collect(),
         partitions: Vec::new(),
-        attempt: 0,
         keep_existing: false,
     })
     .await

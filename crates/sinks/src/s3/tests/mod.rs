@@ -49,7 +49,6 @@ fn batch<'a>(source: &'a Source, items: &'a [Item<Bytes>]) -> Batch<'a, Bytes> {
         last: items.last().unwrap().record.position,
         items: items.iter().collect(),
         partitions: Vec::new(),
-        attempt: 0,
         keep_existing: false,
     }
 }

@@ -105,7 +105,6 @@ async fn send(sink: &S3Emitter, fails: Option<usize>) -> Vec<Result<Emitted, Fai
             name: Some(name),
             bytes: pieces.items.iter().map(|(_, item)| item.value.len()).sum(),
             pieces: &pieces,
-            attempt: 0,
             keep_existing: false,
         };
         sink.emit_partition(&partition).await

@@ -86,7 +86,6 @@ pub(super) async fn emit(sink: &DynamoDbEmitter, shard_number: u64, sent: &[Sent
         last: items.last().unwrap().record.position,
         items: items.iter().collect(),
         partitions: Vec::new(),
-        attempt: 0,
         keep_existing: false,
     })
     .await

@@ -151,7 +151,6 @@ async fn emit_spilled(sink: &DynamoDbEmitter, sent: &[Sent]) -> Result<Emitted, 
         name: None,
         bytes: 1000,
         pieces: &pieces,
-        attempt: 0,
         keep_existing: false,
     };
     sink.emit_partition(&partition).await
