@@ -8,7 +8,7 @@ use kinesink_aws::{BucketOptions, Clients, ServiceOptions, dynamodb, s3};
 use kinesink_core::{Buffer, Emitter, Filter as _, Item, Record, Reject, Transformer};
 use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, Spill, WindowBuffer, WindowLimits};
 use kinesink_sinks::Location;
-use kinesink_sinks::dynamodb::{DynamoDbConfig, DynamoDbEmitter, TableMetrics};
+use kinesink_sinks::dynamodb::{DynamoDbConfig, DynamoDbEmitter, TableMetrics, TableTraffic};
 use kinesink_sinks::s3::parquet::{Codec, ParquetSettings};
 use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
@@ -125,7 +125,7 @@ pub(crate) async fn connector_named(
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Services {
     buckets: HashMap<BucketOptions, s3::Client>,
-    tables: HashMap<ServiceOptions, dynamodb::Client>,
+    tables: HashMap<ServiceOptions, (dynamodb::Client, TableTraffic)>,
     counted: TableMetrics,
     /// The disk, which the pipelines of one file share.
     spill: Option<Spill<Bytes>>,
@@ -138,7 +138,8 @@ pub(crate) async fn services(config: &Config, clients: &Clients) -> Services {
         services.buckets.insert(reached.clone(), clients.s3(reached).await);
     }
     for TableSink { reached, .. } in &config.tables {
-        services.tables.insert(reached.clone(), clients.dynamodb(reached).await);
+        let client = clients.dynamodb(reached).await;
+        services.tables.insert(reached.clone(), (client, TableTraffic::default()));
     }
     services
 }
@@ -268,7 +269,8 @@ pub(crate) fn table_emitter(
     naming: Naming,
 ) -> Result<DynamoDbEmitter, Error> {
     let client = services.tables.get(&sink.reached).cloned();
-    let client = client.ok_or_else(|| Error::Configuration(format!("no client for table {}: a bug", sink.table)))?;
+    let (client, traffic) =
+        client.ok_or_else(|| Error::Configuration(format!("no client for table {}: a bug", sink.table)))?;
     let mut table = DynamoDbConfig::new(client, sink.table.clone(), sink.key.clone());
     table.types.clone_from(&sink.types);
     table.order.clone_from(&sink.order);
@@ -282,6 +284,7 @@ pub(crate) fn table_emitter(
     table.write_units = sink.write_units;
     table.max_write_fraction = sink.max_write_fraction;
     table.metrics = services.counted.clone();
+    table.traffic = traffic;
     table.is_replay = naming == Naming::Replay;
     table.encoded_bytes_max = encoded_bytes(config);
     DynamoDbEmitter::open(table).map_err(|error| Error::Configuration(error.to_string()))
@@ -365,6 +368,8 @@ fn parquet(config: &Config, sink: &config::Sink) -> Result<Option<ParquetSetting
 
 #[cfg(test)]
 mod tests {
+    use kinesink_aws::{AwsOptions, StaticCredentials, connect};
+
     use super::*;
 
     #[test]
@@ -383,5 +388,24 @@ mod tests {
         };
         assert!(needs(&["ndjson"]).contains("lines: true") && needs(&["raw", "ndjson"]).contains("lines: true"));
         assert!(needs(&["raw"]).contains("lines: false"));
+    }
+
+    #[tokio::test]
+    async fn sinks_of_one_table_share_what_is_on_its_way_there_whatever_their_settings_were() {
+        let text = "version = 1\napp = \"orders\"\n[source]\nstream = \"orders\"\n\
+                    [[sink]]\ntype = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\n";
+        let config = Config::parse(text, "orders.toml").unwrap();
+        let [sink] = &config.tables[..] else { panic!("one sink") };
+        let keys = StaticCredentials { access_key: "test".into(), secret_key: "test".into() };
+        let options = AwsOptions { region: Some("us-east-1".into()), credentials: Some(keys), ..AwsOptions::default() };
+        let clients = connect(&options).await.unwrap();
+        let services = services(&config, &clients).await;
+        let traffic = || format!("{:?}", services.clone().tables[&sink.reached].1);
+        assert!(!traffic().contains("latest"));
+        table_emitter(&config, sink, &services, Naming::Positions).unwrap();
+        let before = traffic();
+        assert!(before.contains("latest"), "{before}");
+        table_emitter(&config, sink, &services, Naming::Positions).unwrap();
+        assert_eq!(traffic(), before);
     }
 }

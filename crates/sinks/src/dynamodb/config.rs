@@ -11,6 +11,7 @@ use kinesink_core::{Clock, SystemClock};
 use super::aggregate::Aggregate;
 use super::attributes::FieldType;
 use super::metrics::TableMetrics;
+use super::traffic::TableTraffic;
 use crate::FieldPath;
 
 /// The attribute that holds a write's place in the order.
@@ -131,13 +132,16 @@ pub struct DynamoDbConfig {
     pub position: String,
     /// The attribute that marks a deleted item. Default `_deleted`.
     pub deleted: String,
-    /// Write units that may be taken in a second, over all shards of this worker; any number without it.
+    /// Write units that may be taken in a second of the table, and of that of the guards as many, over all shards of this worker; any
+    /// number without it.
     pub write_units: Option<u32>,
     /// The part of the table's write units, or of the maximum of a table that is paid by the request, which may be taken in a second,
-    /// over all shards of this worker. It is looked up every five minutes. Means nothing where there is no maximum.
+    /// over all shards of this worker; of that of the guards, the part of its own. It is looked up every five minutes. Means nothing where there is no maximum.
     pub max_write_fraction: Option<f64>,
     /// What is counted.
     pub metrics: TableMetrics,
+    /// What is on its way to the tables, with whom it is shared. By default, with no other sink.
+    pub traffic: TableTraffic,
     /// By which it is known what arrived before a shard was this worker's.
     pub clock: Arc<dyn Clock>,
     /// Dead letters are sent again: what a later write has overtaken is refused, and not taken for delivered.
@@ -170,6 +174,7 @@ impl DynamoDbConfig {
             write_units: None,
             max_write_fraction: None,
             metrics: TableMetrics::default(),
+            traffic: TableTraffic::default(),
             clock: Arc::new(SystemClock),
             is_replay: false,
             requests_max: REQUESTS_MAX,

@@ -1,48 +1,37 @@
 //! Windows to items.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use kinesink_core::{Batch, Budget, Class, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject};
-use tokio::time::Instant;
+use kinesink_core::{Batch, Budget, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject};
 use tracing::{debug, warn};
 
-use super::aggregate::{self, Turns};
+use super::aggregate;
 use super::attributes::{Attributes, attributes, canonical};
 use super::chain::{Chain, Outcome, Read, Sending};
 use super::config::{DynamoDbConfig, Guard, Order, REFUSED};
 use super::error::Verdict;
-use super::lanes::{Answer, Lane, Lanes};
-use super::pace::{Pace, share};
+use super::handle::TableHandle;
+use super::lanes::{Answer, Lane};
 use super::proof::TableReport;
 use super::settling::Settling;
-use super::table::{self, Table};
 use super::takeover::Shards;
+use super::traffic::Traffic;
 use crate::Error;
-
-/// How long the capacity of a table is taken for what it was.
-const CAPACITY_KNOWN_FOR: Duration = Duration::from_secs(300);
 
 /// Writes the items that records say. With [`Guard::Always`] effectively once: what is sent again, or comes late, changes
 /// nothing.
 #[derive(Debug)]
 pub struct DynamoDbEmitter {
-    pub(super) config: DynamoDbConfig,
-    /// Described when it is first needed, and again after it was found changed.
-    table: Mutex<Option<(Arc<Table>, Instant)>>,
-    /// It was made here, and is not ready yet.
-    made_table: AtomicBool,
+    pub(super) config: Arc<DynamoDbConfig>,
+    /// To the table of the items.
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) items: TableHandle,
+    /// Where records are counted.
+    pub(super) guards: Option<TableHandle>,
     shards: Shards,
-    pub(super) pace: Pace,
-    pub(super) lanes: Lanes,
-    /// Where records are counted: the table of the guards.
-    pub(super) guards: Option<Box<Self>>,
-    /// Of items that are counted.
-    pub(super) turns: Turns,
     /// The memory that items which are being made may take.
     pub(super) encoding: Budget,
 }
@@ -54,14 +43,13 @@ impl DynamoDbEmitter {
     /// [`Error::Setting`] where settings contradict each other.
     pub fn open(config: DynamoDbConfig) -> Result<Self, Error> {
         contradictions(&config)?;
-        let guards = aggregate::guards(&config).map(|guards| Self::open(guards).map(Box::new)).transpose()?;
-        let lanes = Lanes::new(config.requests_max);
-        config.metrics.may_send(&config.table, lanes.requests());
+        let guards = aggregate::guards(&config).map(|guards| TableHandle::new(Arc::new(guards)));
+        let config = Arc::new(config);
+        let items = TableHandle::new(Arc::clone(&config));
+        let traffic = Arc::clone(&items.traffic);
+        config.metrics.may_send(&config.table, traffic.lanes.requests());
         let encoding = Budget::new(config.encoded_bytes_max);
-        let pace = Pace::default();
-        let (table, made_table, shards) = (Mutex::new(None), AtomicBool::new(false), Shards::default());
-        let turns = Turns::default();
-        Ok(Self { config, table, made_table, shards, pace, lanes, guards, turns, encoding })
+        Ok(Self { config, traffic, items, guards, shards: Shards::default(), encoding })
     }
 
     /// Makes the table if it is missing, and that of its guards, paid by the request, and waits until it can be used; says whether it made it. Where items
@@ -70,55 +58,27 @@ impl DynamoDbEmitter {
     /// # Errors
     /// A [`Failure`] that names the table and what to do.
     pub async fn create_table(&self) -> Result<bool, Failure> {
-        let Some(guards) = &self.guards else { return self.create_own().await };
-        let guards_are_new = guards.create_own().await?;
-        Ok(self.create_own().await? || guards_are_new)
-    }
-
-    async fn create_own(&self) -> Result<bool, Failure> {
-        if table::request(&self.config).await? {
-            self.made_table.store(true, Ordering::Relaxed);
-        }
-        table::active(&self.config).await?;
-        if let Some(ttl) = self.config.ttl.as_ref().filter(|_| self.made_table.load(Ordering::Relaxed)) {
-            table::expire(&self.config, ttl).await?;
-        }
-        Ok(self.made_table.swap(false, Ordering::Relaxed))
-    }
-
-    pub(super) async fn table(&self) -> Result<Arc<Table>, Failure> {
-        let known = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Its capacity may have been changed since.
-        let is_fresh = |at: &Instant| self.config.max_write_fraction.is_none() || at.elapsed() < CAPACITY_KNOWN_FOR;
-        let described = match known {
-            Some((table, at)) if is_fresh(&at) => return Ok(table),
-            Some((table, _)) => match Table::describe(&self.config).await {
-                Ok(table) => Arc::new(table),
-                Err(failure) if failure.class == Class::Transient => {
-                    debug!(%failure, "the table's capacity is taken for what it was");
-                    table
-                }
-                Err(failure) => return Err(failure),
-            },
-            None => Arc::new(Table::describe(&self.config).await?),
+        let guards_are_new = match &self.guards {
+            Some(guards) => guards.create().await?,
+            None => false,
         };
-        self.pace.set(share(&self.config, described.capacity.units()));
-        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&described), Instant::now()));
-        Ok(described)
+        Ok(self.items.create().await? || guards_are_new)
     }
 
     /// Gives a permit back, and notes how what was sent with it went.
     pub(super) fn answered<T>(&self, lane: Lane<'_>, answer: Answer, result: &Result<T, Verdict>) {
-        let DynamoDbConfig { table, metrics, .. } = &self.config;
+        let DynamoDbConfig { table, metrics, .. } = &*self.config;
         if let Err(Verdict::Throttled { table, limit, .. }) = result {
             metrics.throttled(table, *limit, 1);
         }
         lane.answered(answer);
-        metrics.may_send(table, self.lanes.requests());
+        metrics.may_send(table, self.traffic.lanes.requests());
     }
 
-    pub(super) fn forget_table(&self) {
-        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// One of the tables was found changed.
+    pub(super) fn forget_tables(&self) {
+        self.items.forget();
+        self.guards.iter().for_each(TableHandle::forget);
     }
 
     async fn start(&self) -> Result<(), Failure> {
@@ -134,7 +94,7 @@ impl DynamoDbEmitter {
         if let Some(aggregate) = &self.config.aggregate {
             return self.count_batch(aggregate, batch, read).await;
         }
-        let table = self.table().await?;
+        let table = self.items.table().await?;
         let sending = Sending { emitter: self, table: &table, batch, read };
         let mut settling = Settling::new(self);
         let chains = sending.chains(&mut settling)?;

@@ -26,6 +26,7 @@ mod chain;
 mod config;
 mod emitter;
 mod error;
+mod handle;
 mod lanes;
 mod metrics;
 mod number;
@@ -38,6 +39,7 @@ mod table;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod update;
 mod write;
 
@@ -47,3 +49,4 @@ pub use config::{Changes, Deletion, DynamoDbConfig, Guard, KeyAttribute, KeySour
 pub use emitter::DynamoDbEmitter;
 pub use metrics::TableMetrics;
 pub use proof::TableReport;
+pub use traffic::TableTraffic;

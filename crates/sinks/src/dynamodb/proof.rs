@@ -5,6 +5,7 @@ use kinesink_core::{Class, Failure};
 use super::config::{DynamoDbConfig, Guard};
 use super::emitter::DynamoDbEmitter;
 use super::error::Action;
+use super::handle::TableHandle;
 use super::pace::share;
 use super::requests;
 use super::table::{self, Capacity, Expiry, Table};
@@ -25,10 +26,10 @@ impl DynamoDbEmitter {
     /// # Errors
     /// A [`Failure`] that names the table and what to do; all refused actions at once, with the statements that allow them.
     pub async fn prove(&self) -> Result<TableReport, Failure> {
-        let Some(guards) = &self.guards else { return self.prove_own(&actions(&self.config)).await };
-        let mut report = self.prove_own(&[]).await?;
+        let Some(guards) = &self.guards else { return self.items.prove(&actions(&self.config)).await };
+        let mut report = self.items.prove(&[]).await?;
         let table = &guards.config.table;
-        let of_guards = guards.prove_own(&[]).await.map_err(|mut failure| {
+        let of_guards = guards.prove(&[]).await.map_err(|mut failure| {
             let what = format!("; {table} is the table of the guards, which `--create` makes as it has to be");
             failure.message.push_str(&what);
             failure
@@ -41,8 +42,8 @@ impl DynamoDbEmitter {
     }
 
     /// Whether both are written by one request, as all that is counted is: a policy may allow that alone, or all but that.
-    async fn prove_together(&self, guards: &Self, report: &mut TableReport) -> Result<(), Failure> {
-        let (table, of_guards) = (self.table().await?, guards.table().await?);
+    async fn prove_together(&self, guards: &TableHandle, report: &mut TableReport) -> Result<(), Failure> {
+        let (table, of_guards) = (self.items.table().await?, guards.table().await?);
         match requests::probe_transaction((&self.config, &table), (&guards.config, &of_guards)).await {
             Ok(()) => report.facts.push(format!(
                 "{}, with {} of the guards, may be used in a transaction",
@@ -56,9 +57,11 @@ impl DynamoDbEmitter {
         }
         Ok(())
     }
+}
 
-    async fn prove_own(&self, actions: &[Action]) -> Result<TableReport, Failure> {
-        self.forget_table();
+impl TableHandle {
+    async fn prove(&self, actions: &[Action]) -> Result<TableReport, Failure> {
+        self.forget();
         let table = self.table().await?;
         let mut report =
             TableReport { facts: vec![format!("its key is {}", table.shown_key())], ..TableReport::default() };
@@ -89,7 +92,7 @@ impl DynamoDbEmitter {
     async fn try_out(&self, action: Action, table: &Table) -> Result<(), Failure> {
         match action {
             Action::UpdateItem => requests::probe_update(&self.config, table).await,
-            Action::BatchWriteItem => requests::probe_batch(&self.config, &self.pace, table).await,
+            Action::BatchWriteItem => requests::probe_batch(&self.config, &self.traffic.pace, table).await,
             _ => requests::probe_put(&self.config, table).await,
         }
     }

@@ -47,13 +47,13 @@ impl<U: Send + Sync> Sending<'_, U> {
     }
 
     async fn put_one(&self, index: usize) -> Result<Met, Verdict> {
-        let lane = self.emitter.lanes.enter().await;
+        let lane = self.emitter.traffic.lanes.enter().await;
         let _reservation = self.emitter.encoding.reserve(self.record_bytes(index)).await;
-        let DynamoDbEmitter { config, pace, .. } = self.emitter;
+        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
         let Write { change: Change::Put(item) | Change::Delete(item), place, .. } = self.write_at(index)? else {
             return Err(bug("an update has become a put"));
         };
-        let met = requests::put_guarded(config, pace, item, &place).await;
+        let met = requests::put_guarded(config, &traffic.pace, item, &place).await;
         self.emitter.answered(lane, Answer::of(&met), &met);
         met
     }
@@ -146,7 +146,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         if let Some(link) = links.first().filter(|link| link.replaces) {
             return (1, self.put_one(link.index).await);
         }
-        let lane = self.emitter.lanes.enter().await;
+        let lane = self.emitter.traffic.lanes.enter().await;
         let mut folded: Option<Folded<'_>> = None;
         for link in links.iter().take(records_max).take_while(|link| !link.replaces && link.refused.is_none()) {
             // By versions, what comes late is overtaken.
@@ -174,8 +174,8 @@ impl<U: Send + Sync> Sending<'_, U> {
         };
         update.refused = owed;
         let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
-        let DynamoDbEmitter { config, pace, .. } = self.emitter;
-        let met = requests::update_guarded(config, pace, key, update, &first.place, last).await;
+        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
+        let met = requests::update_guarded(config, &traffic.pace, key, update, &first.place, last).await;
         self.emitter.answered(lane, Answer::of(&met), &met);
         (count, met)
     }
@@ -239,13 +239,13 @@ impl<U: Send + Sync> Sending<'_, U> {
     }
 
     async fn put_part(&self, part: &[Chain]) -> Result<Vec<ItemKey>, Verdict> {
-        let lane = self.emitter.lanes.enter().await;
+        let lane = self.emitter.traffic.lanes.enter().await;
         let record_bytes = part.iter().map(|chain| self.record_bytes(chain.last())).sum();
         let _reservation = self.emitter.encoding.reserve(record_bytes).await;
         let changes = part.iter().map(|chain| self.write_at(chain.last()).map(|write| write.change));
         let changes = changes.collect::<Result<Vec<_>, _>>()?;
-        let DynamoDbEmitter { config, pace, .. } = self.emitter;
-        let left = requests::put_batch(config, pace, self.table, changes).await;
+        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
+        let left = requests::put_batch(config, &traffic.pace, self.table, changes).await;
         let answer = match &left {
             // Of some keys alone, it is their own limit.
             Ok(left) if left.len() > part.len() / 2 => Answer::NoRoom,

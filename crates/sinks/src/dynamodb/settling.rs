@@ -47,7 +47,7 @@ impl<'a> Settling<'a> {
         refused.into_iter().for_each(|(index, why)| self.emitted.reject(index, why));
         let failure = match why {
             Some(Verdict::Changed(failure)) => {
-                self.emitter.forget_table();
+                self.emitter.forget_tables();
                 failure
             }
             Some(Verdict::Throttled { failure, .. } | Verdict::Failed(failure)) => failure,

@@ -18,12 +18,13 @@ use super::super::error::Verdict;
 use super::super::lanes::Answer;
 use super::super::settling::Settling;
 use super::super::table::{ItemKey, Table};
+use super::super::traffic::Traffic;
 use super::config::Aggregate;
 use super::fold::{Fold, Group, Refusal, Share};
 use super::guard;
 use super::patience::Patience;
 use super::share::share;
-use super::transaction::{self, Met};
+use super::transaction::{self, Met, Tables};
 use crate::rows::Rows;
 
 /// A slice takes this part of the memory that all of them may: so two go side by side, however large their windows are.
@@ -74,6 +75,7 @@ struct Counting<'a, U> {
     emitter: &'a DynamoDbEmitter,
     aggregate: &'a Aggregate,
     table: Arc<Table>,
+    guards: &'a Traffic,
     stream: &'a StreamName,
     shard: &'a ShardId,
     rows: Rows<'a, U>,
@@ -89,8 +91,8 @@ impl DynamoDbEmitter {
     ) -> Result<Emitted, Failure> {
         let (stream, shard) = (batch.stream, batch.shard);
         let rows = Rows::Held(batch.items.iter().copied().enumerate().collect());
-        let table = self.table().await?;
-        Counting { emitter: self, aggregate, table, stream, shard, rows, read }.run().await
+        let (table, guards) = self.counted_tables().await?;
+        Counting { emitter: self, aggregate, table, guards, stream, shard, rows, read }.run().await
     }
 
     pub(in crate::dynamodb) async fn count_partition<U: Send + Sync>(
@@ -102,8 +104,17 @@ impl DynamoDbEmitter {
             return Err(Failure::fatal("a partition was sent to a sink that announces no windows: a bug"));
         };
         let (stream, shard, rows) = (partition.stream, partition.shard, Rows::Spilled(partition));
-        let table = self.table().await?;
-        Counting { emitter: self, aggregate, table, stream, shard, rows, read }.run().await
+        let (table, guards) = self.counted_tables().await?;
+        Counting { emitter: self, aggregate, table, guards, stream, shard, rows, read }.run().await
+    }
+
+    /// The table of the items, and what is on its way to that of the guards. Both are described, if they are not known.
+    async fn counted_tables(&self) -> Result<(Arc<Table>, &Traffic), Failure> {
+        let Some(guards) = &self.guards else {
+            return Err(Failure::fatal("records are counted without guards: a bug"));
+        };
+        guards.table().await?;
+        Ok((self.items.table().await?, &guards.traffic))
     }
 
     /// Whether windows are announced: those of counted records, which a change of settings would count elsewhere.
@@ -322,14 +333,16 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     }
 
     async fn send(&self, group: Group) -> Sent {
-        let DynamoDbEmitter { config, pace, lanes, turns, .. } = self.emitter;
+        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
         let guard_key = match guard::key(config, self.stream, self.shard, &group.key) {
             Ok(key) => key,
             Err(why) => return Sent::Refused(Refusal { id: group.id, from: group.first, why }, group.indexes),
         };
-        let _turn = turns.of(&group.id).await;
-        let lane = lanes.enter().await;
-        let met = transaction::count(config, self.aggregate, pace, guard_key, &group).await;
+        let _turn = traffic.turns.of(&group.id).await;
+        let lane = traffic.lanes.enter().await;
+        let (pace, guards_pace) = (&traffic.pace, &self.guards.pace);
+        let tables = Tables { config, aggregate: self.aggregate, pace, guards_pace };
+        let met = transaction::count(tables, guard_key, &group).await;
         self.emitter.answered(lane, Answer::of_key(&met, hash_of(&group.id)), &met);
         let outcome = match met {
             Ok(Met::Counted) => Outcome::default(),

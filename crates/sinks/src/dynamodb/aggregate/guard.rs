@@ -31,7 +31,10 @@ pub(in crate::dynamodb) fn guards(config: &DynamoDbConfig) -> Option<DynamoDbCon
         DynamoDbConfig::new(config.client.clone(), aggregate.guards.clone(), vec![part(ITEM), part(SOURCE)]);
     guards.ttl = Some(EXPIRES.into());
     guards.requests_max = config.requests_max;
+    guards.write_units = config.write_units;
+    guards.max_write_fraction = config.max_write_fraction;
     guards.metrics = config.metrics.clone();
+    guards.traffic = config.traffic.clone();
     Some(guards)
 }
 

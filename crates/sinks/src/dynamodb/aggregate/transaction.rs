@@ -37,22 +37,26 @@ pub(super) enum Met {
     Foreign(Reject),
 }
 
+/// The tables of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tables<'a> {
+    pub(super) config: &'a DynamoDbConfig,
+    pub(super) aggregate: &'a Aggregate,
+    pub(super) pace: &'a Pace,
+    pub(super) guards_pace: &'a Pace,
+}
+
 /// Attributes whose lowest or highest number the item is known to keep, since ours is not beyond it.
 type Kept = Vec<String>;
 
 /// Counts the group, unless some of it is counted.
-pub(super) async fn count(
-    config: &DynamoDbConfig,
-    aggregate: &Aggregate,
-    pace: &Pace,
-    guard_key: Attributes,
-    group: &Group,
-) -> Result<Met, Verdict> {
+pub(super) async fn count(tables: Tables<'_>, guard_key: Attributes, group: &Group) -> Result<Met, Verdict> {
+    let Tables { config, aggregate, .. } = tables;
     let from = group.arrival.max(config.clock.now());
     let guard = guard::guard(aggregate, guard_key, &group.last, from);
     let mut kept = Kept::new();
     for _ in 0..ATTEMPTS_MAX {
-        let Some(reasons) = send(config, aggregate, pace, group, &guard, &kept).await? else {
+        let Some(reasons) = send(tables, group, &guard, &kept).await? else {
             return Ok(Met::Counted);
         };
         let [of_item, of_guard] = reasons.as_slice() else {
@@ -83,15 +87,16 @@ pub(super) async fn count(
 
 /// Sends it, and gives back why it was cancelled, if it was.
 async fn send(
-    config: &DynamoDbConfig,
-    aggregate: &Aggregate,
-    pace: &Pace,
+    tables: Tables<'_>,
     group: &Group,
     guard: &Attributes,
     kept: &Kept,
 ) -> Result<Option<Vec<CancellationReason>>, Verdict> {
+    let Tables { config, aggregate, pace, guards_pace } = tables;
     let foreseen = UNITS_FACTOR * units(bytes(&group.key));
+    let of_guard = UNITS_FACTOR * units(bytes(guard));
     pace.take(foreseen).await;
+    guards_pace.take(of_guard).await;
     let put = Put::builder()
         .table_name(&aggregate.guards)
         .set_item(Some(guard.clone()))
@@ -109,7 +114,7 @@ async fn send(
         .return_consumed_capacity(ReturnConsumedCapacity::Total);
     match request.send().await {
         Ok(reply) => {
-            took(config, pace, foreseen, reply.consumed_capacity());
+            took(tables, foreseen, of_guard, reply.consumed_capacity());
             Ok(None)
         }
         Err(error) => match error.as_service_error() {
@@ -293,11 +298,14 @@ fn of_either(aggregate: &Aggregate, verdict: Verdict) -> Verdict {
 }
 
 /// What the service counted, of each table.
-fn took(config: &DynamoDbConfig, pace: &Pace, foreseen: f64, counted: &[ConsumedCapacity]) {
+fn took(tables: Tables<'_>, foreseen: f64, of_guard: f64, counted: &[ConsumedCapacity]) {
+    let Tables { config, aggregate, pace, guards_pace } = tables;
     for of_table in counted {
         let (table, units) = (of_table.table_name().unwrap_or_default(), of_table.capacity_units().unwrap_or_default());
         if table == config.table {
             pace.settle(foreseen, units);
+        } else if table == aggregate.guards {
+            guards_pace.settle(of_guard, units);
         }
         config.metrics.took(table, units);
     }

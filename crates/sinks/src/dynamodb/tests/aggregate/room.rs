@@ -1,12 +1,16 @@
 //! Tables that are short of room.
 
+use std::time::Duration;
+
+use kinesink_aws::dynamodb::types::{BillingMode, ProvisionedThroughput};
 use kinesink_core::Emitted;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::super::dynamo::{Dynamo, Fault};
 use super::super::{TABLE, sample};
 use super::{GUARDS, counting, emit, number};
-use crate::dynamodb::DynamoDbConfig;
+use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter};
 
 const NONE: (&str, &str) = ("None", "");
 const SLOW: (&str, &str) = ("ThrottlingError", "slow");
@@ -60,4 +64,47 @@ async fn a_throttle_is_counted_for_the_table_whose_limit_was_met() {
         assert_eq!(of(table, limit), before + 1, "{fault:?}");
     }
     assert_eq!(of(TABLE, "table") + of(TABLE, "unknown") + of(GUARDS, "table") + of(GUARDS, "unknown"), 5);
+}
+
+/// So many transactions, of two units of each table; how long they take.
+async fn seconds_of(sinks: &[&DynamoDbEmitter], first: u64, transactions: u64) -> f64 {
+    let begun = Instant::now();
+    for (sequence, sink) in (first..first + transactions).zip(sinks.iter().cycle()) {
+        assert_eq!(emit(sink, 0, &[(sequence, json!({"id": sequence.to_string()}))]).await.unwrap(), Emitted::all());
+    }
+    begun.elapsed().as_secs_f64()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_of_the_table_of_the_guards_has_its_limits_too() {
+    let dynamo = Dynamo::new();
+    let client = dynamo.client();
+    super::super::sink(counting(client.clone())).await;
+    let fixed = DynamoDbEmitter::open(DynamoDbConfig { write_units: Some(4), ..counting(client.clone()) }).unwrap();
+    seconds_of(&[&fixed], 0, 10).await;
+    assert!((9.9..10.1).contains(&seconds_of(&[&fixed], 10, 20).await), "four units a second of each");
+    // The items' table is paid by the request, and has no end.
+    let throughput = ProvisionedThroughput::builder().read_capacity_units(1).write_capacity_units(8).build().unwrap();
+    let request = client.update_table().table_name(GUARDS).billing_mode(BillingMode::Provisioned);
+    request.provisioned_throughput(throughput).send().await.unwrap();
+    let half = DynamoDbEmitter::open(DynamoDbConfig { max_write_fraction: Some(0.25), ..counting(client) }).unwrap();
+    seconds_of(&[&half], 100, 10).await;
+    assert!((9.9..10.1).contains(&seconds_of(&[&half], 110, 10).await), "a quarter of the guards' eight");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sinks_that_share_what_is_on_its_way_take_no_more_together_than_one_alone() {
+    let dynamo = Dynamo::new();
+    let config = DynamoDbConfig { write_units: Some(4), requests_max: 1, ..counting(dynamo.client()) };
+    let one = super::super::sink(config.clone()).await;
+    let other = DynamoDbEmitter::open(config).unwrap();
+    seconds_of(&[&one, &other], 0, 10).await;
+    assert!((9.9..10.1).contains(&seconds_of(&[&one, &other], 10, 20).await), "four units a second of both");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let lane = one.traffic.lanes.enter().await;
+    let window = [(100, number(1))];
+    let mut waiting = Box::pin(emit(&other, 0, &window));
+    assert!(futures::poll!(&mut waiting).is_pending(), "one request at a time");
+    drop(lane);
+    assert_eq!(waiting.await.unwrap(), Emitted::all());
 }
