@@ -74,10 +74,16 @@ pub(super) async fn count(tables: Tables<'_>, guard_key: Attributes, group: &Gro
         if of_item.code() != Some(CONDITION_FAILED) {
             return Err(unknown(config, "for no reason that it gives"));
         }
-        match now_kept(config, aggregate, of_item, group) {
-            Ok(known) => kept = known,
-            Err(why) => return Ok(Met::Foreign(why)),
-        }
+        kept = match of_item.item() {
+            Some(item) => match now_kept(config, aggregate, item, group) {
+                Ok(kept) => kept,
+                Err(why) => return Ok(Met::Foreign(why)),
+            },
+            // Without an item, the first condition holds.
+            None if kept.is_empty() => return Err(silent(config)),
+            // It was removed in between: nothing is kept.
+            None => Kept::new(),
+        };
     }
     Err(Verdict::Failed(Failure::transient(format!(
         "cannot count in table {}: others write the item at the same time",
@@ -234,15 +240,8 @@ impl Parts {
 }
 
 /// Which lowest and highest numbers the item keeps, by what it is; or that it has something else there.
-fn now_kept(
-    config: &DynamoDbConfig,
-    aggregate: &Aggregate,
-    reason: &CancellationReason,
-    group: &Group,
-) -> Result<Kept, Reject> {
+fn now_kept(config: &DynamoDbConfig, aggregate: &Aggregate, item: &Attributes, group: &Group) -> Result<Kept, Reject> {
     let mut kept = Kept::new();
-    // Without an item, it was removed in between: nothing is kept.
-    let Some(item) = reason.item() else { return Ok(kept) };
     for (name, number, extreme) in extremes(aggregate, group) {
         let there = match item.get(name) {
             None => continue,
@@ -269,12 +268,7 @@ fn there(
     reason: &CancellationReason,
     group: &Group,
 ) -> Result<Met, Verdict> {
-    let Some(item) = reason.item() else {
-        return Err(Verdict::Failed(Failure::configuration(format!(
-            "cannot count in table {}: the service does not say what is there where a condition fails: name one that does",
-            config.table
-        ))));
-    };
+    let Some(item) = reason.item() else { return Err(silent(config)) };
     Ok(match guard::place_of(item, &group.last) {
         Some(place) => Met::There(place),
         None => Met::Foreign(Reject::new(format!(
@@ -317,6 +311,14 @@ fn lasting(verdict: Verdict) -> Verdict {
         Verdict::Refused(why) => Verdict::Changed(Failure::configuration(why.to_string())),
         other => other,
     }
+}
+
+/// Without that, nobody knows what is counted.
+fn silent(config: &DynamoDbConfig) -> Verdict {
+    Verdict::Failed(Failure::configuration(format!(
+        "cannot count in table {}: the service does not say what is there where a condition fails: name one that does",
+        config.table
+    )))
 }
 
 fn unknown(config: &DynamoDbConfig, how: &str) -> Verdict {

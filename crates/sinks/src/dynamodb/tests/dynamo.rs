@@ -22,6 +22,8 @@ const ENDPOINT: &str = "KINESINK_TEST_DYNAMODB";
 /// What happens to one call.
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
+    /// Nothing.
+    None,
     /// It has its effect; its answer is lost.
     LoseAnswer,
     /// It never arrives.
@@ -160,7 +162,7 @@ impl Dynamo {
                 left = Some(json!({ table: refused }));
                 body = json!({ "RequestItems": { table: taken } });
             }
-            Some(Fault::LoseAnswer) | None => {}
+            Some(Fault::LoseAnswer | Fault::None) | None => {}
         }
         let response = match self.call(&operation, &body) {
             Ok(mut reply) => {

@@ -66,6 +66,27 @@ async fn a_cancelled_transaction_is_judged_by_the_reason_of_each_item() {
 }
 
 #[tokio::test]
+async fn a_service_that_does_not_say_what_is_in_the_way_is_told_and_an_item_that_is_removed_begins_anew() {
+    let dynamo = Dynamo::new();
+    let sink = sink(&dynamo).await;
+    let (none, failed) = (("None", ""), ("ConditionalCheckFailed", ""));
+    for reasons in [[failed, none], [none, failed]] {
+        let before = dynamo.calls("TransactWriteItems").len();
+        dynamo.fail("TransactWriteItems", Fault::Cancel(reasons));
+        let failure = emit(&sink, 0, &[(1, number(1))]).await.unwrap_err();
+        assert_eq!(failure.class, Class::Configuration, "{failure}");
+        assert!(failure.message.contains("does not say what is there where a condition fails"), "{failure}");
+        assert_eq!(dynamo.calls("TransactWriteItems").len(), before + 1);
+    }
+    assert_eq!(emit(&sink, 0, &[(1, number(1))]).await.unwrap(), Emitted::all());
+    // It is no lowest number, as the item says; then the item is gone, and does not say so any more.
+    dynamo.fail("TransactWriteItems", Fault::None);
+    dynamo.fail("TransactWriteItems", Fault::Cancel([failed, none]));
+    assert_eq!(emit(&sink, 0, &[(2, number(5))]).await.unwrap(), Emitted::all());
+    assert_eq!((of_a(&dynamo).await, dynamo.faults_left()), (totals("2", "6", "1", "5"), 0));
+}
+
+#[tokio::test]
 async fn what_the_service_refuses_is_refused_with_all_that_counts_together_and_again_for_who_sends_it_again() {
     let dynamo = Dynamo::new();
     let sink = sink(&dynamo).await;

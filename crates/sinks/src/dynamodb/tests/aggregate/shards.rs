@@ -72,6 +72,27 @@ async fn what_is_sent_again_after_its_answer_was_lost_is_counted_once() {
     assert_eq!(counted(&dynamo).await, BTreeMap::from(expected));
 }
 
+#[tokio::test]
+async fn a_window_that_is_half_counted_is_counted_once_by_its_next_owner() {
+    let window: Vec<Sent> = (1..=6).map(|n| (n, json!({"id": format!("k{}", n % 2), "n": n}))).collect();
+    let expected = [("k0", totals("3", "12", "2", "6")), ("k1", totals("3", "9", "1", "5"))];
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|(id, totals)| ((id.to_owned(), MINUTE.to_owned()), totals)).collect();
+    let cancelled = Fault::Cancel([("TransactionConflict", "conflict"), ("None", "")]);
+    for (fault, there) in [(cancelled, 1), (Fault::Cut, 1), (Fault::LoseAnswer, 2)] {
+        let dynamo = Dynamo::new();
+        let (before, after) = (sink(&dynamo).await, open(&dynamo));
+        dynamo.fail("TransactWriteItems", fault.clone());
+        assert_ne!(emit(&before, 0, &window).await.unwrap(), Emitted::all());
+        assert_eq!(counted(&dynamo).await.len(), there, "{fault:?}: it dies here");
+        assert_eq!(emit(&after, 0, &window).await.unwrap(), Emitted::all());
+        assert_eq!(counted(&dynamo).await, expected, "{fault:?}");
+        // What it had on its way comes late.
+        assert_eq!(emit(&before, 0, &window).await.unwrap(), Emitted::all());
+        assert_eq!(counted(&dynamo).await, expected, "{fault:?}");
+    }
+}
+
 /// A window is announced, and so is never cut elsewhere. Where an operator has dropped the announcement, or a Java worker has
 /// overtaken it, the guard alone says what is counted.
 #[tokio::test]
