@@ -1,16 +1,18 @@
 //! A time range of the stream through the pipeline again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kinesink_aws::Clients;
-use kinesink_consumer::{Coordination, Leases, Retrieval, Start, shards_open_at};
+use kinesink_consumer::{Coordination, Lease, Leases, Retrieval, Start, shards_open_at};
 use kinesink_core::{Checkpoint, Clock as _, Fingerprint, ShardId, SystemClock};
 use kinesink_pipeline::Progress;
 use kinesink_sinks::Location;
 use kinesink_sinks::s3::Naming;
 use prometheus_client::registry::Registry;
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::from_config::connector_named;
@@ -19,6 +21,8 @@ use crate::{Error, Outcome, Programs, Stop};
 
 /// The service's clock may be so much behind ours: until then what arrives may still be of before the end.
 const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(10);
+/// An owner renews its leases three times in a failover.
+const LOOKS_PER_FAILOVER: u32 = 2;
 /// Of the application's name, in that of its replays: a table's name has 255 characters.
 const APP_CHARACTERS_MAX: usize = 200;
 
@@ -98,13 +102,13 @@ impl TimeRange {
 }
 
 /// Runs the file's pipeline over the range and ends. Ended before, the same call goes on where it was; called again after
-/// that, it does nothing. With a place of its own, each record is there once whatever is killed. One call at a time: a second one
-/// beside it would wait for the first one's shards.
+/// that, it does nothing. With a place of its own, each record is there once whatever is killed. One call at a time: one that finds
+/// an earlier one at the same range drains by `stop`, and leaves the rest to that.
 ///
 /// Gives what was read and whether that was all of it.
 ///
 /// # Errors
-/// Those of [`TimeRange::applied`] and of [`Connector::run`](crate::Connector::run).
+/// Those of [`TimeRange::applied`] and of [`Connector::run`](crate::Connector::run); [`Error::Running`] beside an earlier call.
 pub async fn replay_range(
     config: &Config,
     programs: Programs,
@@ -113,14 +117,18 @@ pub async fn replay_range(
     stop: &Stop,
 ) -> Result<(Outcome, Progress, bool), Error> {
     let now = SystemClock.now();
-    let config = range.applied(config, now)?;
+    // Of two workers that live, the lesser id is that of the earlier call.
+    let me = Uuid::now_v7().to_string();
+    let mut config = range.applied(config, now)?;
+    config.lease.worker_id = Some(me.clone());
     let young = CLOCK_SKEW_MAX.saturating_sub(now.duration_since(range.to));
     tokio::time::sleep(Duration::try_from(young).unwrap_or_default()).await;
     let began = SystemClock.now();
     let open = shards_open_at(&clients.kinesis, &config.source.stream, range.to).await;
     let open = open.map_err(|failure| Error::Start(failure.message))?;
     let until = Arc::new(Until::new(range.to, began, open));
-    for shard in finished(&clients, &config.lease.table).await {
+    let leases = Leases::new(clients.dynamodb.clone(), &config.lease.table);
+    for shard in finished(&leases).await {
         until.note_read(&shard);
     }
     if until.is_over() {
@@ -131,13 +139,77 @@ pub async fn replay_range(
     let mut registry = Registry::default();
     let connector =
         connector_named(&config, programs, clients, &mut registry, naming, Some(Arc::clone(&until))).await?;
-    let outcome = connector.run(stop).await?;
+    let mut run = Box::pin(connector.run(stop));
+    let (outcome, earlier) = tokio::select! {
+        outcome = &mut run => (outcome?, None),
+        earlier = earlier_call(&leases, &me, config.lease.failover / LOOKS_PER_FAILOVER) => {
+            stop.drain.cancel();
+            (run.await?, Some(earlier))
+        }
+    };
+    if let Some(earlier) = earlier.filter(|_| !until.is_over()) {
+        return Err(Error::Running(format!(
+            "another process replays the same range, worker {earlier}: it goes on alone, and what this one has sent stays; wait for \
+             it to end, or end it and run the same command again"
+        )));
+    }
     Ok((outcome, connector.metrics().progress(), until.is_over()))
 }
 
+/// Who has which lease, and its counter, which an owner that lives moves.
+type Owners = BTreeMap<ShardId, (String, u64)>;
+
+/// Waits until an earlier call shows that it lives: its worker. Each of the two would hold what it has read until the other has
+/// read the rest.
+async fn earlier_call(leases: &Leases, me: &str, every: Duration) -> String {
+    let mut before = Owners::new();
+    loop {
+        tokio::time::sleep(every).await;
+        let Ok(seen) = leases.all().await else { continue };
+        let owner = |lease: &Lease| Some((lease.shard().clone(), (lease.owner()?.to_owned(), lease.counter())));
+        let now: Owners = seen.leases.iter().filter_map(owner).collect();
+        if let Some(earlier) = lives_earlier(&before, &now, me) {
+            return earlier.to_owned();
+        }
+        before = now;
+    }
+}
+
+/// The owner of a lease that is an earlier worker than this one and has renewed it in between.
+fn lives_earlier<'a>(before: &Owners, now: &'a Owners, me: &str) -> Option<&'a str> {
+    let renewed = now.iter().filter(|(shard, (owner, counter))| {
+        before.get(*shard).is_some_and(|(same, then)| same == owner && then != counter)
+    });
+    renewed.map(|(_, (owner, _))| owner.as_str()).find(|owner| *owner < me)
+}
+
 /// The shards that an earlier call has read to their ends. Without a table there was none.
-async fn finished(clients: &Clients, table: &str) -> Vec<ShardId> {
-    let Ok(seen) = Leases::new(clients.dynamodb.clone(), table).all().await else { return Vec::new() };
+async fn finished(leases: &Leases) -> Vec<ShardId> {
+    let Ok(seen) = leases.all().await else { return Vec::new() };
     let finished = seen.leases.iter().filter(|lease| lease.checkpoint() == Checkpoint::ShardEnd);
     finished.map(|lease| lease.shard().clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_worker_that_renews_its_lease_is_in_the_way() {
+        let owners = |rows: [(&str, u64); 3]| -> Owners {
+            let shards = (0..).map(|number| format!("shardId-{number:012}").parse().unwrap());
+            shards.zip(rows.map(|(owner, counter)| (owner.to_owned(), counter))).collect()
+        };
+        let before = owners([("a", 1), ("m", 1), ("z", 1)]);
+        let found = |now| lives_earlier(&before, &owners(now), "m").map(str::to_owned);
+        assert_eq!(
+            found([("a", 1), ("m", 2), ("z", 2)]),
+            None,
+            "it is dead, or it is this one, or it gives way itself"
+        );
+        assert_eq!(found([("m", 2), ("m", 2), ("m", 2)]), None, "taken over");
+        assert_eq!(found([("a", 1), ("a", 2), ("z", 2)]), None, "it may have taken that before it died");
+        assert_eq!(found([("a", 2), ("m", 2), ("z", 2)]).as_deref(), Some("a"));
+        assert_eq!(lives_earlier(&Owners::new(), &before, "m"), None);
+    }
 }
