@@ -27,6 +27,14 @@ fn replayed(services: &Services, file: &Path) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stdout).unwrap())
 }
 
+/// The time of the newest record, and a moment more.
+fn moment(services: &Services) -> String {
+    let newest = services.arrivals_ms("letters").into_iter().map(|(_, arrival_ms)| arrival_ms).max().unwrap();
+    pause(Duration::from_millis(5));
+    // The SDK reads a time as a fraction of seconds, and tells the millisecond below it.
+    jiff::Timestamp::from_millisecond(newest + 2).unwrap().to_string()
+}
+
 /// What arrived in the middle, through kills, a split and a merge, into another place: once. Then where the file says: once
 /// more.
 #[test]
@@ -36,15 +44,8 @@ fn a_time_range_lands_once_in_another_place_whatever_is_killed_and_with_force_on
     let folder = services.path("objects");
     let file = write_file(&services, &folder, ".");
     let put = |part: usize| services.put("letters", &(200 * part..200 * (part + 1)).map(record).collect::<Vec<_>>());
-    // A moment between the last record and the next.
-    let moment = || {
-        let newest = services.arrivals_ms("letters").into_iter().map(|(_, arrival_ms)| arrival_ms).max().unwrap();
-        pause(Duration::from_millis(5));
-        // The SDK reads a time as a fraction of seconds, and tells the millisecond below it.
-        jiff::Timestamp::from_millisecond(newest + 2).unwrap().to_string()
-    };
     put(0);
-    let from = moment();
+    let from = moment(&services);
     put(1);
     let split = services.kinesis.split_shard().stream_name("letters").shard_to_split("shardId-000000000000");
     services.block_on(split.new_starting_hash_key(QUARTER).send()).unwrap();
@@ -58,7 +59,7 @@ fn a_time_range_lands_once_in_another_place_whatever_is_killed_and_with_force_on
     let merge = services.kinesis.merge_shards().stream_name("letters").shard_to_merge("shardId-000000000003");
     services.block_on(merge.adjacent_shard_to_merge("shardId-000000000001").send()).unwrap();
     put(3);
-    let to = moment();
+    let to = moment(&services);
     put(4);
     let wanted: std::collections::BTreeMap<_, _> = (200..800).map(|n| (record(n), 1)).collect();
 
@@ -189,4 +190,132 @@ fn a_file_without_dead_letters_has_nothing_to_replay() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("none.toml has no [dead_letter] to read from: add it"), "{said}");
+}
+
+/// Each would hold what it has read until the other has read the rest.
+#[test]
+fn two_replays_of_a_range_at_once_waited_for_each_other_for_ever() {
+    let services = Services::start();
+    // More than a worker takes at once.
+    services.create_stream("letters", 24);
+    let file = write_file(&services, &services.path("objects"), ".");
+    let records: Vec<_> = (0..400).map(record).collect();
+    services.put("letters", &records);
+    let to = moment(&services);
+    let into = format!("file://{}", services.path("again").display());
+    let replay = |log: &str| {
+        let mut command = services.kinesink();
+        let range = ["--from", "2020-01-01T00:00:00Z", "--to", &to, "--into", &into];
+        command.arg("replay").arg(&file).args(range);
+        (Process::start(command, &services.path(log)), services.path(log))
+    };
+    let mut codes: Vec<_> = [replay("one.log"), replay("two.log")]
+        .into_iter()
+        .map(|(mut process, log)| {
+            eventually("it ends", || (!process.is_running()).then_some(()));
+            (process.wait().code(), std::fs::read_to_string(log).unwrap())
+        })
+        .collect();
+    codes.sort();
+    assert_eq!(codes[0].0, Some(0), "{}", codes[0].1);
+    // Unless the first had read all before the other had anything.
+    for (_, said) in codes.iter().filter(|(code, _)| *code != Some(0)) {
+        assert!(
+            said.contains("another process replays the same range, worker ") && said.contains("wait for it"),
+            "{said}"
+        );
+    }
+    assert!(
+        lines(&services.path("again")) == records.into_iter().map(|line| (line, 1)).collect(),
+        "each is there once"
+    );
+}
+
+/// Kills the command at some moment after each new object.
+fn killed_at_work(folder: &Path, rounds: u64, start: impl Fn() -> Process) {
+    for round in 0..rounds {
+        let before = objects(folder).len();
+        let process = start();
+        eventually("an object lands", || (objects(folder).len() > before).then_some(()));
+        pause(Duration::from_millis(3 * round));
+        process.kill();
+    }
+}
+
+#[test]
+fn dead_letters_land_once_whatever_is_killed_while_they_are_replayed_and_however_many_replay_them_at_once() {
+    let services = Services::start();
+    services.create_stream("letters", 2);
+    let folder = services.path("objects");
+    // Many windows, so that the kills come amid them.
+    let write_file = |jq: &str| {
+        let file = write_file(&services, &folder, jq);
+        let text = std::fs::read_to_string(&file).unwrap().replace("records = 30", "records = 4");
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let file = write_file(r#"if .bad then error("bad") else . end"#);
+    let records: Vec<_> = (0..3 * RECORDS).map(record).collect();
+    let wanted: std::collections::BTreeMap<_, _> = records.iter().cloned().map(|line| (line, 1)).collect();
+    services.put("letters", &records);
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file);
+    let process = Process::start(command, &services.path("run.log"));
+    let good = wanted.len() - wanted.len() / 5;
+    eventually("what is good lands", || (lines(&folder).len() == good).then_some(()));
+    assert_eq!(process.terminate().0, 0);
+
+    write_file(".");
+    let start = || {
+        let mut command = services.kinesink();
+        command.arg("replay").arg(&file);
+        Process::start(command, &services.path("replay.log"))
+    };
+    killed_at_work(&folder, 6, start);
+    let landed = lines(&folder).len();
+    assert!(landed < wanted.len(), "the kills came before the end");
+    let at_once: Vec<_> = (0..3).map(|_| start()).collect();
+    for process in at_once {
+        let (code, log) = (process.wait().code(), std::fs::read_to_string(services.path("replay.log")).unwrap());
+        assert_eq!(code, Some(0), "{log}");
+    }
+    assert!(lines(&folder) == wanted, "each is there once");
+    let landed = objects(&folder);
+    let (code, told) = replayed(&services, &file);
+    assert!(code == Some(0) && told.contains("360 outputs delivered"), "{told}");
+    assert!(objects(&folder) == landed, "a second time changes nothing");
+}
+
+#[test]
+fn nothing_is_lost_of_a_range_that_is_sent_again_with_force_whatever_is_killed() {
+    let services = Services::start();
+    services.create_stream("letters", 2);
+    let folder = services.path("objects");
+    let file = write_file(&services, &folder, ".");
+    let records: Vec<_> = (0..3 * RECORDS).map(record).collect();
+    services.put("letters", &records);
+    let to = moment(&services);
+    // Behind the range: nobody asks for these.
+    services.put("letters", &(9_000..9_020).map(record).collect::<Vec<_>>());
+    let start = || {
+        let mut command = services.kinesink();
+        command.arg("replay").arg(&file).args(["--from", "2020-01-01T00:00:00Z", "--to", &to, "--force"]);
+        Process::start(command, &services.path("replay.log"))
+    };
+    killed_at_work(&folder, 4, start);
+    assert!(lines(&folder).len() < records.len(), "the kills came before the end");
+    let process = start();
+    let log = || std::fs::read_to_string(services.path("replay.log")).unwrap();
+    assert_eq!(process.wait().code(), Some(0), "{}", log());
+    let found = lines(&folder);
+    assert!(
+        found.keys().eq(records.iter().cloned().collect::<std::collections::BTreeSet<_>>().iter()),
+        "none is missing"
+    );
+    // What a killed one had sent and not checkpointed is there again: a window of each shard and kill, and one that was full.
+    let twice: usize = found.values().map(|count| count - 1).sum();
+    assert!(twice <= 4 * 2 * 2 * 30, "{twice} are there more than once");
+    let landed = objects(&folder);
+    assert_eq!(start().wait().code(), Some(0), "{}", log());
+    assert!(objects(&folder) == landed, "the same command does nothing more");
 }
