@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Services, eventually, pause};
+use crate::harness::{Process, Services, eventually, http, output, pause, text};
 use crate::kills::Random;
 
 const STREAM: &str = "metrics";
@@ -145,6 +145,75 @@ fn a_window_is_counted_on_by_the_settings_that_it_was_announced_with() {
     eventually("the window is counted", || (counted(&services) == expected).then_some(()));
     let (code, log) = process.terminate();
     assert!(code == 0 && log.contains(FINISHED), "{log}");
+}
+
+const SHARD: &str = "shardId-000000000000";
+
+fn leases(services: &Services, arguments: &[&str]) {
+    let edited = output(services.kinesink().args(["leases", "counting"]).args(arguments).args([SHARD, "--yes"]));
+    assert_eq!(edited.status.code(), Some(0), "{arguments:?}: {}", text(&edited.stderr));
+}
+
+/// Half of an announced window leaves the stream before another worker has it. Either all of it was counted, or nothing.
+#[test]
+fn a_window_that_is_finished_as_far_as_it_can_be_counts_what_is_left_and_was_not_counted() {
+    for fault in ["announced:1=crash", "delivered:1=crash"] {
+        let services = Services::start();
+        services.create_stream(STREAM, 1);
+        let mut random = Random(9);
+        let passes = |hours: u64| {
+            let jump = format!(r#"{{"jump_ms":{}}}"#, hours * 3_600_000);
+            let reply = http(services.endpoint("KINESIS"), "POST", "/_kinesink/clock", &jump);
+            assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+        };
+        services.put(STREAM, &records(&mut random, 30));
+        passes(23);
+        services.put(STREAM, &records(&mut random, 30));
+        let all = expected(&services);
+        let crashed = start(&services, "one", "1s", &[&format!("--fault={fault}")]);
+        assert_eq!(crashed.wait().signal(), Some(SIGABRT), "it crashes: {}", log(&services));
+        let is_counted = fault.starts_with("delivered");
+        assert_eq!(counted(&services), if is_counted { all.clone() } else { Numbers::new() }, "{fault}");
+        passes(2);
+        let left = expected(&services);
+        assert!(services.read_stream(STREAM).len() == 30 && left != all);
+        let process = start(&services, "two", "1s", &[]);
+        eventually("the shard halts", || log(&services).contains("left in the stream").then_some(()));
+        leases(&services, &["--finish-plan"]);
+        let expected = if is_counted { all } else { left };
+        eventually("what is left is checkpointed", || log(&services).contains(FINISHED).then_some(()));
+        services.put(STREAM, &[br#"{"id":"last","n":1,"ts":"2026-01-31T12:00:00Z"}"#.to_vec()]);
+        let mut expected = expected;
+        expected.insert(("last".into(), "2026-01-31T12:00:00Z".into()), [1, 1, 1, 1]);
+        eventually("it goes on", || (counted(&services) == expected).then_some(()));
+        let (code, log) = process.terminate();
+        assert_eq!(code, 0, "{log}");
+        assert_eq!(counted(&services), expected, "{fault}");
+    }
+}
+
+/// Its records are read again, in windows that begin and end elsewhere.
+#[test]
+fn a_window_whose_plan_is_dropped_counts_no_record_twice() {
+    for fault in ["announced:1=crash", "delivered:1=crash", "checkpointing:1=crash"] {
+        let services = Services::start();
+        services.create_stream(STREAM, 1);
+        let mut random = Random(10);
+        services.put(STREAM, &records(&mut random, 60));
+        let crashed = start(&services, "one", "200ms", &[&format!("--fault={fault}")]);
+        assert_eq!(crashed.wait().signal(), Some(SIGABRT), "it crashes: {}", log(&services));
+        let before = counted(&services);
+        assert_eq!(before.is_empty(), fault.starts_with("announced"), "{fault}: {before:?}");
+        leases(&services, &["--drop-plan"]);
+        services.put(STREAM, &records(&mut random, 60));
+        let process = start(&services, "two", "700ms", &[]);
+        let expected = expected(&services);
+        eventually("all is counted", || (counted(&services) == expected).then_some(()));
+        let (code, log) = process.terminate();
+        assert_eq!(code, 0, "{log}");
+        assert!(!log.contains(FINISHED), "{fault}: there is no plan: {log}");
+        assert_eq!(counted(&services), expected, "{fault}");
+    }
 }
 
 #[test]
