@@ -25,6 +25,7 @@ struct TableLabel {
 /// |---|---|---|
 /// | `table_throttles_total` | writes | requests that a limit was met by, and items that a batch had no room for, by `table` and `limit`: `table`, `key-range`, `account`, or `unknown` where the service does not say |
 /// | `table_write_units_total` | write units | what the service counted for writes, by `table`; of conditions that do not hold it says nothing |
+/// | `table_records_passed_over_total` | records | records that count by `table`, and of which its guards said that they are counted: they were sent again, or another application counts there |
 /// | `table_requests_max` | requests | writes that may be on their way to the table at a time now |
 ///
 /// Clones count together.
@@ -32,6 +33,7 @@ struct TableLabel {
 pub struct TableMetrics {
     throttles: Family<ThrottleLabels, Counter>,
     units: Family<TableLabel, Counter<f64, AtomicU64>>,
+    passed_over: Family<TableLabel, Counter>,
     requests_max: Family<TableLabel, Gauge>,
 }
 
@@ -41,6 +43,8 @@ impl TableMetrics {
         let help = "Writes that a limit was met by: of the table, of a range of its keys, or of the account";
         registry.register("table_throttles", help, self.throttles.clone());
         registry.register("table_write_units", "Write units that the service counted for writes", self.units.clone());
+        let help = "Records that are counted already, as the guards of their items say";
+        registry.register("table_records_passed_over", help, self.passed_over.clone());
         let help = "Writes that may be on their way to the table at a time now";
         registry.register("table_requests_max", help, self.requests_max.clone());
     }
@@ -52,6 +56,11 @@ impl TableMetrics {
 
     pub(super) fn took(&self, table: &str, units: f64) {
         self.units.get_or_create(&TableLabel { table: table.into() }).inc_by(units);
+    }
+
+    pub(super) fn passed_over(&self, table: &str, records: usize) {
+        let records = u64::try_from(records).unwrap_or(u64::MAX);
+        self.passed_over.get_or_create(&TableLabel { table: table.into() }).inc_by(records);
     }
 
     pub(super) fn may_send(&self, table: &str, requests: usize) {

@@ -211,7 +211,8 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
 
     /// The groups of what is left of those in the slice that were found in part.
     async fn left(&self, slice: &Slice, found: &Found, progress: &mut Progress<'a>) -> Result<Vec<Group>, Failure> {
-        let (mut fold, mut records) = (Fold::default(), 0);
+        let DynamoDbEmitter { config, .. } = self.emitter;
+        let (mut fold, mut records, mut passed_over) = (Fold::default(), 0, 0);
         let fold_one = |index, item: &Item<U>| {
             if records == slice.records {
                 return ControlFlow::Break(());
@@ -223,13 +224,17 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
             {
                 if share.place > *place {
                     self.add(index, share, &mut fold, progress);
-                } else if self.emitter.config.is_replay && share.place < *place {
+                    return ControlFlow::Continue(());
+                }
+                passed_over += 1;
+                if config.is_replay && share.place < *place {
                     progress.settling.reject(index, self.emitter.overtaken());
                 }
             }
             ControlFlow::Continue(())
         };
         self.each(slice.from, fold_one).await?;
+        config.metrics.passed_over(&config.table, passed_over);
         Ok(fold.into_groups())
     }
 
@@ -348,6 +353,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
             Ok(Met::Counted) => Outcome::default(),
             Ok(Met::There(place)) if place < group.last => return Sent::Partly(group.id, place),
             Ok(Met::There(place)) => {
+                config.metrics.passed_over(&config.table, group.indexes.len());
                 let mut overtaken = group.indexes;
                 if place == group.last {
                     overtaken.pop();

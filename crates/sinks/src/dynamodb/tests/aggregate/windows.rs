@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::super::answers::exceptions;
 use super::super::dynamo::{Dynamo, Fault};
-use super::super::{TABLE, config, field};
+use super::super::{TABLE, config, field, sample};
 use super::{
     ARRIVAL, GUARDS, MINUTE, Sent, counted, counting, emit, items, number, of_a, open, scan, shard, sink, totals,
 };
@@ -105,11 +105,18 @@ async fn a_time_window_is_a_number_where_the_table_has_one_and_its_item_expires_
 #[tokio::test]
 async fn what_is_left_of_a_window_that_others_count_in_part_is_counted() {
     let dynamo = Dynamo::new();
-    let sink = sink(&dynamo).await;
+    let config = counting(dynamo.client());
+    let metrics = config.metrics.clone();
+    let sink = super::super::sink(config).await;
+    let passed_over = || sample(&metrics, "table_records_passed_over_total{table=\"items\"}");
     let window: Vec<Sent> = (1..=6).map(|n| (n, number(n))).collect();
-    assert_eq!(emit(&sink, 0, &window[..2]).await.unwrap(), Emitted::all());
-    assert_eq!(emit(&open(&dynamo), 0, &window[1..]).await.unwrap(), Emitted::all());
+    assert_eq!(emit(&open(&dynamo), 0, &window[..2]).await.unwrap(), Emitted::all());
+    assert_eq!(passed_over(), None);
+    assert_eq!(emit(&sink, 0, &window[1..]).await.unwrap(), Emitted::all());
     assert_eq!(of_a(&dynamo).await, totals("6", "21", "1", "6"));
+    assert_eq!(passed_over().as_deref(), Some("1"), "it is told of what it passes over");
+    assert_eq!(emit(&sink, 0, &window[3..]).await.unwrap(), Emitted::all());
+    assert_eq!(passed_over().as_deref(), Some("4"));
 }
 
 #[tokio::test]
