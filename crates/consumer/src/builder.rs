@@ -319,14 +319,14 @@ impl ConsumerBuilder {
             start: self.start,
             clock: Arc::clone(&self.clock),
             metrics: metrics.clone(),
-            seed: self.seed,
         };
         Ok(Consumer {
             worker: Worker {
                 id,
                 table,
                 coordinator,
-                reader,
+                reader: Arc::new(reader),
+                seed: self.seed,
                 start: self.start,
                 failover: self.failover,
                 appetite: self.appetite,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use kinesink_consumer::{Finished as ShardFinished, Shard, ShardHandler};
 use kinesink_core::{Budget, Failure, ShardId, Transformer};
 use kinesink_pipeline::{Finished, Health, Metrics, Pipeline, Recipe, ShardInput, announced_recipe};
@@ -16,8 +17,8 @@ use crate::until::Until;
 /// What a connector asks of its pipeline.
 #[async_trait]
 pub(crate) trait AnyPipeline: Send + Sync {
-    /// Runs one shard to its end.
-    async fn run(&self, input: ShardInput) -> Result<Finished, Failure>;
+    /// Runs one shard to its end. No async function: it would keep its arguments twice for as long as the shard runs.
+    fn run(&self, input: ShardInput) -> BoxFuture<'_, Result<Finished, Failure>>;
     async fn check(&self) -> Result<(), Failure>;
     async fn close(&self) -> Result<(), Failure>;
     /// Finishes the announced window, and nothing else.
@@ -55,15 +56,15 @@ impl<T: Transformer> Handler<T> {
 
 #[async_trait]
 impl<T: Transformer> AnyPipeline for Handler<T> {
-    async fn run(&self, mut input: ShardInput) -> Result<Finished, Failure> {
-        if let Some(announcer) = self.announcer(&input) {
-            tracing::info!(shard = %input.shard, "a window was announced with other settings; finishing it with those");
-            input = match announcer.finish_plan(input).await? {
-                ControlFlow::Continue(input) => input,
-                ControlFlow::Break(finished) => return Ok(finished),
-            };
-        }
-        self.pipeline.run_shard(input).await
+    fn run(&self, input: ShardInput) -> BoxFuture<'_, Result<Finished, Failure>> {
+        let Some(announcer) = self.announcer(&input) else { return Box::pin(self.pipeline.run_shard(input)) };
+        tracing::info!(shard = %input.shard, "a window was announced with other settings; finishing it with those");
+        Box::pin(async move {
+            match announcer.finish_plan(input).await? {
+                ControlFlow::Continue(input) => self.pipeline.run_shard(input).await,
+                ControlFlow::Break(finished) => Ok(finished),
+            }
+        })
     }
 
     async fn check(&self) -> Result<(), Failure> {
@@ -171,6 +172,7 @@ impl ShardHandler for Run {
 
 #[cfg(test)]
 mod tests {
+    use futures::future;
     use kinesink_core::{Checkpoint, CheckpointError, Checkpointer, Durable, Read, ShardReader};
 
     use super::*;
@@ -183,11 +185,11 @@ mod tests {
 
     #[async_trait]
     impl AnyPipeline for Ends {
-        async fn run(&self, input: ShardInput) -> Result<Finished, Failure> {
+        fn run(&self, input: ShardInput) -> BoxFuture<'_, Result<Finished, Failure>> {
             if self.at_the_end {
                 input.drain.cancel();
             }
-            Ok(self.as_told)
+            Box::pin(future::ready(Ok(self.as_told)))
         }
 
         async fn check(&self) -> Result<(), Failure> {

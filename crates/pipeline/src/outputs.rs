@@ -46,7 +46,11 @@ impl Divided {
 
 impl<U: Send + Sync + 'static> Outputs<U> {
     /// Of these items, which follow what was spilled.
-    pub(crate) async fn of(sinks: &[Sink<U>], items: Vec<Item<U>>, spilled: Option<Spilled<U>>) -> Result<Self, Stop> {
+    pub(crate) async fn of(
+        sinks: &[Sink<U>],
+        items: Vec<Item<U>>,
+        spilled: Option<Box<Spilled<U>>>,
+    ) -> Result<Self, Stop> {
         let Some(mut spilled) = spilled else {
             let divided = sinks.iter().map(|sink| Divided::of(sink, &items)).collect();
             return Ok(Self::Held(items, divided));
@@ -54,7 +58,7 @@ impl<U: Send + Sync + 'static> Outputs<U> {
         let held = spilled.hold(items).await;
         match spilled.damaged() {
             Some(why) => Err(Stop::Halt(Halt::Spill(why.into()))),
-            None => held.map(|()| Self::Spilled(Box::new(spilled))).map_err(|why| Stop::Halt(Halt::Spill(why))),
+            None => held.map(|()| Self::Spilled(spilled)).map_err(|why| Stop::Halt(Halt::Spill(why))),
         }
     }
 

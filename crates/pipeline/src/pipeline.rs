@@ -208,7 +208,7 @@ impl<T: Transformer> Pipeline<T> {
     /// As [`run_shard`](Self::run_shard).
     pub async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
         let span = tracing::error_span!("shard", stream = %input.stream, shard = %input.shard);
-        Box::pin(ShardPipeline::new(self, input).finish()).instrument(span).await
+        Box::pin(Box::new(ShardPipeline::new(self, input)).finish()).instrument(span).await
     }
 
     /// Moves one shard's records until it ends, is drained, or its lease is lost.
@@ -218,10 +218,11 @@ impl<T: Transformer> Pipeline<T> {
     ///
     /// # Errors
     /// A [`Failure`] of class `Fatal` from the reader, a sink or the checkpoint store. Everything else is retried.
-    pub async fn run_shard(&self, input: ShardInput) -> Result<Finished, Failure> {
+    pub fn run_shard(&self, input: ShardInput) -> impl Future<Output = Result<Finished, Failure>> + Send + use<'_, T> {
         // A span of the highest level, so that a warning names its shard whatever level is logged.
         let span = tracing::error_span!("shard", stream = %input.stream, shard = %input.shard);
-        Box::pin(ShardPipeline::new(self, input).run()).instrument(span).await
+        // Not a part of an async function: what goes into one is kept twice, and a worker holds thousands of them.
+        Box::pin(Box::new(ShardPipeline::new(self, input)).run()).instrument(span)
     }
 }
 

@@ -45,7 +45,7 @@ const EVENT_BYTES_MIN: usize = 4 * 1024;
 
 /// Is sent what arrives.
 pub(super) struct FanOut {
-    settings: ReaderSettings,
+    settings: Arc<ReaderSettings>,
     registration: Arc<Registration>,
     shard: ShardId,
     cursor: Cursor,
@@ -66,7 +66,7 @@ impl FanOut {
     pub(super) const USUAL_FAILURES: u32 = 3;
 
     pub(super) fn new(
-        settings: ReaderSettings,
+        settings: Arc<ReaderSettings>,
         registration: Arc<Registration>,
         shard: ShardId,
         cursor: Cursor,

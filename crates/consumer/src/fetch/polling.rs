@@ -1,5 +1,6 @@
 //! A shard by GetRecords.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,7 +34,7 @@ const EMPTY_PAUSE: Duration = Duration::from_millis(200);
 /// Asks again and again.
 #[derive(Debug)]
 pub(super) struct Polling {
-    settings: ReaderSettings,
+    settings: Arc<ReaderSettings>,
     shard: ShardId,
     cursor: Cursor,
     iterator: Option<String>,
@@ -53,7 +54,7 @@ impl Polling {
     pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(5);
     pub(super) const USUAL_FAILURES: u32 = 1;
 
-    pub(super) fn new(settings: ReaderSettings, shard: ShardId, cursor: Cursor) -> Self {
+    pub(super) fn new(settings: Arc<ReaderSettings>, shard: ShardId, cursor: Cursor) -> Self {
         Self {
             settings,
             shard,

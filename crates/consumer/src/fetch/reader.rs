@@ -28,7 +28,7 @@ use crate::planted::{Fault, planted};
 pub(super) const REST_AFTER: Duration = Duration::from_secs(10);
 
 /// What every reader of a consumer shares.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct ReaderSettings {
     pub(crate) client: Client,
     pub(crate) stream: StreamName,
@@ -44,7 +44,6 @@ pub(crate) struct ReaderSettings {
     pub(crate) start: Start,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
-    pub(crate) seed: u64,
 }
 
 impl ReaderSettings {
@@ -128,7 +127,9 @@ pub(super) async fn pay(budget: &Budget, reservation: &mut Reservation, bytes: u
 /// Reads one shard. Its one task fetches ahead and ends with the reader.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    settings: ReaderSettings,
+    settings: Arc<ReaderSettings>,
+    /// Of the waits between attempts.
+    seed: u64,
     shard: ShardId,
     /// Where the lease stood when this reader was made, or where it was rewound to.
     start: Cursor,
@@ -138,22 +139,26 @@ pub(crate) struct Reader {
     ended: bool,
 }
 
+/// Boxed: a channel keeps room for 32, whatever it may hold.
+type Outcome = Box<Result<Fetched, Failure>>;
+
 /// What was fetched and not asked for yet, and the task that fetches the next.
 #[derive(Debug)]
 struct Ahead {
-    fetched: mpsc::Receiver<Result<Fetched, Failure>>,
+    fetched: mpsc::Receiver<Outcome>,
     _task: JoinSet<()>,
 }
 
 impl Reader {
     /// `children` receives the shards that follow, before the end is given.
     pub(crate) fn new(
-        settings: ReaderSettings,
+        settings: Arc<ReaderSettings>,
+        seed: u64,
         shard: ShardId,
         start: Cursor,
         children: Arc<Mutex<Vec<Child>>>,
     ) -> Self {
-        Self { settings, shard, start, ahead: None, children, ended: false }
+        Self { settings, seed, shard, start, ahead: None, children, ended: false }
     }
 
     /// What is under way is given up; its memory goes back when the task is dropped.
@@ -165,7 +170,8 @@ impl Reader {
     fn fetch_from(&self, cursor: Cursor) -> Ahead {
         let (sender, fetched) = mpsc::channel(1);
         let mut task = JoinSet::new();
-        task.spawn(Fetcher::new(&self.settings, &self.shard, cursor).run(sender));
+        let fetcher = Fetcher::new(&self.settings, self.seed, &self.shard, cursor);
+        task.spawn(Box::new(fetcher).run(sender));
         Ahead { fetched, _task: task }
     }
 }
@@ -178,7 +184,8 @@ impl ShardReader for Reader {
         }
         let ahead = self.ahead.take().unwrap_or_else(|| self.fetch_from(self.start.clone()));
         // Cancel safe: what was fetched stays in the channel until it is taken here.
-        match self.ahead.insert(ahead).fetched.recv().await {
+        let fetched = self.ahead.insert(ahead).fetched.recv().await;
+        match fetched.map(|fetched| *fetched) {
             Some(Ok(Fetched::Records(records))) => Ok(Read::Records(records)),
             Some(Ok(Fetched::End(records, children))) => {
                 *self.children.lock().unwrap_or_else(PoisonError::into_inner) = children;
@@ -210,8 +217,8 @@ impl Drop for Reader {
 
 /// A fetch and how it is tried again.
 struct Fetcher {
+    settings: Arc<ReaderSettings>,
     shard: ShardId,
-    metrics: Metrics,
     fetch: Box<dyn Fetch>,
     backoff: Backoff,
     /// So many failures in a row are nothing to warn of.
@@ -219,24 +226,23 @@ struct Fetcher {
 }
 
 impl Fetcher {
-    fn new(settings: &ReaderSettings, shard: &ShardId, cursor: Cursor) -> Self {
-        let (metrics, own, seed) = (settings.metrics.clone(), shard.clone(), settings.seed);
-        let (settings, shard) = (settings.clone(), shard.clone());
+    fn new(settings: &Arc<ReaderSettings>, seed: u64, shard: &ShardId, cursor: Cursor) -> Self {
+        let (of_fetch, shard_of_fetch) = (Arc::clone(settings), shard.clone());
         let (fetch, backoff, usual_failures): (Box<dyn Fetch>, _, _) = match settings.registration.clone() {
             None => {
                 let backoff = Backoff::new(Polling::BACKOFF_BASE, Polling::BACKOFF_MAX, seed);
-                (Box::new(Polling::new(settings, shard, cursor)), backoff, Polling::USUAL_FAILURES)
+                (Box::new(Polling::new(of_fetch, shard_of_fetch, cursor)), backoff, Polling::USUAL_FAILURES)
             }
             Some(registration) => {
                 let backoff = Backoff::new(FanOut::BACKOFF_BASE, FanOut::BACKOFF_MAX, seed);
-                (Box::new(FanOut::new(settings, registration, shard, cursor)), backoff, FanOut::USUAL_FAILURES)
+                (Box::new(FanOut::new(of_fetch, registration, shard_of_fetch, cursor)), backoff, FanOut::USUAL_FAILURES)
             }
         };
-        Self { shard: own, metrics, fetch, backoff, usual_failures }
+        Self { settings: Arc::clone(settings), shard: shard.clone(), fetch, backoff, usual_failures }
     }
 
     /// Fetches one ahead, to the shard's end or that of the receiver.
-    async fn run(mut self, sender: mpsc::Sender<Result<Fetched, Failure>>) {
+    async fn run(mut self: Box<Self>, sender: mpsc::Sender<Outcome>) {
         loop {
             // Room first: a fetch whose result nobody takes would hold its memory.
             let room = match timeout(REST_AFTER, sender.reserve()).await {
@@ -249,7 +255,7 @@ impl Fetcher {
             let Ok(room) = room else { return };
             let fetched = self.fetch().await;
             let is_end = matches!(fetched, Ok(Fetched::End(..)));
-            room.send(fetched);
+            room.send(Box::new(fetched));
             if is_end {
                 return;
             }
@@ -274,7 +280,7 @@ impl Fetcher {
     async fn pause(&mut self, failure: &Failure) {
         let attempts = self.backoff.attempts() + 1;
         let wait = self.backoff.next_wait(failure.retry_after);
-        self.metrics.fetch_failed();
+        self.settings.metrics.fetch_failed();
         if attempts <= self.usual_failures {
             debug!(shard = %self.shard, %failure, ?wait, "fetching again");
         } else {

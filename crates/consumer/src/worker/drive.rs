@@ -58,7 +58,7 @@ impl<'a> Drive<'a> {
             held: Held::default(),
             term: Term::new(worker.failover, Arc::clone(&worker.clock)),
             shards: JoinSet::new(),
-            taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.reader.seed, &worker.id, "")), Some(made)),
+            taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.seed, &worker.id, "")), Some(made)),
             leading: Leading::default(),
             standing,
             ended: Arc::default(),

@@ -52,7 +52,8 @@ pub(crate) struct Worker {
     pub(crate) id: String,
     pub(crate) table: LeaseTable,
     pub(crate) coordinator: Coordinator,
-    pub(crate) reader: ReaderSettings,
+    pub(crate) reader: Arc<ReaderSettings>,
+    pub(crate) seed: u64,
     pub(crate) start: Start,
     pub(crate) failover: Duration,
     pub(crate) appetite: Appetite,
@@ -89,7 +90,7 @@ impl Worker {
     /// Table, stream and leases are there, or it is known why not. With what this worker has made of them.
     async fn prepare(&self) -> Result<(Standing, Made), Error> {
         let mut backoff =
-            Backoff::new(Duration::from_millis(200), Duration::from_secs(2), mixed(self.reader.seed, &self.id, ""));
+            Backoff::new(Duration::from_millis(200), Duration::from_secs(2), mixed(self.seed, &self.id, ""));
         loop {
             let prepared = async {
                 // The stream first: without it no table should be made.

@@ -7,15 +7,15 @@ use kinesink_core::{Checkpoint, Class, Failure, Position, Read, ShardReader};
 use tracing::{debug, error};
 
 use crate::fetch::{Child, ReaderSettings};
-use crate::lease::LeaseRow;
+use crate::lease::HeldLease;
 use crate::shard_sync::{self, Listing};
 
 /// A reader that ends with its shard also where the stream has forgotten the shard: its records are gone, and what
 /// follows it must not wait for ever. A shard that the stream does not show yet is tried again.
 pub(super) struct UntilTrimmed<R> {
     pub(super) reader: R,
-    pub(super) settings: ReaderSettings,
-    pub(super) row: LeaseRow,
+    pub(super) settings: Arc<ReaderSettings>,
+    pub(super) lease: Arc<HeldLease>,
     /// Receives the shards that follow, before the end is given.
     pub(super) children: Arc<Mutex<Vec<Child>>>,
     pub(super) ended: bool,
@@ -32,8 +32,8 @@ impl<R: ShardReader> ShardReader for UntilTrimmed<R> {
             Err(failure) if failure.class == Class::Configuration => failure,
             read => return read,
         };
-        let Some(children) = Box::pin(follows(&self.settings, &self.row)).await else { return Err(failure) };
-        error!(shard = %self.row.shard, %failure, "the stream has trimmed the shard; what was not read of it is lost");
+        let Some(children) = Box::pin(follows(&self.settings, &self.lease)).await else { return Err(failure) };
+        error!(shard = %self.lease.shard(), %failure, "the stream has trimmed the shard; what was not read of it is lost");
         *self.children.lock().unwrap_or_else(PoisonError::into_inner) = children;
         self.ended = true;
         Ok(Read::ShardEnd)
@@ -49,9 +49,10 @@ impl<R: ShardReader> ShardReader for UntilTrimmed<R> {
 }
 
 /// What comes after a shard that the stream has forgotten.
-async fn follows(settings: &ReaderSettings, row: &LeaseRow) -> Option<Vec<Child>> {
+async fn follows(settings: &ReaderSettings, lease: &HeldLease) -> Option<Vec<Child>> {
+    let row = lease.row().await;
     match shard_sync::list(&settings.client, &settings.stream, None, Listing::ONCE).await {
-        Ok(listed) => shard_sync::is_trimmed(&listed, &row.shard).then(|| shard_sync::after_trimmed(&listed, row)),
+        Ok(listed) => shard_sync::is_trimmed(&listed, &row.shard).then(|| shard_sync::after_trimmed(&listed, &row)),
         Err(failure) => {
             debug!(%failure, "not known whether the stream still has the shard");
             None

@@ -37,7 +37,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
 
     /// Finishes the announced window and nothing else: gives the shard back, to be read on after it. Or why the shard
     /// came to its end before.
-    pub(crate) async fn finish(mut self) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
+    pub(crate) async fn finish(mut self: Box<Self>) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
         self.finishes_only = true;
         while self.standing.plan.is_some() || self.committing.is_some() {
             if let Some(finished) = self.step().await? {

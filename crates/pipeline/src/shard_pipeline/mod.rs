@@ -65,8 +65,8 @@ pub(crate) struct ShardPipeline<'a, T: Transformer> {
     window: Window<T::Model, T::Output>,
     /// The open window has to be spilled before anything else comes into it.
     to_spill: bool,
-    /// Full, and waiting for the commit in flight.
-    closed: Option<Closed<T::Model, T::Output>>,
+    /// Full, and waiting for the commit in flight. Boxed as what is spilled: most shards have none most of the time.
+    closed: Option<Box<Closed<T::Model, T::Output>>>,
     committing: Option<Committing<'a>>,
     /// `None` while a commit has it.
     checkpointer: Option<Box<dyn Checkpointer>>,
@@ -127,7 +127,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     }
 
     /// Runs the shard to its end. Dropping the future is an abort.
-    pub(crate) async fn run(mut self) -> Result<Finished, Failure> {
+    pub(crate) async fn run(mut self: Box<Self>) -> Result<Finished, Failure> {
         loop {
             if let Some(finished) = self.step().await? {
                 return Ok(finished);
@@ -139,7 +139,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     async fn step(&mut self) -> Result<Option<Finished>, Failure> {
         self.fill();
         if std::mem::take(&mut self.to_spill) {
-            self.spill().await;
+            Box::pin(self.spill()).await;
         }
         self.start_commit();
         if self.committing.is_none() {
@@ -228,7 +228,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
         debug_assert!(self.closed.is_none(), "a window closed while another one waits");
         self.give_up_at = None;
         self.shard.metrics.window_closed(reason);
-        self.closed = Some(self.window.close(reason, through));
+        self.closed = Some(Box::new(self.window.close(reason, through)));
     }
 
     fn drain(&mut self) {
@@ -253,7 +253,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
         let patience = if self.halting.is_some() { 0 } else { CONFIGURATION_RETRIES_MAX };
         self.shard.health.progress(true);
         self.committing = Some(Box::pin(async move {
-            let outcome = commit(pipeline, &shard, window, &mut *checkpointer, &mut standing, patience).await;
+            let outcome = commit(pipeline, &shard, *window, &mut *checkpointer, &mut standing, patience).await;
             (checkpointer, standing, outcome)
         }));
     }
@@ -298,4 +298,21 @@ async fn next(reader: &mut dyn ShardReader, at: Option<Instant>) -> Result<Read,
         sleep_until(at).await;
     }
     reader.next().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Raw;
+
+    fn bytes_of<A, F: Future>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A worker holds thousands of shards that are idle. An async function that owns its `self` keeps it twice.
+    #[test]
+    fn a_shard_that_waits_is_kept_once_and_without_room_for_what_it_seldom_does() {
+        let bytes = bytes_of(|shard: Box<ShardPipeline<'_, Raw>>| shard.run());
+        assert!(bytes < 1024, "{bytes} bytes beside {}", size_of::<ShardPipeline<'_, Raw>>());
+    }
 }

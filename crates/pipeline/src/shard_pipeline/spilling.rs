@@ -45,7 +45,8 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         let outputs = encode(&*self.pipeline.transformer, models, &mut refused);
         self.window.refuse_given(refused);
         let spilled = self.window.spilled();
-        let mut spilled = spilled.unwrap_or_else(|| Spilled::new(spill, &self.shard.id, &self.pipeline.sinks));
+        let mut spilled =
+            spilled.unwrap_or_else(|| Box::new(Spilled::new(spill, &self.shard.id, &self.pipeline.sinks)));
         let before = spilled.disk_bytes();
         let appended = spilled.append(outputs).await;
         self.shard.metrics.spilled(spilled.disk_bytes() - before);

@@ -27,7 +27,7 @@ pub(super) struct Window<M, U> {
     held_bytes: usize,
     holder: Arc<Holder>,
     /// What is on disk.
-    spilled: Option<Spilled<U>>,
+    spilled: Option<Box<Spilled<U>>>,
     /// Of replies of which something stays in memory: refused records, and what no disk takes.
     to_keep: Vec<Arc<Reservation>>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Seen {
 pub(crate) struct Closed<M, U> {
     pub(crate) items: Vec<Item<M>>,
     /// What is in front of them on disk.
-    pub(crate) spilled: Option<Spilled<U>>,
+    pub(crate) spilled: Option<Box<Spilled<U>>>,
     /// Records that were taken in, whatever became of them.
     pub(crate) records: u64,
     pub(crate) refused: Vec<Refused>,
@@ -107,7 +107,7 @@ impl<M: 'static, U> Window<M, U> {
     }
 
     /// What it gave is on disk, but for what was refused of it.
-    pub(super) fn gave(&mut self, spilled: Spilled<U>) {
+    pub(super) fn gave(&mut self, spilled: Box<Spilled<U>>) {
         self.spilled = Some(spilled);
         self.reservations.clone_from(&self.to_keep);
         self.held_bytes = self.reservations.iter().map(|reservation| reservation.bytes()).sum();
@@ -115,13 +115,13 @@ impl<M: 'static, U> Window<M, U> {
     }
 
     /// What it gave stays in memory.
-    pub(super) fn kept(&mut self, spilled: Spilled<U>) {
+    pub(super) fn kept(&mut self, spilled: Box<Spilled<U>>) {
         self.spilled = Some(spilled);
         self.to_keep.clone_from(&self.reservations);
     }
 
     /// What is on disk so far, to be added to.
-    pub(super) fn spilled(&mut self) -> Option<Spilled<U>> {
+    pub(super) fn spilled(&mut self) -> Option<Box<Spilled<U>>> {
         self.spilled.take()
     }
 

@@ -20,7 +20,6 @@ use super::held::Holding;
 use super::shard::ShardRun;
 use super::{WRITES_AT_ONCE, Worker, mixed};
 use crate::Start;
-use crate::fetch::ReaderSettings;
 use crate::lease::{HeldLease, LeaseError, LeaseRow, Purpose, Wish};
 
 /// So long after a lease was taken LATEST may still be asked for.
@@ -130,17 +129,14 @@ impl Drive<'_> {
             // The time was stored just now.
             fresh_until: observed.start.is_none().then(|| Instant::now() + FRESH_MAX),
             handler: Arc::clone(&self.handler),
-            reader: ReaderSettings {
-                seed: mixed(worker.reader.seed, &worker.id, shard.as_str()),
-                ..worker.reader.clone()
-            },
+            reader: Arc::clone(&worker.reader),
+            seed: mixed(worker.seed, &worker.id, shard.as_str()),
             failover: worker.failover,
             cleanup: worker.cleanup,
             ended: Arc::clone(&self.ended),
-            metrics: worker.metrics.clone(),
         };
         let span = info_span!("lease", stream = %worker.reader.stream, %shard, lease_owner = worker.id);
-        self.shards.spawn(run.run().instrument(span));
+        self.shards.spawn(Box::new(run).run().instrument(span));
     }
 
     /// Takes this worker's wishes back: it leaves.
