@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kinesink_aws::kinesis::Client;
+use kinesink_aws::kinesis::operation::list_shards::ListShardsError;
 use kinesink_aws::kinesis::types::{Shard as ListedShard, ShardFilter, ShardFilterType};
-use kinesink_aws::{code, failure, is_throttle};
+use kinesink_aws::{HttpResponse, SdkError, code, failure, is_throttle};
 use kinesink_core::{Checkpoint, Failure, SequenceNumber, ShardId, StreamName};
 use tokio::time::sleep;
 use tracing::debug;
@@ -66,6 +67,41 @@ pub(crate) struct Listing {
 impl Listing {
     /// For whom comes again anyway.
     pub(crate) const ONCE: Self = Self { attempts_max: 1, pause: Duration::ZERO };
+
+    /// Waits where the service has no room, after so many attempts.
+    ///
+    /// # Errors
+    /// What cannot be tried again, or was tried often enough.
+    async fn wait(
+        self,
+        stream: &StreamName,
+        attempts: u32,
+        error: &SdkError<ListShardsError, HttpResponse>,
+    ) -> Result<(), Failure> {
+        if !is_throttle(error) || attempts >= self.attempts_max {
+            return Err(failure("list the shards of", &format!("stream {stream}"), error));
+        }
+        debug!(%stream, attempts, "shards not listed, the service has no room; trying again");
+        sleep(self.pause).await;
+        Ok(())
+    }
+}
+
+/// Asks for one shard, to know whether the stream is there and may be listed.
+///
+/// # Errors
+/// It cannot be listed.
+pub(crate) async fn find(client: &Client, stream: &StreamName, listing: Listing) -> Result<(), Failure> {
+    let mut attempts = 0;
+    loop {
+        match client.list_shards().stream_name(stream.as_str()).max_results(1).send().await {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                attempts += 1;
+                listing.wait(stream, attempts, &error).await?;
+            }
+        }
+    }
 }
 
 /// The shards that were open at `time`, or are open now if it has not come.
@@ -110,12 +146,10 @@ pub(crate) async fn list(
                 next_token = None;
                 shards.clear();
             }
-            Err(error) if is_throttle(&error) && attempts + 1 < listing.attempts_max => {
+            Err(error) => {
                 attempts += 1;
-                debug!(%stream, attempts, "shards not listed, the service has no room; trying again");
-                sleep(listing.pause).await;
+                listing.wait(stream, attempts, &error).await?;
             }
-            Err(error) => return Err(failure("list the shards of", &what, &error)),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Worker {
             let prepared = async {
                 // The stream first: without it no table should be made.
                 let (client, stream) = (&self.reader.client, &self.reader.stream);
-                shard_sync::list(client, stream, None, self.listing).await.map_err(Error::Start)?;
+                shard_sync::find(client, stream, self.listing).await.map_err(Error::Start)?;
                 self.reader.prepare().await.map_err(Error::Start)?;
                 self.table.ensure(&self.table_options).await.map_err(Error::Start)?;
                 let standing = self.coordinator.prepare().await.map_err(Error::Start)?;
