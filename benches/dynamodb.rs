@@ -31,7 +31,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use tokio::runtime::Runtime;
 
-use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, runtime};
+use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, numbers, runtime};
 
 const STREAM: &str = "bench";
 const SHARDS: i32 = 4;
@@ -54,12 +54,7 @@ const JOBS: [(&str, Option<&str>); 5] = [
 ];
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let number = |name: &str, default: usize| {
-        let place = arguments.iter().position(|argument| argument == name);
-        place.map_or(default, |place| arguments[place + 1].parse().unwrap())
-    };
-    let (records, rounds) = (number("--records", 30_000), number("--rounds", 2));
+    let [records, rounds] = numbers([("--records", 30_000), ("--rounds", 2)]);
     let java = Path::new(KCLIB).join("classes").is_dir();
     println!("{records} records of {RECORD_BYTES} B, each of a key of its own, {SHARDS} shards\n");
     println!("| round | job | items/s | CPU s per 100,000 items | with start-up | peak RSS MiB |");

@@ -70,6 +70,26 @@ impl Services {
     }
 }
 
+/// What the benchmark was called with, but for what cargo adds.
+pub(crate) fn arguments() -> Vec<String> {
+    std::env::args().skip(1).filter(|argument| argument != "--bench").collect()
+}
+
+/// The numbers that were given as in `--records 1000`, each under one of these names, or what stands beside it.
+pub(crate) fn numbers<const N: usize>(defaults: [(&str, usize); N]) -> [usize; N] {
+    let arguments = arguments();
+    let mut numbers = defaults.map(|(_, number)| number);
+    for given in arguments.chunks(2) {
+        let place = defaults.iter().position(|(name, _)| *name == given[0]);
+        let number = given.get(1).and_then(|number| number.parse().ok());
+        let Some((place, number)) = place.zip(number) else {
+            panic!("{given:?} is none of {:?} with a number behind it", defaults.map(|(name, _)| name));
+        };
+        numbers[place] = number;
+    }
+    numbers
+}
+
 /// SIGTERM, and a clean exit.
 pub(crate) fn drain(child: &mut Child) {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());

@@ -23,19 +23,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Services, cpu_s, drain, eventually, free_port, memory_kib, metric, runtime};
+use crate::harness::{Services, cpu_s, drain, eventually, free_port, memory_kib, metric, numbers, runtime};
 use crate::relay::Relay;
 
 /// Time to come to rest after the last lease was taken.
 const SETTLING: Duration = Duration::from_secs(20);
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let number = |name: &str, default: u64| {
-        let place = arguments.iter().position(|argument| argument == name);
-        place.map_or(default, |place| arguments[place + 1].parse().unwrap())
-    };
-    let (shards, seconds) = (number("--shards", 4_000), number("--seconds", 60));
+    let [shards, seconds] = numbers([("--shards", 4_000), ("--seconds", 60)]).map(|number| number as u64);
     let runtime = runtime();
     let mut runs = Vec::new();
     for shards in [1, 4, shards] {

@@ -26,7 +26,9 @@ use std::time::Instant;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 
-use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, runtime};
+use crate::harness::{
+    Services, arguments, client, cpu_s, drain, eventually, free_port, memory_kib, metric, numbers, runtime,
+};
 
 const STREAM: &str = "bench";
 const JOBS: [&str; 6] = ["bare GetRecords", "NDJSON", "NDJSON, gzip", "NDJSON, zstd", "raw", "Parquet, zstd"];
@@ -42,15 +44,12 @@ const SHARDS: i32 = 4;
 const MEMORY: &str = "64MiB";
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if arguments.first().is_some_and(|first| first == "bare") {
-        return bare(&arguments[1], arguments[2].parse().unwrap());
+    if let [first, kinesis, records] = &arguments()[..]
+        && first == "bare"
+    {
+        return bare(kinesis, records.parse().unwrap());
     }
-    let number = |name: &str, default: usize| {
-        let place = arguments.iter().position(|argument| argument == name);
-        place.map_or(default, |place| arguments[place + 1].parse().unwrap())
-    };
-    let (megabytes, rounds) = (number("--megabytes", 200), number("--rounds", 3));
+    let [megabytes, rounds] = numbers([("--megabytes", 200), ("--rounds", 3)]);
     println!("| record | job | records/s | MB/s | CPU s/GB | peak RSS MiB | CPU over bare |");
     println!("|---|---|---|---|---|---|---|");
     for (size, megabytes) in [(100, megabytes / 4), (1_000, megabytes), (10_000, megabytes)] {

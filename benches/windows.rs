@@ -24,7 +24,7 @@ use std::time::Instant;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
-use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, runtime};
+use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, numbers, runtime};
 use crate::relay::Relay;
 
 const STREAM: &str = "bench";
@@ -40,12 +40,7 @@ struct Job {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let number = |name: &str, default: usize| {
-        let place = arguments.iter().position(|argument| argument == name);
-        place.map_or(default, |place| arguments[place + 1].parse().unwrap())
-    };
-    let (megabytes, partitions) = (number("--megabytes", 600), number("--partitions", 10_000));
+    let [megabytes, partitions] = numbers([("--megabytes", 600), ("--partitions", 10_000)]);
     let records = megabytes * 1_000_000 / RECORD_BYTES;
     let services = Services::start();
     let runtime = runtime();
