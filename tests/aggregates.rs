@@ -278,6 +278,15 @@ fn what_cannot_be_counted_is_a_dead_letter_and_a_table_of_another_key_is_known_a
     let expected = Numbers::from([(key, [2, 4, 1, 3])]);
     eventually("the others are counted", || (counted(&services) == expected).then_some(()));
     assert_eq!(process.terminate().0, 0);
+    // What comes later has passed it by, and it counts all the same: once.
+    let mended = "[transform]\njq = '.n |= if type == \"string\" then 2 else . end'\n";
+    std::fs::write(&file, pipeline("one", "200ms", &format!("{letters}\n{mended}"))).unwrap();
+    for _ in 0..2 {
+        let replayed = output(services.kinesink().arg("replay").arg(&file));
+        let said = text(&replayed.stdout);
+        assert!(replayed.status.success() && said.contains("1 outputs delivered"), "{said}{}", text(&replayed.stderr));
+        assert_eq!(counted(&services).into_values().collect::<Vec<_>>(), [[3, 6, 1, 3]]);
+    }
 
     let text =
         pipeline("one", "200ms", &letters).replace("[sink.aggregate]", "[sink.aggregate]\nguards = \"counting\"");

@@ -144,7 +144,8 @@ pub struct DynamoDbConfig {
     pub traffic: TableTraffic,
     /// By which it is known what arrived before a shard was this worker's.
     pub clock: Arc<dyn Clock>,
-    /// Dead letters are sent again: what a later write has overtaken is refused, and not taken for delivered.
+    /// Dead letters are sent again: what a later write has overtaken is refused, and not taken for delivered; where records count, each
+    /// has a guard of its own.
     pub is_replay: bool,
     /// Requests that are on their way at a time, over all shards, while the table has room for as many. Default 64.
     pub requests_max: usize,

@@ -139,11 +139,7 @@ impl DynamoDbEmitter {
 
     /// Why a record is not written that is sent again.
     pub(super) fn overtaken(&self) -> Reject {
-        let table = &self.config.table;
-        match &self.config.aggregate {
-            None => Reject::new(format!("overtaken: the item in table {table} has a later write")),
-            Some(_) => Reject::new(format!("overtaken: the item in table {table} counts later records of its shard")),
-        }
+        Reject::new(format!("overtaken: the item in table {} has a later write", self.config.table))
     }
 }
 

@@ -31,6 +31,11 @@ impl<'a> Settling<'a> {
         Self { emitter, emitted: Emitted::all(), items: 0, overtaken: 0, failed: Vec::new() }
     }
 
+    /// Whether dead letters are sent again.
+    pub(super) fn is_replay(&self) -> bool {
+        self.emitter.config.is_replay
+    }
+
     /// The record at that index is refused for good.
     pub(super) fn reject(&mut self, index: usize, why: Reject) {
         self.emitted.reject(index, why);
@@ -41,7 +46,7 @@ impl<'a> Settling<'a> {
         let Outcome { refused, again, why, overtaken } = outcome;
         self.items += 1;
         self.overtaken += overtaken.len();
-        if self.emitter.config.is_replay {
+        if self.is_replay() {
             overtaken.into_iter().for_each(|index| self.emitted.reject(index, self.emitter.overtaken()));
         }
         refused.into_iter().for_each(|(index, why)| self.emitted.reject(index, why));

@@ -193,7 +193,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
 
     /// The groups of a slice from there on that is folded in so much memory.
     async fn fold(&self, from: Place, bytes_max: usize, progress: &mut Progress<'a>) -> Result<(Slice, Fold), Failure> {
-        let (mut fold, mut records) = (Fold::default(), 0);
+        let (mut fold, mut records) = (Fold::new(self.emitter.config.is_replay), 0);
         let fold_one = |index, item: &Item<U>| {
             if records > 0 && fold.memory_bytes() >= bytes_max {
                 return ControlFlow::Break(());
@@ -212,7 +212,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     /// The groups of what is left of those in the slice that were found in part.
     async fn left(&self, slice: &Slice, found: &Found, progress: &mut Progress<'a>) -> Result<Vec<Group>, Failure> {
         let DynamoDbEmitter { config, .. } = self.emitter;
-        let (mut fold, mut records, mut passed_over) = (Fold::default(), 0, 0);
+        let (mut fold, mut records, mut passed_over) = (Fold::new(config.is_replay), 0, 0);
         let fold_one = |index, item: &Item<U>| {
             if records == slice.records {
                 return ControlFlow::Break(());
@@ -227,9 +227,6 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
                     return ControlFlow::Continue(());
                 }
                 passed_over += 1;
-                if config.is_replay && share.place < *place {
-                    progress.settling.reject(index, self.emitter.overtaken());
-                }
             }
             ControlFlow::Continue(())
         };
@@ -339,7 +336,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
 
     async fn send(&self, group: Group) -> Sent {
         let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let guard_key = match guard::key(config, self.stream, self.shard, &group.key) {
+        let guard_key = match guard::key(config, self.stream, self.shard, &group) {
             Ok(key) => key,
             Err(why) => return Sent::Refused(Refusal { id: group.id, from: group.first, why }, group.indexes),
         };
@@ -371,10 +368,12 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
 }
 
 impl Progress<'_> {
-    /// These records of an item are refused, and so are those behind them.
+    /// These records of an item are refused, and so are those behind them, unless they have guards of their own.
     fn refused(&mut self, Refusal { id, from, why }: Refusal, indexes: Vec<usize>) {
         indexes.into_iter().for_each(|index| self.settling.reject(index, why.clone()));
-        self.refused.insert(id, (from, why));
+        if !self.settling.is_replay() {
+            self.refused.insert(id, (from, why));
+        }
     }
 
     /// The pipeline sends the group's records again.

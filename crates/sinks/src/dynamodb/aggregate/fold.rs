@@ -59,11 +59,13 @@ pub(super) struct Refusal {
 }
 
 /// Groups in the order of their first records.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fold {
     groups: Vec<Group>,
     by_id: HashMap<ItemKey, usize>,
     memory_bytes: usize,
+    /// Each record is a group.
+    is_apart: bool,
 }
 
 impl Group {
@@ -113,10 +115,14 @@ impl Totals {
 }
 
 impl Fold {
+    pub(super) fn new(is_apart: bool) -> Self {
+        Self { groups: Vec::new(), by_id: HashMap::new(), memory_bytes: 0, is_apart }
+    }
+
     /// Adds the share of the record at that index, unless a table keeps no such sum.
     pub(super) fn add(&mut self, index: usize, share: Share) -> Result<(), Refusal> {
         let Share { id, key, start, place, arrival, totals } = share;
-        let known = self.by_id.get(&id).and_then(|at| self.groups.get_mut(*at));
+        let known = self.by_id.get(&id).filter(|_| !self.is_apart).and_then(|at| self.groups.get_mut(*at));
         let Some(group) = known else {
             self.by_id.insert(id.clone(), self.groups.len());
             let (first, last, indexes) = (place.clone(), place, vec![index]);

@@ -12,6 +12,7 @@ use super::super::number::Decimal;
 use super::super::table::{HASH_BYTES_MAX, RANGE_BYTES_MAX};
 use super::super::write::expiry;
 use super::config::Aggregate;
+use super::fold::Group;
 
 /// Its key: the hash key of the item that it guards; and where the records come from, with the item's range key.
 const ITEM: &str = "item";
@@ -38,17 +39,19 @@ pub(in crate::dynamodb) fn guards(config: &DynamoDbConfig) -> Option<DynamoDbCon
     Some(guards)
 }
 
-/// The key of the guard of an item that has this key, for the records of a shard.
+/// The key of the guard of a group's item, for the records of a shard. A dead letter that is sent again has one of its own: that of the
+/// others has passed it, or will.
 pub(super) fn key(
     config: &DynamoDbConfig,
     stream: &StreamName,
     shard: &ShardId,
-    item: &Attributes,
+    group: &Group,
 ) -> Result<Attributes, Reject> {
-    let mut parts = config.key.iter().map(|part| item.get(&part.name).map_or_else(String::new, text));
+    let mut parts = config.key.iter().map(|part| group.key.get(&part.name).map_or_else(String::new, text));
     let (hash, range) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    // No name of a table, stream or shard has a bar: sources are told apart whatever the range key is.
-    let source = format!("{}|{stream}|{shard}|{range}", config.table);
+    // No name of a table, stream or shard has a bar or an at: sources are told apart whatever the range key is.
+    let letter = if config.is_replay { format!("@{}", group.first) } else { String::new() };
+    let source = format!("{}|{stream}|{shard}{letter}|{range}", config.table);
     if hash.len() > HASH_BYTES_MAX || source.len() > RANGE_BYTES_MAX {
         return Err(Reject::new(format!(
             "the key of its item in table {} is too long for a guard's key",
