@@ -168,6 +168,37 @@ async fn request_update(
     }
 }
 
+/// Makes a change that the item says was refused, and has the item say so no more: it is made once. Says whether the item said so.
+pub(super) async fn update_noted(
+    config: &DynamoDbConfig,
+    pace: &Pace,
+    key: Attributes,
+    update: Update,
+    note: &str,
+) -> Result<bool, Verdict> {
+    let foreseen = units(bytes(&key) + update.bytes());
+    pace.take(foreseen).await;
+    let Expression { text, names, values } = update.expression(&[]);
+    let request = config.client.update_item().table_name(&config.table).set_key(Some(key));
+    let request = request
+        .update_expression(format!("{text} DELETE #refused :notes"))
+        .condition_expression("contains(#refused, :note)")
+        .set_expression_attribute_names(Some(names))
+        .set_expression_attribute_values(Some(values))
+        .expression_attribute_names("#refused", REFUSED)
+        .expression_attribute_values(":note", AttributeValue::S(note.to_owned()))
+        .expression_attribute_values(":notes", AttributeValue::Ss(vec![note.to_owned()]))
+        .return_consumed_capacity(ReturnConsumedCapacity::Total);
+    match request.send().await {
+        Ok(reply) => {
+            took(config, pace, foreseen, reply.consumed_capacity());
+            Ok(true)
+        }
+        Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(false),
+        Err(error) => Err(error::write(Action::UpdateItem, &config.table, &error)),
+    }
+}
+
 /// Sends up to 25 changes at once; gives back the keys of those that the service had no room for.
 pub(super) async fn put_batch(
     config: &DynamoDbConfig,

@@ -94,7 +94,7 @@ impl<U: Send + Sync> Sending<'_, U> {
                 }
                 Ok(Met::There(noted)) => {
                     let found = links.get(sent - 1).map(|link| link.place.clone());
-                    outcome.made(links.drain(..sent), found.as_ref(), &noted);
+                    self.made(links.drain(..sent).collect(), found.as_ref(), &noted, &mut outcome).await;
                 }
                 Ok(Met::Later(found, noted)) => {
                     // Of what is there, the service may say nothing.
@@ -102,7 +102,7 @@ impl<U: Send + Sync> Sending<'_, U> {
                         Some(found) => links.iter().take_while(|link| link.place <= *found).count(),
                         None => sent,
                     };
-                    outcome.made(links.drain(..made.max(1)), found.as_ref(), &noted);
+                    self.made(links.drain(..made.max(1)).collect(), found.as_ref(), &noted, &mut outcome).await;
                 }
                 Ok(Met::Foreign(why)) => {
                     outcome.refused.extend(links.drain(..).map(|link| (link.index, why.clone())));
@@ -126,6 +126,42 @@ impl<U: Send + Sync> Sending<'_, U> {
             }
         }
         (chain, outcome)
+    }
+
+    /// What an item has, or had before what it has; a dead letter of which it says that it was refused is made now.
+    async fn made(&self, mut links: Vec<Link>, found: Option<&Place>, noted: &[String], outcome: &mut Outcome) {
+        if self.emitter.config.is_replay {
+            let mut others = Vec::new();
+            for link in links {
+                match self.make_noted(&link, noted).await {
+                    Ok(true) => {}
+                    Ok(false) => others.push(link),
+                    Err(Verdict::Refused(why)) => outcome.refused.push((link.index, why)),
+                    Err(why) => {
+                        outcome.again.push(link.index);
+                        outcome.why = Some(why);
+                    }
+                }
+            }
+            links = others;
+        }
+        outcome.made(links.into_iter(), found, noted);
+    }
+
+    /// Makes what the change adds and appends, if it is noted as refused and can be read now. Says whether it did.
+    async fn make_noted(&self, link: &Link, noted: &[String]) -> Result<bool, Verdict> {
+        let Place::Position(note) = &link.place else { return Ok(false) };
+        if link.refused.is_some() || !noted.contains(note) {
+            return Ok(false);
+        }
+        let lane = self.emitter.traffic.lanes.enter().await;
+        let Change::Update(key, update) = self.write_at(link.index)?.change else { return Ok(false) };
+        let Some(update) = update.counted() else { return Ok(false) };
+        let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
+        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
+        let made = requests::update_noted(config, &traffic.pace, key, update, note).await;
+        self.emitter.answered(lane, Answer::of(&made), &made);
+        made
     }
 
     /// How an item says that the change of this place was refused. By a version it need not: the highest stays.

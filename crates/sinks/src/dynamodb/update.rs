@@ -104,6 +104,12 @@ impl Update {
         true
     }
 
+    /// What it adds and appends, which counts whenever it is made; nothing where that is nothing. What it sets, later changes have.
+    pub(super) fn counted(mut self) -> Option<Self> {
+        self.set.clear();
+        (!self.add.is_empty() || !self.append.is_empty()).then_some(self)
+    }
+
     /// The request's expression. `remove` are attributes that go, unless they are set.
     pub(super) fn expression(self, remove: &[&str]) -> Expression {
         let mut expression = Expression { text: String::new(), names: HashMap::new(), values: HashMap::new() };

@@ -111,6 +111,41 @@ async fn a_refused_change_was_taken_for_made_once_a_later_one_was_made() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_of_which_the_item_says_that_it_was_refused_counts_once_when_it_is_sent_again() {
+    let dynamo = Dynamo::new();
+    let running = sink(changing(&dynamo)).await;
+    let letter = |n: Value, status: &str| change(2, json!({"count": n, "status": status, "log": ["late"]}));
+    let window = [
+        change(1, json!({"count": 1, "log": ["first"]})),
+        letter(json!("text"), "old"),
+        change(3, json!({"count": 10, "status": "new"})),
+        change(4, json!({"count": [], "status": "unread"})),
+        change(5, json!({"count": 100})),
+    ];
+    assert_eq!(exceptions(&emit(&running, &window).await.unwrap()), (vec![], vec![1, 3]));
+    assert_eq!(item(&dynamo).await["_refused"]["SS"].as_array().unwrap().len(), 2);
+    let replaying = || DynamoDbEmitter::open(DynamoDbConfig { is_replay: true, ..changing(&dynamo) }).unwrap();
+    let mended = [letter(json!(1000), "old"), window[3].clone()];
+    dynamo.fail("UpdateItem", Fault::None);
+    dynamo.fail("UpdateItem", Fault::Answer("ThrottlingException", "slow"));
+    emit(&replaying(), &mended).await.unwrap_err();
+    dynamo.fail("UpdateItem", Fault::None);
+    dynamo.fail("UpdateItem", Fault::LoseAnswer);
+    emit(&replaying(), &mended).await.unwrap_err();
+    let counted = item(&dynamo).await;
+    assert_eq!(counted["count"], json!({"N": "1111"}), "it counts, though its answer was lost");
+    assert_eq!(counted["status"], json!({"S": "new"}), "what a later one has set stays");
+    assert_eq!(counted["log"], json!({"L": [{"S": "first"}, {"S": "late"}]}));
+    assert_eq!(counted["_refused"]["SS"].as_array().unwrap().len(), 1, "the other one is still refused");
+    // It counts no second time, by whomever: by a replay, which cannot tell it from others, or from the stream.
+    assert_eq!(exceptions(&emit(&replaying(), &mended).await.unwrap()), (vec![], vec![0, 1]));
+    assert_eq!(exceptions(&emit(&running, &window).await.unwrap()), (vec![], vec![1, 3]));
+    let next = [mended[0].clone(), window[4].clone()];
+    assert_eq!(emit(&running, &next).await.unwrap(), Emitted::all());
+    assert_eq!(item(&dynamo).await, counted);
+}
+
+#[tokio::test]
 async fn a_refusal_was_forgotten_where_what_followed_it_had_to_wait() {
     let dynamo = Dynamo::new();
     let sink = sink(changing(&dynamo)).await;
