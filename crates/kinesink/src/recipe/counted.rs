@@ -81,10 +81,20 @@ pub(super) fn applied(now: &[TableSink], recipe: &Recipe) -> Result<Vec<TableSin
     for index in 0.. {
         let text = |key: &str| recipe.get(&format!("table.{index}.{key}"));
         let (Some(name), Some(table)) = (text(NAME), text(TABLE)) else { break };
-        let Some(sink) = now.iter().find(|sink| sink.table == *table && sink.aggregate.is_some()) else {
-            let why = "no [[sink]] counts there any more: put it back until the window is finished";
-            return Err(Error::Configuration(format!("a window was announced for table {table}, and {why}")));
-        };
+        // Tables of one name are there in each region.
+        let counting = || now.iter().filter(|sink| sink.table == *table && sink.aggregate.is_some());
+        let refuse =
+            |why| Error::Configuration(format!("a window was announced for table {table} by sink {name}, and {why}"));
+        let any = counting()
+            .next()
+            .ok_or_else(|| refuse("no [[sink]] counts there any more: put it back until the window is finished"))?;
+        let named = counting().find(|sink| sink.name == *name);
+        if named.is_none() && counting().any(|sink| sink.reached != any.reached) {
+            return Err(refuse(
+                "sinks count in tables of that name in several places: give the one in its place that name again",
+            ));
+        }
+        let sink = named.unwrap_or(any);
         let unknown =
             || Error::Configuration(format!("a window was announced with another `aggregate` of table {table}"));
         let mut sink = sink.clone();
@@ -228,6 +238,26 @@ mod tests {
             (&then.tables[1].key, &then.tables[1].types, &then.tables[1].ttl)
         );
         assert_eq!(minutes.write_units, Some(7), "what decides nothing of it is today's");
+    }
+
+    #[test]
+    fn of_two_tables_of_one_name_each_is_counted_on_where_it_is() {
+        let (head, aggregate) = THEN.split_once("[[sink]]\n        name = \"by-minute\"").unwrap();
+        let file = |names: [&str; 2]| {
+            let sinks = names.map(|name| {
+                let region = if name == "east" { "us-east-1" } else { "eu-west-1" };
+                format!("[[sink]]\nname = \"{name}\"\nregion = \"{region}\"{aggregate}\nguards = \"{name}\"\n")
+            });
+            Config::parse(&format!("{head}{}", sinks.concat()), "orders").unwrap()
+        };
+        let (then, now) = (file(["east", "west"]), file(["west", "east"]));
+        let reached = |config: &Config| -> Vec<_> {
+            let counting = config.tables.iter().filter(|sink| sink.aggregate.is_some());
+            counting.map(|sink| (sink.name.clone(), sink.reached.clone())).collect()
+        };
+        assert_eq!(reached(&applied(&now, &of(&then)).unwrap()), reached(&then));
+        let renamed = applied(&file(["east", "other"]), &of(&then)).unwrap_err().to_string();
+        assert!(renamed.contains("minutes by sink west") && renamed.contains("several places"), "{renamed}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use kinesink_sinks::{EventTime, Location};
 use serde_json::Value;
 
 use crate::Error;
-use crate::config::{Compression, Config, Format};
+use crate::config::{Compression, Config, Format, Sink};
 
 const PATTERN: &str = "filter.pattern";
 const JQ: &str = "transform.jq";
@@ -80,11 +80,10 @@ pub(crate) fn applied(config: &Config, recipe: &Recipe) -> Result<Config, Error>
         let text = |key: &str| recipe.get(&format!("sink.{index}.{key}"));
         let Some(name) = text("name") else { break };
         let url: Location = text("url").and_then(|url| url.parse().ok()).ok_or_else(|| unknown("sink.url"))?;
-        let now = config.sinks.iter().find(|sink| is_reached_alike(&sink.url, &url));
-        let Some(mut sink) = now.cloned() else {
-            let why = "no [[sink]] says any more how to reach it: put it back until the window is finished";
-            return Err(Error::Configuration(format!("a window was announced for {url}, and {why}")));
-        };
+        let now = reaching(&config.sinks, name, &url);
+        let mut sink = now.cloned().map_err(|why| {
+            Error::Configuration(format!("a window was announced for {url} by sink {name}, and {why}"))
+        })?;
         sink.name.clone_from(name);
         sink.url = url;
         sink.format = match text("format").map(String::as_str) {
@@ -156,14 +155,31 @@ fn settings_of_key<'a>(text: &impl Fn(&str) -> Option<&'a String>) -> Option<Key
     Some(settings)
 }
 
-/// Whether region and endpoint of one place are those of the other.
-fn is_reached_alike(now: &Location, then: &Location) -> bool {
-    match (now, then) {
-        (Location::Bucket { bucket: now, .. }, Location::Bucket { bucket: then, .. }) => now == then,
-        // A directory needs neither.
-        (_, Location::Directory(_)) => true,
-        (Location::Directory(_), Location::Bucket { .. }) => false,
+/// The sink of today that says how the place is reached: the one that has it; else the one of that name, or any, of the same
+/// bucket.
+///
+/// # Errors
+/// Why there is none, and what to do.
+fn reaching<'a>(sinks: &'a [Sink], name: &str, url: &Location) -> Result<&'a Sink, &'static str> {
+    let bucket_of = |url: &Location| match url {
+        Location::Bucket { bucket, .. } => Some(bucket.clone()),
+        Location::Directory(_) => None,
+    };
+    let bucket = bucket_of(url);
+    // A directory is reached without anything that a sink says.
+    let near = || sinks.iter().filter(|sink| bucket.is_none() || bucket_of(&sink.url) == bucket);
+    if let Some(sink) = near().find(|sink| sink.url == *url).or_else(|| near().find(|sink| sink.name == name)) {
+        return Ok(sink);
     }
+    let any =
+        near().next().ok_or("no [[sink]] says any more how to reach it: put it back until the window is finished")?;
+    if bucket.is_some() && near().any(|sink| (&sink.reached, &sink.bucket) != (&any.reached, &any.bucket)) {
+        return Err(
+            "the sinks of its bucket reach it in different ways, or keep objects differently: give the one whose way it \
+                    was that name or url again until the window is finished",
+        );
+    }
+    Ok(any)
 }
 
 #[cfg(test)]
@@ -235,6 +251,45 @@ mod tests {
         let (then, now) = (Config::parse(THEN, "then").unwrap(), NOW.replace("bucket-a", "bucket-c"));
         let error = applied(&Config::parse(&now, "now").unwrap(), &of(&then)).unwrap_err().to_string();
         assert!(error.contains("s3://bucket-a/orders") && error.contains("put it back"), "{error}");
+    }
+
+    #[test]
+    fn of_two_sinks_of_one_bucket_each_finishes_its_windows_the_way_it_is_reached_itself() {
+        let file = |sinks: &[(&str, &str, &str)]| {
+            let sink = |(name, prefix, class): &(&str, &str, &str)| {
+                format!(
+                    "[[sink]]\nname = \"{name}\"\ntype = \"s3\"\nurl = \"s3://lake/{prefix}\"\nregion = \"{name}-1\"\n\
+                     endpoint = \"https://{name}.example\"\nstorage_class = \"{class}\"\n"
+                )
+            };
+            let sinks: String = sinks.iter().map(sink).collect();
+            let text = format!("version = 1\napp = \"orders\"\n[source]\nstream = \"orders\"\n{sinks}");
+            Config::parse(&text, "orders.toml").unwrap()
+        };
+        let told = |config: &Config| -> Vec<_> {
+            let sinks = config.sinks.iter();
+            sinks.map(|sink| (sink.url.to_string(), sink.reached.clone(), sink.bucket.clone())).collect()
+        };
+        let (a, b) = (("a", "a", "STANDARD_IA"), ("b", "b", "GLACIER_IR"));
+        let then = file(&[a, b]);
+        for now in [file(&[a, b]), file(&[b, a]), file(&[("b", "c", b.2), a]), file(&[("c", "a", "STANDARD"), b])] {
+            let again = applied(&now, &of(&then)).unwrap();
+            let sink_of = |name: &str, url: &str| {
+                let has = |sink: &&Sink| sink.url.to_string() == url;
+                now.sinks.iter().find(has).or(now.sinks.iter().find(|sink| sink.name == name)).unwrap()
+            };
+            let expected: Vec<_> = [("a", "s3://lake/a"), ("b", "s3://lake/b")]
+                .into_iter()
+                .map(|(name, url)| (url.to_owned(), sink_of(name, url)))
+                .map(|(url, sink)| (url, sink.reached.clone(), sink.bucket.clone()))
+                .collect();
+            assert_eq!(told(&again), expected);
+        }
+        // One that was renamed and moved: which of the two ways was its own cannot be known.
+        let refused = applied(&file(&[a, ("c", "c", "STANDARD")]), &of(&then)).unwrap_err().to_string();
+        assert!(refused.contains("s3://lake/b by sink b") && refused.contains("different ways"), "{refused}");
+        let again = applied(&file(&[a]), &of(&then)).unwrap();
+        assert_eq!(again.sinks[1].reached, then.sinks[0].reached, "there is no other way to it");
     }
 
     #[test]
