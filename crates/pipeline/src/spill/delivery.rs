@@ -10,6 +10,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use kinesink_core::{
     Checkpoint, Class, Emitted, Exception, Failure, Fingerprint, Item, Partition, Piece, Pieces, Reject, Settlement,
 };
+use tokio::sync::Mutex as Turns;
 
 use super::{Part, Spilled};
 use crate::commit::{Delivery, Halt, Ledger, Stop, attempt, bury, lock};
@@ -82,6 +83,8 @@ async fn partitions<U: Send + Sync + 'static>(
 ) -> Result<usize, Stop> {
     let mut pause = Pause::new(shard, format!("sink {}", delivery.name));
     let (mut left, mut count) = (VecDeque::from(spilled.partitions(delivery.index)), 0);
+    // What one partition refused is buried before more is copied of another.
+    let burying = Turns::new(ledger);
     loop {
         let parts = left.len();
         let (mut again, mut failures) = (VecDeque::new(), Vec::new());
@@ -90,17 +93,16 @@ async fn partitions<U: Send + Sync + 'static>(
             while sending.len() < PARTITIONS_AT_ONCE
                 && let Some(part) = left.pop_front()
             {
-                sending.push(Box::pin(send(shard, delivery, part)));
+                sending.push(Box::pin(send(shard, delivery, part, &burying)));
             }
             let Some((outcome, part)) = sending.next().await else { break };
             match outcome {
                 Ok(refused) => {
-                    count += refused.len();
-                    lock(ledger).refused.extend(refused);
-                    relieve(shard, delivery, ledger).await?;
+                    count += refused;
                     shard.health.progress(true);
                 }
-                Err(failure) => {
+                Err(Unsent::Stop(stop)) => return Err(stop),
+                Err(Unsent::Failed(failure)) => {
                     again.push_back(part);
                     failures.push(failure);
                 }
@@ -126,23 +128,39 @@ async fn partitions<U: Send + Sync + 'static>(
     Ok(count)
 }
 
-async fn send<'a, U: Send + Sync + 'static>(
-    shard: &Shard,
-    delivery: &Delivery<'_, U>,
-    part: Part<'a, U>,
-) -> (Result<Vec<Refused>, Failure>, Part<'a, U>) {
-    (emit(shard, delivery, &part).await, part)
+/// Why a partition is not durable.
+enum Unsent {
+    /// It can be sent again.
+    Failed(Failure),
+    /// Its window ends here.
+    Stop(Stop),
 }
 
-/// One attempt at a partition: what it refused of it.
+impl From<Failure> for Unsent {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+async fn send<'a, U: Send + Sync + 'static>(
+    shard: &Arc<Shard>,
+    delivery: &Delivery<'_, U>,
+    part: Part<'a, U>,
+    burying: &Turns<&Mutex<Ledger>>,
+) -> (Result<usize, Unsent>, Part<'a, U>) {
+    (emit(shard, delivery, &part, burying).await, part)
+}
+
+/// One attempt at a partition: how many items it refused of it.
 async fn emit<U: Send + Sync + 'static>(
-    shard: &Shard,
+    shard: &Arc<Shard>,
     delivery: &Delivery<'_, U>,
     part: &Part<'_, U>,
-) -> Result<Vec<Refused>, Failure> {
-    let Some((first, last)) = delivery.window else { return Ok(Vec::new()) };
+    burying: &Turns<&Mutex<Ledger>>,
+) -> Result<usize, Unsent> {
+    let Some((first, last)) = delivery.window else { return Ok(0) };
     shard.metrics.emit_attempt(delivery.name);
-    let _sending = shard.health.sending(part.output_bytes);
+    let sending = shard.health.sending(part.output_bytes);
     let emitted = delivery
         .emitter
         .emit_partition(&Partition {
@@ -156,10 +174,10 @@ async fn emit<U: Send + Sync + 'static>(
             keep_existing: delivery.keep_existing,
         })
         .await?;
+    drop(sending);
     delivery.count_files(shard, &emitted);
-    let refused = refused(delivery.name, part, &emitted).await?;
-    let data_bytes = refused.iter().map(|refused| refused.record.data.len()).sum();
-    let (items, data_bytes) = (part.items.saturating_sub(refused.len()), part.data_bytes.saturating_sub(data_bytes));
+    let (refused, data_bytes) = refused(shard, delivery, part, &emitted, burying).await?;
+    let (items, data_bytes) = (part.items.saturating_sub(refused), part.data_bytes.saturating_sub(data_bytes));
     shard.metrics.emitted(delivery.name, items, data_bytes);
     Ok(refused)
 }
@@ -181,37 +199,51 @@ impl<U: Send + Sync + 'static> Pieces<U> for Reported<'_, U> {
     }
 }
 
-/// The items that are named as refused.
+/// Takes the items that are named as refused, a piece at a time: all of a partition may be. How many they are, and the bytes of
+/// their records. A piece that cannot be read ends the window, so none is taken twice.
 async fn refused<U: Send + Sync + 'static>(
-    sink: &str,
+    shard: &Arc<Shard>,
+    delivery: &Delivery<'_, U>,
     part: &Part<'_, U>,
     emitted: &Emitted,
-) -> Result<Vec<Refused>, Failure> {
+    burying: &Turns<&Mutex<Ledger>>,
+) -> Result<(usize, usize), Unsent> {
+    let sink = delivery.name;
     let mut rejects = BTreeMap::<usize, &Reject>::new();
     for (index, exception) in emitted.exceptions() {
         match exception {
             Exception::Rejected(why) => drop(rejects.entry(*index).or_insert(why)),
             Exception::Retry(why) => {
-                return Err(Failure::transient(format!("{sink} did not take every item of a partition: {why}")));
+                return Err(Failure::transient(format!("{sink} did not take every item of a partition: {why}")).into());
             }
-            _ => return Err(Failure::fatal(format!("sink {sink} answers what this pipeline does not know: a bug"))),
+            _ => {
+                let why = format!("sink {sink} answers what this pipeline does not know: a bug");
+                return Err(Failure::fatal(why).into());
+            }
         }
     }
-    let (mut refused, mut number) = (Vec::new(), 0);
-    while refused.len() < rejects.len() {
-        let Some(piece) = part.piece(number).await? else {
-            return Err(Failure::fatal(format!(
-                "sink {sink} refused an item that it was not given: a bug in its emitter"
-            )));
+    let (mut count, mut data_bytes, mut number) = (0, 0, 0);
+    while count < rejects.len() {
+        let Some(Piece { items, memory }) = part.piece(number).await? else {
+            let why = format!("sink {sink} refused an item that it was not given: a bug in its emitter");
+            return Err(Failure::fatal(why).into());
         };
-        for (index, item) in piece.items {
-            let Some(why) = rejects.get(&index) else { continue };
+        let reason_of = |(index, item)| rejects.get(&index).map(|why| (item, (*why).clone()));
+        let refused = items.into_iter().filter_map(reason_of).map(|(item, reason): (Item<U>, Reject)| {
             let stage = Stage::Sink(sink.into());
-            refused.push(copied(Refused { record: item.record, ordinal: item.ordinal, stage, reason: (*why).clone() }));
-        }
+            copied(Refused { record: item.record, ordinal: item.ordinal, stage, reason })
+        });
+        let refused: Vec<Refused> = refused.collect();
+        // Other windows are read with it while these are buried.
+        drop(memory);
+        count += refused.len();
+        data_bytes += refused.iter().map(|refused| refused.record.data.len()).sum::<usize>();
+        let ledger = burying.lock().await;
+        lock(&ledger).refused.extend(refused);
+        relieve(shard, delivery, &ledger).await.map_err(Unsent::Stop)?;
         number += 1;
     }
-    Ok(refused)
+    Ok((count, data_bytes))
 }
 
 /// The same without the memory of those that it was read with.

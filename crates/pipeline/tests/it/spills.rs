@@ -273,6 +273,27 @@ async fn a_refused_record_of_a_spilled_window_halts_its_shard_without_dead_lette
     assert_eq!(finished.unwrap(), Finished::Halted);
 }
 
+/// A producer changes a type: the sink refuses every record of one partition, however large that is.
+#[tokio::test(start_paused = true)]
+async fn refused_records_of_a_spilled_partition_are_buried_as_they_are_read() {
+    const RECORD_BYTES: usize = 512 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let poison = format!("{},poison", ",".repeat(RECORD_BYTES));
+    let steps = (1..=48).map(|number| reply([record(number, &poison)])).chain([Step::End]);
+    let mut rig = rig(steps.collect(), &directory, 100 * MIB).with_dead_letters();
+    rig.bytes_per_reply = RECORD_BYTES;
+    rig.limits.bytes = 1024 * MIB;
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.metric("dead_letters_total{stage=\"sink:one\"}"), 48.0);
+    assert!(rig.delivered("one").is_empty() && rig.metric("windows_closed_total{reason=\"memory\"}") == 0.0);
+    let buried = rig.batches("dead_letters");
+    assert_eq!(buried.concat(), (1..=48).collect::<Vec<_>>(), "in order, each once");
+    for batch in &buried {
+        assert!(batch.len() <= 34, "{} records of {RECORD_BYTES} bytes at once", batch.len());
+    }
+    assert_eq!(rig.checkpoints(), ["SHARD_END"]);
+}
+
 /// One owner announces and sends the window and is killed; the next one finds it.
 async fn taken_over(spilled_before: bool, spilled_after: bool) -> Rig {
     let directory = tempfile::tempdir().unwrap();
