@@ -10,7 +10,7 @@ use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, Sp
 use kinesink_sinks::Location;
 use kinesink_sinks::dynamodb::{DynamoDbConfig, DynamoDbEmitter, TableMetrics, TableTraffic};
 use kinesink_sinks::s3::parquet::{Codec, ParquetSettings};
-use kinesink_sinks::s3::{Compression, Format, Naming, S3Config, S3Emitter};
+use kinesink_sinks::s3::{Compression, Encoding, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
 
 use crate::config::{self, Config, ConfigError, TableSink};
@@ -20,8 +20,8 @@ use crate::handler::{Earlier, any};
 use crate::until::Until;
 use crate::{Connector, Error, recipe};
 
-/// Objects of spilled windows that all sinks encode at a time, if they are no more than these: with what finishes windows of
-/// earlier settings beside them, they leave threads to read what they encode.
+/// Objects of spilled windows that all sinks encode at a time, of earlier settings too: they leave threads to read what they
+/// encode.
 const ENCODERS_MAX: usize = 6;
 
 /// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
@@ -121,19 +121,35 @@ pub(crate) async fn connector_named(
     }
 }
 
-/// A client for each way in which a destination is reached, and the disk.
+/// A client for each way in which a destination is reached, and what the pipelines of one file share.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Services {
     buckets: HashMap<BucketOptions, s3::Client>,
     tables: HashMap<ServiceOptions, (dynamodb::Client, TableTraffic)>,
     counted: TableMetrics,
-    /// The disk, which the pipelines of one file share.
     spill: Option<Spill<Bytes>>,
+    /// Of objects that are named by their windows,
+    objects: Arc<Encoding>,
+    /// and of others: who sends those may hold what an encoder of the first waits for.
+    others: Arc<Encoding>,
+}
+
+impl Services {
+    fn encoding(&self, naming: Naming) -> Arc<Encoding> {
+        Arc::clone(if naming == Naming::Unique { &self.others } else { &self.objects })
+    }
 }
 
 pub(crate) async fn services(config: &Config, clients: &Clients) -> Services {
     let sinks = config.sinks.iter().map(|sink| &sink.reached);
-    let mut services = Services { spill: spill(config), ..Services::default() };
+    let disk = config.spill.as_ref().map(|spill| (spill.dir.clone(), spill.bytes_max));
+    let of_objects = encoded_bytes(config) * config.sinks.len();
+    let mut services = Services {
+        spill: spill(config),
+        objects: Arc::new(Encoding::new(of_objects, ENCODERS_MAX, disk)),
+        others: Arc::new(Encoding::new(encoded_bytes(config), 1, None)),
+        ..Services::default()
+    };
     for reached in sinks.chain(config.dead_letter.iter().map(|dead_letter| &dead_letter.reached)) {
         services.buckets.insert(reached.clone(), clients.s3(reached).await);
     }
@@ -231,35 +247,30 @@ pub(crate) fn objects_config(
         key: sink.key.clone(),
         bucket: sink.bucket.clone(),
         naming,
+        encoding: services.encoding(naming),
         #[cfg(feature = "planted-faults")]
         planted: kinesink_core::Planted::new(config.fault),
-        ..place(config, &sink.url, &sink.reached, services)
+        ..place(&sink.url, &sink.reached, services)
     })
 }
 
 /// Where refused records go.
 pub(crate) fn dead_letter_place(config: &Config, services: &Services) -> Option<S3Config> {
     let dead_letter = config.dead_letter.as_ref()?;
-    let place = place(config, &dead_letter.url, &dead_letter.reached, services);
-    Some(S3Config { naming: Naming::Unique, ..place })
+    let place = place(&dead_letter.url, &dead_letter.reached, services);
+    Some(S3Config { naming: Naming::Unique, encoding: services.encoding(Naming::Unique), ..place })
 }
 
-fn place(config: &Config, location: &Location, reached: &BucketOptions, services: &Services) -> S3Config {
+fn place(location: &Location, reached: &BucketOptions, services: &Services) -> S3Config {
     let mut place = S3Config::new(location.clone());
     place.client = services.buckets.get(reached).cloned();
-    place.encoded_bytes_max = encoded_bytes(config);
-    place.encoders_max = (ENCODERS_MAX / destinations(config)).max(1);
-    place.overflow = config.spill.as_ref().map(|spill| (spill.dir.clone(), spill.bytes_max / destinations(config)));
     place
 }
 
 /// What each destination may hold of encoded records.
 fn encoded_bytes(config: &Config) -> usize {
-    config.encoded_bytes() / destinations(config)
-}
-
-fn destinations(config: &Config) -> usize {
-    (config.sinks.len() + config.tables.len() + usize::from(config.dead_letter.is_some())).max(1)
+    let destinations = config.sinks.len() + config.tables.len() + usize::from(config.dead_letter.is_some());
+    config.encoded_bytes() / destinations.max(1)
 }
 
 pub(crate) fn table_emitter(
@@ -391,15 +402,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_finishes_earlier_windows_encodes_within_the_limits_of_today() {
+        let file = |compression: &str| {
+            let text = format!(
+                "version = 1\napp = \"orders\"\n[source]\nstream = \"orders\"\n[[sink]]\ntype = \"s3\"\n\
+                 url = \"file:///var/orders\"\ncompression = \"{compression}\"\n\
+                 [dead_letter]\nurl = \"file:///var/letters\"\n"
+            );
+            Config::parse(&text, "orders.toml").unwrap()
+        };
+        let (now, then) = (file("zstd"), file("gzip"));
+        let services = services(&now, &clients().await).await;
+        let encoding =
+            |config: &Config, naming| objects_config(config, &config.sinks[0], &services, naming).unwrap().encoding;
+        let today = encoding(&now, Naming::Positions);
+        for _ in 0..2 {
+            let again = recipe::applied(&now, &recipe::of(&then)).unwrap();
+            assert!(
+                Arc::ptr_eq(&encoding(&again, Naming::Positions), &today),
+                "each shard makes a pipeline of its own"
+            );
+        }
+        // Those are buried while a window's objects are made.
+        let letters = dead_letter_place(&now, &services).unwrap().encoding;
+        assert!(!Arc::ptr_eq(&letters, &today));
+        assert!(Arc::ptr_eq(&letters, &encoding(&now, Naming::Unique)));
+    }
+
+    async fn clients() -> Clients {
+        let keys = StaticCredentials { access_key: "test".into(), secret_key: "test".into() };
+        let options = AwsOptions { region: Some("us-east-1".into()), credentials: Some(keys), ..AwsOptions::default() };
+        connect(&options).await.unwrap()
+    }
+
+    #[tokio::test]
     async fn sinks_of_one_table_share_what_is_on_its_way_there_whatever_their_settings_were() {
         let text = "version = 1\napp = \"orders\"\n[source]\nstream = \"orders\"\n\
                     [[sink]]\ntype = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\n";
         let config = Config::parse(text, "orders.toml").unwrap();
         let [sink] = &config.tables[..] else { panic!("one sink") };
-        let keys = StaticCredentials { access_key: "test".into(), secret_key: "test".into() };
-        let options = AwsOptions { region: Some("us-east-1".into()), credentials: Some(keys), ..AwsOptions::default() };
-        let clients = connect(&options).await.unwrap();
-        let services = services(&config, &clients).await;
+        let services = services(&config, &clients().await).await;
         let traffic = || format!("{:?}", services.clone().tables[&sink.reached].1);
         assert!(!traffic().contains("latest"));
         table_emitter(&config, sink, &services, Naming::Positions).unwrap();

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
-use tracing::warn;
 
 const BLOCK_BYTES: usize = 256 * 1024;
 
@@ -18,6 +17,8 @@ pub(super) struct Overflow {
     pub(super) directory: PathBuf,
     /// So many stay in memory.
     pub(super) held_bytes_max: usize,
+    /// What the object may come to: the bytes that are encoded.
+    pub(super) object_bytes: u64,
 }
 
 /// What was written so far.
@@ -62,17 +63,30 @@ impl Blocks {
     }
 
     /// A block is full.
-    fn fill(&mut self) {
+    fn fill(&mut self) -> io::Result<()> {
         self.full.push(std::mem::take(&mut self.open).into());
-        let Some(overflow) = &self.overflow else { return };
-        if self.full.len() * BLOCK_BYTES < overflow.held_bytes_max {
-            return;
+        match &self.overflow {
+            Some(overflow) if self.full.len() * BLOCK_BYTES >= overflow.held_bytes_max => {
+                self.spill().map_err(|error| self.no_room(&error))
+            }
+            _ => Ok(()),
         }
-        if let Err(error) = self.spill() {
-            // Its window has closed early, and may fill that disk by itself: to wait for room could be for ever.
-            warn!(%error, "an object cannot be kept on disk while it is made: the rest of it stays in memory");
-            self.overflow = None;
-        }
+    }
+
+    /// Why memory would have to take more of it than it may, and what to do.
+    fn no_room(&self, error: &io::Error) -> io::Error {
+        let (directory, object_bytes) = match &self.overflow {
+            Some(overflow) => (overflow.directory.display().to_string(), overflow.object_bytes),
+            None => (String::new(), 0),
+        };
+        let held = (self.full.len() * BLOCK_BYTES) as u64;
+        let missing = object_bytes.saturating_sub(self.file_bytes).max(held);
+        let why = format!(
+            "{directory} took {} bytes of it and no more: {error}: up to {missing} bytes are missing: name a larger disk in `[spill] \
+             dir`, or lower `[spill] max` or `[buffer] bytes`, for a window and its objects are there together",
+            self.file_bytes
+        );
+        io::Error::new(error.kind(), why)
     }
 
     /// Moves what is full to the file. What fails stays.
@@ -101,7 +115,7 @@ impl Blocks {
 impl Write for Blocks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.open.len() == BLOCK_BYTES {
-            self.fill();
+            self.fill()?;
         }
         if self.open.capacity() == 0 {
             self.open.reserve_exact(BLOCK_BYTES);
@@ -238,7 +252,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let text: Vec<u8> = (0..=250).cycle().take(3 * BLOCK_BYTES + 17).collect();
         for (held_bytes_max, in_file) in [(BLOCK_BYTES, true), (2 * BLOCK_BYTES, true), (4 * BLOCK_BYTES, false)] {
-            let overflow = Overflow { directory: directory.path().join("spill"), held_bytes_max };
+            let overflow = Overflow { directory: directory.path().join("spill"), held_bytes_max, object_bytes: 0 };
             let mut blocks = Blocks::new(Some(overflow));
             text.chunks(1_000).for_each(|part| blocks.write_all(part).unwrap());
             let encoded = blocks.close();
@@ -252,13 +266,19 @@ mod tests {
     }
 
     #[test]
-    fn without_a_disk_all_of_it_stays_in_memory() {
+    fn without_a_disk_memory_takes_no_more_than_it_may() {
         let directory = tempfile::tempdir().unwrap();
         let in_the_way = directory.path().join("file");
         std::fs::write(&in_the_way, "").unwrap();
-        let mut blocks = Blocks::new(Some(Overflow { directory: in_the_way, held_bytes_max: 1 }));
-        let text: Vec<u8> = (0..=250).cycle().take(3 * BLOCK_BYTES + 17).collect();
-        blocks.write_all(&text).unwrap();
-        assert!(blocks.close().into_held().unwrap().concat() == text);
+        let object_bytes = 9 * BLOCK_BYTES as u64;
+        let overflow = Overflow { directory: in_the_way.clone(), held_bytes_max: 2 * BLOCK_BYTES, object_bytes };
+        let mut blocks = Blocks::new(Some(overflow));
+        blocks.write_all(&vec![7; 2 * BLOCK_BYTES]).unwrap();
+        let error = blocks.write_all(&[7]).unwrap_err().to_string();
+        for part in [in_the_way.to_str().unwrap(), &format!("up to {object_bytes} bytes are missing"), "`[spill] max`"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(blocks.full.len() <= 2 && blocks.open.is_empty());
     }
 }

@@ -1,18 +1,17 @@
 //! What an S3 sink needs to know.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use kinesink_aws::s3::Client;
 
 use super::bucket::Bucket;
 use super::directory::Directory;
+use super::encoding::Encoding;
 use super::key::KeyTemplate;
 use super::parquet::ParquetSettings;
 use super::store::Store;
 use crate::{Error, Location};
 
-const ENCODERS_MAX: usize = 4;
-const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What is larger is sent in parts.
 const PUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 const PART_BYTES: usize = 16 * 1024 * 1024;
@@ -98,18 +97,11 @@ pub struct S3Config {
     pub naming: Naming,
     /// What a name is made of.
     pub key: KeyTemplate,
-    /// Encoded copies of windows, over all shards, take at most so much memory at a time; a larger object is encoded
-    /// alone. Default 16 MiB.
-    pub encoded_bytes_max: usize,
+    /// What its objects may take while they are made, over all shards and all sinks that share it.
+    pub encoding: Arc<Encoding>,
     /// What goes wrong between objects.
     #[cfg(feature = "planted-faults")]
     pub planted: kinesink_core::Planted,
-    /// A directory for what is encoded of windows that memory does not hold, beyond that memory, and the bytes that it may
-    /// take there. Without it, memory takes it.
-    pub overflow: Option<(PathBuf, usize)>,
-    /// How many objects of spilled windows are encoded at a time, one at least. Each waits on a thread that may block for
-    /// what other such threads read: a runtime has to have more of them than all its sinks together.
-    pub encoders_max: usize,
 }
 
 impl S3Config {
@@ -125,11 +117,9 @@ impl S3Config {
             parquet: None,
             naming: Naming::default(),
             key: KeyTemplate::default(),
-            encoded_bytes_max: ENCODED_BYTES_MAX,
+            encoding: Arc::default(),
             #[cfg(feature = "planted-faults")]
             planted: kinesink_core::Planted::default(),
-            overflow: None,
-            encoders_max: ENCODERS_MAX,
         }
     }
 

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use kinesink_core::{
-    Batch, Budget, Class, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject, Reservation,
-};
-use tokio::sync::Semaphore;
+use kinesink_core::{Batch, Class, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -36,12 +33,6 @@ pub struct S3Emitter {
     config: S3Config,
     /// Where objects are Parquet files.
     columns: Option<Columns>,
-    /// The memory that encoded copies may take.
-    encoding: Budget,
-    /// Where those of spilled windows go on, and the room there.
-    overflow: Option<(Overflow, Budget)>,
-    /// For the objects of spilled windows: an encoder waits on a thread for what other threads have to read.
-    encoders: Semaphore,
 }
 
 /// What became of one object: the items that it does not hold, and its bytes if it was made now.
@@ -69,16 +60,10 @@ impl S3Emitter {
     /// [`Error::Setting`] where a bucket has no client, or columns are none of a Parquet file.
     pub fn open(config: S3Config) -> Result<Self, Error> {
         let (store, prefix) = config.open()?;
-        let encoding = Budget::new(config.encoded_bytes_max);
         let columns = config.parquet.as_ref().map(Columns::open).transpose();
         let refuse = |error: SchemaError| Error::Setting { place: config.location.to_string(), why: error.to_string() };
         let columns = columns.map_err(refuse)?;
-        let overflow = config.overflow.as_ref().map(|(directory, bytes_max)| {
-            let held_bytes_max = config.encoded_bytes_max;
-            (Overflow { directory: directory.clone(), held_bytes_max }, Budget::new(*bytes_max))
-        });
-        let encoders = Semaphore::new(config.encoders_max);
-        Ok(Self { store, prefix, config, columns, encoding, overflow, encoders })
+        Ok(Self { store, prefix, config, columns })
     }
 
     fn partitions(&self, batch: &Batch<'_, Bytes>) -> Partitions {
@@ -120,19 +105,13 @@ impl S3Emitter {
         rows: Rows<'_>,
         keep_existing: bool,
     ) -> Result<Published, Failure> {
-        let _reservation = self.encoding.reserve(rows.bytes()).await;
-
-        let (overflow, _room) = self.overflow(&rows).await;
-        let encoder = match &rows {
-            // Never closed.
-            Rows::Spilled(_) => self.encoders.acquire().await.ok(),
-            Rows::Held(_) => None,
-        };
+        let mut share = self.config.encoding.share(&rows).await;
+        let overflow = share.overflow.take();
         let (body, rejects) = match &self.columns {
             Some(columns) => columns.encode(origin, &rows, overflow).await?,
             None => self.encode(&rows, overflow).await?,
         };
-        drop(encoder);
+        share.encoded();
         let contents = Contents::of(origin, &rows, &rejects).await?;
         if contents.count == 0 {
             return Ok(Published { rejects, made_bytes: None });
@@ -162,15 +141,6 @@ impl S3Emitter {
         Ok(Published { rejects, made_bytes })
     }
 
-    /// Where the object goes while it is made, if memory may not take it, and the room that it may take there. One that is
-    /// larger than all of it is made alone.
-    async fn overflow(&self, rows: &Rows<'_>) -> (Option<Overflow>, Reservation) {
-        match (&self.overflow, rows) {
-            (Some((overflow, room)), Rows::Spilled(_)) => (Some(overflow.clone()), room.reserve(rows.bytes()).await),
-            _ => (None, Reservation::none()),
-        }
-    }
-
     async fn encode(&self, rows: &Rows<'_>, overflow: Option<Overflow>) -> Result<(Encoded, Rejects), Failure> {
         let compressor = Compressor::start(self.config.compression, overflow);
         let (mut body, mut rejects) = (Body::new(self.config.format), Rejects::new());
@@ -194,7 +164,7 @@ impl S3Emitter {
         for chunk in chunks {
             compressor.write(chunk).await;
         }
-        let encoded = compressor.finish().await.map_err(|error| error::disk("encode an object", &error))?;
+        let encoded = compressor.finish().await.map_err(|error| error::encoding(&error))?;
         Ok((encoded, rejects))
     }
 

@@ -28,6 +28,11 @@ pub(super) fn disk(attempt: &str, error: &io::Error) -> Failure {
     }
 }
 
+/// What an I/O error means while an object is made: of the disk where it goes on.
+pub(super) fn encoding(error: &io::Error) -> Failure {
+    Failure::transient(format!("cannot encode an object: {error}; the sink pauses and tries again"))
+}
+
 /// What became of a request that may only create. `attempt` reads like "write s3://bucket/key".
 pub(super) fn create_only<T, E>(
     attempt: &str,

@@ -22,6 +22,7 @@ mod config;
 mod contents;
 mod directory;
 mod emitter;
+mod encoding;
 mod error;
 mod format;
 mod key;
@@ -35,5 +36,6 @@ mod upload;
 
 pub use config::{BucketSettings, Compression, Format, Naming, S3Config};
 pub use emitter::S3Emitter;
+pub use encoding::Encoding;
 pub use key::{KeySettings, KeyTemplate, Late, LateTo};
 pub use reader::{S3Reader, Window};

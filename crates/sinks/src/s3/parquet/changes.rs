@@ -69,7 +69,7 @@ impl Columns {
         let encoded = encoded.await.map_err(|error| Failure::transient(format!("cannot encode a window: {error}")))?;
         let encoded = encoded.map_err(|error| {
             if let Some(error) = error.source().and_then(|error| error.downcast_ref::<io::Error>()) {
-                return error::disk("encode an object", error);
+                return error::encoding(error);
             }
             Failure::fatal(format!("cannot make a Parquet file of records {first} to {last} of {shard}: {error}"))
         })?;

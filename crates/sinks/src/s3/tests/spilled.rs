@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kinesink_core::{Emitted, Emitter as _, Failure, Item, Partition, Piece, Pieces, Reservation};
+use kinesink_core::{Class, Emitted, Emitter as _, Failure, Item, Partition, Piece, Pieces, Reservation};
 
 use super::{batch, items, source};
 use crate::Location;
 #[cfg(feature = "parquet")]
 use crate::s3::parquet::{Codec, FileSettings, ParquetSettings};
-use crate::s3::{Compression, Format, KeySettings, KeyTemplate, S3Config, S3Emitter};
+use crate::s3::{Compression, Encoding, Format, KeySettings, KeyTemplate, S3Config, S3Emitter};
 
 /// Items three by three; the reading of a piece fails where it is asked to.
 struct Threes {
@@ -119,10 +120,14 @@ fn encoders_leave_a_thread_to_read_what_they_encode() {
         tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(PARTITIONS.len()).build();
     let directory = tempfile::tempdir().unwrap();
     for config in configs(directory.path()) {
-        let sink = S3Emitter::open(S3Config { encoders_max: 1, ..config }).unwrap();
-        let sent = async { tokio::time::timeout(Duration::from_secs(60), send(&sink, None)).await };
+        // Those of a window's earlier settings and of today's, shard by shard, share what they may take.
+        let encoding = Arc::new(Encoding::new(1024 * 1024, 1, None));
+        let open = || S3Emitter::open(S3Config { encoding: Arc::clone(&encoding), ..config.clone() }).unwrap();
+        let sinks = [open(), open(), open()];
+        let sent = futures::future::join_all(sinks.iter().map(|sink| send(sink, None)));
+        let sent = async { tokio::time::timeout(Duration::from_secs(60), sent).await };
         let outcomes = runtime.as_ref().unwrap().block_on(sent).expect("nobody reads");
-        outcomes.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+        outcomes.into_iter().flatten().for_each(|outcome| drop(outcome.unwrap()));
     }
 }
 
@@ -150,12 +155,35 @@ async fn what_memory_does_not_take_of_an_object_goes_over_the_disk() {
     let (held, read) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for (config, mut other) in configs(held.path()).into_iter().zip(configs(read.path())) {
         // Even the first block does not stay.
-        other.encoded_bytes_max = 1;
-        other.overflow = Some((read.path().join("spill"), 1024));
+        other.encoding = Arc::new(Encoding::new(1, 4, Some((read.path().join("spill"), 1024))));
         let (source, rows) = (source(), rows());
         let _refused = S3Emitter::open(config).unwrap().emit(&batch(&source, &rows)).await.unwrap();
         send(&S3Emitter::open(other).unwrap(), None).await.into_iter().for_each(|outcome| drop(outcome.unwrap()));
         assert_eq!(files(&read.path().join("objects")), files(&held.path().join("objects")));
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_neither_memory_nor_the_disk_takes_is_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let in_the_way = directory.path().join("file");
+    fs::write(&in_the_way, "").unwrap();
+    for config in configs(directory.path()).into_iter().filter(|config| config.compression == Compression::None) {
+        let encoding = |directory: PathBuf| Arc::new(Encoding::new(1, 4, Some((directory, 1024))));
+        let sink = S3Emitter::open(S3Config { encoding: encoding(in_the_way.clone()), ..config.clone() }).unwrap();
+        let failed: Vec<Failure> = send(&sink, None).await.into_iter().filter_map(Result::err).collect();
+        // A file that its codec makes small fits into a block.
+        assert!(!failed.is_empty() || config.parquet.is_some());
+        for failure in failed {
+            assert_eq!(failure.class, Class::Transient);
+            assert!(
+                failure.message.contains("bytes are missing") && failure.message.contains("tries again"),
+                "{failure}"
+            );
+        }
+        let mended = S3Config { encoding: encoding(directory.path().join("spill")), ..config };
+        send(&S3Emitter::open(mended).unwrap(), None).await.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+        fs::remove_dir_all(directory.path().join("objects")).unwrap();
     }
 }
 
