@@ -1,18 +1,22 @@
 //! Objects in a directory: as durable, as whole and as safe from being overwritten as in a bucket.
 //!
 //! ```text
-//! .NAME.json   says what the object holds; written first, whole
 //! .NAME#1      the object while it is written, or a higher number where somebody else writes it too
-//! NAME         a link to that, once it is complete and on disk
+//! .NAME.json   says what the object holds, and the digest of its bytes; written next, whole
+//! NAME         a link to the first, once both are on disk
 //! ```
+//!
+//! Of two writers the second may replace what the first has said, and then find its object there: what is said counts only of an
+//! object of those bytes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, ErrorKind, Write as _};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use kinesink_core::Failure;
+use kinesink_core::{Failure, Fingerprint};
+use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
@@ -29,6 +33,18 @@ const WRITE_BYTES: usize = 64 * 1024;
 const LABEL: &str = ".json";
 /// What [`check`](Directory::check) writes and removes again. Query engines skip names that begin so.
 const PROBE: &str = "_kinesink_check";
+
+/// Bytes are digested in blocks of so many, in whatever pieces they come.
+const DIGEST_BLOCK_BYTES: usize = 64 * 1024;
+
+/// What stands beside an object.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Label {
+    #[serde(flatten)]
+    contents: Contents,
+    /// Digest of the object's bytes, as they are in its file.
+    bytes: String,
+}
 
 /// A directory that stands for a bucket.
 #[derive(Debug)]
@@ -112,18 +128,16 @@ fn create(root: &Path, path: &Path, object: &Object) -> io::Result<Put> {
     let directory = path.parent().unwrap_or(root);
     create_directory(directory)?;
     let put = if object.is_named_by_window {
-        let label = hidden(path, LABEL);
-        if path.exists() {
-            Put::Exists(labelled(&label)?)
-        } else {
-            write_label(&label, &object.contents)?;
-            match link(path, &object.body)? {
-                true => Put::Created,
-                false => Put::Exists(labelled(&label)?),
-            }
+        let met = match path.exists() {
+            true => Met::Object { replaced: None },
+            false => publish(path, &object.body, Some(&object.contents))?,
+        };
+        match met {
+            Met::Nothing => Put::Created,
+            Met::Object { replaced } => Put::Exists(found(path, object, replaced)?),
         }
     } else {
-        link(path, &object.body)?;
+        publish(path, &object.body, None)?;
         Put::Created
     };
     // What is only found may be what a process left that was killed before it could sync. Syncing what is clean costs next
@@ -135,22 +149,106 @@ fn create(root: &Path, path: &Path, object: &Object) -> io::Result<Put> {
     Ok(put)
 }
 
-/// Writes the object beside the path, and gives it its name once it is on disk, unless that is taken.
-fn link(path: &Path, body: &Encoded) -> io::Result<bool> {
+/// What an object met at its name.
+enum Met {
+    Nothing,
+    Object {
+        /// What was said of it before this one was announced.
+        replaced: Option<Label>,
+    },
+}
+
+/// Writes the object beside the path, and what it holds, and gives it its name once both are on disk, unless that is taken.
+fn publish(path: &Path, body: &Encoded, contents: Option<&Contents>) -> io::Result<Met> {
     let (staged, file) = stage(path)?;
-    let written = (|| {
-        let mut out = BufWriter::with_capacity(WRITE_BYTES, file);
+    let published = (|| {
+        let mut out = Digested { out: BufWriter::with_capacity(WRITE_BYTES, file), digest: Digest::default() };
         body.write_to(&mut out)?;
+        let Digested { out, digest } = out;
         out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        let label = contents.map(|contents| Label { contents: contents.clone(), bytes: digest.finish() });
+        let say = || label.as_ref().map_or(Ok(None), |label| write_label(&hidden(path, LABEL), label));
+        let replaced = say()?;
         match fs::hard_link(&staged, path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            // What another writer has said meanwhile is not true.
+            Ok(()) => say().map(|_| Met::Nothing),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Met::Object { replaced }),
             Err(error) => Err(error),
         }
     })();
     // Where that fails, whoever sends the object again removes it.
     let _stays = fs::remove_file(&staged);
-    written
+    published
+}
+
+/// What is known of the object that is there: what is said of it, if it has those bytes; or that it is this one.
+fn found(path: &Path, object: &Object, replaced: Option<Label>) -> io::Result<Option<Contents>> {
+    let path_of_label = hidden(path, LABEL);
+    let mut there = Digest::default();
+    io::copy(&mut File::open(path)?, &mut there)?;
+    let bytes = there.finish();
+    let said = [labelled(&path_of_label)?, replaced].into_iter().flatten().find(|label| label.bytes == bytes);
+    let label = match said {
+        Some(label) => label,
+        None => {
+            let mut ours = Digest::default();
+            object.body.write_to(&mut ours)?;
+            if ours.finish() != bytes {
+                return Ok(None);
+            }
+            Label { contents: object.contents.clone(), bytes }
+        }
+    };
+    write_label(&path_of_label, &label)?;
+    Ok(Some(label.contents))
+}
+
+/// The digest of bytes that are written to it.
+#[derive(Default)]
+struct Digest {
+    of_blocks: Fingerprint,
+    open: Vec<u8>,
+}
+
+impl Digest {
+    fn finish(mut self) -> String {
+        self.of_blocks.part(&self.open);
+        format!("{:032x}", self.of_blocks.finish())
+    }
+}
+
+impl Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.open.len() == DIGEST_BLOCK_BYTES {
+            self.of_blocks.part(&self.open);
+            self.open.clear();
+        }
+        let count = bytes.len().min(DIGEST_BLOCK_BYTES - self.open.len());
+        self.open.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes on, and digests what was written.
+struct Digested<W> {
+    out: W,
+    digest: Digest,
+}
+
+impl<W: Write> Write for Digested<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.digest.write_all(bytes.get(..count).unwrap_or_default())?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A file beside the path that no other writer has.
@@ -177,8 +275,8 @@ fn remove_staged(path: &Path) {
     }
 }
 
-/// What the object says of itself, if anything that can be read.
-fn labelled(label: &Path) -> io::Result<Option<Contents>> {
+/// What is said of the object, if anything that can be read.
+fn labelled(label: &Path) -> io::Result<Option<Label>> {
     match fs::read(label) {
         Ok(json) => Ok(serde_json::from_slice(&json).ok()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -186,30 +284,31 @@ fn labelled(label: &Path) -> io::Result<Option<Contents>> {
     }
 }
 
-/// Says what the object will hold that has not got its name yet. What an earlier writer said is replaced: it was killed before
-/// its object was complete.
-fn write_label(label: &Path, contents: &Contents) -> io::Result<()> {
-    if labelled(label)?.as_ref() == Some(contents) {
-        return Ok(());
+/// Says what the object holds, or will once it has got its name. What an earlier writer said is replaced: it was killed before
+/// its object was complete, or was not first. Gives back what that was.
+fn write_label(path: &Path, label: &Label) -> io::Result<Option<Label>> {
+    let replaced = labelled(path)?;
+    if replaced.as_ref() == Some(label) {
+        return Ok(replaced);
     }
-    let (staged, mut file) = stage(label)?;
+    let (staged, mut file) = stage(path)?;
     let written = (|| {
-        file.write_all(&serde_json::to_vec(contents)?)?;
+        file.write_all(&serde_json::to_vec(label)?)?;
         file.sync_all()?;
-        fs::rename(&staged, label)?;
+        fs::rename(&staged, path)?;
         // Before the object: one without it would count as somebody else's.
-        label.parent().map_or(Ok(()), sync_directory)
+        path.parent().map_or(Ok(()), sync_directory)
     })();
     if written.is_err() {
         let _stays = fs::remove_file(&staged);
     }
-    written
+    written.map(|()| replaced)
 }
 
-/// A file beside the path whose name readers skip.
+/// A file beside the path whose name readers skip, and which is that of no other path.
 fn hidden(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default().to_string_lossy().trim_start_matches('.'));
+    name.push(path.file_name().unwrap_or_default());
     name.push(suffix);
     path.with_file_name(name)
 }

@@ -57,8 +57,10 @@ impl S3Emitter {
     /// Prepares the sink. Sends nothing yet: [`check`](Emitter::check) does.
     ///
     /// # Errors
-    /// [`Error::Setting`] where a bucket has no client, or columns are none of a Parquet file.
-    pub fn open(config: S3Config) -> Result<Self, Error> {
+    /// [`Error::Setting`] where a bucket has no client, or columns are none of a Parquet file; [`Error::Key`] where the place has no
+    /// room for the keys.
+    pub fn open(mut config: S3Config) -> Result<Self, Error> {
+        config.key = config.key.placed(&config.location)?;
         let (store, prefix) = config.open()?;
         let columns = config.parquet.as_ref().map(Columns::open).transpose();
         let refuse = |error: SchemaError| Error::Setting { place: config.location.to_string(), why: error.to_string() };

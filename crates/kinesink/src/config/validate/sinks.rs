@@ -98,7 +98,7 @@ impl Checks {
         if matches!(url, Some(Location::Directory(_))) {
             self.not_of_a_directory(raw);
         }
-        let key = self.key(raw);
+        let key = self.key(raw, url.as_ref());
         let (reached, bucket) = (self.reached(raw, source), self.bucket(raw));
         let compression = self.compression(raw);
         let columns = self.columns(raw);
@@ -204,7 +204,7 @@ impl Checks {
     }
 
     /// How the sink's objects are named.
-    fn key(&mut self, raw: &RawSink) -> Option<KeyTemplate> {
+    fn key(&mut self, raw: &RawSink, url: Option<&Location>) -> Option<KeyTemplate> {
         let text = |given: &Option<Spanned<String>>, usual: &str| {
             given.as_ref().map_or_else(|| usual.to_owned(), |given| given.get_ref().clone())
         };
@@ -219,7 +219,9 @@ impl Checks {
         if self.mistakes.len() > mistakes {
             return None;
         }
-        match KeyTemplate::new(settings) {
+        let template = KeyTemplate::new(settings);
+        let room = |template: &KeyTemplate| url.map_or(Ok(()), |url| template.clone().placed(url).map(drop));
+        match template.and_then(|template| room(&template).map(|()| template)) {
             Ok(template) => Some(template),
             Err(error) => {
                 let (setting, why) = match error {

@@ -16,18 +16,28 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use kinesink_core::Position;
+use serde_json::value::RawValue;
 
 use self::template::{Part, Time};
 use super::contents::Origin;
 use crate::event_time::EventTime;
-use crate::{Error, FieldPath};
+use crate::{Error, FieldPath, Location};
 
 /// Kinesis numbers have 186 bits, so 56 digits are enough for listings to be in stream order.
 const SEQUENCE_DIGITS: usize = 56;
 /// A Kinesis record of 10 MiB cannot hold 10^8 user records.
 const SUB_SEQUENCE_DIGITS: usize = 8;
+const POSITION_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
 /// S3 takes no longer key.
 const KEY_BYTES_MAX: usize = 1024;
+/// No common file system takes a longer name.
+const NAME_BYTES_MAX: usize = 255;
+/// What may stand behind a key: `-replay`, and an extension.
+const BEHIND_BYTES_MAX: usize = "-replay.delimited.zst".len();
+/// What the files beside an object have in their names, more than that: `..NAME.json#100`.
+const BESIDE_BYTES_MAX: usize = "...json#100".len();
+/// Kinesis' ids of shards: `shardId-` and 12 digits.
+const SHARD_BYTES: usize = 20;
 /// A value that is longer, as it stands in a key, counts as unknown.
 const VALUE_BYTES_MAX: usize = 200;
 /// Where the records go that [`LateTo::Late`] sends away.
@@ -93,6 +103,8 @@ pub struct KeyTemplate {
     fields: Vec<FieldPath>,
     settings: KeySettings,
     time_zone: TimeZone,
+    /// Whether each name in it is one of a file system.
+    in_directory: bool,
 }
 
 // The records of one object have their partition in common: its key below the prefix, in which a control character stands for
@@ -129,7 +141,13 @@ impl Default for KeyTemplate {
     fn default() -> Self {
         let text = |text: &str| Part::Text(text.into());
         let parts = vec![Part::Stream, text("/"), Part::Shard, text("/"), Part::First, text("-"), Part::Last];
-        Self { parts, fields: Vec::new(), settings: KeySettings::default(), time_zone: TimeZone::UTC }
+        Self {
+            parts,
+            fields: Vec::new(),
+            settings: KeySettings::default(),
+            time_zone: TimeZone::UTC,
+            in_directory: false,
+        }
     }
 }
 
@@ -164,7 +182,35 @@ impl KeyTemplate {
             return refuse("unknown", "it is a value of a key: write letters, digits, `_`, `-`".into());
         }
         fields.extend(settings.event_time.iter().map(|event_time| event_time.field.clone()));
-        Ok(Self { parts, fields, settings, time_zone })
+        Ok(Self { parts, fields, settings, time_zone, in_directory: false })
+    }
+
+    /// The same for objects in that place, if they have room there. In a directory, a record whose fields make a name too long
+    /// counts as one without them.
+    ///
+    /// # Errors
+    /// [`Error::Key`] says what is too long, and what to do.
+    pub fn placed(mut self, location: &Location) -> Result<Self, Error> {
+        let refuse = |why| Err(Error::Key { setting: "key", why });
+        let Location::Bucket { prefix, .. } = location else {
+            self.in_directory = true;
+            return match too_long(&self.partition(&[], Timestamp::UNIX_EPOCH), 1) {
+                Some((bytes, most)) => refuse(format!(
+                    "a name in the directory would have {bytes} bytes or more without any field, and {most} have room: divide it by \
+                     slashes, or leave something out"
+                )),
+                None => Ok(self),
+            };
+        };
+        let bytes = prefix.len() + 1 + template::longest(&self.parts, &self.time_zone) + BEHIND_BYTES_MAX;
+        if bytes > KEY_BYTES_MAX {
+            return refuse(format!(
+                "an object's key could have {bytes} bytes, of which the prefix in `url` has {}, and S3 takes {KEY_BYTES_MAX}: shorten \
+                 the prefix, or leave something out",
+                prefix.len()
+            ));
+        }
+        Ok(self)
     }
 
     /// What was checked.
@@ -196,6 +242,15 @@ impl KeyTemplate {
             event_time.read(&text, &self.time_zone)
         });
         let (event, is_late) = self.judge(own, arrival);
+        let key = self.filled(&found, arrival, event, is_late);
+        if self.in_directory && too_long(&key, template::STREAM_BYTES_MAX).is_some() {
+            return self.filled(&[], arrival, event, is_late);
+        }
+        key
+    }
+
+    /// The partition of a record with these fields and times.
+    fn filled(&self, found: &[Option<&RawValue>], arrival: Timestamp, event: Timestamp, is_late: bool) -> String {
         let mut key = String::new();
         if is_late {
             key.push_str(LATE);
@@ -206,7 +261,7 @@ impl KeyTemplate {
                 Part::Text(text) => key.push_str(text),
                 Part::Field(index) => {
                     let value = found.get(*index).copied().flatten().and_then(field::scalar);
-                    key.push_str(&self.value(value.as_deref()));
+                    self.push_value(&mut key, value.as_deref());
                 }
                 Part::Time(time, format) => {
                     let time = match time {
@@ -239,10 +294,40 @@ impl KeyTemplate {
         }
     }
 
-    fn value(&self, value: Option<&str>) -> String {
+    fn push_value(&self, key: &mut String, value: Option<&str>) {
         let escaped = value.map(escaped).filter(|value| !value.is_empty() && value.len() <= VALUE_BYTES_MAX);
-        escaped.map_or_else(|| self.settings.unknown.clone(), Cow::into_owned)
+        let Some(value) = escaped else { return key.push_str(&self.settings.unknown) };
+        let begins_a_name = key.is_empty() || key.ends_with('/');
+        match value.strip_prefix(['.', '_']) {
+            // Query engines skip names that begin so.
+            Some(rest) if begins_a_name => {
+                key.push_str(if value.starts_with('.') { "%2E" } else { "%5F" });
+                key.push_str(rest);
+            }
+            _ => key.push_str(&value),
+        }
     }
+}
+
+/// The bytes of the first name in a partition's key for which a file system has no room, and how many have. A stream's name
+/// has so many.
+fn too_long(partition: &str, stream_bytes: usize) -> Option<(usize, usize)> {
+    let mut names = partition.split('/').peekable();
+    while let Some(name) = names.next() {
+        let of_char = |char| match char {
+            STREAM => stream_bytes,
+            SHARD => SHARD_BYTES,
+            FIRST | LAST => POSITION_BYTES,
+            text => text.len_utf8(),
+        };
+        let is_file = names.peek().is_none();
+        let most = NAME_BYTES_MAX - if is_file { BEHIND_BYTES_MAX + BESIDE_BYTES_MAX } else { 0 };
+        let bytes = name.chars().map(of_char).sum();
+        if bytes > most {
+            return Some((bytes, most));
+        }
+    }
+    None
 }
 
 fn padded(position: Position) -> String {

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
-use super::{KEY_BYTES_MAX, LATE, SEQUENCE_DIGITS, SUB_SEQUENCE_DIGITS, VALUE_BYTES_MAX};
+use super::{KEY_BYTES_MAX, LATE, POSITION_BYTES, VALUE_BYTES_MAX};
 use crate::FieldPath;
 
 /// A stream's name has at most so many bytes; so has a shard's id.
-const NAME_BYTES_MAX: usize = 128;
-/// A sink's prefix and an extension have to fit beside the template.
+pub(super) const STREAM_BYTES_MAX: usize = 128;
+/// A sink's prefix and an extension have to fit beside the template; where the prefix is known, it is counted.
 const PREFIX_BYTES_MAX: usize = 256;
 /// A number of items.
 const COUNT_BYTES_MAX: usize = 20;
@@ -63,7 +63,7 @@ pub(super) fn parse(template: &str, time_zone: &TimeZone) -> Result<(Vec<Part>, 
         return Err("it lacks {first}, without which two windows would have one name".into());
     }
     check_text(&parts)?;
-    let longest = parts.iter().map(|part| longest(part, time_zone)).sum::<usize>() + PREFIX_BYTES_MAX + LATE.len() + 1;
+    let longest = longest(&parts, time_zone) + PREFIX_BYTES_MAX;
     if longest > KEY_BYTES_MAX {
         return Err(format!(
             "a key could have {longest} bytes with a prefix of {PREFIX_BYTES_MAX} and each field of {VALUE_BYTES_MAX}, and S3 takes \
@@ -144,13 +144,15 @@ fn check_text(parts: &[Part]) -> Result<(), String> {
     Ok(())
 }
 
-fn longest(part: &Part, time_zone: &TimeZone) -> usize {
-    match part {
+/// The bytes of the longest key that they make.
+pub(super) fn longest(parts: &[Part], time_zone: &TimeZone) -> usize {
+    let of_part = |part: &Part| match part {
         Part::Text(text) => text.len(),
         Part::Field(_) => VALUE_BYTES_MAX,
         Part::Time(_, format) => written(format, time_zone).map_or(0, |text| text.len() + TIME_BYTES_EXTRA),
-        Part::Stream | Part::Shard => NAME_BYTES_MAX,
-        Part::First | Part::Last => SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS,
+        Part::Stream | Part::Shard => STREAM_BYTES_MAX,
+        Part::First | Part::Last => POSITION_BYTES,
         Part::Count => COUNT_BYTES_MAX,
-    }
+    };
+    parts.iter().map(of_part).sum::<usize>() + LATE.len() + 1
 }

@@ -100,6 +100,24 @@ fn values_are_escaped_as_hive_does() {
     }
 }
 
+#[test]
+fn a_value_makes_no_name_that_query_engines_skip() {
+    for (template, value, expected) in [
+        ("{.a}-{first}", ".x", "%2Ex-FIRST"),
+        ("{.a}-{first}", "_x", "%5Fx-FIRST"),
+        ("{.a}-{first}", "x", "x-FIRST"),
+        ("x/{.a}/{first}", "__x", "x/%5F_x/FIRST"),
+        ("{.a}/{first}", UNKNOWN, "%5F_HIVE_DEFAULT_PARTITION__/FIRST"),
+        ("{.a}{.a}/{first}", "_", "%5F_/FIRST"),
+        // Nothing skips these.
+        ("a={.a}/{first}", "_x", "a=_x/FIRST"),
+        ("n-{.a}-{first}", ".x", "n-.x-FIRST"),
+    ] {
+        let json = serde_json::json!({"a": value}).to_string();
+        assert_eq!(key(template, &json), format!("pre/fix/{expected}"), "{template} {value}");
+    }
+}
+
 proptest! {
     #[test]
     fn a_value_never_leaves_its_place(value in any::<String>(), other in any::<String>()) {
@@ -216,6 +234,39 @@ fn records_that_would_be_given_one_key_share_its_partition() {
     let of = |json: &str| partition(&template, json, "2026-03-29T23:30:00Z");
     assert_eq!(of(r#"{"a": "x-y", "b": "z"}"#), of(r#"{"a": "x", "b": "y-z"}"#));
     assert_ne!(of(r#"{"a": "x", "b": "y"}"#), of(r#"{"a": "y", "b": "x"}"#));
+}
+
+#[test]
+fn a_key_has_room_where_it_is_placed_or_is_refused() {
+    let place = |url: &str, key: &str| template(key).placed(&url.parse().unwrap());
+    let prefix = |bytes: usize| format!("s3://bucket/{}", "p".repeat(bytes));
+    let refused = place(&prefix(700), "{.a}-{shard}-{first}").unwrap_err().to_string();
+    for part in ["1122 bytes", "prefix in `url` has 700", "1024", "shorten the prefix"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert!(place(&prefix(602), "{.a}-{shard}-{first}").is_ok());
+    assert!(place(&prefix(603), "{.a}-{shard}-{first}").is_err());
+
+    let names = |text: usize| format!("{{.a}}/{}{{first}}-{{last}}", "t".repeat(text));
+    assert!(place("file:///data", &names(92)).is_ok());
+    let refused = place("file:///data", &names(93)).unwrap_err().to_string();
+    assert!(
+        refused.contains("224 bytes") && refused.contains("223 have room") && refused.contains("slashes"),
+        "{refused}"
+    );
+    assert!(place("s3://bucket/data", &names(93)).is_ok(), "S3 has no names in a key");
+}
+
+#[test]
+fn a_record_whose_fields_make_a_name_too_long_is_one_without_them() {
+    let template = template("k={.a}/{.b}-{.c}-{first}").placed(&"file:///data".parse().unwrap()).unwrap();
+    let key = |b: usize, c: usize| {
+        let json = serde_json::json!({"a": "x", "b": "b".repeat(b), "c": "c".repeat(c)}).to_string();
+        key_of(&template, &json, "2026-03-29T23:30:00Z")
+    };
+    assert_eq!(key(100, 56), format!("pre/fix/k=x/{}-{}-FIRST", "b".repeat(100), "c".repeat(56)));
+    assert_eq!(key(100, 57), format!("pre/fix/k={UNKNOWN}/{UNKNOWN}-{UNKNOWN}-FIRST"));
+    assert_eq!(key(200, 200), key(100, 57));
 }
 
 #[test]

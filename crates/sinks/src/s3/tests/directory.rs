@@ -11,7 +11,7 @@ use kinesink_core::{Class, Emitter as _};
 use super::{batch, items, source};
 use crate::Location;
 use crate::s3::error::disk;
-use crate::s3::{Compression, Format, Naming, S3Config, S3Emitter};
+use crate::s3::{Compression, Format, KeySettings, KeyTemplate, Naming, S3Config, S3Emitter};
 
 const NAME: &str = "00000000000000000000000000000000000000000000000000000001.00000000-\
                     00000000000000000000000000000000000000000000000000000002.00000000.ndjson";
@@ -130,6 +130,75 @@ async fn an_object_with_other_content_is_kept_and_named() {
         assert!(failure.message.contains(part), "{failure}");
     }
     assert_eq!(files(directory.path()), before);
+}
+
+/// Two writers find no object; the second says what it will hold, the first links its own.
+#[tokio::test]
+async fn an_object_is_not_taken_for_what_another_writer_said_of_it() {
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, ours, theirs) = (source(), items(&[b"one", b"two"]), items(&[b"one", b"TWO"]));
+    let sink = S3Emitter::open(config(directory.path())).unwrap();
+    assert_eq!(sink.emit(&batch(&source, &ours)).await.unwrap().exceptions(), []);
+    let second = S3Emitter::open(config(elsewhere.path())).unwrap();
+    assert_eq!(second.emit(&batch(&source, &theirs)).await.unwrap().exceptions(), []);
+    let label = |root: &Path| root.join(format!("orders/shardId-000000000003/.{NAME}.json"));
+    let said = fs::read(label(directory.path())).unwrap();
+    fs::copy(label(elsewhere.path()), label(directory.path())).unwrap();
+
+    let failure = sink.emit(&batch(&source, &theirs)).await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration, "its records are nowhere: {failure}");
+    assert_eq!(sink.emit(&batch(&source, &ours)).await.unwrap().exceptions(), []);
+    assert_eq!(fs::read(label(directory.path())).unwrap(), said, "it says again what the object holds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_writers_that_race_with_other_content_one_has_delivered() {
+    for _ in 0..8 {
+        let directory = tempfile::tempdir().unwrap();
+        let writer = async |number: u8| {
+            let sink = S3Emitter::open(config(directory.path())).unwrap();
+            let (source, items) = (source(), items(&[b"one", &[b'a' + number]]));
+            sink.emit(&batch(&source, &items)).await
+        };
+        let raced = futures::future::join_all((0..4).map(&writer)).await;
+        let [(_, content)] = &files(directory.path())[..] else { panic!("one object") };
+        for number in 0..4 {
+            let is_there = content[4] == b'a' + number;
+            // The writer of the object may have been disturbed by another, and is told at its next attempt.
+            assert!(is_there || raced[usize::from(number)].is_err(), "its records are nowhere");
+            let again = writer(number).await;
+            assert_eq!(again.is_ok(), is_there, "{again:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_that_differ_by_a_dot_have_labels_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, items) = (source(), items(&[b"one"]));
+    for template in ["x-{first}", ".x-{first}"] {
+        let settings = KeySettings { template: template.into(), ..KeySettings::default() };
+        let key = KeyTemplate::new(settings).unwrap();
+        let sink = S3Emitter::open(S3Config { key, ..config(directory.path()) }).unwrap();
+        assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4, "two objects, and of each what it holds");
+}
+
+#[tokio::test]
+async fn records_whose_fields_make_the_longest_names_have_objects() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = KeySettings { template: "{.a}/{.a}-{.b}-{first}".into(), ..KeySettings::default() };
+    let key = KeyTemplate::new(settings).unwrap();
+    let (format, compression) = (Format::LengthDelimited, Compression::Zstd);
+    let config = S3Config { key, format, compression, naming: Naming::Replay, ..config(directory.path()) };
+    let sink = S3Emitter::open(config).unwrap();
+    let value = |a: usize, b: usize| format!("{{\"a\":\"{}\",\"b\":\"{}\"}}", "x".repeat(a), "y".repeat(b));
+    let values = [value(1, 1), value(1, 155), value(1, 156), value(200, 200), value(200, 1)];
+    let items = items(&values.each_ref().map(|value| value.as_bytes()));
+    let source = source();
+    assert_eq!(sink.emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
+    assert_eq!(files(directory.path()).len(), 3, "each that fits, and one of the rest");
 }
 
 #[tokio::test]
