@@ -18,25 +18,22 @@
 )]
 
 mod harness;
+mod kclib;
 
-use std::io::BufRead as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, Select,
 };
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use tokio::runtime::Runtime;
 
-use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, numbers, runtime};
+use crate::harness::{Services, client, free_port, numbers, runtime};
+use crate::kclib::Run;
 
 const STREAM: &str = "bench";
 const SHARDS: i32 = 4;
 const RECORD_BYTES: usize = 200;
-const KCLIB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/kclib");
 
 /// A job's name, and what its sink has besides its table. Java has none.
 const JOBS: [(&str, Option<&str>); 5] = [
@@ -55,19 +52,27 @@ const JOBS: [(&str, Option<&str>); 5] = [
 
 fn main() {
     let [records, rounds] = numbers([("--records", 30_000), ("--rounds", 2)]);
-    let java = Path::new(KCLIB).join("classes").is_dir();
+    let java = kclib::is_built();
     println!("{records} records of {RECORD_BYTES} B, each of a key of its own, {SHARDS} shards\n");
     println!("| round | job | items/s | CPU s per 100,000 items | with start-up | peak RSS MiB |");
     println!("|---|---|---|---|---|---|");
-    let services = Services::start();
+    let services = Services::start(&[]);
     let runtime = runtime();
     runtime.block_on(fill(&services, records));
     for round in 1..=rounds {
         for (job, (name, sink)) in JOBS.iter().enumerate() {
             let table = format!("bench-{job}-{round}");
             let Run { wall_s, cpu_s, start_s, rss_mib } = match sink {
-                Some(sink) => services.kinesink(&table, sink, records),
-                None if java => services.java(&runtime, &table, records),
+                Some(sink) => {
+                    let sink = format!("type = \"dynamodb\"\ntable = \"{table}\"\n{sink}");
+                    services.create(&table, &sink);
+                    services.kinesink(&table, &sink, records)
+                }
+                None if java => {
+                    runtime.block_on(services.create_table(&table));
+                    let emitter = [("connectorDestination", "dynamodb"), ("dynamoDBDataTableName", &*table)];
+                    services.java("kinesink.bench.Tables", &table, records, &emitter)
+                }
                 None => continue,
             };
             assert_eq!(runtime.block_on(services.items(&table)), records, "{name}");
@@ -79,9 +84,6 @@ fn main() {
                 cpu_s * of_100_000,
             );
         }
-    }
-    if !java {
-        println!("\nJava is left out: build it with `mvn -q -f benches/kclib compile`");
     }
 }
 
@@ -109,89 +111,12 @@ fn record(id: &str, number: usize) -> String {
     data
 }
 
-/// One run of one job. What it took before its first record is part of neither `cpu_s` less `start_s` nor `wall_s`, where that is
-/// told apart.
-struct Run {
-    wall_s: f64,
-    cpu_s: f64,
-    start_s: f64,
-    rss_mib: f64,
-}
-
 impl Services {
-    fn kinesink(&self, table: &str, sink: &str, records: usize) -> Run {
-        let port = free_port();
-        let file = self.write_pipeline(table, sink, port);
+    /// The sink's tables, by the pipeline's own words.
+    fn create(&self, app: &str, sink: &str) {
         let mut create = Command::new(env!("CARGO_BIN_EXE_kinesink"));
-        create.arg("check").arg(&file).arg("--create").envs(self.environment());
+        create.arg("check").arg(self.pipeline(app, sink, free_port())).arg("--create").envs(self.environment());
         assert!(create.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
-        let start = Instant::now();
-        let mut child = self.run(&file, &self.dynamodb);
-        eventually(|| (metric(port, "kinesink_records_committed_total ")? >= records as f64).then_some(()));
-        let wall_s = start.elapsed().as_secs_f64();
-        let (cpu_s, rss_mib) = (cpu_s(child.id()), memory_kib(child.id(), "VmHWM:") / 1024.0);
-        drain(&mut child);
-        Run { wall_s, cpu_s, start_s: 0.0, rss_mib }
-    }
-
-    fn java(&self, runtime: &Runtime, table: &str, records: usize) -> Run {
-        runtime.block_on(self.create_table(table));
-        let mut command = Command::new("java");
-        // Its Jackson is of 2015, and reaches into java.lang.
-        command.args(["-Xmx1g", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "-cp"]);
-        command.arg(format!("{KCLIB}/classes:{KCLIB}/lib/*")).arg("kinesink.bench.Tables").arg(records.to_string());
-        for (name, value) in [
-            ("appName", &*format!("app-{table}")),
-            ("connectorDestination", "dynamodb"),
-            ("workerID", "java"),
-            ("kinesisEndpoint", &self.kinesis),
-            ("dynamoDBEndpoint", &self.dynamodb),
-            ("dynamoDBDataTableName", table),
-            ("kinesisInputStream", STREAM),
-            ("initialPositionInStream", "TRIM_HORIZON"),
-            ("regionName", "us-east-1"),
-            ("maxRecords", "10000"),
-            ("idleTimeBetweenReads", "200"),
-            ("bufferRecordCountLimit", "10000"),
-            ("bufferByteSizeLimit", "8388608"),
-            ("bufferMillisecondsLimit", "500"),
-        ] {
-            command.arg(format!("{name}={value}"));
-        }
-        command.envs(self.environment()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let start_s = lines.next().unwrap().strip_prefix("cpu ").unwrap().parse().unwrap();
-        let start = Instant::now();
-        assert_eq!(lines.next().unwrap(), "done");
-        let wall_s = start.elapsed().as_secs_f64();
-        let (cpu_s, rss_mib) = (cpu_s(child.id()), memory_kib(child.id(), "VmHWM:") / 1024.0);
-        drop(child.stdin.take());
-        child.wait().unwrap();
-        Run { wall_s, cpu_s, start_s, rss_mib }
-    }
-
-    fn environment(&self) -> [(&'static str, &str); 5] {
-        [
-            ("AWS_ENDPOINT_URL_KINESIS", &self.kinesis),
-            ("AWS_ENDPOINT_URL_DYNAMODB", &self.dynamodb),
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ]
-    }
-
-    fn write_pipeline(&self, table: &str, sink: &str, port: u16) -> PathBuf {
-        let (file, dead) = (self.path(&format!("{table}.toml")), self.path("dead"));
-        let text = format!(
-            "version = 1\napp = \"app-{table}\"\nmemory = \"64MiB\"\n\n[source]\nstream = \"{STREAM}\"\nregion = \
-             \"us-east-1\"\nstart = \"trim-horizon\"\nidle = \"200ms\"\n\n[buffer]\nrecords = 10_000\nbytes = \
-             \"8MiB\"\nage = \"500ms\"\n\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n\n[dead_letter]\nurl = \
-             \"file://{}\"\n\n[[sink]]\ntype = \"dynamodb\"\ntable = \"{table}\"\n{sink}\n",
-            dead.display(),
-        );
-        std::fs::write(&file, text).unwrap();
-        file
     }
 
     fn table_client(&self) -> aws_sdk_dynamodb::Client {

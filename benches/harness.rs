@@ -29,24 +29,35 @@ impl Drop for Services {
 }
 
 impl Services {
-    pub(crate) fn start() -> Self {
+    /// With buckets their state is in files: the objects of each are those in its folder `state/s3/NAME`.
+    pub(crate) fn start(buckets: &[String]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let env = directory.path().join("env");
+        let (env, state) = (directory.path().join("env"), directory.path().join("state"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
-        let process = command.args(["local", "--no-limits", "--env"]).arg(&env).stderr(Stdio::null()).spawn().unwrap();
-        let text = eventually(|| std::fs::read_to_string(&env).ok().filter(|text| text.ends_with('\n')));
-        let value = |name: &str| {
-            let line =
-                text.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap().to_owned()
-        };
-        let (kinesis, dynamodb) = (value("AWS_ENDPOINT_URL_KINESIS"), value("AWS_ENDPOINT_URL_DYNAMODB"));
+        command.args(["local", "--no-limits", "--env"]).arg(&env).stderr(Stdio::null());
+        for name in buckets {
+            std::fs::create_dir_all(state.join("s3").join(name)).unwrap();
+        }
+        let process = command.args((!buckets.is_empty()).then_some(state)).spawn().unwrap();
+        eventually(|| std::fs::read_to_string(&env).ok().filter(|text| text.ends_with('\n')));
+        let (kinesis, dynamodb) = (endpoint(&env, "KINESIS"), endpoint(&env, "DYNAMODB"));
         Self { process, kinesis, dynamodb, directory }
     }
 
     /// A file beside the services, gone with them.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// What leads programs to these services.
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 5] {
+        [
+            ("AWS_ENDPOINT_URL_KINESIS", &self.kinesis),
+            ("AWS_ENDPOINT_URL_DYNAMODB", &self.dynamodb),
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ]
     }
 
     /// Creates the stream and waits until it takes its first record, of partition key `k`.
@@ -64,8 +75,7 @@ impl Services {
     pub(crate) fn run(&self, file: &Path, dynamodb: &str) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kinesink"));
         command.args(["--log-level", "warn", "run"]).arg(file);
-        command.env("AWS_ENDPOINT_URL_KINESIS", &self.kinesis).env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb);
-        command.env("AWS_ACCESS_KEY_ID", "local").env("AWS_SECRET_ACCESS_KEY", "local");
+        command.envs(self.environment()).env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb);
         command.spawn().unwrap()
     }
 }
@@ -88,6 +98,12 @@ pub(crate) fn numbers<const N: usize>(defaults: [(&str, usize); N]) -> [usize; N
         numbers[place] = number;
     }
     numbers
+}
+
+/// Where a service is, by the file that the services wrote.
+pub(crate) fn endpoint(env: &Path, service: &str) -> String {
+    let (text, name) = (std::fs::read_to_string(env).unwrap(), format!("export AWS_ENDPOINT_URL_{service}="));
+    text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().to_owned()
 }
 
 /// SIGTERM, and a clean exit.

@@ -54,7 +54,7 @@ fn main() {
     println!("|---|---|---|---|---|---|---|");
     for (size, megabytes) in [(100, megabytes / 4), (1_000, megabytes), (10_000, megabytes)] {
         let records = megabytes * 1_000_000 / size;
-        let services = Services::start();
+        let services = Services::start(&[]);
         services.fill(size, records);
         let mut runs: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
         for round in 0..rounds {

@@ -42,7 +42,7 @@ struct Job {
 fn main() {
     let [megabytes, partitions] = numbers([("--megabytes", 600), ("--partitions", 10_000)]);
     let records = megabytes * 1_000_000 / RECORD_BYTES;
-    let services = Services::start();
+    let services = Services::start(&[]);
     let runtime = runtime();
     runtime.block_on(fill(&services, records, partitions));
     let one = "key = \"{shard}/{first}-{last}\"\n";
