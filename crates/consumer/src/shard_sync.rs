@@ -226,7 +226,10 @@ pub(crate) fn for_known_application(
     let unreadable: Vec<ShardId> = found.unreadable.iter().filter_map(|row| row.row().parse().ok()).collect();
     let leases = found.leases.iter().map(|lease| (&lease.shard, lease.checkpoint));
     let leased = leases.chain(unreadable.iter().map(|shard| (shard, Checkpoint::TrimHorizon))).collect();
-    let mut sync = Sync { listed: &listed, leased: &leased, start, covered: BTreeMap::new(), planned: BTreeMap::new() };
+    let unread = |lease: &&LeaseRow| !lease.is_finished() && !listed.contains_key(&lease.shard);
+    let trimmed = found.leases.iter().filter(unread).collect();
+    let (covered, planned) = (BTreeMap::new(), BTreeMap::new());
+    let mut sync = Sync { listed: &listed, leased: &leased, trimmed, start, covered, planned };
     for shard in shards.iter().filter(|shard| shard.open && !leased.contains_key(&shard.id)) {
         if !sync.is_covered(&shard.id).0 || planted(Fault::SyncsCovered) {
             sync.planned.insert(shard.id.clone(), start.checkpoint());
@@ -264,11 +267,7 @@ fn number(shard: &ShardId) -> Option<u64> {
 /// parent get their leases from its end.
 pub(crate) fn after_trimmed(listed: &[ShardInfo], lease: &LeaseRow) -> Vec<Child> {
     let is_listed = |id: &ShardId| listed.iter().any(|shard| shard.id == *id);
-    let follows = |shard: &&ShardInfo| {
-        let overlaps = |range: HashRange| range.first <= shard.hash_range.last && shard.hash_range.first <= range.last;
-        let below = number(&shard.id) > number(&lease.shard) && lease.hash_range.is_some_and(overlaps);
-        (below || shard.parents.contains(&lease.shard)) && !shard.parents.iter().any(is_listed)
-    };
+    let follows = |shard: &&ShardInfo| follows(shard, lease) && !shard.parents.iter().any(is_listed);
     let child = |shard: &ShardInfo| Child {
         id: shard.id.clone(),
         // The other parents are gone as well: nobody has to wait for them.
@@ -276,6 +275,13 @@ pub(crate) fn after_trimmed(listed: &[ShardInfo], lease: &LeaseRow) -> Vec<Child
         hash_range: Some(shard.hash_range),
     };
     listed.iter().filter(follows).map(child).collect()
+}
+
+/// Whether a shard came out of that of the lease, be it by shards that nothing is known of any more.
+fn follows(shard: &ShardInfo, lease: &LeaseRow) -> bool {
+    let overlaps = |range: HashRange| range.first <= shard.hash_range.last && shard.hash_range.first <= range.last;
+    let below = number(&shard.id) > number(&lease.shard) && lease.hash_range.is_some_and(overlaps);
+    below || shard.parents.contains(&lease.shard)
 }
 
 fn in_creation_order<'a>(shards: impl Iterator<Item = (&'a ShardInfo, Checkpoint)>) -> Vec<LeaseRow> {
@@ -292,6 +298,8 @@ fn in_creation_order<'a>(shards: impl Iterator<Item = (&'a ShardInfo, Checkpoint
 struct Sync<'a> {
     listed: &'a BTreeMap<&'a ShardId, &'a ShardInfo>,
     leased: &'a BTreeMap<&'a ShardId, Checkpoint>,
+    /// Leases of shards that the stream has forgotten and that were not read to their end.
+    trimmed: Vec<&'a LeaseRow>,
     start: &'a Start,
     covered: BTreeMap<ShardId, (bool, bool)>,
     planned: BTreeMap<ShardId, Checkpoint>,
@@ -319,6 +327,17 @@ impl Sync<'_> {
             return (true, false);
         }
         let parents: Vec<_> = shard.parents.iter().filter(|parent| self.listed.contains_key(parent)).collect();
+        if parents.is_empty() && self.trimmed.iter().any(|lease| follows(shard, lease)) {
+            self.covered.insert(id.clone(), (true, false));
+            return (true, false);
+        }
+        // Its row is older than its parents' ends: somebody has deleted it, or died before it was made.
+        let has_ended = |parent: &&ShardId| self.leased.get(*parent) == Some(&Checkpoint::ShardEnd);
+        if !parents.is_empty() && parents.iter().all(has_ended) {
+            self.planned.insert(id.clone(), Checkpoint::TrimHorizon);
+            self.covered.insert(id.clone(), (true, false));
+            return (true, false);
+        }
         let above: Vec<_> = parents.iter().map(|parent| (*parent, self.is_covered(parent))).collect();
         let covered = above.iter().any(|(_, (covered, marked))| *covered || *marked);
         if covered {
@@ -410,6 +429,41 @@ mod tests {
         let ended = for_known_application(&shards, &ended, &Start::Latest).unwrap();
         let first: Vec<_> = ended.iter().map(|lease| (lease.shard.as_str(), lease.checkpoint)).collect();
         assert_eq!(first, [("shardId-000000000001", Checkpoint::TrimHorizon)]);
+    }
+
+    /// 0 split into 1 and 2, which split too; what is left is of their children, and the lease of 0 stands in its midst.
+    #[test]
+    fn grandchildren_of_an_unread_shard_whose_children_left_the_stream_as_well_never_start_at_latest() {
+        let shards = [shard(3, &[1], true), shard(4, &[2], true)];
+        let range = HashRange { first: 0, last: 1 };
+        let mut unread = lease(0, Checkpoint::TrimHorizon);
+        unread.hash_range = Some(range);
+        assert_eq!(for_known_application(&shards, &scan(vec![unread.clone()]), &Start::Latest), Ok(Vec::new()));
+        let ids: Vec<_> = after_trimmed(&shards, &unread).into_iter().map(|child| child.id).collect();
+        assert_eq!(ids, [shards[0].id.clone(), shards[1].id.clone()], "the end of the lease's shard leads to them");
+        unread.hash_range = Some(HashRange { first: 2, last: 3 });
+        assert_eq!(for_known_application(&shards, &scan(vec![unread]), &Start::Latest).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_child_without_a_lease_whose_parents_were_read_to_their_end_starts_at_trim_horizon() {
+        let shards = [shard(0, &[], false), shard(1, &[0], true), shard(2, &[0], false), shard(3, &[2], true)];
+        let ended = || lease(0, Checkpoint::ShardEnd);
+        let planned = |leases| {
+            let planned = for_known_application(&shards, &scan(leases), &Start::Latest).unwrap();
+            planned.iter().map(|lease| (lease.shard.clone(), lease.checkpoint)).collect::<Vec<_>>()
+        };
+        let oldest = |number: usize| (shards[number].id.clone(), Checkpoint::TrimHorizon);
+        assert_eq!(planned(vec![ended()]), [oldest(1), oldest(2)]);
+        assert_eq!(planned(vec![ended(), lease(1, Checkpoint::Latest)]), [oldest(2)]);
+        assert_eq!(planned(vec![ended(), lease(1, Checkpoint::Latest), lease(3, Checkpoint::Latest)]), []);
+        let merged = [shard(0, &[], false), shard(1, &[], false), shard(2, &[0, 1], true)];
+        let half = vec![ended(), lease(1, Checkpoint::TrimHorizon)];
+        assert_eq!(
+            for_known_application(&merged, &scan(half), &Start::Latest),
+            Ok(Vec::new()),
+            "the other's end leads to it"
+        );
     }
 
     #[test]
