@@ -1,12 +1,13 @@
 //! Keeps this worker's part in KCL 3.x up to date: which algorithm holds, its report, the leader's lock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kinesink_aws::dynamodb::Client;
 use kinesink_core::{Clock, Failure};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -19,6 +20,8 @@ use crate::lease::{Item, LeaseTable};
 
 /// KCL's monitors read `Migration3.0` so often.
 const POLL_PERIOD: Duration = Duration::from_secs(60);
+/// KCL's: a leader whose rounds fail so often in a row lets another one lead.
+const FAILED_ROUNDS_MAX: u32 = 3;
 /// A call without an answer must not keep the others waiting, nor a worker that wants to leave.
 const CALL_MAX: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,8 @@ pub(crate) struct Coordinator {
     me: String,
     failover: Duration,
     clock: Arc<dyn Clock>,
+    /// Of leading, in a row.
+    failed_rounds: Arc<AtomicU32>,
 }
 
 impl Coordinator {
@@ -64,7 +69,7 @@ impl Coordinator {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let tables = Tables::new(client, app, leases.name().to_owned());
-        Self { tables, leases, setting, me, failover, clock }
+        Self { tables, leases, setting, me, failover, clock, failed_rounds: Arc::default() }
     }
 
     /// What holds at the start. Makes a new application one of KCL 3.x, if that is the setting; needs the lease table.
@@ -122,6 +127,12 @@ impl Coordinator {
         self.tables.delete(layout.reports(), &report.worker, &Condition::Has(&report.as_seen())).await
     }
 
+    /// Notes whether what a leader does was done this time.
+    pub(crate) fn led(&self, done: bool) {
+        let failed = if done { 0 } else { self.failed_rounds.load(Ordering::Relaxed) + 1 };
+        self.failed_rounds.store(failed, Ordering::Relaxed);
+    }
+
     /// Epoch seconds.
     pub(crate) fn now_s(&self) -> u64 {
         u64::try_from(self.clock.now().as_second()).unwrap_or(0)
@@ -140,6 +151,8 @@ pub(crate) struct Keeper {
     coordinator: Coordinator,
     standing: watch::Sender<Standing>,
     lock: LeaderLock,
+    /// Until then another one may lead.
+    resigned_until: Option<Instant>,
 }
 
 impl Keeper {
@@ -147,7 +160,7 @@ impl Keeper {
     pub(crate) fn new(coordinator: Coordinator, standing: Standing) -> (Self, watch::Receiver<Standing>) {
         let lock = lock(&coordinator, standing.layout.lock());
         let (standing, said) = watch::channel(standing);
-        (Self { coordinator, standing, lock }, said)
+        (Self { coordinator, standing, lock, resigned_until: None }, said)
     }
 
     /// Until `drain` is cancelled; then nobody assigns leases to this worker any more, and another may lead at once.
@@ -201,12 +214,28 @@ impl Keeper {
     }
 
     async fn beat(&mut self, before: Standing) -> Result<(), Failure> {
+        if self.lock.is_mine() && self.coordinator.failed_rounds.load(Ordering::Relaxed) >= FAILED_ROUNDS_MAX {
+            return self.resign(before).await;
+        }
+        if self.resigned_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
         let role = self.lock.beat().await?;
         if role != before.role {
             info!(?role, before = ?before.role, "another part in the assignment of leases");
         }
         self.publish(|standing, _| standing.role = role);
         Ok(())
+    }
+
+    /// A leader that cannot assign leases keeps them from everybody while it keeps the lock.
+    async fn resign(&mut self, before: Standing) -> Result<(), Failure> {
+        warn!("leases could not be assigned; letting another worker lead");
+        self.coordinator.led(true);
+        self.resigned_until = Some(Instant::now() + self.coordinator.failover * 2);
+        self.publish(|standing, _| standing.role = Role::Follower);
+        let lock = lock(&self.coordinator, before.layout.lock());
+        std::mem::replace(&mut self.lock, lock).release().await
     }
 
     async fn poll(&mut self, before: Standing) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! One look where a leader of KCL 3.x assigns: leases are found, not taken, and this worker's turn as a leader.
 
 use futures::stream::{self, StreamExt as _};
-use kinesink_core::Failure;
+use kinesink_core::{Class, Failure};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -20,11 +20,19 @@ impl Drive<'_> {
         if standing.role == Role::Follower {
             self.leading = Leading::default();
         }
-        let done = if standing.has_index && standing.role == Role::Follower {
-            self.find_by_index().await
-        } else {
-            self.find_by_scan(standing).await
-        };
+        let by_index = standing.has_index && standing.role == Role::Follower;
+        let mut done = if by_index { self.find_by_index().await } else { self.find_by_scan(standing).await };
+        if let Err(failure) = &done
+            && by_index
+            && failure.class == Class::Configuration
+        {
+            // The leader goes on giving leases to who reports, found or not.
+            warn!(%failure, "finding leases by a scan of the table instead");
+            done = self.find_by_scan(standing).await;
+        }
+        if standing.role == Role::Leader {
+            self.worker.coordinator.led(done.is_ok());
+        }
         if let Err(failure) = done {
             error!(%failure, "leases not read; trying again");
         }

@@ -64,6 +64,11 @@ impl Dynamo {
         Self { database: Database::memory().unwrap(), shared: Arc::default() }
     }
 
+    /// The same tables by another way, which has faults of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self { database: self.database.clone(), shared: Arc::default() }
+    }
+
     pub(crate) fn client(&self) -> Client {
         let connector = SharedHttpConnector::new(Connector(self.clone()));
         let config = Config::builder()

@@ -103,9 +103,14 @@ impl World {
 
     /// From the oldest record, with short pauses, as worker `id`.
     pub(crate) fn consumer(&self, id: &str) -> ConsumerBuilder {
+        self.consumer_by(&self.dynamo, id)
+    }
+
+    /// The same, which reaches its tables that way.
+    pub(crate) fn consumer_by(&self, dynamo: &Dynamo, id: &str) -> ConsumerBuilder {
         let clients = Clients {
             kinesis: self.kinesis.clone(),
-            dynamodb: self.dynamo.client(),
+            dynamodb: dynamo.client(),
             region: "us-east-1".into(),
             s3_endpoint: None,
             config: SdkConfig::builder().build(),

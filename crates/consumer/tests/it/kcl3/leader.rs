@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::java::{
     self, JAVA, V3, application, assign, get, initiate, lease, lock_row, of_lease, owned, put, report, s,
 };
+use crate::dynamo::Fault;
 use crate::fleet::{balanced, forwards, one_run_each};
 use crate::recorder::{Commit, Recorder};
 use crate::resharding::{QUARTER, check, listed, put_all};
@@ -246,4 +247,23 @@ async fn a_split_and_a_merge_under_load_keep_parents_before_children_across_work
     one_run_each(&recorder.events());
     forwards(&recorder.events());
     check(&recorder.events(), &world.dynamo.writes(), &listed(&world).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_assign_leases_any_more_lets_another_worker_lead() {
+    let world = World::new(4).await;
+    let recorder = Recorder::new(Commit::Each);
+    let way_of_a = world.dynamo.apart();
+    let a = run(world.consumer_by(&way_of_a, "a").coordination(Coordination::Kcl3), &recorder);
+    until("there is a table", async || !way_of_a.writes().is_empty()).await;
+    until("a leads", async || leader(&world).await.as_deref() == Some("a")).await;
+    let b = run(of_kcl3(&world, "b"), &recorder);
+    balanced(&world, &[("a", 2), ("b", 2)]).await;
+    way_of_a.every("Scan", Some(Fault::Deny));
+    until("b leads", async || leader(&world).await.as_deref() == Some("b")).await;
+    let c = run(of_kcl3(&world, "c"), &recorder);
+    until("c is given leases", async || world.texts("leaseOwner").await.values().any(|owner| owner == "c")).await;
+    for worker in [a, b, c] {
+        worker.drained().await;
+    }
 }

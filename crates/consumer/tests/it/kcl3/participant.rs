@@ -8,6 +8,7 @@ use kinesink_core::Clock as _;
 use tokio::time::Instant;
 
 use super::java::{self, JAVA, V3, application, assign, complete, get, initiate, lease, n, of_lease, owned, s, shard};
+use crate::dynamo::Fault;
 use crate::fleet::Stubborn;
 use crate::recorder::{Commit, Event, Recorder};
 use crate::world::{APP, FAILOVER, World, run, until};
@@ -188,4 +189,20 @@ async fn a_lease_assigned_to_another_is_lost_at_the_next_renewal() {
     us.drained().await;
     assert_eq!(of_lease(&world, 0, "leaseOwner").await.as_deref(), Some(JAVA), "given back by one that lost it");
     leader.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_found_by_a_scan_where_the_index_may_not_be_asked() {
+    let world = application(4, Some(V3), true).await;
+    let mut leader = java::leads(&world);
+    let recorder = Recorder::new(Commit::Each);
+    let us = run(world.consumer(US), &recorder);
+    tokio::time::sleep(FAILOVER).await;
+    world.dynamo.every("Query", Some(Fault::Deny));
+    for index in [1, 3] {
+        assign(&world, index, US).await;
+        starts(&recorder, index).await;
+    }
+    leader.shutdown().await;
+    us.drained().await;
 }
