@@ -192,8 +192,8 @@ impl Encoded {
 
 impl Part {
     /// Into memory.
-    pub(super) async fn read(self) -> io::Result<Vec<Bytes>> {
-        let Some((file, from, bytes)) = self.file else { return Ok(self.held) };
+    pub(super) async fn read(&self) -> io::Result<Vec<Bytes>> {
+        let Some((file, from, bytes)) = self.file.clone() else { return Ok(self.held.clone()) };
         let read = spawn_blocking(move || {
             let mut part = vec![0; bytes];
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +202,7 @@ impl Part {
             Ok::<_, io::Error>(Bytes::from(part))
         });
         let read = read.await.map_err(io::Error::other)??;
-        Ok([vec![read], self.held].concat())
+        Ok([vec![read], self.held.clone()].concat())
     }
 }
 

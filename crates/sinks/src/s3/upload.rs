@@ -3,14 +3,17 @@
 //! ```text
 //! abort what writers of this object left that were killed
 //! create the upload, with the object's metadata
-//! send its parts, some at a time
+//! send its parts, some at a time           // one that there was no room for again
 //! complete it, create-only                 // else abort it
 //! ```
+
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kinesink_aws::s3::config::RequestChecksumCalculation;
 use kinesink_aws::s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
-use kinesink_core::Failure;
+use kinesink_core::{Backoff, Class, Failure};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::blocks::Part;
@@ -21,6 +24,11 @@ use super::store::Object;
 
 /// Parts of one object that are sent at a time.
 const PARTS_AT_ONCE: usize = 4;
+/// How often a part is sent. One that fails for good fails the upload, and the pipeline begins another one: of an object of
+/// thousands of parts one is refused now and then.
+const PART_ATTEMPTS_MAX: u32 = 4;
+const PART_PAUSE_BASE: Duration = Duration::from_millis(200);
+const PART_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// S3 takes no more parts of one object.
 const PARTS_MAX: u64 = 10_000;
 
@@ -69,33 +77,53 @@ impl Bucket {
 
     async fn send_parts(&self, key: &str, id: &str, parts: Vec<Part>) -> Result<Vec<CompletedPart>, Failure> {
         let count = parts.len();
-        let send = |(index, part): (usize, Part)| async move {
-            let number = i32::try_from(index + 1).unwrap_or(i32::MAX);
+        let send = |(part, number): (Part, i32)| async move {
             let attempt = format!("send part {number} of {count} of {}", self.url(key));
-            let chunks = part.read().await.map_err(|error| error::disk(&attempt, &error))?;
-            let part = self
-                .client
-                .upload_part()
-                .bucket(&self.name)
-                .key(key)
-                .upload_id(id)
-                .part_number(number)
-                .set_expected_bucket_owner(self.settings.owner.clone())
-                .body(byte_stream(chunks))
-                .send()
-                .await;
-            let part = part.map_err(|error| error::service(&attempt, &self.name, &error))?;
-            Ok(CompletedPart::builder()
-                .part_number(number)
-                .set_e_tag(part.e_tag)
-                .set_checksum_crc32(part.checksum_crc32)
-                .set_checksum_crc32_c(part.checksum_crc32_c)
-                .set_checksum_crc64_nvme(part.checksum_crc64_nvme)
-                .set_checksum_sha1(part.checksum_sha1)
-                .set_checksum_sha256(part.checksum_sha256)
-                .build())
+            let mut backoff = Backoff::new(PART_PAUSE_BASE, PART_PAUSE_MAX, number.unsigned_abs().into());
+            loop {
+                let failure = match self.send_part((key, id), &part, number, &attempt).await {
+                    Err(failure) if failure.class == Class::Transient => failure,
+                    done => return done,
+                };
+                if backoff.attempts() + 1 >= PART_ATTEMPTS_MAX {
+                    return Err(failure);
+                }
+                debug!(%failure, "sending the part again");
+                sleep(backoff.next_wait(failure.retry_after)).await;
+            }
         };
-        stream::iter(parts.into_iter().enumerate()).map(send).buffered(PARTS_AT_ONCE).try_collect().await
+        stream::iter(parts.into_iter().zip(1..)).map(send).buffered(PARTS_AT_ONCE).try_collect().await
+    }
+
+    async fn send_part(
+        &self,
+        (key, id): (&str, &str),
+        part: &Part,
+        number: i32,
+        attempt: &str,
+    ) -> Result<CompletedPart, Failure> {
+        let chunks = part.read().await.map_err(|error| error::disk(attempt, &error))?;
+        let sent = self
+            .client
+            .upload_part()
+            .bucket(&self.name)
+            .key(key)
+            .upload_id(id)
+            .part_number(number)
+            .set_expected_bucket_owner(self.settings.owner.clone())
+            .body(byte_stream(chunks))
+            .send()
+            .await;
+        let sent = sent.map_err(|error| error::service(attempt, &self.name, &error))?;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(sent.e_tag)
+            .set_checksum_crc32(sent.checksum_crc32)
+            .set_checksum_crc32_c(sent.checksum_crc32_c)
+            .set_checksum_crc64_nvme(sent.checksum_crc64_nvme)
+            .set_checksum_sha1(sent.checksum_sha1)
+            .set_checksum_sha256(sent.checksum_sha256)
+            .build())
     }
 
     async fn complete(&self, key: &str, id: &str, parts: Vec<CompletedPart>) -> Result<Result<(), Occupied>, Failure> {

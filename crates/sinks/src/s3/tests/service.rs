@@ -354,12 +354,24 @@ async fn a_large_object_goes_in_parts_and_is_completed_create_only() {
 }
 
 #[tokio::test]
+async fn a_part_that_there_was_no_room_for_is_sent_again_and_not_the_whole_object() {
+    let slow = || reply(503, "SlowDown");
+    let service = Service::start(vec![xml(LEFT), xml(BEGUN), slow(), slow(), slow(), fine(), fine(), xml(DONE)]).await;
+    let (source, items) = (source(), items(&[b"hello", b"world"]));
+    assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
+    let told = told(&service);
+    let sent = |word: &str| told.iter().filter(|request| request.contains(word)).count();
+    assert_eq!((sent("partNumber="), sent("uploads"), sent("DELETE")), (5, 2, 0), "{told:?}");
+}
+
+#[tokio::test]
 async fn an_upload_that_fails_or_comes_second_is_aborted() {
     let (source, items) = (source(), items(&[b"hello", b"world"]));
     let left = "<ListMultipartUploadsResult><Upload><Key>another</Key><UploadId>no</UploadId></Upload></ListMultipartUploadsResult>";
 
-    // A part that is refused.
-    let service = Service::start(vec![xml(left), xml(BEGUN), reply(503, "SlowDown")]).await;
+    // A part that is refused again and again; the other one comes through, or does not.
+    let slow = std::iter::repeat_n((), 8).map(|()| reply(503, "SlowDown"));
+    let service = Service::start([xml(left), xml(BEGUN)].into_iter().chain(slow).collect()).await;
     let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
     assert_eq!(failure.class, Class::Transient);
     assert!(failure.message.contains("part") && failure.message.contains("SlowDown"), "{failure}");
