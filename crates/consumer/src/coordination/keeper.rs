@@ -77,7 +77,15 @@ impl Coordinator {
     /// # Errors
     /// Also a row `Migration3.0` of a version that is not known here: who divides the leases is not known then.
     pub(crate) async fn prepare(&self) -> Result<Standing, Failure> {
-        let standing = self.read().await?;
+        let migration = self.tables.migration().await?;
+        if migration == Found::Denied {
+            let table = self.tables.name(Home::Coordinator);
+            warn!(
+                table,
+                "may not be read, and counts as missing: where KCL 3.0 to 3.4 runs as well, grant GetItem first"
+            );
+        }
+        let standing = self.read(&migration).await?;
         if standing.version.is_some() || self.setting == Coordination::Auto {
             return Ok(standing);
         }
@@ -86,11 +94,11 @@ impl Coordinator {
         if self.tables.put(home, version::first_row(home, &self.me, now_ms), &Condition::Absent).await? {
             warn!("from now on a leader assigns the leases, and workers of KCL 1.x and 2.x take none any more");
         }
-        self.read().await
+        self.read(&migration).await
     }
 
-    async fn read(&self) -> Result<Standing, Failure> {
-        let layout = self.tables.layout().await?;
+    async fn read(&self, migration: &Found) -> Result<Standing, Failure> {
+        let layout = Layout::of(migration);
         let mut version = None;
         for home in layout.versions() {
             if let Found::Row(row) = self.tables.get(*home, MIGRATION).await? {
@@ -239,7 +247,12 @@ impl Keeper {
     }
 
     async fn poll(&mut self, before: Standing) -> Result<(), Failure> {
-        let read = self.coordinator.read().await?;
+        let migration = self.coordinator.tables.migration().await?;
+        if migration == Found::Denied && before.layout != Layout::One {
+            let table = self.coordinator.tables.name(Home::Coordinator);
+            return Err(Failure::configuration(format!("cannot read table {table} any more; grant GetItem on it")));
+        }
+        let read = self.coordinator.read(&migration).await?;
         let now = Standing { role: before.role, ..read };
         if now == before {
             return Ok(());

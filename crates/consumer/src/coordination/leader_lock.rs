@@ -91,7 +91,7 @@ impl LeaderLock {
     async fn contend(&mut self) -> Result<Role, Failure> {
         let row = match self.tables.get(self.home, LEADER).await? {
             Found::Row(row) => row,
-            Found::NoRow | Found::NoTable => return self.acquire(&Condition::Absent).await,
+            Found::NoRow | Found::NoTable | Found::Denied => return self.acquire(&Condition::Absent).await,
         };
         let said = |name| row.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
         let version = said(VERSION);

@@ -59,9 +59,9 @@ pub(crate) enum Layout {
 
 impl Layout {
     /// By what is in the coordinator's table, if there is one.
-    fn of(migration: &Found) -> Self {
+    pub(super) fn of(migration: &Found) -> Self {
         match migration {
-            Found::NoTable => Self::One,
+            Found::NoTable | Found::Denied => Self::One,
             Found::NoRow => Self::Three,
             Found::Row(row) => match row.get("tm").and_then(|status| status.as_s().ok()).map(String::as_str) {
                 Some("TABLE_MIGRATION_STATUS_COMPLETE") => Self::One,
@@ -105,6 +105,8 @@ impl Layout {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Found {
     NoTable,
+    /// A role that may not see a table of KCL 3.x's own has none: no worker of KCL 3.0 to 3.4 has run with it.
+    Denied,
     NoRow,
     Row(Item),
 }
@@ -122,7 +124,7 @@ impl Tables {
         Self { client, app, leases }
     }
 
-    fn name(&self, home: Home) -> String {
+    pub(super) fn name(&self, home: Home) -> String {
         match home {
             Home::Leases => self.leases.clone(),
             Home::Coordinator => format!("{}-CoordinatorState", self.app),
@@ -134,20 +136,19 @@ impl Tables {
         format!("row {key} of table {}", self.name(home))
     }
 
-    /// How the application's tables are laid out now.
-    pub(super) async fn layout(&self) -> Result<Layout, Failure> {
-        Ok(Layout::of(&self.get(Home::Coordinator, TABLE_MIGRATION).await?))
+    /// What the application's tables are laid out by.
+    pub(super) async fn migration(&self) -> Result<Found, Failure> {
+        self.get(Home::Coordinator, TABLE_MIGRATION).await
     }
 
-    /// One row, read consistently. A role that may not see a table of KCL 3.x's own has none: no worker of KCL 3.0 to
-    /// 3.4 has run with it.
+    /// One row, read consistently.
     pub(super) async fn get(&self, home: Home, key: &str) -> Result<Found, Failure> {
         let request = self.client.get_item().table_name(self.name(home)).key(home.key(), text(key));
         match request.consistent_read(true).send().await {
             Ok(reply) => Ok(reply.item.map_or(Found::NoRow, Found::Row)),
             Err(error) => match code(&error) {
                 Some("ResourceNotFoundException") => Ok(Found::NoTable),
-                Some("AccessDeniedException") if home != Home::Leases => Ok(Found::NoTable),
+                Some("AccessDeniedException") if home != Home::Leases => Ok(Found::Denied),
                 _ => Err(failure("read", &self.what(home, key), &error)),
             },
         }

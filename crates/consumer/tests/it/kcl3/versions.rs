@@ -295,3 +295,15 @@ async fn a_role_that_may_use_the_lease_table_alone_has_enough() {
         us.drained().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_loses_the_table_that_says_how_leases_are_divided_takes_none() {
+    let world = three_tables(2).await;
+    put(&world, COORDINATOR, without_type(lock_row(JAVA, "last"), "key")).await;
+    let us = run(world.consumer(US), &Recorder::new(Commit::Each));
+    tokio::time::sleep(FAILOVER / 2).await;
+    world.dynamo.deny(COORDINATOR);
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert!(owners(&world).await.is_empty(), "a lease was taken that a leader gives");
+    us.drained().await;
+}
