@@ -112,6 +112,7 @@ pub(super) fn write<U>(
             at += bytes as u64;
         }
         file.write_all(&waiting)?;
+        keep_room(&file, at)?;
         Ok(segments)
     })();
     if written.is_err() {
@@ -119,6 +120,30 @@ pub(super) fn write<U>(
         let _stays = file.set_len(end);
     }
     written
+}
+
+/// Keeps as much room behind what is in the file as that takes: the objects that are made of it go on on the same disk, where a
+/// window that fills it by itself would leave them none.
+#[cfg(target_os = "linux")]
+fn keep_room(file: &File, end: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+
+    match fallocate(file, FallocateFlags::empty(), end, end) {
+        Err(error) if error == Errno::NOSPC || error == Errno::DQUOT => Err(error.into()),
+        // A file system may not know how.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_room(_: &File, _: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// Gives that room to the objects.
+pub(super) fn give_room(file: &Shared, end: u64) -> io::Result<()> {
+    file.lock().unwrap_or_else(PoisonError::into_inner).set_len(end)
 }
 
 fn too_long() -> io::Error {

@@ -322,6 +322,10 @@ impl<U: Send + Sync + 'static> Spilled<U> {
     /// The digest of what the window is about to leave in the sinks, if for one of them its boundaries matter: as it is where
     /// memory holds the window.
     pub(crate) async fn content(&self) -> Result<Option<u128>, Failure> {
+        if let (Some(file), end) = (self.file.clone(), self.end) {
+            // Where it stays, the objects find less.
+            let _stays = spawn_blocking(move || chunk::give_room(&file, end)).await;
+        }
         let mut content = Fingerprint::new();
         let mut planned = false;
         for (sink, emitter) in self.sinks.iter().enumerate() {
