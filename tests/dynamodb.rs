@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, RecordDistributionStrategy, StreamMode, StreamModeDetails};
 use serde_json::{Value, json};
 
 use crate::harness::{Process, Services, eventually, pause};
@@ -60,6 +60,19 @@ impl Services {
             let request = self.kinesis.put_records().stream_name(stream).set_records(Some(entries.collect()));
             assert_eq!(self.block_on(request.send()).unwrap().failed_record_count(), Some(0));
         }
+    }
+
+    /// Records go to any shard from now on, whatever their keys.
+    fn distribute_by_itself(&self, stream: &str) {
+        let summary = self.block_on(self.kinesis.describe_stream_summary().stream_name(stream).send()).unwrap();
+        let arn = summary.stream_description_summary.unwrap().stream_arn;
+        let on_demand = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build().unwrap();
+        let request = self.kinesis.update_stream_mode().stream_arn(&arn).stream_mode_details(on_demand);
+        self.block_on(request.send()).unwrap();
+        self.until_active(stream);
+        let request = self.kinesis.update_stream_record_distribution_strategy().stream_arn(arn);
+        self.block_on(request.record_distribution_strategy(RecordDistributionStrategy::Auto).send()).unwrap();
+        self.until_active(stream);
     }
 
     /// `n` of each item that is not marked as deleted.
@@ -217,4 +230,39 @@ fn what_a_start_would_find_is_told_without_one() {
         code == Some(0) && found.contains("warning: table latest-items expires items by `expires`, not"),
         "{found}"
     );
+}
+
+#[test]
+fn changes_of_keyed_records_were_lost_where_the_stream_distributes_them_by_itself() {
+    let services = Services::start();
+    services.create_stream("latest", 2);
+    services.distribute_by_itself("latest");
+    let file = services.path("latest.toml");
+    let letters = format!("[dead_letter]\nurl = \"file://{}\"", services.path("dead").display());
+    let with = |more: &str| std::fs::write(&file, pipeline("one", &format!("{SINK}\n{more}\n{letters}"))).unwrap();
+    let call = |arguments: &[&str]| {
+        let output = services.kinesink().arg(arguments[0]).arg(&file).args(&arguments[1..]).output().unwrap();
+        (output.status.code(), crate::harness::text(&output.stdout), crate::harness::text(&output.stderr))
+    };
+    let why = "cannot order the writes to table latest-items: stream latest distributes its records by itself (AUTO)";
+    for guard in ["", "guard = \"takeover\"", "guard = \"never\""] {
+        with(guard);
+        for arguments in [&["check", "--create", "--connect"][..], &["run"]] {
+            let (code, _, said) = call(arguments);
+            assert!(code == Some(3) && said.contains(why), "{guard} {arguments:?}: {code:?} {said}");
+            assert!(said.contains("name a field with a version in `ordered_by`"), "{said}");
+        }
+    }
+    with("ordered_by = \".n\"");
+    let (code, found, said) = call(&["check", "--connect"]);
+    assert!(code == Some(0) && !found.contains("distributes"), "{found}{said}");
+
+    // Who may not ask goes on.
+    with("");
+    services.fault(
+        r#"[{"operation":"DescribeStreamSummary","times":1,"kind":{"error":{"code":"AccessDeniedException"}}}]"#,
+    );
+    let (code, found, said) = call(&["check", "--connect"]);
+    let unknown = "sink dynamodb: warning: whether stream latest distributes its records by itself";
+    assert!(code == Some(0) && found.contains(unknown) && found.contains("AccessDenied"), "{found}{said}");
 }

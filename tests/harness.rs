@@ -196,6 +196,10 @@ impl Services {
         self.block_on(async {
             self.kinesis.create_stream().stream_name(name).shard_count(shards).send().await.unwrap();
         });
+        self.until_active(name);
+    }
+
+    pub(crate) fn until_active(&self, name: &str) {
         eventually("the stream becomes active", || {
             let request = self.kinesis.describe_stream_summary().stream_name(name).send();
             let reply = self.block_on(request).unwrap();

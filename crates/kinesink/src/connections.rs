@@ -9,7 +9,7 @@ use crate::Error;
 use crate::config::Config;
 use crate::create::retried;
 use crate::from_config::{dead_letter_place, objects_config, services, table_emitter};
-use crate::retention::retention_warnings;
+use crate::stream::{StreamFinding, stream_findings};
 
 /// What was found at one place that the file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,13 @@ impl Connection {
         Self { place, facts, warnings, failure }
     }
 
+    /// For this as well, if for something already.
+    fn refuse(&mut self, why: &str) {
+        let failure = self.failure.get_or_insert_default();
+        let separator = if failure.is_empty() { "" } else { "; " };
+        failure.push_str(&format!("{separator}{why}"));
+    }
+
     async fn of_objects(place: String, config: S3Config) -> Result<Self, Error> {
         let emitter = S3Emitter::open(config).map_err(|error| Error::Configuration(error.to_string()))?;
         let found = retried(|| emitter.check()).await;
@@ -52,18 +59,23 @@ pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Conne
     let services = services(config, clients).await;
     let stream = config.source.stream.as_str();
     let listed = retried(|| list(&clients.kinesis, stream)).await;
+    // Of one that cannot be listed, enough is said.
+    let of_stream = if listed.is_ok() { stream_findings(config, clients).await } else { Vec::new() };
     let mut found = vec![Connection::new(format!("stream {stream}"), listed.map(|()| "its shards can be listed"))];
     for sink in &config.sinks {
         let objects = objects_config(config, sink, &services, Naming::Positions)?;
         found.push(Connection::of_objects(format!("sink {}", sink.name), objects).await?);
     }
-    let of_retention = retention_warnings(config, clients).await;
     for sink in &config.tables {
         let emitter = table_emitter(config, sink, &services, Naming::Positions)?;
         let report = retried(|| emitter.prove()).await.map(|report| (report.facts, report.warnings));
         let mut connection = Connection::warning(format!("sink {}", sink.name), report);
-        let of_it = of_retention.iter().filter(|(name, _)| *name == sink.name);
-        connection.warnings.extend(of_it.map(|(_, warning)| warning.clone()));
+        for (_, finding) in of_stream.iter().filter(|(name, _)| *name == sink.name) {
+            match finding {
+                StreamFinding::Warning(why) => connection.warnings.push(why.clone()),
+                StreamFinding::Refusal(why) => connection.refuse(why),
+            }
+        }
         found.push(connection);
     }
     if let Some(place) = dead_letter_place(config, &services) {

@@ -67,9 +67,9 @@ pub mod local;
 mod recipe;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod replay;
-#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
-mod retention;
 mod stop;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+mod stream;
 #[cfg_attr(
     not(all(feature = "s3", feature = "jq", feature = "pattern")),
     expect(dead_code, reason = "only a replay by a pipeline file ends at a time")
@@ -108,9 +108,9 @@ pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};
 pub use kinesink_sinks as sinks;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 pub use replay::{ReplayReport, TimeRange, replay, replay_range};
-#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
-pub use retention::retention_warnings;
 pub use stop::Stop;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+pub use stream::{StreamFinding, stream_findings};
 
 /// The Rust on the page for who comes from the Java KCL.
 #[cfg(doctest)]

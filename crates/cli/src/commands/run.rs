@@ -9,7 +9,8 @@ use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
 use kinesink::local::{Local, LocalOptions};
 use kinesink::{
-    Connector, Outcome, Programs, Progress, Stop, connector_from, create_stream, create_tables, retention_warnings,
+    Connector, Error, Outcome, Programs, Progress, Stop, StreamFinding, connector_from, create_stream, create_tables,
+    stream_findings,
 };
 use prometheus_client::registry::Registry;
 
@@ -89,11 +90,7 @@ async fn start_local(directory: &Path) -> Result<Local, Problem> {
 async fn pipeline(config: &Config, programs: Programs, clients: Clients, stop: &Stop) -> Result<Exit, Problem> {
     tracing::info!(app = config.app, stream = %config.source.stream, delivery = config.delivery(), "starting");
     tokio::select! {
-        warnings = retention_warnings(config, &clients) => {
-            for (sink, warning) in warnings {
-                tracing::warn!(sink, "{warning}");
-            }
-        }
+        findings = stream_findings(config, &clients) => fit_for(findings)?,
         () = stop.drain.cancelled() => return Ok(Exit::Drained),
     }
     let mut registry = Registry::default();
@@ -107,6 +104,18 @@ async fn pipeline(config: &Config, programs: Programs, clients: Clients, stop: &
         exit = drive(&connector, stop) => exit,
         () = pages => Err(Problem::new(Exit::Failed, "the metrics page ended")),
     }
+}
+
+/// Whether the stream is fit for every sink.
+fn fit_for(findings: Vec<(String, StreamFinding)>) -> Result<(), Error> {
+    let mut refused = Vec::new();
+    for (sink, finding) in findings {
+        match finding {
+            StreamFinding::Warning(why) => tracing::warn!(sink, "{why}"),
+            StreamFinding::Refusal(why) => refused.push(format!("sink {sink}: {why}")),
+        }
+    }
+    if refused.is_empty() { Ok(()) } else { Err(Error::Start(refused.join("; "))) }
 }
 
 async fn drive(connector: &Connector, stop: &Stop) -> Result<Exit, Problem> {
