@@ -155,7 +155,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     async fn count_slice(&self, from: Place, progress: &mut Progress<'a>) -> Result<Option<Place>, Failure> {
         let mut memory = self.reserve().await;
         let (slice, fold) = self.fold(from, memory.bytes(), progress).await?;
-        let mut groups = fold.into_groups();
+        let (mut groups, mut passed_over) = (fold.into_groups(), Found::new());
         // Shards do not wait in step.
         let (mut passes, mut patience) = (0, Patience::new(groups.len(), hash_of(self.shard)));
         while !groups.is_empty() {
@@ -165,7 +165,9 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
             if waiting.len() < sent {
                 self.rows.progressed();
             }
-            groups = if found.is_empty() { Vec::new() } else { self.left(&slice, &found, progress).await? };
+            groups =
+                if found.is_empty() { Vec::new() } else { self.left(&slice, &found, &passed_over, progress).await? };
+            passed_over.extend(found);
             passes += usize::from(!groups.is_empty());
             if passes > PASSES_MAX {
                 let why = Verdict::Failed(Failure::transient(format!(
@@ -209,8 +211,14 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         Ok((Slice { from, records, next }, fold))
     }
 
-    /// The groups of what is left of those in the slice that were found in part.
-    async fn left(&self, slice: &Slice, found: &Found, progress: &mut Progress<'a>) -> Result<Vec<Group>, Failure> {
+    /// The groups of what is left of those in the slice that were found in part, some of them not for the first time.
+    async fn left(
+        &self,
+        slice: &Slice,
+        found: &Found,
+        before: &Found,
+        progress: &mut Progress<'a>,
+    ) -> Result<Vec<Group>, Failure> {
         let DynamoDbEmitter { config, .. } = self.emitter;
         let (mut fold, mut records, mut passed_over) = (Fold::new(config.is_replay), 0, 0);
         let fold_one = |index, item: &Item<U>| {
@@ -226,7 +234,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
                     self.add(index, share, &mut fold, progress);
                     return ControlFlow::Continue(());
                 }
-                passed_over += 1;
+                passed_over += usize::from(before.get(&share.id).is_none_or(|before| share.place > *before));
             }
             ControlFlow::Continue(())
         };

@@ -34,6 +34,10 @@ pub(super) enum Fault {
     Cancel([(&'static str, &'static str); 2]),
     /// It is throttled for this reason, by the limit of this table.
     Throttle(&'static str, &'static str),
+    /// Another one's call of the operation, with this body, has its effect before it.
+    After(Value),
+    /// Its body is larger than the front of the service lets through.
+    TooLarge,
     /// Of a batch, the service has room for the first so many alone.
     RoomFor(usize),
 }
@@ -162,6 +166,8 @@ impl Dynamo {
                 left = Some(json!({ table: refused }));
                 body = json!({ "RequestItems": { table: taken } });
             }
+            Some(Fault::After(body)) => drop(self.call(&operation, body).unwrap()),
+            Some(Fault::TooLarge) => return Ok(answer(413, "")),
             Some(Fault::LoseAnswer | Fault::None) | None => {}
         }
         let response = match self.call(&operation, &body) {

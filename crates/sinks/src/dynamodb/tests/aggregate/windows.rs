@@ -18,7 +18,7 @@ use super::super::{TABLE, config, field, sample};
 use super::{
     ARRIVAL, GUARDS, MINUTE, Sent, counted, counting, emit, items, number, of_a, open, scan, shard, sink, totals,
 };
-use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter, FieldType, KeyAttribute, KeySource};
+use crate::dynamodb::{Aggregate, DynamoDbConfig, DynamoDbEmitter, FieldType, KeyAttribute, KeySource};
 
 #[tokio::test]
 async fn a_record_counts_in_the_window_of_its_own_time_or_else_of_its_arrival() {
@@ -117,6 +117,31 @@ async fn what_is_left_of_a_window_that_others_count_in_part_is_counted() {
     assert_eq!(passed_over().as_deref(), Some("1"), "it is told of what it passes over");
     assert_eq!(emit(&sink, 0, &window[3..]).await.unwrap(), Emitted::all());
     assert_eq!(passed_over().as_deref(), Some("4"));
+}
+
+#[tokio::test]
+async fn a_record_was_passed_over_again_in_each_pass_that_others_counted_a_part_in() {
+    let dynamo = Dynamo::new();
+    let config = counting(dynamo.client());
+    let metrics = config.metrics.clone();
+    let slow = super::super::sink(config).await;
+    let window: Vec<Sent> = (1..=6).map(|n| (n, number(n))).collect();
+    assert_eq!(emit(&open(&dynamo), 0, &window[..2]).await.unwrap(), Emitted::all());
+    let elsewhere = Dynamo::new();
+    let mut without_extremes = counting(elsewhere.client());
+    without_extremes.aggregate = without_extremes.aggregate.map(|aggregate| Aggregate {
+        min: BTreeMap::new(),
+        max: BTreeMap::new(),
+        ..aggregate
+    });
+    let other = super::super::sink(without_extremes).await;
+    assert_eq!(emit(&other, 0, &window[2..4]).await.unwrap(), Emitted::all());
+    dynamo.fail("TransactWriteItems", Fault::None);
+    dynamo.fail("TransactWriteItems", Fault::After(elsewhere.calls("TransactWriteItems").remove(0)));
+    assert_eq!(emit(&slow, 0, &window[1..]).await.unwrap(), Emitted::all());
+    assert_eq!((of_a(&dynamo).await, dynamo.faults_left()), (totals("6", "21", "1", "6"), 0));
+    let passed_over = sample(&metrics, "table_records_passed_over_total{table=\"items\"}");
+    assert_eq!(passed_over.as_deref(), Some("3"), "the second, in the first pass, and two in the next");
 }
 
 #[tokio::test]
