@@ -375,7 +375,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 88] = [
+const MISTAKES: [(&str, &str, &str); 89] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -495,6 +495,11 @@ const MISTAKES: [(&str, &str, &str); 88] = [
         "counters by a version",
         SINK,
         "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nordered_by = \".version\"\nappend = [\".log\"]",
+    ),
+    (
+        "version that is a key",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\", version = \".version\" }\nordered_by = \".version\"\nset = [\".status\"]\n[dead_letter]\nurl = \"file:///var/dead\"",
     ),
     (
         "table that workers agree by",

@@ -84,7 +84,7 @@ pub(in crate::config) struct RawTable {
     #[schemars(with = "u64", extend("default" = REQUESTS))]
     pub(in crate::config) requests: Option<Spanned<u64>>,
     /// Write units that this worker takes in a second at most, over all shards; others that write to the table have the rest. Without
-    /// it, as many as the table gives.
+    /// it, as many as the table gives. With `aggregate`, of the table of the guards as many.
     #[serde(default)]
     #[schemars(with = "u64")]
     pub(in crate::config) write_units: Option<Spanned<u64>>,

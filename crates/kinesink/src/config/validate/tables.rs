@@ -212,8 +212,14 @@ impl Checks {
             let hint = "a version does not tell apart two records that have the same: leave `ordered_by` out";
             self.refuse(what, counted.span(), "counts each record", hint);
         }
+        let is_key = |given: &str| key.iter().any(|key| given.strip_prefix('.') == Some(&key.name));
+        if let Some(version) = raw.ordered_by.as_ref().filter(|version| by_version && is_key(version.get_ref())) {
+            let what = "`sink.ordered_by` cannot be a part of the key where attributes change";
+            let hint = "an item's key does not change, and its version has to: name another field, or leave `set` out";
+            self.refuse(what, version.span(), "is the key", hint);
+        }
         for (place, name) in given.iter().enumerate() {
-            let is_key = key.iter().any(|key| name.get_ref().strip_prefix('.') == Some(&key.name));
+            let is_key = is_key(name.get_ref());
             let is_second = given.iter().take(place).any(|other| other.get_ref() == name.get_ref());
             if is_key || is_second {
                 let what = format!("`sink` cannot change {}", name.get_ref());
