@@ -10,7 +10,7 @@ use kinesink_aws::dynamodb::primitives::Blob;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::Reject;
 use serde::Deserialize;
-use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::number::Decimal;
@@ -23,6 +23,9 @@ pub type Attributes = HashMap<String, AttributeValue>;
 const DEPTH_MAX: usize = 32;
 /// An item's, names included.
 pub(super) const ITEM_BYTES_MAX: usize = 400 * 1024;
+/// What the service counts of a list or an object, and of each element or field of one, besides what is in them.
+const NESTING_BYTES: usize = 3;
+const ELEMENT_BYTES: usize = 1;
 
 /// What a field becomes where its JSON leaves it open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +46,15 @@ pub enum FieldType {
 /// The fields that have a type.
 pub(super) type Types = BTreeMap<FieldPath, FieldType>;
 
-/// The attributes of a record that is a JSON object. Of a name that stands twice, the last.
-pub(super) fn attributes(json: &[u8], types: &Types) -> Result<Attributes, Reject> {
+/// The attributes of a record that is a JSON object, up to so many bytes as the service counts them. Of a name that stands twice, the
+/// last.
+pub(super) fn attributes(json: &[u8], types: &Types, bytes_max: usize) -> Result<Attributes, Reject> {
     let value: &RawValue = serde_json::from_slice(json)
         .map_err(|error| Reject::new(format!("not JSON: line {}, column {}", error.line(), error.column())))?;
     if !value.get().starts_with('{') {
         return Err(Reject::new(format!("{} in place of an object: an item is made of fields", kind(value.get()))));
     }
-    let mut reading = Reading { types, path: Vec::new() };
+    let mut reading = Reading { types, path: Vec::new(), bytes: 0, bytes_max };
     reading.object(value, 0)
 }
 
@@ -97,30 +101,51 @@ fn canonical_value(value: &AttributeValue) -> String {
     }
 }
 
-/// No fewer bytes than DynamoDB counts would be too many: what this lets through, the service may still refuse.
+/// As the service counts, or a little less: what this lets through, that may still refuse.
 pub(super) fn bytes(attributes: &Attributes) -> usize {
     attributes.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
 }
 
 pub(super) fn value_bytes(value: &AttributeValue) -> usize {
-    let number = |text: &String| text.bytes().filter(u8::is_ascii_digit).count() / 2;
     match value {
         AttributeValue::S(text) => text.len(),
-        AttributeValue::N(text) => number(text),
+        AttributeValue::N(text) => number_bytes(text),
         AttributeValue::B(bytes) => bytes.as_ref().len(),
-        AttributeValue::L(values) => values.iter().map(value_bytes).sum(),
-        AttributeValue::M(map) => bytes(map),
+        AttributeValue::L(values) => NESTING_BYTES + elements_bytes(values),
+        AttributeValue::M(map) => NESTING_BYTES + ELEMENT_BYTES * map.len() + bytes(map),
         AttributeValue::Ss(texts) => texts.iter().map(String::len).sum(),
-        AttributeValue::Ns(numbers) => numbers.iter().map(number).sum(),
+        AttributeValue::Ns(numbers) => numbers.iter().map(|text| number_bytes(text)).sum(),
         AttributeValue::Bs(all) => all.iter().map(|bytes| bytes.as_ref().len()).sum(),
         _ => 1,
     }
+}
+
+/// Of a list, or of what is appended to one.
+pub(super) fn elements_bytes(values: &[AttributeValue]) -> usize {
+    values.iter().map(|value| ELEMENT_BYTES + value_bytes(value)).sum()
+}
+
+/// One, and one for two digits from the first to the last that is not 0.
+fn number_bytes(text: &str) -> usize {
+    let (coefficient, _) = text.split_once(['e', 'E']).unwrap_or((text, ""));
+    let significant = coefficient.trim_matches(|character: char| !matches!(character, '1'..='9'));
+    1 + significant.bytes().filter(u8::is_ascii_digit).count() / 2
+}
+
+/// Of so many bytes, and perhaps more.
+pub(super) fn too_large(item_bytes: usize) -> Reject {
+    Reject::new(format!(
+        "an item of {item_bytes} bytes and more, where a table takes {ITEM_BYTES_MAX}: keep the large part elsewhere"
+    ))
 }
 
 struct Reading<'t> {
     types: &'t Types,
     /// Names of the fields around; a list adds none.
     path: Vec<String>,
+    /// Of what was read so far.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl Reading<'_> {
@@ -154,20 +179,37 @@ impl Reading<'_> {
             return self.typed(json, field_type);
         }
         let text = json.get();
-        Ok(Some(match text.as_bytes().first() {
+        let value = match text.as_bytes().first() {
             Some(b'{') => AttributeValue::M(self.object(json, depth)?),
             Some(b'[') => AttributeValue::L(self.list(json, depth)?),
             Some(b'"') => AttributeValue::S(self.text(text)?.into_owned()),
             Some(b't' | b'f') => AttributeValue::Bool(text == "true"),
             Some(b'n') => AttributeValue::Null(true),
             _ => AttributeValue::N(self.number(text)?),
-        }))
+        };
+        self.count(match &value {
+            AttributeValue::M(_) | AttributeValue::L(_) => NESTING_BYTES,
+            other => value_bytes(other),
+        })?;
+        Ok(Some(value))
+    }
+
+    /// A record may be made into many times its bytes: what no table takes is not read to its end.
+    fn count(&mut self, bytes: usize) -> Result<(), Reject> {
+        self.bytes += bytes;
+        if self.bytes <= self.bytes_max {
+            return Ok(());
+        }
+        Err(too_large(self.bytes))
     }
 
     fn list(&mut self, json: &RawValue, depth: usize) -> Result<Vec<AttributeValue>, Reject> {
-        let elements = self.elements(json)?;
-        let values = elements.into_iter().map(|element| self.element(element, depth + 1));
-        values.collect()
+        let mut values = Vec::new();
+        each_element(json, |element| {
+            values.push(self.element(element, depth + 1)?);
+            Ok(())
+        })?;
+        Ok(values)
     }
 
     /// An element has no path of its own, and so no type.
@@ -175,6 +217,7 @@ impl Reading<'_> {
         let outer = std::mem::replace(&mut self.types, &NO_TYPES);
         let value = self.value(json, depth);
         self.types = outer;
+        self.count(ELEMENT_BYTES)?;
         value.map(|value| value.unwrap_or(AttributeValue::Null(true)))
     }
 
@@ -214,17 +257,14 @@ impl Reading<'_> {
             return Err(self.refuse(&format!("{} in place of a list", kind(json.get()))));
         }
         let (mut seen, mut set) = (HashSet::new(), Vec::new());
-        for json in self.elements(json)? {
+        each_element(json, |json| {
             let element = element(json.get())?;
             if seen.insert(element.clone()) {
                 set.push(element);
             }
-        }
+            Ok(())
+        })?;
         Ok(set)
-    }
-
-    fn elements<'a>(&self, json: &'a RawValue) -> Result<Vec<&'a RawValue>, Reject> {
-        serde_json::from_str(json.get()).map_err(|_| self.refuse("a list that cannot be read"))
     }
 
     fn text<'a>(&self, json: &'a str) -> Result<Cow<'a, str>, Reject> {
@@ -318,4 +358,28 @@ fn each_field<'a>(
     deserializer
         .deserialize_map(Fields(each))
         .map_err(|_| Reject::new("a field's name has half of a surrogate pair"))?
+}
+
+/// Elements of a list, in order, as far as `each` goes: all of them at once would be several times as large as the list.
+fn each_element<'a>(list: &'a RawValue, each: impl FnMut(&'a RawValue) -> Result<(), Reject>) -> Result<(), Reject> {
+    struct Elements<F>(F);
+
+    impl<'a, F: FnMut(&'a RawValue) -> Result<(), Reject>> Visitor<'a> for Elements<F> {
+        type Value = Result<(), Reject>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(mut self, mut elements: A) -> Result<Self::Value, A::Error> {
+            let mut outcome = Ok(());
+            while let Some(element) = elements.next_element()? {
+                outcome = outcome.and_then(|()| (self.0)(element));
+            }
+            Ok(outcome)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_str(list.get());
+    deserializer.deserialize_seq(Elements(each)).map_err(|_| Reject::new("a list that cannot be read"))?
 }

@@ -183,6 +183,12 @@ impl DynamoDbConfig {
         }
     }
 
+    /// Whether the stream alone says which of an item's writes is the last: it has several, and no version.
+    pub(super) fn is_ordered_by_stream(&self) -> bool {
+        let is_alone = self.key.iter().any(|part| part.source == KeySource::Position);
+        self.order == Order::PartitionKey && !is_alone
+    }
+
     /// The attribute that a guarded write compares.
     pub(super) fn guard_attribute(&self) -> &str {
         match &self.order {

@@ -1,6 +1,6 @@
 //! Windows to items.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use kinesink_core::{Batch, Budget, Emitted, Emitter, Failure, Fingerprint, Item,
 use tracing::{debug, warn};
 
 use super::aggregate;
-use super::attributes::{Attributes, attributes, canonical};
+use super::attributes::{Attributes, ITEM_BYTES_MAX, attributes, canonical};
 use super::chain::{Chain, Outcome, Read, Sending};
 use super::config::{DynamoDbConfig, Guard, Order, REFUSED};
 use super::error::Verdict;
@@ -32,6 +32,8 @@ pub struct DynamoDbEmitter {
     /// Where records are counted.
     pub(super) guards: Option<TableHandle>,
     shards: Shards,
+    /// Which part of the items' keys is the records' partition key: that of the first record that shows it.
+    pub(super) ordering: OnceLock<usize>,
     /// The memory that items which are being made may take.
     pub(super) encoding: Budget,
 }
@@ -49,7 +51,7 @@ impl DynamoDbEmitter {
         let traffic = Arc::clone(&items.traffic);
         config.metrics.may_send(&config.table, traffic.lanes.requests());
         let encoding = Budget::new(config.encoded_bytes_max);
-        Ok(Self { config, traffic, items, guards, shards: Shards::default(), encoding })
+        Ok(Self { config, traffic, items, guards, shards: Shards::default(), ordering: OnceLock::new(), encoding })
     }
 
     /// Makes the table if it is missing, and that of its guards, paid by the request, and waits until it can be used; says whether it made it. Where items
@@ -144,7 +146,9 @@ impl DynamoDbEmitter {
 }
 
 fn of_json(config: &DynamoDbConfig, json: &Bytes) -> Result<Attributes, Reject> {
-    attributes(json, &config.types)
+    // Of other records it is some attributes, or the key alone, that the table gets.
+    let is_item = config.changes.is_none() && config.aggregate.is_none() && config.delete.is_none();
+    attributes(json, &config.types, if is_item { ITEM_BYTES_MAX } else { usize::MAX })
 }
 
 fn of_attributes(_: &DynamoDbConfig, attributes: &Attributes) -> Result<Attributes, Reject> {
@@ -228,6 +232,13 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
     if let Some(changes) = &config.changes {
         if config.guard != Guard::Always {
             return Err(refuse("changes of attributes are always guarded: leave `guard` out"));
+        }
+        let guard = config.guard_attribute();
+        if config.key.iter().any(|part| part.name == guard) {
+            return Err(refuse(&format!(
+                "`{guard}` is a part of the key, and cannot say which change is the last: an item's key does not change: name another \
+                 field in `ordered_by`, or leave `set` out"
+            )));
         }
         let adds_up = !changes.add.is_empty() || !changes.append.is_empty();
         if adds_up && config.order != Order::PartitionKey {

@@ -16,6 +16,8 @@ pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 pub(super) const CONDITION_FAILED_OF_MANY: &str = "ConditionalCheckFailed";
 const ACCESS_DENIED: &str = "AccessDeniedException";
 const VALIDATION: &str = "ValidationException";
+/// A status of HTTP.
+const TOO_LARGE: u16 = 413;
 
 /// What the service says of an item without quoting it.
 const SAYABLE: &[&str] = &[
@@ -162,6 +164,10 @@ where
 {
     let message = message(error);
     match code(error) {
+        // The front of the service, which gives no code.
+        None if status(error) == Some(TOO_LARGE) => Verdict::Refused(Reject::new(format!(
+            "table {table} refuses the item: a request with it is larger than the 16 MB of one"
+        ))),
         Some(VALIDATION) => invalid(action, table, message),
         Some("ItemCollectionSizeLimitExceededException") => collection(table),
         Some("ResourceNotFoundException") => Verdict::Changed(missing(action, table)),
@@ -295,6 +301,10 @@ fn missing(action: Action, table: &str) -> Failure {
         "cannot {attempt} table {table}: there is none of this name: create it, as `kinesink run FILE --create` does, or mend \
          `table`, `region` or the account"
     ))
+}
+
+fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
 }
 
 fn message<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> &str {

@@ -69,6 +69,15 @@ impl Decimal {
         Ok(Self { mantissa: if negative { -mantissa } else { mantissa }, exponent })
     }
 
+    /// As a whole number that is not negative, if it is one; the highest there is where it is more than that.
+    pub(super) fn to_whole(self) -> Option<u64> {
+        if self.mantissa < 0 {
+            return None;
+        }
+        let power = 10_u64.checked_pow(u32::try_from(self.exponent).ok()?).unwrap_or(u64::MAX);
+        Some(u64::try_from(self.mantissa).unwrap_or(u64::MAX).saturating_mul(power))
+    }
+
     /// The exact sum; none where a table does not keep it.
     pub(super) fn checked_add(self, other: Self) -> Option<Self> {
         if self == Self::ZERO || other == Self::ZERO {

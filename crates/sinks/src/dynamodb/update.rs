@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::Reject;
 
-use super::attributes::{Attributes, type_of, value_bytes};
+use super::attributes::{Attributes, elements_bytes, type_of, value_bytes};
 use super::config::{Changes, REFUSED};
 use super::number::Decimal;
 
@@ -150,8 +150,7 @@ impl Update {
     /// As it counts towards an item's size.
     pub(super) fn bytes(&self) -> usize {
         let set = self.set.iter().map(|(name, value)| name.len() + value_bytes(value));
-        let appended =
-            self.append.iter().map(|(name, values)| name.len() + values.iter().map(value_bytes).sum::<usize>());
+        let appended = self.append.iter().map(|(name, values)| name.len() + elements_bytes(values));
         set.chain(appended).sum()
     }
 

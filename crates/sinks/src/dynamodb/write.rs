@@ -1,12 +1,13 @@
 //! What a record asks of the table: an item, or that there be none.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
 use kinesink_core::{Failure, Item, Position, Record, Reject};
 
-use super::attributes::{Attributes, ITEM_BYTES_MAX, at, bytes, type_of};
+use super::attributes::{Attributes, ITEM_BYTES_MAX, at, bytes, too_large, type_of};
 use super::config::{Changes, Deletion, DynamoDbConfig, Guard, KeySource, Order};
 use super::number::Decimal;
 use super::table::{ItemKey, Table, key_part};
@@ -21,6 +22,8 @@ const SUB_SEQUENCE_DIGITS: usize = 8;
 const SUB_SEQUENCES: u64 = 100_000_000;
 /// Of any number of outputs.
 const ORDINAL_DIGITS: usize = 10;
+/// In seconds since 1970, some day in the year 5138; in milliseconds, one in 1973.
+const EXPIRY_MAX_S: u64 = 100_000_000_000;
 
 /// Where a write stands in the order of its item's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,10 +92,15 @@ impl From<Reject> for NoWrite {
 pub(super) fn write<U>(
     config: &DynamoDbConfig,
     table: &Table,
+    ordering: &OnceLock<usize>,
     item: &Item<U>,
     mut attributes: Attributes,
 ) -> Result<Write, NoWrite> {
     let record = &item.record;
+    let is_ordered_by_stream = config.is_ordered_by_stream();
+    if is_ordered_by_stream && record.partition_key.is_none() {
+        return Err(NoWrite::Impossible(without_keys(config)));
+    }
     let guarded = config.guard != Guard::Never;
     if guarded {
         let own = [Some(&config.deleted), (config.order == Order::PartitionKey).then_some(&config.position)];
@@ -111,8 +119,8 @@ pub(super) fn write<U>(
     // What the record itself says is read by now: a part of the key may have the name of another field.
     attributes.extend(key_values(config, table, record, &position, None, &attributes)?);
     let key = table.key_of(&attributes)?;
-    if config.order == Order::PartitionKey {
-        check_order(config, record, &key)?;
+    if is_ordered_by_stream {
+        check_order(config, record, &key, ordering)?;
     }
     let place = match version {
         None => Place::Position(position),
@@ -154,7 +162,7 @@ fn change(
                 attributes.insert(config.guard_attribute().to_owned(), place.to_attribute());
             }
             table.check_indexed(&attributes)?;
-            check_size(config, bytes(&attributes))?;
+            check_size(bytes(&attributes))?;
             Ok(Change::Put(attributes))
         }
     }
@@ -174,18 +182,12 @@ fn update(
         update.set(ttl, value);
     }
     table.check_indexed(&update.sets())?;
-    check_size(config, bytes(&key) + update.bytes())?;
+    check_size(bytes(&key) + update.bytes())?;
     Ok(Change::Update(key, update))
 }
 
-fn check_size(config: &DynamoDbConfig, item_bytes: usize) -> Result<(), Reject> {
-    if item_bytes <= ITEM_BYTES_MAX {
-        return Ok(());
-    }
-    Err(Reject::new(format!(
-        "an item of {item_bytes} bytes and more, where table {} takes {ITEM_BYTES_MAX}: keep the large part elsewhere",
-        config.table
-    )))
+fn check_size(item_bytes: usize) -> Result<(), Reject> {
+    if item_bytes <= ITEM_BYTES_MAX { Ok(()) } else { Err(too_large(item_bytes)) }
 }
 
 /// The place of an output in its shard, as text that orders as they do.
@@ -246,27 +248,48 @@ fn no_field(config: &DynamoDbConfig, name: &str, path: &FieldPath) -> Reject {
     Reject::new(format!("it has no field {path} for key attribute `{name}` of table {}", config.table))
 }
 
-/// Only records of one partition key are in one order: an item may not have writes of two.
-fn check_order(config: &DynamoDbConfig, record: &Record, key: &ItemKey) -> Result<(), NoWrite> {
-    let is_alone = config.key.iter().any(|part| matches!(part.source, KeySource::Position));
-    if is_alone {
-        return Ok(());
-    }
-    let Some(partition_key) = record.partition_key.as_deref() else {
-        return Err(NoWrite::Impossible(Failure::configuration(format!(
-            "cannot order the writes to table {}: the stream distributes its records by itself, and those of one key may be in \
-             several shards: name a field with a version in `ordered_by`",
-            config.table
-        ))));
-    };
-    if key.holds(partition_key) {
-        return Ok(());
-    }
-    Err(NoWrite::Refused(Reject::new(format!(
-        "its partition key is no part of its item's key in table {}, so that the stream does not order the item's writes: put \
-         records by that key, or name a field with a version in `ordered_by`",
+/// None of them is in an order with another.
+fn without_keys(config: &DynamoDbConfig) -> Failure {
+    Failure::configuration(format!(
+        "cannot order the writes to table {}: the stream distributes its records by itself, and those of one key may be in \
+         several shards: name a field with a version in `ordered_by`",
         config.table
-    ))))
+    ))
+}
+
+/// Only records of one partition key are in one order: an item may not have writes of two. So it is the same part of the key for all
+/// items, which the first record shows.
+fn check_order(
+    config: &DynamoDbConfig,
+    record: &Record,
+    key: &ItemKey,
+    ordering: &OnceLock<usize>,
+) -> Result<(), Reject> {
+    let partition_key = record.partition_key.as_deref().unwrap_or_default();
+    let parts: Vec<usize> = key.parts_that_are(partition_key).collect();
+    let [first, others @ ..] = parts.as_slice() else {
+        return Err(Reject::new(format!(
+            "its partition key is no part of its item's key in table {}, so that the stream does not order the item's writes: put \
+             records by that key, or name a field with a version in `ordered_by`",
+            config.table
+        )));
+    };
+    // One that is both parts shows nothing, and has its order by either.
+    if !others.is_empty() {
+        return Ok(());
+    }
+    let expected = *ordering.get_or_init(|| *first);
+    if expected == *first {
+        return Ok(());
+    }
+    let name = |part: usize| config.key.get(part).map_or("", |part| part.name.as_str());
+    Err(Reject::new(format!(
+        "its partition key is `{}` of its item's key in table {}, and that of records before it was `{}`, so that the stream does not \
+         order the item's writes: put all records by the same part of the key, or name a field with a version in `ordered_by`",
+        name(*first),
+        config.table,
+        name(expected)
+    )))
 }
 
 fn version(attributes: &Attributes, field: &str) -> Result<Decimal, Reject> {
@@ -295,16 +318,17 @@ fn set_expiry(config: &DynamoDbConfig, record: &Record, attributes: &mut Attribu
         attributes.insert(ttl.clone(), expiry(record.arrival, after));
         return Ok(());
     }
-    match attributes.get(ttl) {
-        None | Some(AttributeValue::N(_) | AttributeValue::Null(_)) => Ok(()),
-        // The table would keep the item for ever, in silence.
-        Some(other) => {
-            let given = type_of(other);
-            Err(Reject::new(format!(
-                "its field {ttl}, by which the table expires items, is {given}, not seconds since 1970"
-            )))
-        }
-    }
+    let what = match attributes.get(ttl) {
+        None | Some(AttributeValue::Null(_)) => return Ok(()),
+        Some(AttributeValue::N(number)) => match Decimal::parse(number).ok().and_then(Decimal::to_whole) {
+            Some(seconds) if seconds <= EXPIRY_MAX_S => return Ok(()),
+            Some(_) => "after the year 5000: if it is in milliseconds, divide it by 1000 in the transform",
+            None => "no whole number of seconds since 1970: round it in the transform",
+        },
+        Some(other) => &format!("{}, not seconds since 1970", type_of(other)),
+    };
+    // The table would keep the item for ever, in silence.
+    Err(Reject::new(format!("its field {ttl}, by which the table expires items, is {what}")))
 }
 
 pub(super) fn expiry(from: Timestamp, after: Duration) -> AttributeValue {

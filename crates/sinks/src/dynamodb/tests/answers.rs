@@ -185,8 +185,8 @@ async fn one_bad_item_never_condemns_its_batch() {
     let sink = sink(config).await;
     let mut many = many(25);
     // No check of ours knows of it, and the service says of which batch, not of which item: by halves 25, 13, 7, 4, 2, 1.
-    many[17].2["long"] = json!("x".repeat(409_580));
-    many[17].2["lists"] = json!(vec![Vec::<u8>::new(); 50]);
+    many[17].2["long"] = json!("x".repeat(409_470));
+    many[17].2["numbers"] = json!(vec![1; 50]);
     let emitted = emit(&sink, &samples(&many)).await.unwrap();
     assert_eq!(exceptions(&emitted), (vec![], vec![17]));
     let Some((_, Exception::Rejected(why))) = emitted.exceptions().first() else { panic!("{emitted:?}") };
@@ -256,6 +256,38 @@ async fn a_table_that_is_deleted_meanwhile_stops_the_sink_until_it_is_there_agai
     }
     sink.create_table().await.unwrap();
     assert_eq!(emit(&sink, &put).await.unwrap(), Emitted::all());
+}
+
+/// Five million bytes of a list of ones are as many more in a request, which the service does not read: nothing of it is sent, and the
+/// others are.
+#[tokio::test]
+async fn a_list_of_ones_had_counted_as_nothing_and_ended_the_process_at_each_start() {
+    for guard in [Guard::Always, Guard::Never] {
+        let dynamo = Dynamo::new();
+        let sink = sink(DynamoDbConfig { guard, ..config(dynamo.client()) }).await;
+        let ones = json!({"id": "b", "list": vec![1; 2_500_000]});
+        let window = [(1, "a", json!({"id": "a"})), (2, "b", ones), (3, "c", json!({"id": "c"}))];
+        let emitted = emit(&sink, &window).await.unwrap();
+        assert_eq!(exceptions(&emitted), (vec![], vec![1]));
+        assert_eq!(stored(&dynamo.client()).await.into_keys().collect::<Vec<_>>(), ["a", "c"]);
+        let sent = dynamo.calls("PutItem").len() + dynamo.calls("BatchWriteItem").len();
+        assert_eq!(sent, if guard == Guard::Always { 2 } else { 1 });
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_divided() {
+    let dynamo = Dynamo::new();
+    let sink = sink(DynamoDbConfig { guard: Guard::Never, ..config(dynamo.client()) }).await;
+    let many = many(4);
+    for _ in 0..3 {
+        dynamo.fail("BatchWriteItem", Fault::TooLarge);
+    }
+    let emitted = emit(&sink, &samples(&many)).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], vec![0]), "of four, of two, and of one");
+    assert_eq!(stored(&dynamo.client()).await.len(), 3);
+    let Some((0, Exception::Rejected(why))) = emitted.exceptions().first() else { panic!("{emitted:?}") };
+    assert_eq!(why.to_string(), "table items refuses the item: a request with it is larger than the 16 MB of one");
 }
 
 #[tokio::test]

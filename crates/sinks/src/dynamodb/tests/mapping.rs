@@ -83,6 +83,7 @@ async fn what_no_table_takes_is_refused_by_name_and_never_quoted() {
     let sink = sink(config(dynamo.client())).await;
     let deep = |levels: usize| format!(r#"{{"id":"a","d":{}1{}}}"#, "[".repeat(levels), "]".repeat(levels));
     let large = json!({ "id": "a", "pad": "x".repeat(400 * 1024) }).to_string();
+    let many = json!({ "id": "a", "pad": vec![1; 400 * 1024 / 2] }).to_string();
     let cases = [
         ("SECRET", "not JSON: line 1, column 1"),
         ("[1]", "a list in place of an object"),
@@ -92,7 +93,8 @@ async fn what_no_table_takes_is_refused_by_name_and_never_quoted() {
         (r#"{"id":"a","":1}"#, "field . holds a field without a name"),
         (r#"{"id":"a","t":"\ud800"}"#, "field .t holds text with half of a surrogate pair"),
         (&deep(32), "field .d holds nested deeper than the 32 levels of an item"),
-        (&large, "an item of 409691 bytes and more, where table items takes 409600"),
+        (&large, "an item of 409601 bytes and more, where a table takes 409600"),
+        (&many, "an item of 4096"),
         (r#"{"other":1}"#, "it has no field .id for key attribute `id` of table items"),
         (r#"{"id":""}"#, "key attribute `id` of table items is empty, which no key may be"),
         (
@@ -164,6 +166,18 @@ fn settings_that_contradict_each_other_are_named() {
         DynamoDbEmitter::open(config).unwrap_err().to_string()
     };
     assert!(refused(|config| config.key.clear()).contains("give `key` one or two"));
+    let by_key: [fn(&mut crate::dynamodb::DynamoDbConfig); 2] = [
+        |config| (config.key[0], config.order) = (field("v", ".v"), crate::dynamodb::Order::Version("v".into())),
+        |config| config.key[0] = field("_position", ".id"),
+    ];
+    for change in by_key {
+        let mut config = config(client.clone());
+        change(&mut config);
+        assert!(DynamoDbEmitter::open(config.clone()).is_ok(), "each place has an item of its own");
+        config.changes = Some(Changes { set: vec!["n".into()], ..Changes::default() });
+        let why = DynamoDbEmitter::open(config).unwrap_err().to_string();
+        assert!(why.contains("is a part of the key, and cannot say which change is the last"), "{why}");
+    }
     assert!(refused(|config| config.expire_after = Some(Duration::from_secs(1))).contains("set `ttl`"));
     let taken: [fn(&mut crate::dynamodb::DynamoDbConfig); 6] = [
         |config| config.ttl = Some("id".into()),
@@ -218,7 +232,7 @@ proptest! {
     #[test]
     fn any_json_comes_back_as_it_was(fields in prop::collection::btree_map(".{1,4}", any_json(), 0..5)) {
         let json = Value::Object(fields.into_iter().collect());
-        let read = attributes(json.to_string().as_bytes(), &BTreeMap::new()).unwrap();
+        let read = attributes(json.to_string().as_bytes(), &BTreeMap::new(), usize::MAX).unwrap();
         let back: serde_json::Map<_, _> = read.iter().map(|(name, value)| (name.clone(), plain(&typed(value)))).collect();
         prop_assert_eq!(Value::Object(back), json);
     }

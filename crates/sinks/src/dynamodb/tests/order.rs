@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
 use kinesink_core::testkit::ManualClock;
-use kinesink_core::{Class, Clock, Emitted};
+use kinesink_core::{Class, Clock, Emitted, Exception};
 use serde_json::{Value, json};
 
 use super::answers::exceptions;
 use super::dynamo::Dynamo;
-use super::{Sample, TABLE, config, emit, emit_items, items, refusal, sink, stored};
-use crate::dynamodb::{Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, Order};
+use super::{Sample, TABLE, config, emit, emit_items, field, items, refusal, sink, stored};
+use crate::dynamodb::{Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, KeySource, Order};
 
 async fn value(dynamo: &Dynamo, id: &str) -> Option<Value> {
     stored(&dynamo.client()).await.get(id).and_then(|item| item.get("v").cloned())
@@ -108,6 +108,22 @@ async fn a_new_table_expires_items_and_an_item_says_when() {
     let sink = sink(config).await;
     let why = refusal(&sink, json!({"id": "a", "expires": "2026-01-01"})).await;
     assert_eq!(why, "its field expires, by which the table expires items, is text, not seconds since 1970");
+    for (expires, why) in [
+        (
+            json!(1_800_000_000_123_i64),
+            "is after the year 5000: if it is in milliseconds, divide it by 1000 in the transform",
+        ),
+        (json!(1e30), "is after the year 5000"),
+        (json!(1_800_000_000.5), "is no whole number of seconds since 1970: round it in the transform"),
+        (json!(-1), "is no whole number of seconds since 1970"),
+    ] {
+        let refused = refusal(&sink, json!({"id": "a", "expires": expires})).await;
+        assert!(refused.contains(why), "{refused}");
+    }
+    for expires in [json!(1_800_000_000), json!(1.8e9), json!(100_000_000_000_u64), Value::Null] {
+        let emitted = emit(&sink, &[(3, "a", json!({"id": "a", "expires": expires}))]).await.unwrap();
+        assert_eq!(emitted, Emitted::all(), "{expires}");
+    }
 }
 
 #[tokio::test]
@@ -183,6 +199,43 @@ async fn a_partition_key_that_is_no_part_of_the_items_key_is_refused() {
     let failure = emit_items(&sink, &unordered).await.unwrap_err();
     assert_eq!(failure.class, Class::Configuration);
     assert!(failure.message.contains("the stream distributes its records by itself"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_record_without_the_key_that_its_items_are_made_of_had_been_a_dead_letter_as_the_whole_stream_was() {
+    let dynamo = Dynamo::new();
+    let mut config = config(dynamo.client());
+    config.key[0].source = KeySource::PartitionKey;
+    let mut unordered = items(&[put(3, "three")]);
+    unordered[0].record.partition_key = None;
+    let failure = emit_items(&sink(config.clone()).await, &unordered).await.unwrap_err();
+    assert_eq!(failure.class, Class::Configuration);
+    assert!(failure.message.contains("the stream distributes its records by itself"), "{failure}");
+
+    // By a version, it lacks nothing but its key.
+    config.order = Order::Version("v".into());
+    let emitted = emit_items(&DynamoDbEmitter::open(config).unwrap(), &unordered).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], vec![0]));
+}
+
+#[tokio::test]
+async fn records_put_by_one_part_of_the_key_and_by_the_other_have_no_order() {
+    let dynamo = Dynamo::new();
+    let mut config = config(dynamo.client());
+    config.key.push(field("order", ".order"));
+    let sink = sink(config.clone()).await;
+    let put = |sequence, key: &'static str| (sequence, key, json!({ "id": "c", "order": "o" }));
+    let both = (1, "same", json!({ "id": "same", "order": "same" }));
+    let emitted = emit(&sink, &[both.clone(), put(2, "c"), put(3, "o"), put(4, "c"), both.clone()]).await.unwrap();
+    let Some((2, Exception::Rejected(why))) = emitted.exceptions().first() else { panic!("{emitted:?}") };
+    assert_eq!(exceptions(&emitted), (vec![], vec![2]), "what is both has its order by either");
+    let said = "its partition key is `order` of its item's key in table items, and that of records before it was `id`";
+    assert!(why.to_string().starts_with(said), "{why}");
+
+    // The other part serves as well.
+    let other = DynamoDbEmitter::open(config).unwrap();
+    let emitted = emit(&other, &[both, put(5, "o"), put(6, "c"), put(7, "o")]).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], vec![2]));
 }
 
 #[tokio::test]
