@@ -44,13 +44,15 @@ def good(records):
 def refused(records, sinks):
     """What the dead letters have to say, and what they may: (sink, sequence number)."""
     needed, allowed = set(), set()
+    deletes = {record["id"]: sequence for sequence, record in good(records) if record["op"] == "delete"}
     for sequence, record in records:
         for sink in sinks if BAD in record else []:
             if sink == "metrics" and is_counted(record):
                 continue
             allowed.add((f"sink:{sink}", sequence))
-            # What only the service finds is not looked for where a later write of the item takes its place.
-            if "poison" not in record or sink == "journal":
+            # What only the service finds is not looked for where a later write of the item takes its place: of what counts, a delete alone.
+            is_replaced = sink == "latest" or sink == "counters" and deletes.get(record["id"], -1) > sequence
+            if "poison" not in record or not is_replaced:
                 needed.add((f"sink:{sink}", sequence))
     return needed, allowed
 
