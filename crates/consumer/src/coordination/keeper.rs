@@ -16,7 +16,7 @@ use super::leader_lock::{LeaderLock, Role};
 use super::report::{self, REPORT_PERIOD, Report};
 use super::tables::{Condition, Found, Home, Layout, Tables};
 use super::version::{self, MIGRATION, Version};
-use crate::lease::{Item, LeaseTable};
+use crate::lease::{Item, LeaseTable, Purpose};
 
 /// KCL's monitors read `Migration3.0` so often.
 const POLL_PERIOD: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ impl Coordinator {
         (me, failover): (String, Duration),
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let tables = Tables::new(client, app, leases.name().to_owned());
+        let tables = Tables::new(client, app, &leases);
         Self { tables, leases, setting, me, failover, clock, failed_rounds: Arc::default() }
     }
 
@@ -109,7 +109,8 @@ impl Coordinator {
                 break;
             }
         }
-        let has_index = version.is_some_and(Version::assigns) && self.leases.has_index().await?;
+        let has_index =
+            version.is_some_and(Version::assigns) && self.leases.by(Purpose::Coordinate).has_index().await?;
         Ok(Standing { version, layout, has_index, role: Role::Follower })
     }
 

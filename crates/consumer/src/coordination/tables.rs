@@ -10,7 +10,7 @@ use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_aws::{code, failure};
 use kinesink_core::Failure;
 
-use crate::lease::{Item, text};
+use crate::lease::{Item, LeaseTable, Purpose, text};
 
 pub(super) const TABLE_MIGRATION: &str = "TableMigration3.5";
 pub(super) const ENTITY_TYPE: &str = "entityType";
@@ -116,17 +116,17 @@ pub(super) enum Found {
 pub(super) struct Tables {
     client: Client,
     app: String,
-    leases: String,
+    leases: LeaseTable,
 }
 
 impl Tables {
-    pub(super) fn new(client: Client, app: String, leases: String) -> Self {
-        Self { client, app, leases }
+    pub(super) fn new(client: Client, app: String, leases: &LeaseTable) -> Self {
+        Self { client, app, leases: leases.by(Purpose::Coordinate) }
     }
 
     pub(super) fn name(&self, home: Home) -> String {
         match home {
-            Home::Leases => self.leases.clone(),
+            Home::Leases => self.leases.name().to_owned(),
             Home::Coordinator => format!("{}-CoordinatorState", self.app),
             Home::WorkerMetrics => format!("{}-WorkerMetricStats", self.app),
         }
@@ -143,6 +143,7 @@ impl Tables {
 
     /// One row, read consistently.
     pub(super) async fn get(&self, home: Home, key: &str) -> Result<Found, Failure> {
+        self.leases.counted("GetItem");
         let request = self.client.get_item().table_name(self.name(home)).key(home.key(), text(key));
         match request.consistent_read(true).send().await {
             Ok(reply) => Ok(reply.item.map_or(Found::NoRow, Found::Row)),
@@ -157,6 +158,7 @@ impl Tables {
     /// Puts a row on a condition. Whether it holds.
     pub(super) async fn put(&self, home: Home, row: Item, condition: &Condition<'_>) -> Result<bool, Failure> {
         let key = row.get(home.key()).and_then(|key| key.as_s().ok()).cloned().unwrap_or_default();
+        self.leases.counted("PutItem");
         let request = self.client.put_item().table_name(self.name(home)).set_item(Some(row));
         let request = request.condition_expression(condition.expression());
         let request = request.set_expression_attribute_names(Some(condition.names(home)));
@@ -176,6 +178,7 @@ impl Tables {
         attributes: Vec<(String, AttributeValue)>,
         condition: Option<&Condition<'_>>,
     ) -> Result<bool, Failure> {
+        self.leases.counted("UpdateItem");
         let mut request: UpdateItemFluentBuilder =
             self.client.update_item().table_name(self.name(home)).key(home.key(), text(key));
         let mut sets = Vec::new();
@@ -203,6 +206,7 @@ impl Tables {
 
     /// Deletes a row, if the condition holds.
     pub(super) async fn delete(&self, home: Home, key: &str, condition: &Condition<'_>) -> Result<(), Failure> {
+        self.leases.counted("DeleteItem");
         let request = self.client.delete_item().table_name(self.name(home)).key(home.key(), text(key));
         let request = request.condition_expression(condition.expression());
         let request = request.set_expression_attribute_names(Some(condition.names(home)));
@@ -219,6 +223,7 @@ impl Tables {
         let mut rows = Vec::new();
         let mut from = None;
         loop {
+            self.leases.counted("Scan");
             let request = self.client.scan().table_name(self.name(home)).set_exclusive_start_key(from.take());
             match request.consistent_read(true).send().await {
                 Ok(reply) => {

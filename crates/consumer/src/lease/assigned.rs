@@ -28,6 +28,7 @@ pub(super) fn owner_index(capacity: Option<ProvisionedThroughput>) -> Result<Glo
 impl LeaseTable {
     /// Whether the table has the index by owner, and it is complete.
     pub(crate) async fn has_index(&self) -> Result<bool, Failure> {
+        self.counted("DescribeTable");
         let reply = self.client.describe_table().table_name(&*self.name).send().await;
         let reply = reply.map_err(|error| failure("describe", &self.what(), &error))?;
         let indexes = reply.table().map(|table| table.global_secondary_indexes()).unwrap_or_default();

@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     Sync,
     /// Deletes leases of finished shards.
     Cleanup,
+    /// Looks who assigns leases, and takes part in it.
+    Coordinate,
 }
 
 impl Purpose {
@@ -33,6 +35,7 @@ impl Purpose {
             Self::Parents => "parents",
             Self::Sync => "sync",
             Self::Cleanup => "cleanup",
+            Self::Coordinate => "coordinate",
         }
     }
 }

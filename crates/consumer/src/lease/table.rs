@@ -106,7 +106,7 @@ impl LeaseTable {
         Self { purpose, ..self.clone() }
     }
 
-    pub(super) fn counted(&self, operation: &'static str) {
+    pub(crate) fn counted(&self, operation: &'static str) {
         self.metrics.asked_lease_table(operation, self.purpose.name());
     }
 

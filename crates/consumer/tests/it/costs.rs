@@ -29,12 +29,8 @@ async fn requests_are_counted_by_operation_and_purpose_and_an_idle_worker_makes_
     }
     until("all came", async || recorder.texts().len() == 8).await;
     // Whatever the service saw.
-    let served = |operation: &str| {
-        let writes = world.dynamo.writes();
-        u64::try_from(writes.iter().filter(|(written, _)| written == operation).count()).unwrap()
-    };
-    for operation in ["PutItem", "UpdateItem", "DeleteItem"] {
-        assert_eq!(requests(&registry, operation, ""), served(operation), "{operation}");
+    for operation in ["PutItem", "UpdateItem", "DeleteItem", "GetItem", "Scan", "Query"] {
+        assert_eq!(requests(&registry, operation, ""), world.dynamo.served(operation), "{operation}");
     }
     assert_eq!(requests(&registry, "PutItem", "start"), 4);
     assert_eq!(requests(&registry, "UpdateItem", "take"), 4);
@@ -50,7 +46,9 @@ async fn requests_are_counted_by_operation_and_purpose_and_an_idle_worker_makes_
     let failovers = minutes * 60 / FAILOVER.as_secs();
     assert!((12 * failovers..=13 * failovers).contains(&renewals), "{renewals} renewals");
     assert!((380..=401).contains(&scans), "{scans} scans");
-    assert_eq!((gets, updates), (0, renewals));
+    // It is looked twice a minute who assigns leases: how the tables are laid out, and by which version.
+    assert!((18..=22).contains(&gets), "{gets} reads of one row");
+    assert_eq!(updates, renewals);
     running.drained().await;
     assert_eq!(requests(&registry, "UpdateItem", "give"), 4);
 }

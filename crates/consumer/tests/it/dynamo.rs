@@ -51,6 +51,7 @@ struct Shared {
     denied: Vec<String>,
     lasting: BTreeMap<&'static str, Fault>,
     log: Vec<(String, Value)>,
+    served: BTreeMap<String, u64>,
 }
 
 impl fmt::Debug for Dynamo {
@@ -110,12 +111,18 @@ impl Dynamo {
         self.shared.lock().unwrap().log.clone()
     }
 
+    /// How many calls of the operation came, refused ones included.
+    pub(crate) fn served(&self, operation: &str) -> u64 {
+        self.shared.lock().unwrap().served.get(operation).copied().unwrap_or_default()
+    }
+
     /// None for a call without an end; otherwise when the answer comes, and which.
     fn exchange(&self, request: &HttpRequest) -> Option<(Duration, Result<HttpResponse, ConnectorError>)> {
         let operation = request.headers().get("x-amz-target").unwrap().rsplit('.').next().unwrap().to_owned();
         let body = request.body().bytes().unwrap();
         let fault = {
             let mut shared = self.shared.lock().unwrap();
+            *shared.served.entry(operation.clone()).or_default() += 1;
             let index = shared.faults.iter().position(|(on, _)| *on == operation);
             let once = index.and_then(|index| shared.faults.remove(index)).map(|(_, fault)| fault);
             once.or(shared.lasting.get(&*operation).copied())
