@@ -136,7 +136,7 @@ impl S3Emitter {
                 let (kept, made) = (told(there.as_ref()), told(Some(&contents)));
                 warn!(object = url, kept, made, "the object has other content and is kept, as was asked");
             }
-            Put::Exists(there) => return Err(occupied(&url, &contents, there.as_ref())),
+            Put::Exists(there) => return Err(self.occupied(&url, &contents, there.as_ref())),
         }
         #[cfg(feature = "planted-faults")]
         self.config.planted.pass(kinesink_core::Step::Put).await?;
@@ -197,6 +197,22 @@ impl S3Emitter {
             (Format::LengthDelimited, Compression::Zstd) => ".delimited.zst",
         }
     }
+
+    /// Another object has the name.
+    fn occupied(&self, url: &str, ours: &Contents, theirs: Option<&Contents>) -> Failure {
+        let is_of_replay = self.config.naming == Naming::Replay && theirs.is_some();
+        let (ours, theirs) = (told(Some(ours)), told(theirs));
+        let (why, remedy) = if is_of_replay {
+            let why = "an earlier replay was refused some of these letters, or made something else of them";
+            (why, "remove the object, and replay again: it is made anew, of all of them")
+        } else {
+            let why = "another application or configuration wrote it";
+            (why, "move it away, or give this sink another prefix")
+        };
+        Failure::configuration(format!(
+            "{url} exists with other content ({theirs}) than the {ours} give now: {why}; {remedy}"
+        ))
+    }
 }
 
 /// What an object holds, for a message.
@@ -207,15 +223,6 @@ fn told(contents: Option<&Contents>) -> String {
         }
         None => "none that kinesink wrote".into(),
     }
-}
-
-/// Another object has the name.
-fn occupied(url: &str, ours: &Contents, theirs: Option<&Contents>) -> Failure {
-    let (ours, theirs) = (told(Some(ours)), told(theirs));
-    Failure::configuration(format!(
-        "{url} exists with other content ({theirs}) than the {ours} give now: another application or configuration wrote it; \
-         move it away, or give this sink another prefix"
-    ))
 }
 
 #[async_trait]

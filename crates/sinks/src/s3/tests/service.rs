@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::{batch, items, source};
-use crate::s3::{S3Config, S3Emitter};
+use crate::s3::{Naming, S3Config, S3Emitter};
 
 fn credentials() -> Credentials {
     Credentials::new("key", "secret", None, None, "test")
@@ -176,6 +176,15 @@ async fn an_object_that_exists_is_compared_by_what_it_says_of_itself() {
         assert!(failure.message.starts_with("s3://my-bucket/orders in/{x}/orders/shardId-"), "{failure}");
         assert!(failure.message.contains(says) && failure.message.contains("move it away"), "{failure}");
     }
+    // What an earlier replay made of fewer letters is made anew of all of them.
+    let service = Service::start(vec![taken(), there(&another)]).await;
+    let mut config = service.config();
+    config.naming = Naming::Replay;
+    let failure = S3Emitter::open(config).unwrap().emit(&batch(&source, &items)).await.unwrap_err();
+    assert!(
+        failure.message.ends_with("remove the object, and replay again: it is made anew, of all of them"),
+        "{failure}"
+    );
 
     // An operator has asked for what is there.
     let service = Service::start(vec![taken(), there(&another)]).await;
