@@ -56,6 +56,7 @@ impl<U: Send + Sync + 'static> Outputs<U> {
             return Ok(Self::Held(items, divided));
         };
         let held = spilled.hold(items).await;
+        spilled.give_room().await;
         match spilled.damaged() {
             Some(why) => Err(Stop::Halt(Halt::Spill(why.into()))),
             None => held.map(|()| Self::Spilled(spilled)).map_err(|why| Stop::Halt(Halt::Spill(why))),

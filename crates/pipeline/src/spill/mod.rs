@@ -289,6 +289,14 @@ impl<U: Send + Sync + 'static> Spilled<U> {
         self.chunks.len()
     }
 
+    /// Gives the room that was kept on the disk to the objects: nothing more comes to the window.
+    pub(crate) async fn give_room(&self) {
+        let Some(file) = self.file.clone() else { return };
+        let end = self.end;
+        // Where it stays, the objects find less.
+        let _stays = spawn_blocking(move || chunk::give_room(&file, end)).await;
+    }
+
     /// How many items a chunk has.
     pub(crate) fn items_of(&self, chunk: usize) -> usize {
         let segments = self.chunks.get(chunk).into_iter().flat_map(|chunk| &chunk.segments);
@@ -322,10 +330,6 @@ impl<U: Send + Sync + 'static> Spilled<U> {
     /// The digest of what the window is about to leave in the sinks, if for one of them its boundaries matter: as it is where
     /// memory holds the window.
     pub(crate) async fn content(&self) -> Result<Option<u128>, Failure> {
-        if let (Some(file), end) = (self.file.clone(), self.end) {
-            // Where it stays, the objects find less.
-            let _stays = spawn_blocking(move || chunk::give_room(&file, end)).await;
-        }
         let mut content = Fingerprint::new();
         let mut planned = false;
         for (sink, emitter) in self.sinks.iter().enumerate() {
