@@ -161,8 +161,8 @@ impl Emitted {
 /// - an item reported as delivered is durable: it survives a crash of this process and of the machine beside it;
 /// - sending the same items again leaves the destination as after the first time, where the tier says so;
 /// - order inside a batch is kept;
-/// - nothing is retried here: the pipeline is the one retry layer; but for a part of a [`Partition`], which the pipeline sends
-///   again as a whole.
+/// - nothing is retried here: the pipeline is the one retry layer; but for a part of what it would send again as a whole, such as
+///   one of a large object's or of a [`Partition`]'s.
 ///
 /// Not cancel safe in the sense that a dropped `emit` may or may not have delivered; the window is then sent again.
 #[async_trait]

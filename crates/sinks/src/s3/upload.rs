@@ -7,6 +7,7 @@
 //! complete it, create-only                 // else abort it
 //! ```
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -79,7 +80,10 @@ impl Bucket {
         let count = parts.len();
         let send = |(part, number): (Part, i32)| async move {
             let attempt = format!("send part {number} of {count} of {}", self.url(key));
-            let mut backoff = Backoff::new(PART_PAUSE_BASE, PART_PAUSE_MAX, number.unsigned_abs().into());
+            // The parts of several objects do not wait in step.
+            let mut hasher = DefaultHasher::new();
+            (key, number).hash(&mut hasher);
+            let mut backoff = Backoff::new(PART_PAUSE_BASE, PART_PAUSE_MAX, hasher.finish());
             loop {
                 let failure = match self.send_part((key, id), &part, number, &attempt).await {
                     Err(failure) if failure.class == Class::Transient => failure,
