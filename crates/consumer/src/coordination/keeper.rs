@@ -80,7 +80,8 @@ impl Coordinator {
         let migration = self.tables.migration().await?;
         if migration == Found::Denied {
             let table = self.tables.name(Home::Coordinator);
-            warn!(
+            // As where a role may use the lease table alone, which is enough elsewhere.
+            info!(
                 table,
                 "may not be read, and counts as missing: where KCL 3.0 to 3.4 runs as well, grant GetItem first"
             );
@@ -138,8 +139,11 @@ impl Coordinator {
 
     /// Notes whether what a leader does was done this time.
     pub(crate) fn led(&self, done: bool) {
-        let failed = if done { 0 } else { self.failed_rounds.load(Ordering::Relaxed) + 1 };
-        self.failed_rounds.store(failed, Ordering::Relaxed);
+        if done {
+            self.failed_rounds.store(0, Ordering::Relaxed);
+        } else {
+            self.failed_rounds.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Epoch seconds.
