@@ -25,13 +25,10 @@ use std::process::{Command, Stdio};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, Select,
 };
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
-use crate::harness::{Services, client, free_port, numbers, runtime};
+use crate::harness::{Services, free_port, numbers, runtime};
 use crate::kclib::Run;
 
-const STREAM: &str = "bench";
 const SHARDS: i32 = 4;
 const RECORD_BYTES: usize = 200;
 
@@ -58,7 +55,8 @@ fn main() {
     println!("|---|---|---|---|---|---|");
     let services = Services::start(&[]);
     let runtime = runtime();
-    runtime.block_on(fill(&services, records));
+    let of = |number| (format!("{number:07}"), record(&format!("{number:07}"), number));
+    runtime.block_on(services.fill(SHARDS, records, &of));
     for round in 1..=rounds {
         for (job, (name, sink)) in JOBS.iter().enumerate() {
             let table = format!("bench-{job}-{round}");
@@ -84,20 +82,6 @@ fn main() {
                 cpu_s * of_100_000,
             );
         }
-    }
-}
-
-async fn fill(services: &Services, records: usize) {
-    services.create_stream(STREAM, SHARDS, &record("k", 0)).await;
-    let client = client(&services.kinesis);
-    for start in (1..records).step_by(500) {
-        let entries = (start..records.min(start + 500)).map(|number| {
-            let id = format!("{number:07}");
-            let entry = PutRecordsRequestEntry::builder().data(Blob::new(record(&id, number)));
-            entry.partition_key(id).build().unwrap()
-        });
-        let put = client.put_records().stream_name(STREAM).set_records(Some(entries.collect()));
-        assert_eq!(put.send().await.unwrap().failed_record_count(), Some(0));
     }
 }
 

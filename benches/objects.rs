@@ -22,10 +22,7 @@ mod kclib;
 
 use std::path::Path;
 
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-
-use crate::harness::{Services, client, endpoint, numbers, runtime};
+use crate::harness::{Services, endpoint, numbers, runtime};
 use crate::kclib::Run;
 
 const SHARDS: i32 = 4;
@@ -53,7 +50,7 @@ fn main() {
     let jobs = 0..JOBS.len();
     let buckets: Vec<_> = (1..=rounds).flat_map(|round| jobs.clone().map(move |job| name(job, round))).collect();
     let services = Services::start(&buckets);
-    runtime().block_on(fill(&services, records));
+    runtime().block_on(services.fill(SHARDS, records, &|number| (number.to_string(), record(number))));
     let s3 = endpoint(&services.path("env"), "S3");
     let gigabytes = (records * RECORD_BYTES) as f64 / 1e9;
     for round in 1..=rounds {
@@ -92,19 +89,6 @@ fn bytes_in(folder: &Path) -> usize {
         false => usize::try_from(entry.metadata().unwrap().len()).unwrap(),
     };
     shown.map(bytes_of).sum()
-}
-
-async fn fill(services: &Services, records: usize) {
-    services.create_stream("bench", SHARDS, &record(0)).await;
-    let client = client(&services.kinesis);
-    for start in (1..records).step_by(500) {
-        let entries = (start..records.min(start + 500)).map(|number| {
-            let entry = PutRecordsRequestEntry::builder().data(Blob::new(record(number)));
-            entry.partition_key(number.to_string()).build().unwrap()
-        });
-        let put = client.put_records().stream_name("bench").set_records(Some(entries.collect()));
-        assert_eq!(put.send().await.unwrap().failed_record_count(), Some(0));
-    }
 }
 
 /// Text that compresses about as logs do.
