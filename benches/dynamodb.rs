@@ -19,6 +19,7 @@
 
 mod harness;
 mod kclib;
+mod records;
 
 use std::process::{Command, Stdio};
 
@@ -28,6 +29,7 @@ use aws_sdk_dynamodb::types::{
 
 use crate::harness::{Services, free_port, numbers, runtime};
 use crate::kclib::Run;
+use crate::records::record;
 
 const SHARDS: i32 = 4;
 const RECORD_BYTES: usize = 200;
@@ -55,7 +57,10 @@ fn main() {
     println!("|---|---|---|---|---|---|");
     let services = Services::start(&[]);
     let runtime = runtime();
-    let of = |number| (format!("{number:07}"), record(&format!("{number:07}"), number));
+    let of = |number| {
+        let fields = format!("\"id\":\"{number:07}\",\"n\":{number},\"at\":\"2026-01-31T08:00:00Z\"");
+        (format!("{number:07}"), record(&fields, number, RECORD_BYTES))
+    };
     runtime.block_on(services.fill(SHARDS, records, &of));
     for round in 1..=rounds {
         for (job, (name, sink)) in JOBS.iter().enumerate() {
@@ -83,16 +88,6 @@ fn main() {
             );
         }
     }
-}
-
-fn record(id: &str, number: usize) -> String {
-    let mut data = format!("{{\"id\":\"{id}\",\"n\":{number},\"at\":\"2026-01-31T08:00:00Z\",\"pad\":\"");
-    while data.len() + 2 < RECORD_BYTES {
-        data.push_str(&format!("{:x} ", (number * 2_654_435_761 + data.len() * 40_503) % 0xffff));
-    }
-    data.truncate(RECORD_BYTES - 2);
-    data.push_str("\"}");
-    data
 }
 
 impl Services {

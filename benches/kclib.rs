@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-
-use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric};
+use crate::harness::{Services, cpu_s, drain, eventually, free_port, memory_kib, metric};
+use crate::records::STREAM;
 
 const KCLIB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/kclib");
 
@@ -31,20 +29,6 @@ pub(crate) fn is_built() -> bool {
 }
 
 impl Services {
-    /// Fills the stream `bench`: partition key and data of each record by its number.
-    pub(crate) async fn fill(&self, shards: i32, records: usize, of: &impl Fn(usize) -> (String, String)) {
-        self.create_stream("bench", shards, &of(0).1).await;
-        let client = client(&self.kinesis);
-        // The first record made the stream known.
-        for start in (1..records).step_by(500) {
-            let entries = (start..records.min(start + 500)).map(of).map(|(key, data)| {
-                PutRecordsRequestEntry::builder().data(Blob::new(data)).partition_key(key).build().unwrap()
-            });
-            let put = client.put_records().stream_name("bench").set_records(Some(entries.collect()));
-            assert_eq!(put.send().await.unwrap().failed_record_count(), Some(0));
-        }
-    }
-
     /// A class of `benches/kclib` until so many records are delivered. `properties` are the library's, of its destination.
     pub(crate) fn java(&self, class: &str, app: &str, records: usize, properties: &[(&str, &str)]) -> Run {
         let mut command = Command::new("java");
@@ -56,7 +40,7 @@ impl Services {
             ("workerID", "java"),
             ("kinesisEndpoint", &self.kinesis),
             ("dynamoDBEndpoint", &self.dynamodb),
-            ("kinesisInputStream", "bench"),
+            ("kinesisInputStream", STREAM),
             ("initialPositionInStream", "TRIM_HORIZON"),
             ("regionName", "us-east-1"),
             ("maxRecords", "10000"),
@@ -97,7 +81,7 @@ impl Services {
     pub(crate) fn pipeline(&self, app: &str, sink: &str, port: u16) -> PathBuf {
         let (file, dead) = (self.path(&format!("{app}.toml")), self.path("dead"));
         let text = format!(
-            "version = 1\napp = \"{app}\"\nmemory = \"64MiB\"\n\n[source]\nstream = \"bench\"\nregion = \"us-east-1\"\nstart = \
+            "version = 1\napp = \"{app}\"\nmemory = \"64MiB\"\n\n[source]\nstream = \"{STREAM}\"\nregion = \"us-east-1\"\nstart = \
              \"trim-horizon\"\nidle = \"200ms\"\n\n[buffer]\nrecords = 10_000\nbytes = \"8MiB\"\nage = \
              \"500ms\"\n\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n\n[dead_letter]\nurl = \"file://{}\"\n\n[[sink]]\n{sink}\n",
             dead.display(),

@@ -19,11 +19,13 @@
 
 mod harness;
 mod kclib;
+mod records;
 
 use std::path::Path;
 
 use crate::harness::{Services, endpoint, numbers, runtime};
 use crate::kclib::Run;
+use crate::records::record;
 
 const SHARDS: i32 = 4;
 const RECORD_BYTES: usize = 1_000;
@@ -50,7 +52,9 @@ fn main() {
     let jobs = 0..JOBS.len();
     let buckets: Vec<_> = (1..=rounds).flat_map(|round| jobs.clone().map(move |job| name(job, round))).collect();
     let services = Services::start(&buckets);
-    runtime().block_on(services.fill(SHARDS, records, &|number| (number.to_string(), record(number))));
+    runtime().block_on(services.fill(SHARDS, records, &|number| {
+        (number.to_string(), record(&format!("\"n\":{number}"), number, RECORD_BYTES))
+    }));
     let s3 = endpoint(&services.path("env"), "S3");
     let gigabytes = (records * RECORD_BYTES) as f64 / 1e9;
     for round in 1..=rounds {
@@ -89,15 +93,4 @@ fn bytes_in(folder: &Path) -> usize {
         false => usize::try_from(entry.metadata().unwrap().len()).unwrap(),
     };
     shown.map(bytes_of).sum()
-}
-
-/// Text that compresses about as logs do.
-fn record(number: usize) -> String {
-    let mut data = format!("{{\"n\":{number},\"pad\":\"");
-    while data.len() + 2 < RECORD_BYTES {
-        data.push_str(&format!("{:x} ", (number * 2_654_435_761 + data.len() * 40_503) % 0xffff));
-    }
-    data.truncate(RECORD_BYTES - 2);
-    data.push_str("\"}");
-    data
 }

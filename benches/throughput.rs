@@ -17,20 +17,20 @@
 )]
 
 mod harness;
+mod records;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
+use aws_sdk_kinesis::types::ShardIteratorType;
 
 use crate::harness::{
     Services, arguments, client, cpu_s, drain, eventually, free_port, memory_kib, metric, numbers, runtime,
 };
+use crate::records::{STREAM, record};
 
-const STREAM: &str = "bench";
 const JOBS: [&str; 6] = ["bare GetRecords", "NDJSON", "NDJSON, gzip", "NDJSON, zstd", "raw", "Parquet, zstd"];
 /// The sink of each job but the first.
 const SINKS: [&str; 5] = [
@@ -55,7 +55,8 @@ fn main() {
     for (size, megabytes) in [(100, megabytes / 4), (1_000, megabytes), (10_000, megabytes)] {
         let records = megabytes * 1_000_000 / size;
         let services = Services::start(&[]);
-        services.fill(size, records);
+        let of = |number: usize| (number.to_string(), record(&format!("\"n\":{number}"), number, size));
+        runtime().block_on(services.fill(SHARDS, records, &of));
         let mut runs: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
         for round in 0..rounds {
             runs.entry(0).or_default().push(services.bare_loop(records));
@@ -94,33 +95,6 @@ struct Run {
 }
 
 impl Services {
-    fn fill(&self, size: usize, records: usize) {
-        runtime().block_on(async {
-            self.create_stream(STREAM, SHARDS, "{}").await;
-            let client = client(&self.kinesis);
-            let per_call = (4_000_000 / size).min(500);
-            for start in (1..records).step_by(per_call) {
-                let numbers = start..records.min(start + per_call);
-                let entries = numbers.map(|number| {
-                    let mut data = format!("{{\"n\":{number},\"pad\":\"");
-                    // Text that compresses about as logs do.
-                    while data.len() + 2 < size {
-                        data.push_str(&format!("{:x} ", (number * 2_654_435_761 + data.len() * 40_503) % 0xffff));
-                    }
-                    data.truncate(size - 2);
-                    data.push_str("\"}");
-                    PutRecordsRequestEntry::builder()
-                        .data(Blob::new(data))
-                        .partition_key(number.to_string())
-                        .build()
-                        .unwrap()
-                });
-                let put = client.put_records().stream_name(STREAM).set_records(Some(entries.collect()));
-                assert_eq!(put.send().await.unwrap().failed_record_count(), Some(0));
-            }
-        });
-    }
-
     fn bare_loop(&self, records: usize) -> Run {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["bare", &self.kinesis, &records.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -16,18 +16,16 @@
 )]
 
 mod harness;
+mod records;
 mod relay;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-
-use crate::harness::{Services, client, cpu_s, drain, eventually, free_port, memory_kib, metric, numbers, runtime};
+use crate::harness::{Services, cpu_s, drain, eventually, free_port, memory_kib, metric, numbers, runtime};
+use crate::records::{STREAM, record};
 use crate::relay::Relay;
 
-const STREAM: &str = "bench";
 const MEMORY: &str = "256MiB";
 const RECORD_BYTES: usize = 1_000;
 const USUAL_RECORDS: usize = 10_000;
@@ -44,7 +42,10 @@ fn main() {
     let records = megabytes * 1_000_000 / RECORD_BYTES;
     let services = Services::start(&[]);
     let runtime = runtime();
-    runtime.block_on(fill(&services, records, partitions));
+    // Of all partitions in turn.
+    let fields = |number| format!("\"p\":\"{:05}\",\"n\":{number}", number * 7_919 % partitions);
+    let of = |number: usize| (number.to_string(), record(&fields(number), number, RECORD_BYTES));
+    runtime.block_on(services.fill(1, records, &of));
     let one = "key = \"{shard}/{first}-{last}\"\n";
     let many = "key = \"p={.p}/{shard}-{first}\"\n";
     let zstd = "format = \"ndjson\"\ncompression = \"zstd\"\n";
@@ -63,27 +64,6 @@ fn main() {
     for (number, job) in jobs.iter().enumerate() {
         let relay = runtime.block_on(Relay::start(&services.dynamodb));
         run(&services, &relay, number, job, records);
-    }
-}
-
-/// Records of all partitions in turn, of text that compresses about as logs do.
-async fn fill(services: &Services, records: usize, partitions: usize) {
-    services.create_stream(STREAM, 1, "{}").await;
-    let client = client(&services.kinesis);
-    let per_call = 500;
-    // The first record made the stream known.
-    for start in (1..records).step_by(per_call) {
-        let entries = (start..records.min(start + per_call)).map(|number| {
-            let mut data = format!("{{\"p\":\"{:05}\",\"n\":{number},\"pad\":\"", number * 7_919 % partitions);
-            while data.len() + 2 < RECORD_BYTES {
-                data.push_str(&format!("{:x} ", (number * 2_654_435_761 + data.len() * 40_503) % 0xffff));
-            }
-            data.truncate(RECORD_BYTES - 2);
-            data.push_str("\"}");
-            PutRecordsRequestEntry::builder().data(Blob::new(data)).partition_key(number.to_string()).build().unwrap()
-        });
-        let put = client.put_records().stream_name(STREAM).set_records(Some(entries.collect()));
-        assert_eq!(put.send().await.unwrap().failed_record_count(), Some(0));
     }
 }
 
