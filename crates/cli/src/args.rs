@@ -127,6 +127,10 @@ pub(crate) struct Run {
     #[cfg(feature = "planted-faults")]
     #[arg(long, hide = true)]
     pub(crate) fault: Option<kinesink::Fault>,
+    /// Bytes of a part of an object; what is larger is sent in parts
+    #[cfg(feature = "planted-faults")]
+    #[arg(long, hide = true)]
+    pub(crate) part_bytes: Option<usize>,
 }
 
 /// `kinesink replay`

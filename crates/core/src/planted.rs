@@ -13,6 +13,8 @@ use crate::Failure;
 pub enum Step {
     /// `announced`: the window stands in the lease row.
     Announced,
+    /// `part`: one more part of an object is there, which is not complete.
+    Part,
     /// `put`: one more of its objects is there.
     Put,
     /// `delivered`: a sink has all of it.
@@ -51,6 +53,7 @@ impl FromStr for Fault {
             let (step, pass) = place.split_once(':')?;
             let step = match step {
                 "announced" => Step::Announced,
+                "part" => Step::Part,
                 "put" => Step::Put,
                 "delivered" => Step::Delivered,
                 "checkpointing" => Step::Checkpointing,

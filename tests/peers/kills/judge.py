@@ -23,6 +23,7 @@ import json
 import pathlib
 import re
 import sys
+import zlib
 
 import pyarrow.parquet
 
@@ -88,7 +89,7 @@ class Judge:
         for key, metadata, body in objects:
             try:
                 self.object(key, metadata, body)
-            except (KeyError, ValueError, OSError) as error:
+            except (KeyError, ValueError, OSError, EOFError, zlib.error) as error:
                 self.fail(f"{key} cannot be read: {type(error).__name__} {error}")
         self.windows()
         self.completeness()

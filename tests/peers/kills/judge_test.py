@@ -118,9 +118,11 @@ class Judge(unittest.TestCase):
         self.finds("has 2 rows and says 3")
 
     def test_half_an_object(self):
-        key, metadata, body = self.objects[0]
-        self.objects[0] = key, metadata, body[:-5]
-        self.finds("cannot be read")
+        for kind in ["ndjson", "ndjson.gz", "parquet"]:
+            self.objects = written(self.records, kind)
+            key, metadata, body = self.objects[0]
+            self.objects[0] = key, metadata, body[: len(body) // 2 - 1]
+            self.finds("cannot be read")
 
     def test_its_exit_code_is_1(self):
         code = "import sys, judge, judge_test; judge.read = lambda _: ([judge_test.record(1)], []); sys.exit(judge.main())"

@@ -6,11 +6,12 @@ Each run has a `kinesink local` of its own with a stream that is split and merge
 table, which take leases from each other. A worker crashes at a step of a commit, which `--fault` names, or it is killed
 from outside at any moment; then it is started again, sometimes with another format, another size of windows or another way to
 fetch. In the end everything is drained, and `judge.py` compares what is in the bucket with what is in the stream. A seed
-decides formats, shards, steps, moments and records; what the machine makes of it differs from run to run, so a seed that
-failed need not fail again.
+decides formats, shards, steps, moments and records, and whether its windows are held by memory, spilled, or spilled and
+sent in parts; what the machine makes of it differs from run to run, so a seed that failed need not fail again.
 
-Over all runs each step has to be hit, and a fifth of the restarts has to finish a window that was found announced: else the
-runs proved too little, and fail. KINESINK must have the feature `planted-faults`.
+Over all runs each step has to be hit, and spilled windows and uploads that are not completed; and a fifth of the restarts has
+to finish a window that was found announced: else the runs proved too little, and fail. KINESINK must have the feature
+`planted-faults`.
 
 With --minutes it is a soak: it goes on after the seeds that FILE remembers, and writes its result into docs/soaks.md.
 
@@ -21,18 +22,15 @@ import argparse
 import base64
 import collections
 import concurrent.futures
-import datetime
 import json
 import os
 import pathlib
 import random
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import threading
 import time
 import traceback
@@ -42,12 +40,10 @@ import boto3
 from botocore.config import Config
 
 import judge_test
+import shapes
+from totals import Totals
 
 HERE = pathlib.Path(__file__).parent
-SOAKS = pathlib.Path("docs/soaks.md")
-LINE_MAX = 128
-# The passes of a step until it crashes, at most; one window has many objects.
-STEPS = {"announced": 6, "put": 100, "delivered": 6, "checkpointing": 6, "checkpointed": 6}
 FORMATS = {
     "ndjson": 'format = "ndjson"',
     "gzip": 'format = "ndjson"\ncompression = "gzip"',
@@ -65,17 +61,9 @@ RUNS_PER_CORE = 2
 KILLS_PER_RUN = 6
 # After these the stream is split and merged.
 SPLIT_AFTER, MERGE_AFTER = 2, 4
-FAULT_SECONDS_MAX = 8
-KILLED_SECONDS_MAX = 0.7
 PUT_PAUSE_SECONDS = 0.04
-PUT_RECORDS_MAX = 40
-PUT_FAST_RECORDS = 1_000
 PATIENCE_SECONDS = 300
 READS_PER_SHARD_MAX = 5_000
-# One of so many restarts, at least, finishes a window that it finds announced.
-RESTARTS_PER_FINISHED_MAX = 5
-# One in so many seeds, at least, hits each step.
-SEEDS_PER_HIT_MAX = 30
 FINISHED = "finished the window that was announced"
 
 
@@ -93,9 +81,21 @@ class Worker:
     def __init__(self, name, worker_id, log, is_restart):
         self.name, self.worker_id, self.log, self.is_restart = name, worker_id, log, is_restart
         self.process = self.step = self.killed_at = None
+        self.has_spilled = False
 
     def finished_a_plan(self):
         return FINISHED in self.log.read_text()
+
+    def look(self):
+        """Whether it has a window on disk: a file without a name, open in that process alone."""
+        files = pathlib.Path(f"/proc/{self.process.pid}/fd")
+        try:
+            # One that has ended has no files any more: what was seen last is what it had.
+            if opened := {file: os.readlink(file) for file in files.iterdir()}:
+                self.has_spilled = any("/spill/" in place and file.stat().st_size for file, place in opened.items())
+        except OSError:
+            # A file that was closed meanwhile.
+            pass
 
 
 class Run:
@@ -103,10 +103,10 @@ class Run:
         self.seed, self.kinesink, self.directory = seed, kinesink, directory
         self.random = random.Random(seed)
         self.format = list(FORMATS)[seed % len(FORMATS)]
-        # With more objects than are written side by side, a crash between them leaves some that are not begun.
-        self.parts = self.random.choice([1, 5, 24])
-        self.shards = self.random.randrange(2, 4)
-        self.kills, self.starts, self.put = collections.Counter(), 0, 0
+        self.shape = shapes.of_seed(seed)
+        self.parts = self.random.choice(self.shape.parts)
+        self.shards = self.random.choice(self.shape.shards)
+        self.kills, self.amid, self.starts, self.put = collections.Counter(), collections.Counter(), 0, 0
         self.workers, self.ended = {}, []
         self.producing = threading.Event()
         self.deadline = time.monotonic() + PATIENCE_SECONDS
@@ -147,12 +147,12 @@ class Run:
         chance = random.Random(f"records of {self.seed}")
         kinesis = self.client("kinesis")
         while self.producing.is_set():
-            batch = [self.record(chance) for _ in range(chance.randrange(1, PUT_RECORDS_MAX))]
+            batch = [self.record(chance) for _ in range(chance.randrange(1, self.shape.put_records_max))]
             reply = kinesis.put_records(StreamName="kills", Records=batch)
             if reply["FailedRecordCount"]:
                 raise Broken("the local Kinesis refuses records")
             # A machine that is slow has to get to the end of it.
-            time.sleep(PUT_PAUSE_SECONDS * (1 if self.put < PUT_FAST_RECORDS else 10))
+            time.sleep(PUT_PAUSE_SECONDS * (1 if self.put < self.shape.fast_records else 10))
 
     def record(self, chance):
         fields = {
@@ -161,7 +161,7 @@ class Run:
             "amount": f"{chance.randrange(-10**9, 10**9) / 100:.2f}",
             "at": chance.randrange(4 * 10**12),
             "tags": [chance.choice(["x", "", "ü", None]) for _ in range(chance.randrange(3))],
-            "text": chance.choice(["東京", 'a "quoted"\nline', ""]) * chance.randrange(1, 9),
+            "text": chance.choice(["東京", 'a "quoted"\nline', ""]) * chance.randrange(1, 9) + self.shape.bulk(chance),
         }
         self.put += 1
         return {"Data": json.dumps(fields, ensure_ascii=False).encode(), "PartitionKey": str(chance.getrandbits(64))}
@@ -201,7 +201,7 @@ class Run:
         fetch = self.random.choices(["polling", "fan-out"], [3, 1])[0]
         file.write_text(f"""version = 1
 app = "kills"
-memory = "64MiB"
+memory = "{self.shape.memory}"
 [source]
 stream = "kills"
 start = "trim-horizon"
@@ -211,28 +211,27 @@ fetch = "{fetch}"
 worker_id = "{worker_id}"
 failover = "1s"
 [buffer]
-records = {self.random.randrange(20, 120)}
-age = "150ms"
-[[sink]]
+records = {self.random.randrange(*self.shape.records)}
+age = "{self.shape.age}"
+{self.shape.spill(self.directory / "spill")}[[sink]]
 type = "s3"
 url = "s3://kills/kills"
 key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
 {FORMATS[form]}
 """)
         worker = Worker(name, worker_id, file.with_suffix(".log"), is_restart)
-        command = [self.kinesink, "run", file]
+        command, steps = [self.kinesink, "run", file, *self.shape.arguments()], self.shape.steps
         if fate == "crash":
-            # Each step in turn, over the seeds and the restarts.
-            worker.step = list(STEPS)[(self.seed + self.starts) % len(STEPS)]
-            passes = self.random.randrange(1, min(STEPS[worker.step], 6 * self.parts) + 1)
+            worker.step = self.shape.step(self.seed + self.starts)
+            passes = self.random.randrange(1, min(steps[worker.step], 6 * self.parts) + 1)
             command.append(f"--fault={worker.step}:{passes}=crash")
-            worker.killed_at = time.monotonic() + FAULT_SECONDS_MAX
+            worker.killed_at = time.monotonic() + self.shape.fault_seconds_max
         elif fate is not None:
             if fate in ("error", "delay"):
-                step = self.random.choice(list(STEPS))
+                step = self.random.choice(list(steps))
                 kind = "error" if fate == "error" else f"{self.random.randrange(100, 2000)}ms"
                 command.append(f"--fault={step}:{self.random.randrange(1, 6)}={kind}")
-            worker.killed_at = time.monotonic() + 0.2 + self.random.random() * KILLED_SECONDS_MAX
+            worker.killed_at = time.monotonic() + 0.2 + self.random.random() * self.shape.killed_seconds_max
         with worker.log.open("w") as out:
             worker.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment
@@ -242,13 +241,15 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
     def watch(self, fates):
         """Notes who has crashed, kills whose time has come, and starts both again."""
         for name, worker in list(self.workers.items()):
+            if self.shape.is_spilled:
+                worker.look()
             code = worker.process.poll()
             if code is None and worker.killed_at and time.monotonic() > worker.killed_at:
                 worker.process.kill()
                 worker.process.wait()
-                self.kills[self.hit(worker.worker_id)] += 1
+                self.killed(worker, None)
             elif code == -signal.SIGABRT and worker.step and "a planted fault" in worker.log.read_text():
-                self.kills[worker.step] += 1
+                self.killed(worker, worker.step)
             elif code is not None:
                 raise Broken(f"worker {name} ended by itself with {code}, see {worker.log.name}")
             else:
@@ -256,12 +257,19 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
             self.ended.append(worker)
             self.start(name, next(fates, None), is_restart=True)
 
-    def hit(self, worker_id):
-        """What a kill from outside has met, of which only the lease table and the bucket can tell."""
-        held = [row for row in self.leases().values() if row.get("leaseOwner") == {"S": worker_id}]
+    def killed(self, worker, step):
+        """Notes what a kill has met. Of one from outside only the lease table and the bucket can tell."""
+        held = [row for row in self.leases().values() if row.get("leaseOwner") == {"S": worker.worker_id}]
         announced = [row["pendingCheckpoint"]["S"] for row in held if "pendingCheckpoint" in row]
-        there = [listed["Key"] for listed in self.listed() if any(last in listed["Key"] for last in announced)]
-        return "outside, amid objects" if there else "outside, announced" if announced else "outside"
+
+        def some(listed):
+            return any(last in each["Key"] for each in listed for last in announced)
+
+        if step is None:
+            step = "outside, amid objects" if some(self.listed()) else "outside, announced" if announced else "outside"
+        self.kills[step] += 1
+        self.amid["amid spilled windows"] += worker.has_spilled
+        self.amid["amid parts"] += self.shape.is_spilled and some(self.uploads())
 
     def leases(self):
         try:
@@ -312,6 +320,9 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
         listed = [listed for page in pages for listed in page.get("Contents", [])]
         # The empty object by which a start sees that it may write stays if that start is killed in that very moment.
         return [listed for listed in listed if "_kinesink_check_" not in listed["Key"] or listed["Size"]]
+
+    def uploads(self):
+        return self.s3.list_multipart_uploads(Bucket="kills").get("Uploads", [])
 
     def dump_objects(self):
         with (self.directory / "objects.jsonl").open("w") as out:
@@ -380,6 +391,8 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
             judged = subprocess.run([sys.executable, HERE / "judge.py", self.directory], stdout=subprocess.PIPE)
             verdict = json.loads(judged.stdout)
             failures, numbers = verdict["failures"], verdict["numbers"]
+            numbers["in_parts"] = sum("-" in listed["ETag"] for listed in self.listed())
+            numbers["uploads_left"] = len(self.uploads())
         except Broken as error:
             failures = [str(error)]
         except Exception:  # A run that cannot be run is one that failed.
@@ -390,6 +403,7 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
                 process.wait()
         restarts = [worker for worker in self.ended if worker.is_restart]
         numbers["restarts"] = len(restarts)
+        numbers |= self.amid
         numbers["finished_restarts"] = sum(worker.finished_a_plan() for worker in restarts)
         logs = [path.read_text() for path in self.directory.glob("*.log")]
         numbers["finished_plans"] = sum(log.count(FINISHED) for log in logs)
@@ -399,45 +413,6 @@ key = "part={{.part}}/{{shard}}-{{first}}-{{last}}"
         return failures, numbers
 
 
-class Totals:
-    def __init__(self, seeds=0, failed=0, kills={}, numbers={}):
-        self.seeds, self.failed = seeds, failed
-        self.kills, self.numbers = map(collections.Counter, (kills, numbers))
-
-    def add(self, run, failures, numbers):
-        self.seeds += 1
-        self.failed += bool(failures)
-        self.kills += run.kills
-        self.numbers.update(numbers)
-
-    def too_little(self):
-        """What the runs did not meet often enough to prove anything."""
-        wanted = max(1, self.seeds // SEEDS_PER_HIT_MAX)
-        for step in STEPS:
-            if self.kills[step] < wanted:
-                yield f"{self.kills[step]} kills after the step {step}: there have to be {wanted}"
-        restarts, finished = self.numbers["restarts"], self.numbers["finished_restarts"]
-        if finished * RESTARTS_PER_FINISHED_MAX < restarts:
-            yield f"{finished} of {restarts} restarts have finished an announced window: it has to be a fifth"
-
-    def report(self):
-        numbers = self.numbers
-        return [
-            "| killed | times |",
-            "|---|---|",
-            *(f"| after the step `{step}` | {self.kills[step]} |" for step in STEPS),
-            *(f"| from {kind} | {self.kills[kind]} |" for kind in sorted(self.kills) if kind not in STEPS),
-            "",
-            *textwrap.wrap(
-                f"{numbers['records']:,} records in {numbers['windows']:,} windows, in {numbers['ndjson']:,} objects of NDJSON, "
-                f"{numbers['ndjson.gz']:,} of gzip and {numbers['parquet']:,} of Parquet. "
-                f"{numbers['finished_restarts']} of {numbers['restarts']} restarts finished a window that they found "
-                f"announced; with those of the other worker, {numbers['finished_plans']} windows were. Leases were taken "
-                f"{numbers['takes']:,} times.",
-                width=LINE_MAX,
-            ),
-        ]
-
 
 def one(seed, kinesink, root):
     directory = root / f"seed-{seed}"
@@ -445,7 +420,8 @@ def one(seed, kinesink, root):
     run = Run(seed, kinesink, directory)
     failures, numbers = run.run()
     kills = ", ".join(f"{count} {step}" for step, count in sorted(run.kills.items()))
-    print(f"seed {seed}, {run.format}: {'FAILED' if failures else 'passed'}; {numbers}; kills: {kills}", flush=True)
+    verdict = "FAILED" if failures else "passed"
+    print(f"seed {seed}, {run.format}, {run.shape.name}: {verdict}; {numbers}; kills: {kills}", flush=True)
     for failure in failures[:10]:
         print(f"seed {seed}: {failure}")
     if failures:
@@ -481,19 +457,8 @@ def soak(arguments, root):
         runs(more, arguments, root, totals)
         seed = more.stop
         arguments.soaked.write_text(json.dumps({"first": first, "next": seed, "totals": vars(totals)}))
-    write_down(first, seed - 1, totals)
+    totals.write_down(first, seed - 1)
     return totals
-
-
-def write_down(first, last, totals):
-    """The section of docs/soaks.md."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, text=True).stdout.strip()
-    held = f"{totals.failed} of them failed" if totals.failed else "hold"
-    lines = ["## kills", f"{datetime.date.today()}, {commit} by `cargo xtask soak kills`: **seeds {first} to {last}** {held}.", ""]
-    section = "\n".join([*lines, *totals.report()]) + "\n"
-    text = SOAKS.read_text()
-    without = re.sub(r"\n## kills\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL).rstrip("\n")
-    SOAKS.write_text(f"{without}\n\n{section}")
 
 
 def main():

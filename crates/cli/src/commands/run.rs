@@ -26,7 +26,7 @@ const FILES_REPORT_EVERY: Duration = Duration::from_secs(3600);
 pub(crate) async fn run(args: Run) -> Result<Exit, Problem> {
     let (config, programs) = super::check::read(&args.file)?;
     #[cfg(feature = "planted-faults")]
-    let config = config.planted(args.fault);
+    let config = config.planted(args.fault, args.part_bytes);
     super::check::complete(&config)?;
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;

@@ -215,11 +215,16 @@ pub struct DeadLetter {
 }
 
 impl Config {
-    /// Plants a fault, or none, in what the pipeline commits.
+    /// Plants a fault, or none, in what the pipeline commits, and makes parts of objects smaller: a fault between them should
+    /// not take many megabytes.
     #[cfg(feature = "planted-faults")]
     #[must_use]
-    pub fn planted(mut self, fault: Option<kinesink_core::Fault>) -> Self {
+    pub fn planted(mut self, fault: Option<kinesink_core::Fault>, part_bytes: Option<usize>) -> Self {
         self.fault = fault;
+        for bucket in self.sinks.iter_mut().map(|sink| &mut sink.bucket) {
+            bucket.part_bytes = part_bytes.unwrap_or(bucket.part_bytes);
+            bucket.put_bytes_max = part_bytes.unwrap_or(bucket.put_bytes_max);
+        }
         self
     }
 

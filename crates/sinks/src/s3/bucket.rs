@@ -27,11 +27,25 @@ pub(super) struct Bucket {
     pub(super) name: String,
     prefix: String,
     pub(super) settings: BucketSettings,
+    #[cfg(feature = "planted-faults")]
+    pub(super) planted: kinesink_core::Planted,
 }
 
 impl Bucket {
     pub(super) fn new(client: Client, name: String, prefix: String, settings: BucketSettings) -> Self {
-        Self { client, name, prefix, settings }
+        Self {
+            client,
+            name,
+            prefix,
+            settings,
+            #[cfg(feature = "planted-faults")]
+            planted: kinesink_core::Planted::default(),
+        }
+    }
+
+    #[cfg(feature = "planted-faults")]
+    pub(super) fn planted(self, planted: kinesink_core::Planted) -> Self {
+        Self { planted, ..self }
     }
 
     pub(super) async fn create(&self, object: Object) -> Result<Put, Failure> {

@@ -99,7 +99,7 @@ pub struct S3Config {
     pub key: KeyTemplate,
     /// What its objects may take while they are made, over all shards and all sinks that share it.
     pub encoding: Arc<Encoding>,
-    /// What goes wrong between objects.
+    /// What goes wrong between objects, and between parts of one.
     #[cfg(feature = "planted-faults")]
     pub planted: kinesink_core::Planted,
 }
@@ -133,6 +133,8 @@ impl S3Config {
                     why: "a bucket needs a client: set `client`".into(),
                 })?;
                 let bucket = Bucket::new(client, bucket.clone(), prefix.clone(), self.bucket.clone());
+                #[cfg(feature = "planted-faults")]
+                let bucket = bucket.planted(self.planted.clone());
                 Ok((Store::Bucket(bucket), prefix.clone()))
             }
         }

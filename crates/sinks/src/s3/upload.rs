@@ -119,6 +119,8 @@ impl Bucket {
             .send()
             .await;
         let sent = sent.map_err(|error| error::service(attempt, &self.name, &error))?;
+        #[cfg(feature = "planted-faults")]
+        self.planted.pass(kinesink_core::Step::Part).await?;
         Ok(CompletedPart::builder()
             .part_number(number)
             .set_e_tag(sent.e_tag)
