@@ -6,8 +6,20 @@ from decimal import Decimal
 from boto3.dynamodb.types import TypeDeserializer
 
 MARK, PLACE, REFUSED, EXPIRES = "_deleted", "_position", "_refused", "expires"
+# Why a record is one that some table does not take: see run.py.
 BAD = "bad"
-DIGITS_39 = 10**38
+WHOLE = {"latest", "takeover", "never", "journal", "versions"}
+REFUSED_BY = {
+    "empty key": WHOLE - {"versions"} | {"counters"},
+    "39 digits": WHOLE | {"counters", "metrics"},
+    "too large": WHOLE | {"counters"},
+    "poison": WHOLE | {"counters"},
+    "poisoned shop": WHOLE | {"metrics"},
+}
+# What only the service finds, and takes once it is mended.
+MENDED = {"poison", "poisoned shop"}
+# The other writes of an item may take the place of one that only the service would refuse, and it is not looked for then.
+REPLACING = WHOLE - {"journal"}
 
 
 def read_stream(kinesis, name):
@@ -36,36 +48,34 @@ def read_shard(kinesis, name, shard):
     return records
 
 
-def good(records):
-    """Those that a table takes."""
-    return [(sequence, record) for sequence, record in records if BAD not in record]
+def takes(table, record):
+    return table not in REFUSED_BY.get(record.get(BAD), ())
 
 
-def refused(records, sinks):
+def taken(table, records):
+    """Those that the table takes."""
+    return [(sequence, record) for sequence, record in records if takes(table, record)]
+
+
+def refused(records, tables):
     """What the dead letters have to say, and what they may: (sink, sequence number)."""
     needed, allowed = set(), set()
-    deletes = {record["id"]: sequence for sequence, record in good(records) if record["op"] == "delete"}
+    good = taken("counters", records)
+    deletes = {record["id"]: sequence for sequence, record in good if record["op"] == "delete"}
     for sequence, record in records:
-        for sink in sinks if BAD in record else []:
-            if sink == "metrics" and is_counted(record):
-                continue
-            allowed.add((f"sink:{sink}", sequence))
-            # What only the service finds is not looked for where a later write of the item takes its place: of what counts, a delete alone.
-            is_replaced = sink == "latest" or sink == "counters" and deletes.get(record["id"], -1) > sequence
-            if "poison" not in record or not is_replaced:
-                needed.add((f"sink:{sink}", sequence))
+        for table in [table for table in tables if not takes(table, record)]:
+            allowed.add((f"sink:{table}", sequence))
+            # Of what counts, a delete alone takes another's place.
+            is_replaced = table in REPLACING or table == "counters" and deletes.get(record["id"], -1) > sequence
+            if record[BAD] not in MENDED or not is_replaced:
+                needed.add((f"sink:{table}", sequence))
     return needed, allowed
-
-
-def is_counted(record):
-    """What is neither key nor number of a metric may be what it likes, if it can be read."""
-    return record["n"] < DIGITS_39
 
 
 def journal(records):
     """Every record, whatever came later."""
     items = {}
-    for sequence, record in good(records):
+    for sequence, record in records:
         items[record["id"], place(sequence)] = record | {"at": place(sequence)}
     return items
 
@@ -73,7 +83,7 @@ def journal(records):
 def latest(records):
     """Each key's last record, unless that deletes."""
     items = {}
-    for sequence, record in good(records):
+    for sequence, record in records:
         if record["op"] == "delete":
             items.pop(record["id"], None)
         else:
@@ -81,32 +91,65 @@ def latest(records):
     return items
 
 
+def versions(records):
+    """The record of each thing that has the highest version, wherever it stands, unless that deletes."""
+    items = {}
+    for _, record in sorted(records, key=lambda record: record[1]["version"]):
+        items[record["thing"]] = record
+    return {thing: record for thing, record in items.items() if record["op"] != "delete"}
+
+
 def counters(records):
     """Of each key since it was last deleted: what was last said, sums, and all that was logged."""
     items = {}
-    for sequence, record in good(records):
+    for sequence, record in records:
         if record["op"] == "delete":
             items.pop(record["id"], None)
-            continue
-        new = {"id": record["id"], "count": Decimal(0), "sum": Decimal(0), "log": []}
-        item = items.setdefault(record["id"], new)
-        item["n"], item["size"], item[PLACE] = record["n"], record["size"], place(sequence)
-        item["count"] += record["count"]
-        item["sum"] += record["sum"]
-        item["log"] = item["log"] + record["log"]
+        else:
+            items[record["id"]] = counted_with(items.get(record["id"]), sequence, record)
     return items
+
+
+def counted_with(item, sequence, record):
+    said = {name: record[name] for name in ("n", "size", "pad", "poison") if name in record}
+    return added_to(item or {"id": record["id"], "count": Decimal(0), "sum": Decimal(0), "log": []}, record) | said | {
+        PLACE: place(sequence)
+    }
+
+
+def added_to(item, record):
+    count, total, log = item["count"] + record["count"], item["sum"] + record["sum"], item["log"] + record["log"]
+    return item | {"count": count, "sum": total, "log": log}
 
 
 def metrics(records):
     """Of each shop and minute: how many records, and the sum, the least and the most of their numbers."""
     items = {}
-    for record in (record for _, record in records if is_counted(record)):
+    for _, record in records:
         shop, minute, number = record["shop"], record["ts"][:-3] + "00Z", record["sum"]
         new = {"shop": shop, "minute": minute, "records": 0, "total": 0, "least": number, "most": number}
         item = items.setdefault((shop, minute), new)
         item["records"] += 1
         item["total"] += number
         item["least"], item["most"] = min(item["least"], number), max(item["most"], number)
+    return items
+
+
+EXPECTED = {
+    "latest": latest,
+    "takeover": latest,
+    "never": latest,
+    "counters": counters,
+    "journal": journal,
+    "versions": versions,
+    "metrics": metrics,
+}
+
+
+def expected(table, records):
+    items = EXPECTED[table](taken(table, records))
+    if table == "never":
+        items = {key: {name: value for name, value in item.items() if name != PLACE} for key, item in items.items()}
     return items
 
 
@@ -126,23 +169,24 @@ def scanned(dynamodb, table):
     return items
 
 
-def live(dynamodb, table):
-    """The items of a table by their key, without those that are marked as deleted."""
-    items = {}
-    for item in scanned(dynamodb, table):
-        item.pop(REFUSED, None)
-        if MARK not in item:
-            items[item["id"]] = item
+KEYS = {"journal": ("id", "at"), "metrics": ("shop", "minute"), "versions": ("thing",)}
+MARKS = {"versions": {"thing", MARK, "version", EXPIRES}}
+
+
+def found(dynamodb, table, stored):
+    """The items of a table by their key, without those that are marked as deleted; those of all of them by their key alone."""
+    items, marks = {}, {}
+    names = KEYS.get(table, ("id",))
+    for item in scanned(dynamodb, stored):
+        key = item[names[0]] if len(names) == 1 else tuple(item[name] for name in names)
+        if MARK in item:
+            assert item.keys() == MARKS.get(table, {"id", MARK, PLACE, EXPIRES}), f"no mark: {item}"
+            marks[key] = item
         else:
-            assert item.keys() == {"id", MARK, PLACE, EXPIRES}, f"no mark: {item}"
-    return items
+            items[key] = item
+    return items, marks
 
 
-def journaled(dynamodb, table):
-    """The items of a table by key and place."""
-    return {(item["id"], item["at"]): item for item in scanned(dynamodb, table)}
-
-
-def counted(dynamodb, table):
-    """The items of a table by shop and minute."""
-    return {(item["shop"], item["minute"]): item for item in scanned(dynamodb, table)}
+def live(items):
+    """As they are for readers."""
+    return {key: {name: value for name, value in item.items() if name != REFUSED} for key, item in items.items()}

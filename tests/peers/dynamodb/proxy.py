@@ -1,5 +1,6 @@
 """An HTTP proxy before a DynamoDB, where writes go wrong: throttled, failed, cut, answered too late, or made long after. Of every
-third batch some items are left over, and a request with a poisoned item is refused as a whole, without saying which it is."""
+third batch some items are left over, and a request with a poisoned item is refused as a whole, without saying which it is, until that is
+mended. Each worker has a path of its own there, so that it is known who wrote what without a condition."""
 
 import http.client
 import json
@@ -7,6 +8,8 @@ import random
 import threading
 import time
 import urllib.parse
+from collections import defaultdict
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WRITES = {"PutItem", "UpdateItem", "BatchWriteItem", "TransactWriteItems"}
@@ -16,6 +19,17 @@ LEFT_OVER_EVERY = 3
 POISON = "no table takes this"
 SHARE = 0.15
 LATE_S_MAX = 4
+
+
+@dataclass
+class Unguarded:
+    """A write of an item without a condition, as it was made: by whom, which state of the item, whether its sender had given it up."""
+
+    worker: str
+    state: object
+    late: bool
+    began: float
+    ended: float
 
 
 class Proxy(ThreadingHTTPServer):
@@ -28,14 +42,15 @@ class Proxy(ThreadingHTTPServer):
         self.counts = dict.fromkeys(FAULTS + [LEFT_OVER, INVALID], 0)
         self.batches = 0
         self.pending = []
+        self.mended = False
+        self.unguarded = defaultdict(list)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, *_):
         """A worker is killed in the midst of what it sends."""
 
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.server_port}"
+    def address(self, worker):
+        return f"http://127.0.0.1:{self.server_port}/{worker}"
 
     def fault(self, operation):
         with self.lock:
@@ -58,7 +73,36 @@ class Proxy(ThreadingHTTPServer):
             left, batch["RequestItems"][table] = requests[:count], requests[count:]
             return {table: left}
 
-    def forward(self, headers, body):
+    def forward(self, worker, headers, body, late=False):
+        began = time.monotonic()
+        status, reply_headers, reply = self.request(headers, body)
+        if status == 200 and b'"RequestItems"' in body:
+            self.note(worker, json.loads(body)["RequestItems"], late, began)
+        return status, reply_headers, reply
+
+    def note(self, worker, batch, late, began):
+        """A delete is a state as well: None, whichever record it is by."""
+        for table, requests in batch.items():
+            for request in requests:
+                put = request.get("PutRequest", {}).get("Item")
+                item = put or request["DeleteRequest"]["Key"]
+                write = Unguarded(worker, put and put.get("n"), late, began, time.monotonic())
+                with self.lock:
+                    self.unguarded[table, item["id"]["S"]].append(write)
+
+    def explains(self, table, id, state, last):
+        """Whether an item may have a state that is not its last, which was written too: its sender had given it up, or another worker was
+        further then."""
+        writes = self.unguarded[table, id]
+        if not any(write.state == last for write in writes):
+            return False
+        is_later = lambda one, other: None in (one.state, other.state) or int(one.state["N"]) > int(other.state["N"])
+        overtakes = lambda one: any(
+            other.worker != one.worker and other.began < one.ended and is_later(other, one) for other in writes
+        )
+        return any(one.late or overtakes(one) for one in writes if one.state == state)
+
+    def request(self, headers, body):
         connection = http.client.HTTPConnection(self.upstream, timeout=30)
         try:
             connection.request("POST", "/", body, headers)
@@ -67,10 +111,10 @@ class Proxy(ThreadingHTTPServer):
         finally:
             connection.close()
 
-    def later(self, wait, headers, body):
+    def later(self, wait, worker, headers, body):
         def send():
             time.sleep(wait)
-            self.forward(headers, body)
+            self.forward(worker, headers, body, late=True)
 
         thread = threading.Thread(target=send, daemon=True)
         with self.lock:
@@ -95,7 +139,10 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
         operation = self.headers["x-amz-target"].rsplit(".")[-1]
-        if POISON.encode() in body:
+        worker = self.path.strip("/")
+        # Of an item: what says that it was refused has its key too.
+        is_item = operation != "TransactWriteItems" or b'"Update"' in body
+        if is_item and POISON.encode() in body and not self.server.mended:
             with self.server.lock:
                 self.server.counts[INVALID] += 1
             return self.refuse("ValidationException", "One or more parameter values were invalid")
@@ -110,26 +157,27 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "failed":
             return self.answer(500, {}, json.dumps({"__type": "x#InternalServerError", "message": "no"}).encode())
         if fault == "late":
-            self.server.later(wait, headers, body)
+            self.server.later(wait, worker, headers, body)
         if fault == "slow":
             time.sleep(wait / 8)
         if fault in ("cut", "late"):
             return self.cut()
-        answer = self.take_some(headers, body) if operation == "BatchWriteItem" else self.server.forward(headers, body)
+        send = self.take_some if operation == "BatchWriteItem" else self.server.forward
+        answer = send(worker, headers, body)
         if fault == "lost":
             return self.cut()
         self.answer(*answer)
 
-    def take_some(self, headers, body):
+    def take_some(self, worker, headers, body):
         batch = json.loads(body)
         left = self.server.left_over(batch)
         if not left:
-            return self.server.forward(headers, body)
+            return self.server.forward(worker, headers, body)
         if not any(batch["RequestItems"].values()):
             return 200, {}, json.dumps({"UnprocessedItems": left}).encode()
         body = json.dumps(batch).encode()
         headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
-        status, reply_headers, reply = self.server.forward(headers, body)
+        status, reply_headers, reply = self.server.forward(worker, headers, body)
         if status != 200:
             return status, reply_headers, reply
         return status, {}, json.dumps(json.loads(reply) | {"UnprocessedItems": left}).encode()

@@ -6,7 +6,11 @@ Kinesis and DynamoDB are where AWS_ENDPOINT_URL_KINESIS and AWS_ENDPOINT_URL_DYN
 of five records to 20 keys, while workers of the binary are killed, stopped and continued, and a proxy before the tables throttles,
 cuts and delays their writes: see proxy.py. The tables have to be what a replay of each key's records, one after the other, makes of
 them: see oracle.py, which shares nothing with the binary. Records that no table takes have to be dead letters, and no
-others. Every other seed has metrics, whose windows are announced.
+others. Then what only the service found wrong is mended, and `kinesink replay` sends the dead letters again, once or three times, the
+first of which is killed: the tables have to be what that makes of them by the docs: see replayed.py.
+
+Every other seed has metrics, whose windows are announced. Each has one of `guard = "takeover"`, a version, and `guard = "never"`; of the
+last, an item may have another state than its last one, if its sender had given that up, or another worker was further then.
 """
 
 import argparse
@@ -24,79 +28,31 @@ from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 
-from oracle import counted, counters, journal, journaled, latest, live, metrics, read_stream, refused
+from oracle import expected, found, live, read_stream, refused, taken
+from pipeline import pipeline
 from proxy import POISON, Proxy
+from replayed import after, letters_of, with_logs_sorted
 
 RECORDS_OF_A_PHASE = 240
-KEYS, HOT_KEYS, SHOPS = 160, 20, 5
+KEYS, HOT_KEYS, SHOPS, THINGS = 160, 20, 5, 30
 SETTLED_WITHIN_S = 180
 AT_ONCE = 5
+# By what a takeover is told from what follows.
+MARGIN_S = 61
+# What no table takes, or not each: an empty key, a number of 39 digits, an item above 400 KB, and what only the service finds.
+BAD = {
+    "empty key": {"id": ""},
+    "39 digits": {"n": int("1" * 39)},
+    "too large": {"pad": "x" * 410_000},
+    "poison": {"poison": POISON},
+    "poisoned shop": {"shop": POISON},
+}
+BAD_SHARE = 0.04
+# Versions in no order, no two the same.
+VERSIONS, STEP = 100_003, 7919
+EXIT_DONE, EXIT_REFUSED_STILL = 0, 1
 
-PIPELINE = """
-version = 1
-app = "app-{name}"
-memory = "32MiB"
-[source]
-stream = "{name}"
-start = "trim-horizon"
-idle = "200ms"
-[lease]
-worker_id = "{worker}"
-failover = "2s"
-shard_sync = "1s"
-[buffer]
-records = {window}
-age = "150ms"
-[dead_letter]
-url = "file://{folder}"
-[[sink]]
-name = "latest"
-type = "dynamodb"
-table = "latest-{name}"
-endpoint = "{endpoint}"
-key = {{ id = ".id" }}
-ttl = "expires"
-delete = {{ field = ".op", is = ["delete"] }}
-[[sink]]
-name = "counters"
-type = "dynamodb"
-table = "counters-{name}"
-endpoint = "{endpoint}"
-key = {{ id = ".id" }}
-set = [".n", ".size", ".pad", ".poison"]
-add = [".count", ".sum"]
-append = [".log"]
-ttl = "expires"
-delete = {{ field = ".op", is = ["delete"] }}
-[[sink]]
-name = "journal"
-type = "dynamodb"
-table = "journal-{name}"
-endpoint = "{endpoint}"
-key = {{ id = ".id", at = "{{position}}" }}
-guard = "never"
-"""
-
-METRICS = """
-[[sink]]
-name = "metrics"
-type = "dynamodb"
-table = "metrics-{name}"
-endpoint = "{endpoint}"
-key = {{ shop = ".shop", minute = "{{window}}" }}
-[sink.aggregate]
-window = "1m"
-event_time = {{ field = ".ts" }}
-count = "records"
-sum = {{ total = ".sum" }}
-min = {{ least = ".sum" }}
-max = {{ most = ".sum" }}
-"""
-
-TABLES = ["latest", "counters", "journal", "metrics"]
-# What no table takes: an empty key, a number of 39 digits, an item above 400 KB, and what only the service finds.
-BAD = [{"id": ""}, {"n": int("1" * 39)}, {"pad": "x" * 410_000}, {"poison": POISON}]
-BAD_SHARE = 0.03
+EXTRA, LONG_EVERY = ["takeover", "versions", "never"], 15
 
 
 class Seed:
@@ -106,7 +62,10 @@ class Seed:
         self.random = random.Random(seed)
         self.kinesis, self.dynamodb = boto3.client("kinesis"), boto3.client("dynamodb")
         self.proxy = Proxy(os.environ["AWS_ENDPOINT_URL_DYNAMODB"], seed)
-        self.has_metrics = seed % 2 == 0
+        # In turn, and metrics beside each of them.
+        self.tables = ["latest", "counters", "journal", EXTRA[seed % len(EXTRA)]] + ["metrics"] * (seed % 2 == 0)
+        # Only so does a worker write without conditions that has taken a shard over.
+        self.is_long = seed % LONG_EVERY == 0
         self.written = 0
         self.workers = []
 
@@ -120,6 +79,8 @@ class Seed:
             time.sleep(self.random.uniform(0, 0.4))
             first.kill()
             second = self.start("second")
+            if self.is_long:
+                time.sleep(MARGIN_S)
             self.put()
             self.until_tables_change()
             # In the midst of what it does: it wakes when its shards are another's.
@@ -136,6 +97,9 @@ class Seed:
                 third.kill()
                 self.start("fourth")
             self.settle()
+            if self.is_long:
+                assert any(table.startswith("takeover") for table, _ in self.proxy.unguarded), "every write had a condition"
+            self.replay()
         finally:
             for worker in self.workers:
                 worker.kill()
@@ -143,18 +107,17 @@ class Seed:
             self.proxy.shutdown()
 
     def start(self, worker, create=False):
-        file = self.folder / f"{self.name}-{worker}.toml"
-        window = self.random.choice([5, 40, 200])
-        endpoint = self.proxy.address
-        dead_letters = self.folder / f"{self.name}-dead-letters"
-        pipeline = PIPELINE + (METRICS if self.has_metrics else "")
-        text = pipeline.format(name=self.name, worker=worker, window=window, endpoint=endpoint, folder=dead_letters)
-        file.write_text(text)
-        command = [self.binary, "run", file] + (["--create"] if create else [])
-        with open(self.folder / f"{self.name}.log", "ab") as log:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+        process = self.run_binary("run", worker, *["--create"] * create, stdout=subprocess.DEVNULL)
         self.workers.append(process)
         return process
+
+    def run_binary(self, command, worker, *arguments, stdout):
+        file = self.folder / f"{self.name}-{worker}.toml"
+        dead_letters = self.folder / f"{self.name}-dead-letters"
+        window = self.random.choice([5, 40, 200])
+        file.write_text(pipeline(self.tables, self.name, worker, window, self.proxy.address(worker), dead_letters))
+        with open(self.folder / f"{self.name}.log", "ab") as log:
+            return subprocess.Popen([self.binary, command, file, *arguments], stdout=stdout, stderr=log)
 
     def put(self):
         for _ in range(RECORDS_OF_A_PHASE // 80):
@@ -170,7 +133,10 @@ class Seed:
         self.written += 1
         hot = self.random.random() < 0.8
         key = self.random.randrange(HOT_KEYS) if hot else self.random.randrange(HOT_KEYS, KEYS)
-        bad = {"bad": True, "op": "put"} | self.random.choice(BAD) if self.random.random() < BAD_SHARE else {}
+        bad = {}
+        if self.random.random() < BAD_SHARE:
+            kind = self.random.choice(list(BAD))
+            bad = {"bad": kind, "op": "put"} | BAD[kind]
         return {
             "id": f"key-{key}",
             "op": "delete" if self.random.random() < 0.1 else "put",
@@ -180,6 +146,8 @@ class Seed:
             "sum": self.random.randrange(-1000, 1000) / 8,
             "log": [self.written],
             # Of all shards, and of more minutes than one.
+            "thing": f"thing-{self.random.randrange(THINGS)}",
+            "version": self.written * STEP % VERSIONS,
             "shop": f"shop-{self.random.randrange(SHOPS)}",
             "ts": f"2026-01-31T12:0{self.random.randrange(3)}:{self.random.randrange(60):02}Z",
         } | bad
@@ -190,14 +158,13 @@ class Seed:
         middle = str(sum(bounds) // 2)
         self.kinesis.split_shard(StreamName=self.name, ShardToSplit=shard["ShardId"], NewStartingHashKey=middle)
 
-    def tables(self):
-        name, dynamodb = self.name, self.dynamodb
-        tables = [live(dynamodb, f"latest-{name}"), live(dynamodb, f"counters-{name}"), journaled(dynamodb, f"journal-{name}")]
-        return tables + [counted(dynamodb, f"metrics-{name}")] * self.has_metrics
+    def found(self):
+        """Of each table its items, and its marks of deleted ones."""
+        return {table: found(self.dynamodb, table, f"{table}-{self.name}") for table in self.tables}
 
     def until_tables_change(self):
         """Looks at the smallest of them: what is read of a table takes time from who writes."""
-        latest_now = lambda: live(self.dynamodb, f"latest-{self.name}")
+        latest_now = lambda: found(self.dynamodb, "latest", f"latest-{self.name}")
         before, deadline = latest_now(), time.monotonic() + SETTLED_WITHIN_S
         while latest_now() == before:
             ended = self.workers[-1].poll()
@@ -206,18 +173,18 @@ class Seed:
             time.sleep(0.1)
 
     def settle(self):
-        records = read_stream(self.kinesis, self.name)
-        assert len(records) == self.written, f"{self.name}: {len(records)} of {self.written} records in the stream"
-        expected = [latest(records), counters(records), journal(records)] + [metrics(records)] * self.has_metrics
-        bad = refused(records, TABLES[: len(expected)])
+        self.records = read_stream(self.kinesis, self.name)
+        assert len(self.records) == self.written, f"{self.name}: {len(self.records)} of {self.written} records in the stream"
+        wanted = {table: expected(table, self.records) for table in self.tables}
+        bad = refused(self.records, self.tables)
         assert all(bad), f"{self.name}: every record is one that a table takes"
         # A machine that does much else at once is slow, which is no difference.
         tables, moved_at = None, time.monotonic()
-        while (now := self.tables()) != expected or not self.letters_are(*bad):
+        while self.differences(now := self.found(), wanted) or not self.letters_are(*bad):
             if now != tables:
                 tables, moved_at = now, time.monotonic()
             if time.monotonic() > moved_at + SETTLED_WITHIN_S:
-                self.differ(expected, *bad)
+                self.differ(wanted, *bad)
             time.sleep(1)
         for worker in self.workers:
             worker.terminate()
@@ -226,8 +193,53 @@ class Seed:
         # What comes late shows now.
         self.proxy.settle()
         assert all(self.proxy.counts.values()), f"{self.name}: no fault of a kind: {self.proxy.counts}"
-        if self.tables() != expected or not self.letters_are(*bad):
-            self.differ(expected, *bad)
+        if self.differences(self.found(), wanted) or not self.letters_are(*bad):
+            self.differ(wanted, *bad)
+
+    def replay(self):
+        """Sends the dead letters again, of which the tables take some now."""
+        before, letters = self.found(), self.dead_letters()
+        wanted = {}
+        for table, (items, marks) in before.items():
+            wanted[table] = after(table, items, marks, letters_of(table, self.records, letters))
+        self.proxy.mended = True
+        times = self.random.choice([1, 3])
+        for time_left in reversed(range(times)):
+            process = self.run_binary("replay", "replay", stdout=subprocess.PIPE)
+            if time_left == 2:
+                time.sleep(self.random.uniform(0, 0.5))
+                process.kill()
+            said = process.communicate(timeout=SETTLED_WITHIN_S)[0].decode()
+            is_done = process.returncode in (EXIT_DONE, EXIT_REFUSED_STILL) and "outputs delivered" in said
+            assert is_done or time_left == 2, f"{self.name}: the replay ended with {process.returncode}: {said} {self.log()}"
+        self.proxy.settle()
+        if self.differences(self.found(), wanted, before):
+            print(f"after {times} replays:")
+            self.differ(wanted, letters, letters, before)
+        assert self.dead_letters() == letters, f"{self.name}: a replay has changed the dead letters"
+
+    def differences(self, tables, wanted, before=None):
+        """Where they are not what the stream says: (table, key, what is there, what is wanted)."""
+        differences = []
+        for table, (items, _) in tables.items():
+            items, wanted_items = live(items), wanted[table]
+            if before and table == "counters":
+                earlier = before[table][0]
+                items, wanted_items = with_logs_sorted(items, earlier), with_logs_sorted(wanted_items, earlier)
+            for key in sorted(items.keys() | wanted_items.keys()):
+                has, wants = items.get(key), wanted_items.get(key)
+                if has != wants and not self.is_explained(table, key, has, wants):
+                    differences.append((table, key, has, wants))
+        return differences
+
+    def is_explained(self, table, key, has, wants):
+        """An item that is written without a condition may have an earlier state, whole, that came late."""
+        if table != "never" and not (table == "takeover" and self.is_long):
+            return False
+        of_key = [record for _, record in taken(table, self.records) if record["id"] == key]
+        is_state = any(record["op"] == "delete" if has is None else has.items() >= record.items() for record in of_key)
+        state = lambda item: item and {"N": str(item["n"])}
+        return is_state and self.proxy.explains(f"{table}-{self.name}", key, state(has), state(wants))
 
     def dead_letters(self):
         """Who refused which record. A letter may be there twice: that is at least once."""
@@ -241,13 +253,11 @@ class Seed:
     def letters_are(self, needed, allowed):
         return needed <= self.dead_letters() <= allowed
 
-    def differ(self, expected, needed, allowed):
+    def differ(self, wanted, needed, allowed, before=None):
         letters = self.dead_letters()
         print(f"dead letters that are missing: {needed - letters}, and too many: {letters - allowed}")
-        for table, found, wanted in zip(TABLES, self.tables(), expected):
-            for key in sorted(found.keys() | wanted.keys()):
-                if found.get(key) != wanted.get(key):
-                    print(f"{table} {key}:\n  has   {found.get(key)}\n  wants {wanted.get(key)}")
+        for table, key, has, wants in self.differences(self.found(), wanted, before):
+            print(f"{table} {key}:\n  has   {has}\n  wants {wants}")
         raise AssertionError(f"{self.name}: the tables are not what the stream says; {self.log()}")
 
     def log(self):
