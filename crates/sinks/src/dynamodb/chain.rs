@@ -81,6 +81,12 @@ impl Chain {
 }
 
 impl Outcome {
+    /// Behind so many that are refused that the item would be told of too many.
+    pub(super) fn refuse_rest(&mut self, links: impl Iterator<Item = Link>) {
+        let why = Reject::new(format!("{} changes of its item before it were refused", self.refused.len()));
+        self.refused.extend(links.map(|link| (link.index, link.refused.unwrap_or_else(|| why.clone()))));
+    }
+
     /// What an item has, or had before what it has, as it says, but for what was refused.
     pub(super) fn made(&mut self, links: impl Iterator<Item = Link>, found: Option<&Place>, noted: &[String]) {
         for Link { index, place, refused, .. } in links {

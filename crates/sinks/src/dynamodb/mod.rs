@@ -29,6 +29,7 @@ mod error;
 mod handle;
 mod lanes;
 mod metrics;
+mod notes;
 mod number;
 mod pace;
 mod proof;

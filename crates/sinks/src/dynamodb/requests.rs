@@ -7,14 +7,15 @@ use kinesink_aws::dynamodb::operation::put_item::PutItemError;
 use kinesink_aws::dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use kinesink_aws::dynamodb::operation::update_item::UpdateItemError;
 use kinesink_aws::dynamodb::types::{
-    AttributeValue, ConsumedCapacity, DeleteRequest, Put, PutRequest, ReturnConsumedCapacity,
+    AttributeValue, ConsumedCapacity, DeleteRequest, Put, PutRequest, ReturnConsumedCapacity, ReturnValue,
     ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TransactWriteItem, Update as UpdateItem, WriteRequest,
 };
 use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
-use super::config::{DynamoDbConfig, REFUSED};
+use super::config::DynamoDbConfig;
 use super::error::{self, Action, CONDITION_FAILED, CONDITION_FAILED_OF_MANY, Verdict};
+use super::notes;
 use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
 use super::update::{Expression, Update};
@@ -81,10 +82,7 @@ fn met(config: &DynamoDbConfig, place: &Place, there: Option<&Attributes>) -> Me
     // A service that does not say what is there is taken at its word.
     let Some(item) = there else { return Met::Later(None, Vec::new()) };
     let guard = config.guard_attribute();
-    let refused = match item.get(REFUSED) {
-        Some(AttributeValue::Ss(places)) => places.clone(),
-        _ => Vec::new(),
-    };
+    let refused = notes::of(item).to_vec();
     match place.of_same_order(item.get(guard)) {
         Some(found) if found == *place => Met::There(refused),
         Some(found) => Met::Later(Some(found), refused),
@@ -130,6 +128,7 @@ async fn request_update(
 ) -> Result<Met, Verdict> {
     let foreseen = units(bytes(&key) + update.bytes());
     pace.take(foreseen).await;
+    let notes = (!update.refused.is_empty()).then(|| key.clone());
     let Expression { text, mut names, mut values } = update.expression(mark);
     let mut condition = COMES_AFTER.to_owned();
     if config.delete.is_some() && mark.is_empty() {
@@ -143,11 +142,15 @@ async fn request_update(
         .condition_expression(condition)
         .set_expression_attribute_names(Some(names))
         .set_expression_attribute_values(Some(values))
+        .set_return_values(notes.is_some().then_some(ReturnValue::UpdatedNew))
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     let error = match request.send().await {
         Ok(reply) => {
             took(config, pace, foreseen, reply.consumed_capacity());
+            if let (Some(key), Some(item)) = (notes, reply.attributes()) {
+                notes::trim(config, pace, key, notes::of(item)).await;
+            }
             return Ok(Met::Written);
         }
         Err(error) => error,
@@ -165,37 +168,6 @@ async fn request_update(
             config.table
         )))),
         met => Ok(met),
-    }
-}
-
-/// Makes a change that the item says was refused, and has the item say so no more: it is made once. Says whether the item said so.
-pub(super) async fn update_noted(
-    config: &DynamoDbConfig,
-    pace: &Pace,
-    key: Attributes,
-    update: Update,
-    note: &str,
-) -> Result<bool, Verdict> {
-    let foreseen = units(bytes(&key) + update.bytes());
-    pace.take(foreseen).await;
-    let Expression { text, names, values } = update.expression(&[]);
-    let request = config.client.update_item().table_name(&config.table).set_key(Some(key));
-    let request = request
-        .update_expression(format!("{text} DELETE #refused :notes"))
-        .condition_expression("contains(#refused, :note)")
-        .set_expression_attribute_names(Some(names))
-        .set_expression_attribute_values(Some(values))
-        .expression_attribute_names("#refused", REFUSED)
-        .expression_attribute_values(":note", AttributeValue::S(note.to_owned()))
-        .expression_attribute_values(":notes", AttributeValue::Ss(vec![note.to_owned()]))
-        .return_consumed_capacity(ReturnConsumedCapacity::Total);
-    match request.send().await {
-        Ok(reply) => {
-            took(config, pace, foreseen, reply.consumed_capacity());
-            Ok(true)
-        }
-        Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(false),
-        Err(error) => Err(error::write(Action::UpdateItem, &config.table, &error)),
     }
 }
 
@@ -237,7 +209,7 @@ fn units_of(change: &Change) -> f64 {
 }
 
 /// What the service counted for a request.
-fn took<'a>(
+pub(super) fn took<'a>(
     config: &DynamoDbConfig,
     pace: &Pace,
     foreseen: f64,

@@ -7,6 +7,7 @@ use super::chain::{Chain, Link, Outcome, Sending};
 use super::emitter::DynamoDbEmitter;
 use super::error::{Throttle, Verdict};
 use super::lanes::Answer;
+use super::notes::{self, NOTES_OF_A_WINDOW_MAX};
 use super::requests::{self, Met};
 use super::table::ItemKey;
 use super::update::Update;
@@ -21,8 +22,6 @@ const BATCH_BYTES_MAX: usize = 3 * 1024 * 1024;
 const FOLD_RECORDS_MAX: usize = 1_000;
 /// Of what they set and append, and a larger one alone.
 const FOLD_BYTES_MAX: usize = 64 * 1024;
-/// Refused changes that an item is told of at a time; each takes some 80 bytes of it. Behind more of them, all are refused.
-const OWED_MAX: usize = 100;
 
 impl<U: Send + Sync> Sending<'_, U> {
     /// Puts the last write of the chain, which replaces the others. Where it is refused, the one before it is the last.
@@ -70,14 +69,12 @@ impl<U: Send + Sync> Sending<'_, U> {
         // Each turn sends, refuses or drops one link at least, or halves how many are tried at a time.
         while let Some(first) = links.first() {
             if let Some(why) = first.refused.clone() {
-                owed.extend(self.note(&first.place));
+                let note = self.note(&first.place);
                 outcome.refused.push((links.remove(0).index, why));
-                if owed.len() >= OWED_MAX {
-                    let why = Reject::new(format!("{OWED_MAX} changes of its item before it were refused"));
-                    outcome
-                        .refused
-                        .extend(links.drain(..).map(|link| (link.index, link.refused.unwrap_or(why.clone()))));
+                if note.is_some() && outcome.refused.len() >= NOTES_OF_A_WINDOW_MAX {
+                    outcome.refuse_rest(links.drain(..));
                 }
+                owed.extend(note);
                 continue;
             }
             let replacing = replacing(&links);
@@ -159,7 +156,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         let Some(update) = update.counted() else { return Ok(false) };
         let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
         let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let made = requests::update_noted(config, &traffic.pace, key, update, note).await;
+        let made = notes::make(config, &traffic.pace, key, update, note).await;
         self.emitter.answered(lane, Answer::of(&made), &made);
         made
     }

@@ -175,6 +175,42 @@ async fn behind_many_refused_changes_all_are_refused() {
     assert_eq!(stored(&dynamo.client()).await["a"]["_refused"]["SS"].as_array().unwrap().len(), 99);
 }
 
+/// Every other one is refused, and what is between them says so.
+#[tokio::test]
+async fn an_item_was_told_of_each_refused_change_of_a_window_until_it_was_full() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    let notes = async || stored(&dynamo.client()).await["a"]["_refused"]["SS"].as_array().unwrap().clone();
+    let json = |n: u64| if n % 2 == 1 { json!({"count": "text"}) } else { json!({"count": 1}) };
+    let window = |from: u64| (from..from + 250).map(|n| change(n, json(n))).collect::<Vec<_>>();
+    // Behind the hundredth, the others wait in the dead letters, and the item has none of them.
+    let refused = |emitted: &Emitted| exceptions(emitted).1.len();
+    assert_eq!(refused(&emit(&sink, &window(1)).await.unwrap()), 100 + 51);
+    assert_eq!((notes().await.len(), &item(&dynamo).await["count"]), (99, &json!({"N": "99"})));
+    // Windows later, the earliest are gone, and who sends the last window again finds all of it.
+    for from in [1_001, 2_001, 3_001] {
+        assert_eq!(refused(&emit(&sink, &window(from)).await.unwrap()), 100 + 51);
+        assert!(notes().await.len() <= 200, "{} in the item", notes().await.len());
+    }
+    let next = DynamoDbEmitter::open(changing(&dynamo)).unwrap();
+    let mended: Vec<_> = (3_001..3_199).map(|n| change(n, json!({"count": 1}))).collect();
+    let again: Vec<usize> = (0..198).step_by(2).collect();
+    assert_eq!(exceptions(&emit(&next, &mended).await.unwrap()), (vec![], again));
+}
+
+/// By versions, no item is told.
+#[tokio::test]
+async fn of_versions_any_number_is_refused() {
+    let dynamo = Dynamo::new();
+    let changes = Changes { set: vec!["status".into()], ..Changes::default() };
+    let config =
+        DynamoDbConfig { changes: Some(changes), order: Order::Version("v".into()), ..config(dynamo.client()) };
+    let sink = sink(DynamoDbConfig { ttl: Some("expires".into()), ..config }).await;
+    let bad = (1..=120).map(|n| change(n, json!({"v": n, "status": 1, "expires": "never"})));
+    let all: Vec<_> = bad.chain([change(121, json!({"v": 121, "status": "fine"}))]).collect();
+    assert_eq!(exceptions(&emit(&sink, &all).await.unwrap()).1.len(), 120);
+}
+
 #[tokio::test]
 async fn each_refused_change_was_looked_for_among_all_that_were_left() {
     let dynamo = Dynamo::new();
