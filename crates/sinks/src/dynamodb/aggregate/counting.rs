@@ -1,7 +1,6 @@
 //! Windows to transactions.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -15,31 +14,20 @@ use tracing::debug;
 use super::super::chain::{Outcome, Read};
 use super::super::emitter::DynamoDbEmitter;
 use super::super::error::Verdict;
-use super::super::lanes::Answer;
 use super::super::settling::Settling;
 use super::super::table::{ItemKey, Table};
 use super::super::traffic::Traffic;
 use super::config::Aggregate;
 use super::fold::{Fold, Group, Refusal, Share};
-use super::guard;
 use super::patience::Patience;
+use super::sending::{Sent, hash_of};
 use super::share::share;
-use super::transaction::{self, Met, Tables};
 use crate::rows::Rows;
 
 /// A slice takes this part of the memory that all of them may: so two go side by side, however large their windows are.
 const SLICES_AT_ONCE: usize = 2;
 /// How often what is left of a group is sent, of which others have counted a part.
 const PASSES_MAX: usize = 4;
-
-/// What became of a group.
-enum Sent {
-    Ended(ItemKey, Outcome),
-    /// Counted up to this place, by others.
-    Partly(ItemKey, String),
-    Refused(Refusal, Vec<usize>),
-    Failed(Group, Verdict),
-}
 
 /// How far items were counted, where that is in the midst of their records.
 type Found = HashMap<ItemKey, String>;
@@ -67,17 +55,21 @@ struct Slice {
 struct Progress<'a> {
     settling: Settling<'a>,
     /// From where on an item's records are refused, and why.
-    refused: HashMap<ItemKey, (String, Reject)>,
+    refused: Refusals,
 }
 
+/// By items, from which place on records are refused, and why.
+#[derive(Default)]
+struct Refusals(HashMap<ItemKey, (String, Reject)>);
+
 /// A window on its way.
-struct Counting<'a, U> {
-    emitter: &'a DynamoDbEmitter,
-    aggregate: &'a Aggregate,
+pub(super) struct Counting<'a, U> {
+    pub(super) emitter: &'a DynamoDbEmitter,
+    pub(super) aggregate: &'a Aggregate,
     table: Arc<Table>,
-    guards: &'a Traffic,
-    stream: &'a StreamName,
-    shard: &'a ShardId,
+    pub(super) guards: &'a Traffic,
+    pub(super) stream: &'a StreamName,
+    pub(super) shard: &'a ShardId,
     rows: Rows<'a, U>,
     read: Read<U>,
 }
@@ -127,7 +119,7 @@ impl DynamoDbEmitter {
 
 impl<'a, U: Send + Sync> Counting<'a, U> {
     async fn run(self) -> Result<Emitted, Failure> {
-        let mut progress = Progress { settling: Settling::new(self.emitter), refused: HashMap::new() };
+        let mut progress = Progress { settling: Settling::new(self.emitter), refused: Refusals::default() };
         let mut next = Some(Place::default());
         // A guard would pass over what waits, if what is behind it were counted.
         while let Some(from) = next
@@ -230,7 +222,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
             if let Ok(share) = self.share(item)
                 && let Some(place) = found.get(&share.id)
             {
-                if share.place > *place {
+                if share.place > *place || progress.refused.of(&share).is_some() {
                     self.add(index, share, &mut fold, progress);
                     return ControlFlow::Continue(());
                 }
@@ -247,15 +239,14 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     async fn put_off(
         &self,
         from: Place,
-        refused: &HashMap<ItemKey, (String, Reject)>,
+        refused: &Refusals,
         why: &Reject,
         emitted: &mut Emitted,
     ) -> Result<(), Failure> {
         let put_off_one = |index, item: &Item<U>| {
-            match self.share(item).map(|share| refused.get(&share.id)) {
+            match self.share(item).map(|share| refused.of(&share)) {
                 Ok(None) => emitted.retry(index, why.clone()),
-                Ok(Some((_, refused))) => emitted.reject(index, refused.clone()),
-                Err(refused) => emitted.reject(index, refused),
+                Ok(Some(refused)) | Err(refused) => emitted.reject(index, refused),
             }
             ControlFlow::Continue(())
         };
@@ -292,10 +283,8 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         if share.totals.is_nothing() {
             return;
         }
-        if let Some((from, why)) = progress.refused.get(&share.id)
-            && share.place >= *from
-        {
-            return progress.settling.reject(index, why.clone());
+        if let Some(why) = progress.refused.of(&share) {
+            return progress.settling.reject(index, why);
         }
         if let Err(refusal) = fold.add(index, share) {
             progress.refused(refusal, vec![index]);
@@ -309,8 +298,14 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         let (mut waiting, mut found) = (Waiting::new(), Found::new());
         while let Some(sent) = sending.next().await {
             match sent {
-                Sent::Ended(id, outcome) => progress.settling.add(id, outcome),
-                Sent::Partly(id, place) => drop(found.insert(id, place)),
+                Sent::Ended(id, outcome, refusal) => {
+                    progress.settling.add(id, outcome);
+                    refusal.into_iter().for_each(|refusal| progress.refused(refusal, Vec::new()));
+                }
+                Sent::Partly(id, place, refusal) => {
+                    refusal.into_iter().for_each(|refusal| progress.refused(refusal, Vec::new()));
+                    found.insert(id, place);
+                }
                 Sent::Refused(refusal, indexes) => {
                     progress.settling.add(refusal.id.clone(), Outcome::default());
                     progress.refused(refusal, indexes);
@@ -341,38 +336,6 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         sleep(wait).await;
         waiting.into_iter().map(|(group, _)| group).collect()
     }
-
-    async fn send(&self, group: Group) -> Sent {
-        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let guard_key = match guard::key(config, self.stream, self.shard, &group) {
-            Ok(key) => key,
-            Err(why) => return Sent::Refused(Refusal { id: group.id, from: group.first, why }, group.indexes),
-        };
-        let _turn = traffic.turns.of(&group.id).await;
-        let lane = traffic.lanes.enter().await;
-        let (pace, guards_pace) = (&traffic.pace, &self.guards.pace);
-        let tables = Tables { config, aggregate: self.aggregate, pace, guards_pace };
-        let met = transaction::count(tables, guard_key, &group).await;
-        self.emitter.answered(lane, Answer::of_key(&met, hash_of(&group.id)), &met);
-        let outcome = match met {
-            Ok(Met::Counted) => Outcome::default(),
-            Ok(Met::There(place)) if place < group.last => return Sent::Partly(group.id, place),
-            Ok(Met::There(place)) => {
-                config.metrics.passed_over(&config.table, group.indexes.len());
-                let mut overtaken = group.indexes;
-                if place == group.last {
-                    overtaken.pop();
-                }
-                Outcome { overtaken, ..Outcome::default() }
-            }
-            // The guard stays where it is: who sends the window again refuses the same.
-            Ok(Met::Foreign(why)) | Err(Verdict::Refused(why)) => {
-                return Sent::Refused(Refusal { id: group.id, from: group.first, why }, group.indexes);
-            }
-            Err(why) => return Sent::Failed(group, why),
-        };
-        Sent::Ended(group.id, outcome)
-    }
 }
 
 impl Progress<'_> {
@@ -380,7 +343,7 @@ impl Progress<'_> {
     fn refused(&mut self, Refusal { id, from, why }: Refusal, indexes: Vec<usize>) {
         indexes.into_iter().for_each(|index| self.settling.reject(index, why.clone()));
         if !self.settling.is_replay() {
-            self.refused.insert(id, (from, why));
+            self.refused.add(id, from, why);
         }
     }
 
@@ -390,8 +353,17 @@ impl Progress<'_> {
     }
 }
 
-fn hash_of(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+impl Refusals {
+    fn add(&mut self, id: ItemKey, from: String, why: Reject) {
+        let first = self.0.entry(id).or_insert_with(|| (from.clone(), why.clone()));
+        if from < first.0 {
+            *first = (from, why);
+        }
+    }
+
+    /// Why the record is refused, if it is.
+    fn of(&self, share: &Share) -> Option<Reject> {
+        let (from, why) = self.0.get(&share.id)?;
+        (share.place >= *from).then(|| why.clone())
+    }
 }

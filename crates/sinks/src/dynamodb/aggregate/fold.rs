@@ -43,6 +43,8 @@ pub(super) struct Group {
     /// Places of the first and the last of them.
     pub(super) first: String,
     pub(super) last: String,
+    /// The place of the first record behind them that is refused, if one is.
+    pub(super) refused_from: Option<String>,
     /// Of the latest.
     pub(super) arrival: Timestamp,
     pub(super) totals: Totals,
@@ -126,7 +128,7 @@ impl Fold {
         let Some(group) = known else {
             self.by_id.insert(id.clone(), self.groups.len());
             let (first, last, indexes) = (place.clone(), place, vec![index]);
-            let group = Group { id, key, start, first, last, arrival, totals, indexes };
+            let group = Group { id, key, start, first, last, refused_from: None, arrival, totals, indexes };
             self.memory_bytes += group.memory_bytes();
             self.groups.push(group);
             return Ok(());
@@ -134,6 +136,7 @@ impl Fold {
         if !group.totals.absorb(&totals) {
             let why =
                 Reject::new("a sum of its item has more than the 38 digits of a number, with it or one before it");
+            group.refused_from = Some(place.clone());
             return Err(Refusal { id, from: place, why });
         }
         group.last = place;

@@ -17,6 +17,8 @@ use super::fold::Group;
 /// Its key: the hash key of the item that it guards; and where the records come from, with the item's range key.
 const ITEM: &str = "item";
 const SOURCE: &str = "source";
+/// The place of the first record up to that which is refused, and is a dead letter, or will be: so are all behind it of its window.
+const REFUSED_FROM: &str = "refused_from";
 /// The attribute by which it expires.
 const EXPIRES: &str = "expires";
 
@@ -61,19 +63,30 @@ pub(super) fn key(
     Ok(Attributes::from([(ITEM.into(), AttributeValue::S(hash)), (SOURCE.into(), AttributeValue::S(source))]))
 }
 
+/// How far a shard is done for an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Passed {
+    /// The place of the last record that is counted, or refused.
+    pub(super) last: String,
+    /// From there on, what is not counted of its window is refused.
+    pub(super) refused_from: Option<String>,
+}
+
 /// The guard that says so.
-pub(super) fn guard(aggregate: &Aggregate, mut key: Attributes, last: &str, from: Timestamp) -> Attributes {
-    key.insert(POSITION.into(), AttributeValue::S(last.to_owned()));
+pub(super) fn guard(aggregate: &Aggregate, mut key: Attributes, passed: Passed, from: Timestamp) -> Attributes {
+    key.insert(POSITION.into(), AttributeValue::S(passed.last));
+    key.extend(passed.refused_from.map(|place| (REFUSED_FROM.into(), AttributeValue::S(place))));
     key.insert(EXPIRES.into(), expiry(from, aggregate.keep));
     key
 }
 
-/// The place that a guard says, if it is one.
-pub(super) fn place_of(guard: &Attributes, ours: &str) -> Option<String> {
-    match guard.get(POSITION)? {
+/// What a guard says, if it is one.
+pub(super) fn passed(guard: &Attributes, ours: &str) -> Option<Passed> {
+    let place = |name: &str| match guard.get(name)? {
         AttributeValue::S(place) if place.len() == ours.len() => Some(place.clone()),
         _ => None,
-    }
+    };
+    Some(Passed { last: place(POSITION)?, refused_from: place(REFUSED_FROM) })
 }
 
 fn text(value: &AttributeValue) -> String {

@@ -15,7 +15,8 @@
 //! their own, which expire; the item has nothing of any shard. Windows are announced, so that one that is sent again has the keys and
 //! numbers that it had, by whatever settings.
 //!
-//! A dead letter that is sent again is behind what its guard says, or will be: it has a guard of its own, and counts by itself.
+//! What the table refuses has its guard say so before it becomes a dead letter, so that whoever sends the window again refuses it too. A
+//! dead letter that is sent again is behind what that guard says, or will be: it has one of its own, and counts by itself.
 //!
 //! DynamoDB adds by itself, and compares by a condition alone. A lowest number only ever falls: where the condition shows that it is
 //! below ours, it stays so, and the transaction is sent again without it. So each of them costs one more request at most.
@@ -28,6 +29,7 @@ mod counting;
 mod fold;
 mod guard;
 mod patience;
+mod sending;
 mod share;
 mod transaction;
 mod turns;

@@ -19,7 +19,7 @@ use super::super::requests::COMES_AFTER;
 use super::super::write::expiry;
 use super::config::Aggregate;
 use super::fold::Group;
-use super::guard;
+use super::guard::{self, Passed};
 
 /// A lowest or highest number is settled after one more request. Others may remove the item meanwhile, and begin it anew.
 const ATTEMPTS_MAX: usize = 8;
@@ -29,10 +29,10 @@ const UNITS_FACTOR: f64 = 2.0;
 /// What a group met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Met {
-    /// It is counted now, and durable.
-    Counted,
-    /// Its shard was counted up to this place before.
-    There(String),
+    /// It is counted now, or said to be refused, and durable.
+    Done,
+    /// Its shard was counted so far before.
+    There(Passed),
     /// Something is there that kinesink did not write.
     Foreign(Reject),
 }
@@ -53,20 +53,19 @@ type Kept = Vec<String>;
 pub(super) async fn count(tables: Tables<'_>, guard_key: Attributes, group: &Group) -> Result<Met, Verdict> {
     let Tables { config, aggregate, .. } = tables;
     let from = group.arrival.max(config.clock.now());
-    let guard = guard::guard(aggregate, guard_key, &group.last, from);
+    let passed = Passed { last: group.last.clone(), refused_from: group.refused_from.clone() };
+    let guard = guard::guard(aggregate, guard_key, passed, from);
     let mut kept = Kept::new();
     for _ in 0..ATTEMPTS_MAX {
-        let Some(reasons) = send(tables, group, &guard, &kept).await? else {
-            return Ok(Met::Counted);
+        let update = update(config, aggregate, group, &kept)?;
+        let Some(reasons) = send(tables, group, &guard, Some(update)).await? else {
+            return Ok(Met::Done);
         };
         let [of_item, of_guard] = reasons.as_slice() else {
             return Err(unknown(config, "without a reason for each item"));
         };
-        if of_guard.code() == Some(CONDITION_FAILED) {
-            return there(config, aggregate, of_guard, group);
-        }
-        if let Some(verdict) = error::cancelled(Action::PutItem, &aggregate.guards, of_guard) {
-            return Err(lasting(verdict));
+        if let Some(met) = of_the_guard(config, aggregate, of_guard, group) {
+            return met;
         }
         if let Some(verdict) = error::cancelled(Action::UpdateItem, &config.table, of_item) {
             return Err(verdict);
@@ -91,15 +90,30 @@ pub(super) async fn count(tables: Tables<'_>, guard_key: Attributes, group: &Gro
     ))))
 }
 
-/// Sends it, and gives back why it was cancelled, if it was.
+/// Has the guard say that the group is refused, unless some of it is counted: then no one counts it who sends it again, and what
+/// becomes a dead letter is counted by that alone.
+pub(super) async fn refuse(tables: Tables<'_>, guard_key: Attributes, group: &Group) -> Result<Met, Verdict> {
+    let Tables { config, aggregate, .. } = tables;
+    let from = group.arrival.max(config.clock.now());
+    let passed = Passed { last: group.last.clone(), refused_from: Some(group.first.clone()) };
+    let guard = guard::guard(aggregate, guard_key, passed, from);
+    match send(tables, group, &guard, None).await?.as_deref() {
+        None => Ok(Met::Done),
+        Some([of_guard]) => of_the_guard(config, aggregate, of_guard, group)
+            .unwrap_or_else(|| Err(unknown(config, "for no reason that it gives"))),
+        Some(_) => Err(unknown(config, "without a reason for each item")),
+    }
+}
+
+/// Sends it, with the guard alone where nothing is counted, and gives back why it was cancelled, if it was.
 async fn send(
     tables: Tables<'_>,
     group: &Group,
     guard: &Attributes,
-    kept: &Kept,
+    update: Option<Update>,
 ) -> Result<Option<Vec<CancellationReason>>, Verdict> {
     let Tables { config, aggregate, pace, guards_pace } = tables;
-    let foreseen = UNITS_FACTOR * units(bytes(&group.key));
+    let foreseen = update.as_ref().map_or(0.0, |_| UNITS_FACTOR * units(bytes(&group.key)));
     let of_guard = UNITS_FACTOR * units(bytes(guard));
     pace.take(foreseen).await;
     guards_pace.take(of_guard).await;
@@ -110,12 +124,12 @@ async fn send(
         .expression_attribute_names("#place", POSITION)
         .expression_attribute_values(":place", AttributeValue::S(group.first.clone()))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let update = update(config, aggregate, group, kept)?;
     let put = put.build().map_err(|error| incomplete(&error))?;
+    let update = update.map(|update| TransactWriteItem::builder().update(update).build());
     let request = config
         .client
         .transact_write_items()
-        .transact_items(TransactWriteItem::builder().update(update).build())
+        .set_transact_items(update.map(|update| vec![update]))
         .transact_items(TransactWriteItem::builder().put(put).build())
         .return_consumed_capacity(ReturnConsumedCapacity::Total);
     match request.send().await {
@@ -261,6 +275,19 @@ fn now_kept(config: &DynamoDbConfig, aggregate: &Aggregate, item: &Attributes, g
     Ok(kept)
 }
 
+/// What the guard's part of a transaction that was cancelled says, unless it was not because of that.
+fn of_the_guard(
+    config: &DynamoDbConfig,
+    aggregate: &Aggregate,
+    reason: &CancellationReason,
+    group: &Group,
+) -> Option<Result<Met, Verdict>> {
+    if reason.code() == Some(CONDITION_FAILED) {
+        return Some(there(config, aggregate, reason, group));
+    }
+    error::cancelled(Action::PutItem, &aggregate.guards, reason).map(|verdict| Err(lasting(verdict)))
+}
+
 /// How far the guard says that the shard is counted.
 fn there(
     config: &DynamoDbConfig,
@@ -269,8 +296,8 @@ fn there(
     group: &Group,
 ) -> Result<Met, Verdict> {
     let Some(item) = reason.item() else { return Err(silent(config)) };
-    Ok(match guard::place_of(item, &group.last) {
-        Some(place) => Met::There(place),
+    Ok(match guard::passed(item, &group.last) {
+        Some(passed) => Met::There(passed),
         None => Met::Foreign(Reject::new(format!(
             "the guard of its item in table {} has an attribute `{POSITION}` of another kind: another program writes there",
             aggregate.guards

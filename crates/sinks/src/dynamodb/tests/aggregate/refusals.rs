@@ -1,5 +1,7 @@
 //! What cannot be counted, and whose fault that is.
 
+use std::collections::BTreeMap;
+
 use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
 use kinesink_core::{Class, Emitted, Emitter, Exception, Failure};
 use serde_json::{Value, json};
@@ -94,13 +96,96 @@ async fn what_the_service_refuses_is_refused_with_all_that_counts_together_and_a
     let put = dynamo.client().put_item().table_name(TABLE).item("id", AttributeValue::S("a".into()));
     put.item("minute", AttributeValue::S(MINUTE.into())).item("sum", text).send().await.unwrap();
     let window = [(1, number(1)), (2, json!({"id": "b", "n": 2})), (3, number(3))];
-    for sink in [&sink, &open(&dynamo)] {
+    for (sink, why) in [
+        (&sink, "An operand in the update expression has an incorrect data type"),
+        (&open(&dynamo), "refused before, as the guard of its item says"),
+    ] {
         let emitted = emit(sink, 0, &window).await.unwrap();
-        assert_eq!(exceptions(&emitted), (vec![], vec![0, 2]), "the guard has not passed them");
+        assert_eq!(exceptions(&emitted), (vec![], vec![0, 2]));
         let said = format!("{emitted:?}");
-        assert!(said.contains("An operand in the update expression has an incorrect data type"), "{said}");
-        assert!(!said.contains("SECRET"), "{said}");
+        assert!(said.contains(why) && !said.contains("SECRET"), "{said}");
     }
+}
+
+/// Between a dead letter and the checkpoint, a worker dies and the item is mended.
+#[tokio::test]
+async fn a_dead_letter_counted_twice_where_the_next_owner_counted_its_window_too() {
+    let dynamo = Dynamo::new();
+    let running = sink(&dynamo).await;
+    let key = [("id", "a"), ("minute", MINUTE)].map(|(name, text)| (name.to_owned(), AttributeValue::S(text.into())));
+    let put = dynamo.client().put_item().table_name(TABLE).set_item(Some(key.clone().into()));
+    put.item("sum", AttributeValue::S("text".into())).send().await.unwrap();
+    let window = [(1, number(1)), (2, json!({"id": "b", "n": 2})), (3, number(3))];
+    assert_eq!(exceptions(&emit(&running, 0, &window).await.unwrap()), (vec![], vec![0, 2]));
+    dynamo.client().put_item().table_name(TABLE).set_item(Some(key.into())).send().await.unwrap();
+    let next = open(&dynamo);
+    assert_eq!(exceptions(&emit(&next, 0, &window).await.unwrap()), (vec![], vec![0, 2]), "they are dead letters");
+    let replaying = DynamoDbEmitter::open(DynamoDbConfig { is_replay: true, ..counting(dynamo.client()) }).unwrap();
+    let letters = [window[0].clone(), window[2].clone()];
+    for _ in 0..3 {
+        assert_eq!(emit(&replaying, 0, &letters).await.unwrap(), Emitted::all());
+        assert_eq!(exceptions(&emit(&next, 0, &window).await.unwrap()), (vec![], vec![0, 2]));
+    }
+    assert_eq!(of_a_beside(&dynamo, "b").await, totals("2", "4", "1", "3"));
+    // What comes behind them counts, and so it does where windows are cut elsewhere.
+    assert_eq!(emit(&next, 0, &[(4, number(4))]).await.unwrap(), Emitted::all());
+    let cut = [window[2].clone(), (4, number(4)), (5, number(5))];
+    assert_eq!(emit(&open(&dynamo), 0, &cut).await.unwrap(), Emitted::all());
+    assert_eq!(of_a_beside(&dynamo, "b").await, totals("4", "13", "1", "5"));
+}
+
+/// The numbers of `a`, beside the items of others.
+async fn of_a_beside(dynamo: &Dynamo, others: &str) -> [String; 4] {
+    let mut counted = items_counted(dynamo).await;
+    others.split(' ').for_each(|other| drop(counted.remove(other).unwrap()));
+    assert_eq!(counted.len(), 1);
+    counted.remove("a").unwrap()
+}
+
+/// Of one minute, by id; items without numbers are left out.
+async fn items_counted(dynamo: &Dynamo) -> BTreeMap<String, [String; 4]> {
+    let numbers = |item: &BTreeMap<String, String>| {
+        ["count", "sum", "least", "most"].map(|name| item.get(name).cloned().unwrap_or_default())
+    };
+    let items = scan(&dynamo.client(), TABLE).await;
+    items.iter().map(|item| (item["id"].clone(), numbers(item))).collect()
+}
+
+/// Of a slice for each record, a sum that is too large for a window is not too large.
+#[tokio::test]
+async fn a_sum_that_was_refused_is_refused_by_an_owner_that_folds_otherwise() {
+    let dynamo = Dynamo::new();
+    let running = sink(&dynamo).await;
+    let with = |sequence: u64, text: &str| -> Sent {
+        (sequence, serde_json::from_str(&format!(r#"{{"id": "a", "n": {text}}}"#)).unwrap())
+    };
+    let window = [with(1, "1"), with(2, "1e100"), with(3, "-1e100")];
+    assert_eq!(exceptions(&emit(&running, 0, &window).await.unwrap()), (vec![], vec![1, 2]));
+    let apart = DynamoDbConfig { encoded_bytes_max: 1, ..counting(dynamo.client()) };
+    let calls = dynamo.calls("TransactWriteItems").len();
+    let emitted = emit(&DynamoDbEmitter::open(apart).unwrap(), 0, &window).await.unwrap();
+    assert_eq!(exceptions(&emitted), (vec![], vec![1, 2]));
+    assert_eq!(dynamo.calls("TransactWriteItems").len(), calls + 1, "nothing that is refused is sent");
+    assert_eq!(of_a(&dynamo).await[0], "1");
+}
+
+/// It is known from the guard that the last is refused, and one before it is put off with others.
+#[tokio::test]
+async fn a_counted_record_before_a_refused_one_is_no_dead_letter_where_the_window_waits() {
+    let dynamo = Dynamo::new();
+    sink(&dynamo).await;
+    let apart = || DynamoDbEmitter::open(DynamoDbConfig { encoded_bytes_max: 1, ..counting(dynamo.client()) }).unwrap();
+    let none = ("None", "");
+    let window = [(1, number(1)), (2, json!({"id": "b"})), (3, number(3)), (4, number(4)), (5, json!({"id": "c"}))];
+    // The third number is no lowest, which the second request for it knows.
+    (0..4).for_each(|_| dynamo.fail("TransactWriteItems", Fault::None));
+    dynamo.fail("TransactWriteItems", Fault::Cancel([("ValidationError", "Item size"), none]));
+    assert_eq!(exceptions(&emit(&apart(), 0, &window).await.unwrap()), (vec![], vec![3]));
+    dynamo.fail("TransactWriteItems", Fault::None);
+    dynamo.fail("TransactWriteItems", Fault::Cancel([("TransactionConflict", "x"), none]));
+    assert_eq!(exceptions(&emit(&apart(), 0, &window).await.unwrap()), (vec![1, 2, 4], vec![3]));
+    assert_eq!(exceptions(&emit(&apart(), 0, &window).await.unwrap()), (vec![], vec![3]));
+    assert_eq!(of_a_beside(&dynamo, "b c").await, totals("2", "4", "1", "3"));
 }
 
 #[tokio::test]
@@ -117,7 +202,8 @@ async fn what_another_program_wrote_is_told_by_name() {
     );
 
     assert_eq!(emit(&sink, 0, &[(1, json!({"id": "b"}))]).await.unwrap(), Emitted::all());
-    let guard = scan(&dynamo.client(), GUARDS).await.remove(0);
+    let guards = scan(&dynamo.client(), GUARDS).await;
+    let guard = guards.iter().find(|guard| guard["item"] == "b").unwrap();
     let put = dynamo.client().put_item().table_name(GUARDS);
     let put = put.item("item", AttributeValue::S(guard["item"].clone()));
     put.item("source", AttributeValue::S(guard["source"].clone())).send().await.unwrap();
