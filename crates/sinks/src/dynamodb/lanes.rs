@@ -1,10 +1,15 @@
 //! How many requests are on their way at a time: fewer once a table has no room, more while it has.
 
+use std::collections::BTreeSet;
+use std::mem;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::{Throttle, Verdict};
+
+/// So many keys that there is no room for are hot, and not a sign that there is none for any.
+const HOT_KEYS_MAX: usize = 1_000;
 
 /// What an answer says of the requests beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,35 +44,67 @@ impl Answer {
 }
 
 /// Requests that may be on their way at a time. A round of them that is taken adds one, and one that is not halves them, once for all
-/// that were sent beside it. There is no room for any key, where there is none for two of a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// that were sent beside it. There is no room for any key, where there is none for many in a round that were not hot before it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Limit {
     requests: usize,
     /// Of a round, so many were taken.
     taken: usize,
     /// How often it was halved.
     halvings: u64,
-    /// Of a round, there was no room for this key.
-    short_key: Option<u64>,
+    /// Of a round, there was no room for these keys, which are not hot.
+    short_keys: BTreeSet<u64>,
+    /// There was no room for these keys in the round before.
+    hot_keys: BTreeSet<u64>,
+    /// Nor in this one.
+    still_hot_keys: BTreeSet<u64>,
 }
 
 impl Limit {
     /// After an answer to what was sent when it had been halved so often.
-    fn after(self, answer: Answer, halvings: u64, requests_max: usize) -> Self {
+    fn note(&mut self, answer: Answer, halvings: u64, requests_max: usize) {
         match answer {
-            Answer::Taken if self.taken + 1 < self.requests => Self { taken: self.taken + 1, ..self },
             Answer::Taken => {
-                Self { requests: (self.requests + 1).min(requests_max), taken: 0, short_key: None, ..self }
+                self.taken += 1;
+                if self.taken >= self.requests {
+                    self.requests = (self.requests + 1).min(requests_max);
+                    self.taken = 0;
+                    self.know();
+                    self.hot_keys = mem::take(&mut self.still_hot_keys);
+                }
             }
-            Answer::OfItsOwn => self,
-            Answer::NoRoom | Answer::NoRoomForOne(_) if halvings != self.halvings => self,
-            Answer::NoRoomForOne(key) if self.short_key.is_none_or(|other| other == key) => {
-                Self { short_key: Some(key), ..self }
+            Answer::OfItsOwn => {}
+            Answer::NoRoomForOne(key) if self.hot_keys.contains(&key) => drop(self.still_hot_keys.insert(key)),
+            Answer::NoRoom | Answer::NoRoomForOne(_) if halvings != self.halvings => {}
+            Answer::NoRoom => self.halve(),
+            Answer::NoRoomForOne(key) => {
+                self.short_keys.insert(key);
+                if self.short_keys.len() >= self.many() {
+                    self.know();
+                    self.halve();
+                }
             }
-            Answer::NoRoom | Answer::NoRoomForOne(_) => {
-                let requests = (self.requests / 2).max(1);
-                Self { requests, taken: 0, halvings: self.halvings + 1, short_key: None }
-            }
+        }
+    }
+
+    /// A quarter of a round, and more than one.
+    fn many(&self) -> usize {
+        (self.requests / 4).max(2)
+    }
+
+    fn halve(&mut self) {
+        self.requests = (self.requests / 2).max(1);
+        self.taken = 0;
+        self.halvings += 1;
+        self.short_keys.clear();
+    }
+
+    /// Whichever limit it was: what meets it again, until the next round is over, is hot.
+    fn know(&mut self) {
+        let room = HOT_KEYS_MAX.saturating_sub(self.hot_keys.len());
+        for key in mem::take(&mut self.short_keys).into_iter().take(room) {
+            self.hot_keys.insert(key);
+            self.still_hot_keys.insert(key);
         }
     }
 }
@@ -91,7 +128,7 @@ impl Lanes {
     /// Begins with the most.
     pub(super) fn new(requests_max: usize) -> Self {
         let requests_max = requests_max.clamp(1, Semaphore::MAX_PERMITS);
-        let limit = Limit { requests: requests_max, taken: 0, halvings: 0, short_key: None };
+        let limit = Limit { requests: requests_max, ..Limit::default() };
         let state = Mutex::new(State { limit, permits: requests_max });
         Self { permits: Semaphore::new(requests_max), state, requests_max }
     }
@@ -121,7 +158,7 @@ impl Lane<'_> {
     pub(super) fn answered(self, answer: Answer) {
         let Lanes { permits, state, requests_max } = self.lanes;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.limit = state.limit.after(answer, self.halvings, *requests_max);
+        state.limit.note(answer, self.halvings, *requests_max);
         let most = state.limit.requests;
         if most > state.permits {
             permits.add_permits(most - state.permits);
@@ -155,8 +192,16 @@ mod tests {
             Just(Answer::Taken),
             Just(Answer::NoRoom),
             Just(Answer::OfItsOwn),
-            (0_u64..3).prop_map(Answer::NoRoomForOne),
+            (0_u64..30).prop_map(Answer::NoRoomForOne),
         ]
+    }
+
+    impl Limit {
+        fn after(&self, answer: Answer, halvings: u64, requests_max: usize) -> Self {
+            let mut limit = self.clone();
+            limit.note(answer, halvings, requests_max);
+            limit
+        }
     }
 
     proptest! {
@@ -165,32 +210,53 @@ mod tests {
             requests_max in 1_usize..200,
             answers in prop::collection::vec((answer(), 0_u64..3), 0..200),
         ) {
-            let mut limit = Limit { requests: requests_max, taken: 0, halvings: 0, short_key: None };
+            let mut limit = Limit { requests: requests_max, ..Limit::default() };
             for (answer, ago) in answers {
                 let before = limit;
                 let halvings = before.halvings.saturating_sub(ago);
-                limit = limit.after(answer, halvings, requests_max);
+                limit = before.after(answer, halvings, requests_max);
                 prop_assert!((1..=requests_max).contains(&limit.requests));
-                let round = (0..before.requests).fold(before, |limit, _| limit.after(Answer::Taken, halvings, requests_max));
+                let round = (0..before.requests).fold(before.clone(), |limit, _| limit.after(Answer::Taken, halvings, requests_max));
                 prop_assert_eq!(round.requests, (before.requests + 1).min(requests_max));
+                prop_assert!(round.short_keys.is_empty() && round.hot_keys.is_superset(&before.short_keys));
                 match answer {
                     Answer::Taken => prop_assert!(limit.requests - before.requests <= 1),
                     Answer::NoRoom if halvings == before.halvings => {
                         prop_assert_eq!(limit.requests, (before.requests / 2).max(1));
                         // Whatever else was sent beside it changes nothing any more.
-                        prop_assert_eq!(limit.after(answer, halvings, requests_max), limit);
+                        prop_assert_eq!(limit.after(answer, halvings, requests_max), limit.clone());
                     }
-                    Answer::NoRoomForOne(key) if halvings == before.halvings => {
-                        let no_room = before.after(Answer::NoRoom, halvings, requests_max);
-                        let is_another = before.short_key.is_some_and(|other| other != key);
-                        let one = Limit { short_key: Some(key), ..before };
-                        prop_assert_eq!(limit, if is_another { no_room } else { one });
-                        prop_assert_eq!(round.short_key, None, "a round that is taken forgets it");
+                    Answer::NoRoomForOne(key) if halvings == before.halvings && !before.hot_keys.contains(&key) => {
+                        let is_many = before.short_keys.len() + 1 >= (before.requests / 4).max(2) && !before.short_keys.contains(&key);
+                        prop_assert_eq!(limit.requests, if is_many { (before.requests / 2).max(1) } else { before.requests });
+                        prop_assert!(limit.short_keys.contains(&key) || limit.hot_keys.contains(&key));
                     }
-                    Answer::NoRoom | Answer::NoRoomForOne(_) | Answer::OfItsOwn => prop_assert_eq!(limit, before),
+                    Answer::NoRoom | Answer::NoRoomForOne(_) | Answer::OfItsOwn => prop_assert_eq!(limit.requests, before.requests),
                 }
             }
         }
+    }
+
+    #[test]
+    fn two_hot_keys_in_a_round_slowed_all_lanes() {
+        for requests_max in [4, 8, 64] {
+            let mut limit = Limit { requests: requests_max, ..Limit::default() };
+            for round in 0..50 {
+                for key in [1, 2] {
+                    limit = limit.after(Answer::NoRoomForOne(key), limit.halvings, requests_max);
+                }
+                limit = (0..limit.requests)
+                    .fold(limit, |limit, _| limit.after(Answer::Taken, limit.halvings, requests_max));
+                assert!(limit.halvings <= 1, "round {round} of {requests_max}: {limit:?}");
+            }
+            assert_eq!(limit.requests, requests_max);
+        }
+        // A table without room meets ever other keys.
+        let mut limit = Limit { requests: 64, ..Limit::default() };
+        for key in 0..1_000 {
+            limit = limit.after(Answer::NoRoomForOne(key), limit.halvings, 64);
+        }
+        assert_eq!(limit.requests, 1);
     }
 
     #[tokio::test]
