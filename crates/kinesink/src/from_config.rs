@@ -292,6 +292,7 @@ pub(crate) fn table_emitter(
     table.ttl.clone_from(&sink.ttl);
     table.expire_after = sink.expire_after;
     table.requests_max = sink.requests_max;
+    table.provisioned = sink.provisioned;
     table.write_units = sink.write_units;
     table.max_write_fraction = sink.max_write_fraction;
     table.metrics = services.counted.clone();

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use kinesink_aws::dynamodb::types::ScalarAttributeType;
 use kinesink_aws::{BucketOptions, ServiceOptions};
 use kinesink_consumer::{Billing, Coordination, Retrieval, Start, TableOptions};
-use kinesink_sinks::dynamodb::{Aggregate, Changes, Deletion, Guard, KeyAttribute, KeySource, Order};
+use kinesink_sinks::dynamodb::{Aggregate, Changes, Deletion, Guard, KeyAttribute, KeySource, Order, Provisioned};
 use kinesink_sinks::s3::parquet::{FileSettings, Statistics};
 use kinesink_sinks::s3::{KeySettings, KeyTemplate, Late, LateTo};
 use kinesink_sinks::{EventTime, Location, TimeFormat};
@@ -214,6 +214,7 @@ delete = { field = ".op", is = ["D", "delete"], keep = "400h" }
 ttl = "expires"
 expire_after = "720h"
 requests = 5
+capacity = { read = 10, write = 200 }
 write_units = 100
 max_write_fraction = 0.25
 endpoint = "http://127.0.0.1:8000"
@@ -245,6 +246,8 @@ fn every_key_of_a_table_is_read() {
     let delete = Deletion { field: ".op".parse().unwrap(), values: vec!["D".into(), "delete".into()], keep };
     assert_eq!((latest.delete.as_ref(), latest.ttl.as_deref()), (Some(&delete), Some("expires")));
     assert_eq!((latest.expire_after, latest.requests_max), (Some(Duration::from_secs(720 * 3600)), 5));
+    let provisioned = Provisioned { read_units: 10, write_units: 200 };
+    assert_eq!((latest.provisioned, counters.provisioned), (Some(provisioned), None));
     assert_eq!((latest.write_units, counters.write_units), (Some(100), None));
     assert_eq!((latest.max_write_fraction, counters.max_write_fraction), (Some(0.25), None));
     let reached = ServiceOptions {
@@ -375,7 +378,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 89] = [
+const MISTAKES: [(&str, &str, &str); 90] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -505,6 +508,11 @@ const MISTAKES: [(&str, &str, &str); 89] = [
         "table that workers agree by",
         SINK,
         "type = \"dynamodb\"\ntable = \"orders-CoordinatorState\"\nkey = { id = \".id\" }",
+    ),
+    (
+        "a table that is made without capacity",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\ncapacity = { read = 0, write = 5 }",
     ),
     (
         "part of a table's units",

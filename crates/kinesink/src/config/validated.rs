@@ -10,7 +10,7 @@ use kinesink_consumer::{BeyondRetention, Coordination, Retrieval, Start, TableOp
 use kinesink_core::StreamName;
 use kinesink_sinks::FieldPath;
 use kinesink_sinks::Location;
-use kinesink_sinks::dynamodb::{Aggregate, Changes, Deletion, FieldType, Guard, KeyAttribute, Order};
+use kinesink_sinks::dynamodb::{Aggregate, Changes, Deletion, FieldType, Guard, KeyAttribute, Order, Provisioned};
 use kinesink_sinks::s3::parquet::{FileSettings, Schema};
 use kinesink_sinks::s3::{BucketSettings, KeyTemplate};
 use serde_json::Value;
@@ -184,6 +184,8 @@ pub struct TableSink {
     pub expire_after: Option<Duration>,
     /// Requests that are on their way at a time, at most.
     pub requests_max: usize,
+    /// What the table is made with, and that of the guards; paid by the request without it.
+    pub provisioned: Option<Provisioned>,
     /// Write units that may be taken in a second.
     pub write_units: Option<u32>,
     /// The part of the table's write units that may be taken in a second.

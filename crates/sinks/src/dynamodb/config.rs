@@ -103,6 +103,15 @@ pub struct Changes {
     pub append: Vec<String>,
 }
 
+/// Units that a table has in a second, bought ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Provisioned {
+    /// What readers may take, 4 KB each.
+    pub read_units: u32,
+    /// What writers may take, 1 KB each.
+    pub write_units: u32,
+}
+
 /// The settings of a [`DynamoDbEmitter`](super::DynamoDbEmitter).
 #[derive(Debug, Clone)]
 pub struct DynamoDbConfig {
@@ -132,6 +141,8 @@ pub struct DynamoDbConfig {
     pub position: String,
     /// The attribute that marks a deleted item. Default `_deleted`.
     pub deleted: String,
+    /// What the table is made with, and that of the guards, if it is missing. Without it, it is paid by the request.
+    pub provisioned: Option<Provisioned>,
     /// Write units that may be taken in a second of the table, and of that of the guards as many, over all shards of this worker; any
     /// number without it.
     pub write_units: Option<u32>,
@@ -172,6 +183,7 @@ impl DynamoDbConfig {
             expire_after: None,
             position: POSITION.into(),
             deleted: DELETED.into(),
+            provisioned: None,
             write_units: None,
             max_write_fraction: None,
             metrics: TableMetrics::default(),

@@ -7,15 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kinesink_aws::code;
 use kinesink_aws::dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
-    TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ProvisionedThroughput,
+    ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use kinesink_core::{Class, Failure, Reject};
 use md5::{Digest as _, Md5};
 use tokio::time::{sleep, timeout};
 
 use super::attributes::{Attributes, type_of};
-use super::config::{DynamoDbConfig, KeySource};
+use super::config::{DynamoDbConfig, KeySource, Provisioned};
 use super::error::{self, Action};
 use super::number::Decimal;
 
@@ -278,11 +278,19 @@ pub(super) async fn active(config: &DynamoDbConfig) -> Result<(), Failure> {
     })
 }
 
-/// Makes the table if it is missing, paid by the request; says whether it did.
+/// Makes the table if it is missing; says whether it did.
 pub(super) async fn request(config: &DynamoDbConfig) -> Result<bool, Failure> {
     let name = &config.table;
     let incomplete = |error: kinesink_aws::dynamodb::error::BuildError| Failure::fatal(error.to_string());
-    let mut request = config.client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+    let mut request = config.client.create_table().table_name(name);
+    request = match config.provisioned {
+        None => request.billing_mode(BillingMode::PayPerRequest),
+        Some(Provisioned { read_units, write_units }) => {
+            let units = ProvisionedThroughput::builder().read_capacity_units(read_units.into());
+            let units = units.write_capacity_units(write_units.into()).build().map_err(incomplete)?;
+            request.billing_mode(BillingMode::Provisioned).provisioned_throughput(units)
+        }
+    };
     for (attribute, key_type) in config.key.iter().zip([KeyType::Hash, KeyType::Range]) {
         let attribute_type = attribute.key_type.clone().unwrap_or(ScalarAttributeType::S);
         let schema = KeySchemaElement::builder().attribute_name(&attribute.name).key_type(key_type).build();

@@ -16,7 +16,9 @@ pub(super) use self::sink::{
     DICTIONARY, KEY, LATE_TO, Mismatch, PAGE, REST, ROW_GROUP, RawColumn, RawEventTime, RawLate, RawSink, Statistics,
     TIME_FORMAT, TIME_ZONE, UNKNOWN,
 };
-pub(super) use self::table::{FieldType, Guard, KEEP, ORDERED_BY, REQUESTS, RawAggregate, RawDelete, RawTable, WINDOW};
+pub(super) use self::table::{
+    FieldType, Guard, KEEP, ORDERED_BY, REQUESTS, RawAggregate, RawCapacity, RawDelete, RawTable, WINDOW,
+};
 
 /// The version of the format that this program reads.
 pub(super) const VERSION: i64 = 1;

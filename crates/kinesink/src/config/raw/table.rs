@@ -79,6 +79,11 @@ pub(in crate::config) struct RawTable {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "duration"))]
     pub(in crate::config) expire_after: Option<Spanned<String>>,
+    /// Units that `check --create` and `run --create` make the table with, as in `{ read = 10, write = 100 }`, and that of the guards.
+    /// Without it, a new table is paid by the request. A table that is there stays as it is.
+    #[serde(default)]
+    #[schemars(with = "RawCapacity")]
+    pub(in crate::config) capacity: Option<Spanned<RawCapacity>>,
     /// Requests that are on their way at a time, over all shards, 1 to 1,000. Fewer while the table has no room for as many.
     #[serde(default)]
     #[schemars(with = "u64", extend("default" = REQUESTS))]
@@ -126,6 +131,17 @@ pub(in crate::config) struct RawDelete {
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "duration", "default" = KEEP))]
     pub(in crate::config) keep: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawCapacity {
+    /// Read units a second.
+    #[schemars(with = "u64")]
+    pub(in crate::config) read: Spanned<u64>,
+    /// Write units a second.
+    #[schemars(with = "u64")]
+    pub(in crate::config) write: Spanned<u64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

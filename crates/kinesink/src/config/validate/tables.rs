@@ -7,7 +7,7 @@ use std::time::Duration;
 use kinesink_aws::ServiceOptions;
 use kinesink_aws::dynamodb::types::ScalarAttributeType;
 use kinesink_sinks::FieldPath;
-use kinesink_sinks::dynamodb::{Changes, Deletion, FieldType, Guard, KeyAttribute, KeySource, Order};
+use kinesink_sinks::dynamodb::{Changes, Deletion, FieldType, Guard, KeyAttribute, KeySource, Order, Provisioned};
 use toml::Spanned;
 
 use super::{Checks, whole};
@@ -55,10 +55,8 @@ impl Checks {
             self.refuse("`sink.expire_after` means nothing without `ttl`", given.span(), "needs `ttl`", hint);
         }
         let requests = self.count("sink.requests", raw.requests.as_ref(), raw::REQUESTS, REQUESTS_MAX);
-        let write_units = raw.write_units.as_ref().map(|units| {
-            let units = self.count("sink.write_units", Some(units), 1, u32::MAX.into());
-            u32::try_from(units).unwrap_or(u32::MAX)
-        });
+        let provisioned = raw.capacity.as_ref().map(|capacity| self.provisioned(capacity.get_ref()));
+        let write_units = raw.write_units.as_ref().map(|units| self.units("sink.write_units", units));
         let max_write_fraction = raw.max_write_fraction.as_ref().map(|fraction| self.fraction(fraction));
         let endpoint = raw.endpoint.as_ref().map(|endpoint| self.endpoint("DynamoDB", endpoint));
         let own = raw.region.as_ref().map(|region| self.region("sink.region", region));
@@ -77,6 +75,7 @@ impl Checks {
             delete,
             ttl,
             expire_after,
+            provisioned,
             requests_max: whole(requests),
             write_units,
             max_write_fraction,
@@ -160,6 +159,17 @@ impl Checks {
             key.push(KeyAttribute { name: name.get_ref().clone(), source, key_type });
         }
         key
+    }
+
+    fn provisioned(&mut self, given: &raw::RawCapacity) -> Provisioned {
+        Provisioned {
+            read_units: self.units("sink.capacity.read", &given.read),
+            write_units: self.units("sink.capacity.write", &given.write),
+        }
+    }
+
+    fn units(&mut self, key: &str, given: &Spanned<u64>) -> u32 {
+        u32::try_from(self.count(key, Some(given), 1, u32::MAX.into())).unwrap_or(u32::MAX)
     }
 
     fn fraction(&mut self, given: &Spanned<f64>) -> f64 {

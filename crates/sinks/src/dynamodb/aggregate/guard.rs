@@ -34,6 +34,7 @@ pub(in crate::dynamodb) fn guards(config: &DynamoDbConfig) -> Option<DynamoDbCon
         DynamoDbConfig::new(config.client.clone(), aggregate.guards.clone(), vec![part(ITEM), part(SOURCE)]);
     guards.ttl = Some(EXPIRES.into());
     guards.requests_max = config.requests_max;
+    guards.provisioned = config.provisioned;
     guards.write_units = config.write_units;
     guards.max_write_fraction = config.max_write_fraction;
     guards.metrics = config.metrics.clone();

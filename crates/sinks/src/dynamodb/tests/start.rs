@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::dynamo::{Dynamo, Fault};
 use super::{TABLE, config, emit, sample, sink, stored};
-use crate::dynamodb::{Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, TableMetrics, TableReport};
+use crate::dynamodb::{
+    Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, Guard, Provisioned, TableMetrics, TableReport,
+};
 
 fn counting(dynamo: &Dynamo) -> DynamoDbConfig {
     let mut config = config(dynamo.client());
@@ -119,6 +121,23 @@ async fn provisioned(client: &Client, units: i64) {
     let request = client.create_table().table_name(TABLE).billing_mode(BillingMode::Provisioned);
     let request = request.attribute_definitions(id.unwrap()).key_schema(hash.unwrap());
     request.provisioned_throughput(throughput.unwrap()).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_and_that_of_its_guards_are_made_with_the_units_that_were_asked_for() {
+    let dynamo = Dynamo::new();
+    let units = Some(Provisioned { read_units: 3, write_units: 7 });
+    sink(DynamoDbConfig { provisioned: units, ..super::aggregate::counting(dynamo.client()) }).await;
+    for table in [TABLE, "guards"] {
+        let described = dynamo.client().describe_table().table_name(table).send().await.unwrap();
+        let found = described.table().unwrap().provisioned_throughput().unwrap().clone();
+        assert_eq!((found.read_capacity_units(), found.write_capacity_units()), (Some(3), Some(7)), "{table}");
+    }
+    // One that is there stays as it is.
+    let without = DynamoDbEmitter::open(super::aggregate::counting(dynamo.client())).unwrap();
+    assert!(!without.create_table().await.unwrap());
+    let facts = report(super::aggregate::counting(dynamo.client())).await.facts;
+    assert_eq!(facts[1], "it has 7 write units a second");
 }
 
 #[tokio::test]
