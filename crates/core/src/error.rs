@@ -1,6 +1,7 @@
 //! Errors as decisions: what the caller can do, not where it happened.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a caller of this crate can run into.
@@ -69,13 +70,13 @@ impl Failure {
 /// Why one record cannot go on: it belongs in the dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
-    reason: String,
+    reason: Arc<str>,
 }
 
 impl Reject {
     /// A refusal with its reason, which must not quote the record's data.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+        Self { reason: reason.into().into() }
     }
 
     /// Why, in a few words.

@@ -14,6 +14,9 @@ use super::settling::Settling;
 use super::table::{ItemKey, Table};
 use super::write::{Change, NoWrite, Place, Write, write};
 
+/// A smaller record is read without asking for memory: of each shard, one at a time is.
+const LARGE_RECORD_BYTES: usize = 64 * 1024;
+
 /// The writes of one item in a batch, in their order.
 #[derive(Debug)]
 pub(super) struct Chain {
@@ -115,10 +118,14 @@ pub(super) struct Sending<'a, U> {
 impl<U: Send + Sync> Sending<'_, U> {
     /// The batch's items by the key of what they write, in the order of each key's first. Those that cannot be written are
     /// refused.
-    pub(super) fn chains(&self, settling: &mut Settling<'_>) -> Result<Vec<Chain>, Failure> {
+    pub(super) async fn chains(&self, settling: &mut Settling<'_>) -> Result<Vec<Chain>, Failure> {
         let mut chains: Vec<Chain> = Vec::new();
         let mut by_key: HashMap<ItemKey, usize> = HashMap::new();
         for (index, item) in self.batch.items.iter().enumerate() {
+            let _reservation = match self.record_bytes(index) {
+                LARGE_RECORD_BYTES.. => Some(self.emitter.encoding.reserve(self.record_bytes(index)).await),
+                _ => None,
+            };
             // Made again when it is sent: a window's items in memory, all at once, are several times its bytes.
             let Write { key, place, change } = match self.write(item) {
                 Ok(write) => write,

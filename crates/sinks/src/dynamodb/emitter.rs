@@ -54,8 +54,8 @@ impl DynamoDbEmitter {
         Ok(Self { config, traffic, items, guards, shards: Shards::default(), ordering: OnceLock::new(), encoding })
     }
 
-    /// Makes the table if it is missing, and that of its guards, paid by the request, and waits until it can be used; says whether it made it. Where items
-    /// expire, a new table is told so: call it again after a failure. Dropped, it may or may not have made it.
+    /// Makes the table if it is missing, and that of its guards, paid by the request or with the units of
+    /// [`provisioned`](DynamoDbConfig::provisioned), and waits until it can be used; says whether it made it. Where items expire, a new table is told so: call it again after a failure. Dropped, it may or may not have made it.
     ///
     /// # Errors
     /// A [`Failure`] that names the table and what to do.
@@ -99,7 +99,7 @@ impl DynamoDbEmitter {
         let table = self.items.table().await?;
         let sending = Sending { emitter: self, table: &table, batch, read };
         let mut settling = Settling::new(self);
-        let chains = sending.chains(&mut settling)?;
+        let chains = sending.chains(&mut settling).await?;
         let (guarded, free) = self.divided(batch, chains);
         let at_once = self.config.requests_max.max(1);
         let sent: Vec<(Chain, Outcome)> = match self.config.changes {

@@ -8,6 +8,9 @@ use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
 use super::table::ItemKey;
 
+/// Reasons that are compared with a further one. They name settings and attributes, of which a sink has few.
+const REASONS_MAX: usize = 64;
+
 /// A delivery on its way. Of what is durable it has a number alone: a window may have more items than memory holds.
 #[derive(Debug)]
 pub(super) struct Settling<'a> {
@@ -16,6 +19,8 @@ pub(super) struct Settling<'a> {
     items: usize,
     overtaken: usize,
     failed: Vec<Failed>,
+    /// Reasons of refusals, each once: of a window that memory does not hold, all records may be refused.
+    reasons: Vec<Reject>,
 }
 
 /// An item whose records are to be sent again.
@@ -28,7 +33,7 @@ struct Failed {
 
 impl<'a> Settling<'a> {
     pub(super) fn new(emitter: &'a DynamoDbEmitter) -> Self {
-        Self { emitter, emitted: Emitted::all(), items: 0, overtaken: 0, failed: Vec::new() }
+        Self { emitter, emitted: Emitted::all(), items: 0, overtaken: 0, failed: Vec::new(), reasons: Vec::new() }
     }
 
     /// Whether dead letters are sent again.
@@ -38,7 +43,12 @@ impl<'a> Settling<'a> {
 
     /// The record at that index is refused for good.
     pub(super) fn reject(&mut self, index: usize, why: Reject) {
-        self.emitted.reject(index, why);
+        let known = self.reasons.iter().find(|known| **known == why).cloned();
+        if known.is_none() && self.reasons.len() < REASONS_MAX {
+            self.reasons.push(why.clone());
+        }
+        // Clones share the text.
+        self.emitted.reject(index, known.unwrap_or(why));
     }
 
     /// Notes what became of an item.
@@ -47,9 +57,9 @@ impl<'a> Settling<'a> {
         self.items += 1;
         self.overtaken += overtaken.len();
         if self.is_replay() {
-            overtaken.into_iter().for_each(|index| self.emitted.reject(index, self.emitter.overtaken()));
+            overtaken.into_iter().for_each(|index| self.reject(index, self.emitter.overtaken()));
         }
-        refused.into_iter().for_each(|(index, why)| self.emitted.reject(index, why));
+        refused.into_iter().for_each(|(index, why)| self.reject(index, why));
         let failure = match why {
             Some(Verdict::Changed(failure)) => {
                 self.emitter.forget_tables();
@@ -68,7 +78,7 @@ impl<'a> Settling<'a> {
 
     /// What the pipeline is told.
     pub(super) fn finish(self) -> Result<Emitted, Failure> {
-        let Self { emitter, mut emitted, items, overtaken, mut failed } = self;
+        let Self { emitter, mut emitted, items, overtaken, mut failed, .. } = self;
         debug!(table = emitter.config.table, items, overtaken, failed = failed.len(), "items written");
         // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
         // again.

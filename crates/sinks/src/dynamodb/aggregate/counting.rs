@@ -47,6 +47,8 @@ struct Place {
 struct Slice {
     from: Place,
     records: usize,
+    /// Of the largest of its records.
+    largest_bytes: usize,
     /// Where the next one begins, if there is more.
     next: Option<Place>,
 }
@@ -151,7 +153,9 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         // Shards do not wait in step.
         let (mut passes, mut patience) = (0, Patience::new(groups.len(), hash_of(self.shard)));
         while !groups.is_empty() {
-            memory.shrink_to(groups.iter().map(Group::memory_bytes).sum());
+            let groups_bytes: usize = groups.iter().map(Group::memory_bytes).sum();
+            // Some of its records may be read again.
+            memory.shrink_to(groups_bytes + slice.largest_bytes);
             let sent = groups.len();
             let (waiting, found) = self.send_all(groups, progress).await;
             if waiting.len() < sent {
@@ -179,7 +183,10 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         let slice_bytes = budget.total_bytes() / SLICES_AT_ONCE;
         budget
             .reserve(match &self.rows {
-                Rows::Held(items) => Group::memory_bytes_of(items.len()).min(slice_bytes),
+                Rows::Held(items) => {
+                    let largest_bytes = items.iter().map(|(_, item)| item.record.data.len()).max();
+                    (Group::memory_bytes_of(items.len()) + largest_bytes.unwrap_or_default()).min(slice_bytes)
+                }
                 Rows::Spilled(_) => slice_bytes,
             })
             .await
@@ -187,12 +194,14 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
 
     /// The groups of a slice from there on that is folded in so much memory.
     async fn fold(&self, from: Place, bytes_max: usize, progress: &mut Progress<'a>) -> Result<(Slice, Fold), Failure> {
-        let (mut fold, mut records) = (Fold::new(self.emitter.config.is_replay), 0);
+        let (mut fold, mut records, mut largest_bytes) = (Fold::new(self.emitter.config.is_replay), 0, 0);
         let fold_one = |index, item: &Item<U>| {
-            if records > 0 && fold.memory_bytes() >= bytes_max {
+            let record_bytes = item.record.data.len();
+            if records > 0 && fold.memory_bytes() + record_bytes >= bytes_max {
                 return ControlFlow::Break(());
             }
             records += 1;
+            largest_bytes = record_bytes.max(largest_bytes);
             match self.share(item) {
                 Ok(share) => self.add(index, share, &mut fold, progress),
                 Err(why) => progress.settling.reject(index, why),
@@ -200,7 +209,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
             ControlFlow::Continue(())
         };
         let next = self.each(from, fold_one).await?;
-        Ok((Slice { from, records, next }, fold))
+        Ok((Slice { from, records, largest_bytes, next }, fold))
     }
 
     /// The groups of what is left of those in the slice that were found in part, some of them not for the first time.

@@ -1,5 +1,6 @@
 //! Which write stays.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -284,4 +285,35 @@ async fn a_replay_says_what_was_overtaken() {
     assert_eq!(emit(&replay, &[put(5, "five")]).await.unwrap(), Emitted::all(), "it is there");
     assert_eq!(emit(&replay, &[put(6, "six")]).await.unwrap(), Emitted::all());
     assert_eq!(value(&dynamo, "a").await, Some(json!({"S": "six"})));
+}
+
+/// A record that is refused, or read to see which item it changes, takes memory as one that is sent does.
+#[tokio::test]
+async fn a_large_record_was_read_without_waiting_for_memory() {
+    let dynamo = Dynamo::new();
+    let sink = sink(DynamoDbConfig { encoded_bytes_max: 256 * 1024, ..config(dynamo.client()) }).await;
+    let memory = sink.encoding.reserve(200 * 1024).await;
+    let samples = [(1, "a", json!({"pad": "x".repeat(100 * 1024)}))];
+    let mut emitting = Box::pin(emit(&sink, &samples));
+    assert!(futures::poll!(&mut emitting).is_pending(), "it has no key, which shows once it is read");
+    drop(memory);
+    assert_eq!(emitting.await.unwrap().exceptions().len(), 1);
+    let memory = sink.encoding.reserve(200 * 1024).await;
+    let small = [(1, "a", json!({"pad": "x"}))];
+    assert!(futures::poll!(Box::pin(emit(&sink, &small))).is_ready());
+    drop(memory);
+}
+
+#[tokio::test]
+async fn each_refused_record_had_a_text_of_its_own_of_why() {
+    let dynamo = Dynamo::new();
+    let sink = sink(config(dynamo.client())).await;
+    let bad: Vec<_> = (1..=100).map(|n| (n, "a", json!({"n": n}))).collect();
+    let emitted = emit(&sink, &bad).await.unwrap();
+    let text_of = |(_, exception): &(usize, Exception)| match exception {
+        Exception::Rejected(why) => why.reason().as_ptr(),
+        other => panic!("{other:?}"),
+    };
+    let texts: HashSet<_> = emitted.exceptions().iter().map(text_of).collect();
+    assert_eq!((emitted.exceptions().len(), texts.len()), (100, 1));
 }

@@ -108,3 +108,19 @@ async fn sinks_that_share_what_is_on_its_way_take_no_more_together_than_one_alon
     drop(lane);
     assert_eq!(waiting.await.unwrap(), Emitted::all());
 }
+
+/// Two slices: the second is not sent while the first waits.
+#[tokio::test]
+async fn large_records_were_read_beside_the_memory_of_their_slice() {
+    let dynamo = Dynamo::new();
+    let sink = super::super::sink(DynamoDbConfig { encoded_bytes_max: 100 * 1024, ..counting(dynamo.client()) }).await;
+    let large = |id: &str| json!({"id": id, "n": 1, "pad": "x".repeat(60 * 1024)});
+    dynamo.fail("TransactWriteItems", Fault::Cancel([SLOW, NONE]));
+    let calls = dynamo.calls("TransactWriteItems").len();
+    emit(&sink, 0, &[(1, large("a")), (2, large("b"))]).await.unwrap_err();
+    assert_eq!(dynamo.calls("TransactWriteItems").len(), calls + 1);
+    let small = |id: &str| json!({"id": id, "n": 1});
+    dynamo.fail("TransactWriteItems", Fault::Cancel([SLOW, NONE]));
+    let _one_waits = emit(&sink, 1, &[(1, small("a")), (2, small("b"))]).await.unwrap();
+    assert_eq!(dynamo.calls("TransactWriteItems").len(), calls + 3);
+}
