@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kinesink_aws::s3::Client;
 use kinesink_aws::s3::primitives::{AggregatedBytes, ByteStream};
 use kinesink_aws::s3::types::{ServerSideEncryption, StorageClass};
-use kinesink_core::Failure;
+use kinesink_core::{Class, Failure};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -52,15 +52,20 @@ impl Bucket {
         let is_put = object.body.bytes() <= self.settings.put_bytes_max as u64;
         let Object { key, body, contents, is_named_by_window } = object;
         let created = match body.into_held() {
-            Ok(chunks) if is_put => self.put(&key, chunks, &contents).await?,
+            Ok(chunks) if is_put => self.put(&key, chunks, &contents).await,
             body => {
                 let body = body.map_or_else(|body| body, Encoded::held);
-                self.upload(Object { key: key.clone(), body, contents, is_named_by_window }).await?
+                self.upload(Object { key: key.clone(), body, contents, is_named_by_window }).await
             }
         };
         match created {
-            Ok(()) => Ok(Put::Created),
-            Err(Occupied) => Ok(Put::Exists(self.contents(&key).await?)),
+            Ok(Ok(())) => Ok(Put::Created),
+            Ok(Err(Occupied)) => Ok(Put::Exists(self.contents(&key).await?)),
+            // Some services ask a policy whether an object may be overwritten before they look at the condition.
+            Err(failure) if failure.class == Class::Configuration => {
+                self.contents(&key).await.map(Put::Exists).map_err(|_| failure)
+            }
+            Err(failure) => Err(failure),
         }
     }
 
@@ -115,6 +120,7 @@ impl Bucket {
             .set_storage_class(self.storage_class())
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(settings.kms_key.clone())
+            .set_bucket_key_enabled(settings.kms_key.is_some().then_some(true))
             .body(ByteStream::from_static(b""))
             .send()
             .await;

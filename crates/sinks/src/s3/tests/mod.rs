@@ -4,6 +4,7 @@ mod content;
 mod directory;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod requests;
 mod service;
 mod spilled;
 

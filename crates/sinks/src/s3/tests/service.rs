@@ -21,35 +21,36 @@ fn credentials() -> Credentials {
 }
 
 /// Answers each request with the next reply; the last one is repeated.
-struct Service {
+pub(super) struct Service {
     endpoint: String,
-    requests: Arc<Mutex<Vec<String>>>,
+    /// Head and body of each.
+    requests: Arc<Mutex<Vec<(String, String)>>>,
     _server: JoinSet<()>,
 }
 
-struct Reply {
-    status: u16,
-    headers: String,
-    body: Vec<u8>,
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: String,
+    pub(super) body: Vec<u8>,
 }
 
-fn fine() -> Reply {
+pub(super) fn fine() -> Reply {
     Reply { status: 200, headers: String::new(), body: vec![] }
 }
 
 /// The answer to HEAD of an object with that metadata.
-fn metadata(pairs: &[(&str, &str)]) -> Reply {
+pub(super) fn metadata(pairs: &[(&str, &str)]) -> Reply {
     let headers = pairs.iter().map(|(name, value)| format!("x-amz-meta-kinesink-{name}: {value}\r\n")).collect();
     Reply { headers, ..fine() }
 }
 
-fn reply(status: u16, code: &str) -> Reply {
+pub(super) fn reply(status: u16, code: &str) -> Reply {
     let body = format!("<Error><Code>{code}</Code><Message>because</Message><Key>SECRET</Key></Error>").into();
     Reply { status, headers: String::new(), body }
 }
 
 impl Service {
-    async fn start(replies: Vec<Reply>) -> Self {
+    pub(super) async fn start(replies: Vec<Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -60,23 +61,28 @@ impl Service {
             let mut current = replies.next().unwrap();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let head = answer(socket, &current).await;
-                seen.lock().unwrap().push(head);
+                let request = answer(socket, &current).await;
+                seen.lock().unwrap().push(request);
                 current = replies.next().unwrap_or(current);
             }
         });
         Self { endpoint, requests, _server: server }
     }
 
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+    /// The head of each.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|(head, _)| head.clone()).collect()
     }
 
-    fn config(&self) -> S3Config {
+    pub(super) fn bodies(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|(_, body)| body.clone()).collect()
+    }
+
+    pub(super) fn config(&self) -> S3Config {
         config(&self.endpoint, SharedCredentialsProvider::new(credentials()))
     }
 
-    fn sink(&self) -> S3Emitter {
+    pub(super) fn sink(&self) -> S3Emitter {
         S3Emitter::open(self.config()).unwrap()
     }
 }
@@ -94,17 +100,17 @@ fn config(endpoint: &str, provider: SharedCredentialsProvider) -> S3Config {
     config
 }
 
-/// Reads one request, answers it, closes. Gives the request's head.
-async fn answer(mut socket: TcpStream, reply: &Reply) -> String {
+/// Reads one request, answers it, closes. Gives the request's head and body.
+async fn answer(mut socket: TcpStream, reply: &Reply) -> (String, String) {
     let mut read = Vec::new();
-    let head = loop {
+    let request = loop {
         assert_ne!(socket.read_buf(&mut read).await.unwrap(), 0, "cut");
         let text = String::from_utf8_lossy(&read).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length =
                 head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
             if body.len() >= length.unwrap_or(0) {
-                break head.to_owned();
+                break (head.to_owned(), body.to_owned());
             }
         }
     };
@@ -118,7 +124,7 @@ async fn answer(mut socket: TcpStream, reply: &Reply) -> String {
     socket.write_all(answer.as_bytes()).await.unwrap();
     socket.write_all(&reply.body).await.unwrap();
     socket.shutdown().await.unwrap();
-    head
+    request
 }
 
 #[tokio::test]
@@ -320,18 +326,18 @@ async fn a_start_that_may_not_delete_its_empty_object_goes_on_and_one_that_may_n
 }
 
 /// A sink that sends more than ten bytes in parts of six.
-fn in_parts(service: &Service) -> S3Emitter {
+pub(super) fn in_parts(service: &Service) -> S3Emitter {
     let mut config = service.config();
     (config.bucket.put_bytes_max, config.bucket.part_bytes) = (10, 6);
     S3Emitter::open(config).unwrap()
 }
 
-fn xml(body: &str) -> Reply {
+pub(super) fn xml(body: &str) -> Reply {
     Reply { body: body.into(), ..fine() }
 }
 
 /// Method and query of each request.
-fn told(service: &Service) -> Vec<String> {
+pub(super) fn told(service: &Service) -> Vec<String> {
     let target = |head: &String| {
         let mut words = head.split_whitespace();
         let (method, target) = (words.next().unwrap(), words.next().unwrap());
@@ -340,9 +346,9 @@ fn told(service: &Service) -> Vec<String> {
     service.requests().iter().map(target).collect()
 }
 
-const LEFT: &str = "<ListMultipartUploadsResult></ListMultipartUploadsResult>";
-const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>u7</UploadId></InitiateMultipartUploadResult>";
-const DONE: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
+pub(super) const LEFT: &str = "<ListMultipartUploadsResult></ListMultipartUploadsResult>";
+pub(super) const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>u7</UploadId></InitiateMultipartUploadResult>";
+pub(super) const DONE: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
 
 #[tokio::test]
 async fn a_large_object_goes_in_parts_and_is_completed_create_only() {
