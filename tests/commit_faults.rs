@@ -13,6 +13,11 @@ const PARTITIONS: usize = 24;
 const WINDOW: usize = 60;
 /// The fault is in the second window; the third, which is not full, closes by age.
 const RECORDS: usize = 150;
+/// A window is three times the records that a memory of one megabyte holds.
+const SPILLED_RECORD_BYTES: usize = 25_000;
+/// The local S3 looks at no key.
+const SIGNED: &str = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=any&X-Amz-Date=29991231T000000Z&X-Amz-Expires=60\
+                      &X-Amz-SignedHeaders=host&X-Amz-Signature=any";
 const SIGABRT: i32 = 6;
 const FINISHED: &str = "finished the window that was announced";
 
@@ -33,6 +38,8 @@ struct Case {
     /// When a window closes that is not full.
     age: &'static str,
     worker: &'static str,
+    /// Whether a window is more than memory, and its objects go to a bucket.
+    is_spilled: bool,
 }
 
 impl Case {
@@ -42,7 +49,19 @@ impl Case {
         services.create_stream("faults", 1);
         let record = |n: usize| format!(r#"{{"n":{n},"part":{}}}"#, n % PARTITIONS).into_bytes();
         let records = (0..RECORDS).map(record).collect();
-        Self { folder: services.path("objects"), services, records, start: "trim-horizon", age: "200ms", worker: "one" }
+        let folder = services.path("objects");
+        Self { folder, services, records, start: "trim-horizon", age: "200ms", worker: "one", is_spilled: false }
+    }
+
+    /// With windows of more than memory, and objects in a bucket of the local S3, which keeps them as files.
+    fn spilled() -> Self {
+        let case = Self::new();
+        let made = http(case.services.endpoint("S3"), "PUT", &format!("/faults?{SIGNED}"), "");
+        assert!(made.starts_with("HTTP/1.1 200"), "{made}");
+        let pad = "x".repeat(SPILLED_RECORD_BYTES);
+        let record = |n: usize| format!(r#"{{"n":{n},"part":{},"pad":"{pad}"}}"#, n % PARTITIONS).into_bytes();
+        let folder = case.services.path("local/s3/faults/objects");
+        Self { records: (0..RECORDS).map(record).collect(), folder, is_spilled: true, ..case }
     }
 
     fn put(self) -> Self {
@@ -57,7 +76,13 @@ impl Case {
         let text = text.replace("records = 200", &format!("records = {WINDOW}")).replace("format = \"ndjson\"", key);
         let text =
             text.replace("trim-horizon", self.start).replace("age = \"200ms\"", &format!("age = {:?}", self.age));
-        let text = text.replace("\"one\"", &format!("{:?}", self.worker));
+        let mut text = text.replace("\"one\"", &format!("{:?}", self.worker));
+        if self.is_spilled {
+            let spill = self.services.path("spill");
+            text = text.replace(&format!("file://{}", self.folder.display()), "s3://faults/objects");
+            text = text.replace("32MiB", "1MiB").replace("bytes = \"1MiB\"", "bytes = \"16MiB\"");
+            text.push_str(&format!("[spill]\ndir = \"{}\"\nmax = \"64MiB\"\n", spill.display()));
+        }
         std::fs::write(&file, text).unwrap();
         let mut command = self.services.kinesink();
         command.arg("run").arg(&file).args(fault.map(|fault| format!("--fault={fault}")));
@@ -222,12 +247,21 @@ fn a_last_window_is_finished_and_its_shard_ends() {
     }
 }
 
-/// A worker dies amid a window, and before another has its lease the first half of that window leaves the stream.
 #[test]
 fn what_left_the_stream_during_a_takeover_is_told_and_the_rest_of_its_window_is_there_once() {
+    is_finished_as_far_as_it_can_be_made(Case::new());
+}
+
+#[test]
+fn a_spilled_window_of_many_partitions_is_finished_as_far_as_it_can_be_made_in_a_bucket() {
+    is_finished_as_far_as_it_can_be_made(Case::spilled());
+}
+
+/// A worker dies amid a window, and before another has its lease the first half of that window leaves the stream.
+fn is_finished_as_far_as_it_can_be_made(case: Case) {
     const SHARD: &str = "shardId-000000000000";
     const OLD: usize = WINDOW + WINDOW / 2;
-    let mut case = Case { age: "48h", ..Case::new() };
+    let mut case = Case { age: "48h", ..case };
     case.services.put("faults", &case.records[..OLD]);
     let process = case.run(Some(&format!("put:{}=crash", PARTITIONS + 5)));
     eventually("the first window is checkpointed", || (lines(&case.folder).len() == WINDOW).then_some(()));

@@ -12,6 +12,9 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Config;
@@ -19,7 +22,7 @@ use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 
-use crate::harness::{Process, Services, eventually, lines, numbered, pause, pipeline_toml};
+use crate::harness::{Process, Services, eventually, http, lines, numbered, pause, pipeline_toml};
 
 fn start(services: &Services, name: &str, folder: &Path) -> Process {
     start_with(services, name, folder, "")
@@ -184,6 +187,89 @@ fn a_full_disk_closes_a_window_that_should_be_spilled_and_loses_nothing() {
     all_land_once(&folder, records);
     let (code, log) = process.terminate();
     assert_eq!(code, 0, "{log}");
+}
+
+/// Takes whatever is free on a disk as soon as it is, until it is dropped.
+struct Greedy {
+    is_wanted: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Greedy {
+    fn start(filler: &Path) -> Self {
+        let is_wanted = Arc::new(AtomicBool::new(true));
+        let (wanted, filler) = (Arc::clone(&is_wanted), filler.to_path_buf());
+        let thread = std::thread::spawn(move || {
+            let mut file = std::fs::File::create(&filler).unwrap();
+            while wanted.load(Ordering::Relaxed) {
+                let _full = file.write_all(&[0; 64 * 1024]).or_else(|_| file.write_all(&[0; 4096]));
+            }
+            std::fs::remove_file(&filler).unwrap();
+        });
+        Self { is_wanted, thread: Some(thread) }
+    }
+}
+
+impl Drop for Greedy {
+    fn drop(&mut self) {
+        self.is_wanted.store(false, Ordering::Relaxed);
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+/// Others fill the disk: a window that cannot go on there closes, and what it kept for its object is gone before that is made.
+#[test]
+fn a_disk_that_is_full_while_an_object_is_encoded_is_told_and_the_object_is_made_once_there_is_room() {
+    const BATCH: usize = 10_000;
+    const BATCHES_MAX: usize = 20;
+    let services = Services::start();
+    services.create_stream("encoded", 1);
+    let spill = services.path("disk");
+    let disk = SmallDisk::mount(&spill);
+    disk.remount("size=32m");
+    let (file, folder) = (services.path("encoded.toml"), services.path("objects"));
+    let more =
+        format!("[spill]\ndir = \"{}\"\nmax = \"64MiB\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n", spill.display());
+    let text = pipeline_toml("encoded", "encoded", &folder, &more).replace("\"32MiB\"", "\"4MiB\"");
+    let text = text.replace("records = 200", "records = 1_000_000").replace("bytes = \"1MiB\"", "bytes = \"64MiB\"");
+    std::fs::write(&file, text.replace("age = \"200ms\"", "age = \"1h\"")).unwrap();
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file);
+    let process = Process::start(command, &services.path("run.log"));
+    let address = eventually("the metrics are served", || {
+        let log = process.log();
+        Some(log.split_once("bound=")?.1.split_whitespace().next()?.to_owned())
+    });
+
+    services.put("encoded", &numbered(0, 3 * BATCH));
+    // Memory takes half a megabyte of an object.
+    eventually("most of a window is on the disk", || {
+        let metrics = http(&address, "GET", "/metrics", "");
+        let spilled = metrics.lines().find_map(|line| line.strip_prefix("kinesink_spilled_bytes_total "))?;
+        (spilled.parse::<f64>().unwrap() > 2e6).then_some(())
+    });
+    let greedy = Greedy::start(&spill.join("filler"));
+    let is_told = || {
+        let log = process.log();
+        log.contains("cannot encode an object") && log.contains("bytes are missing") && log.contains("No space left")
+    };
+    let batches = (3..BATCHES_MAX).find(|batches| {
+        services.put("encoded", &numbered(batches * BATCH, (batches + 1) * BATCH));
+        (0..40).any(|_| {
+            pause(Duration::from_millis(50));
+            is_told()
+        })
+    });
+    let records = (batches.expect("a full disk while an object is encoded is told") + 1) * BATCH;
+    drop(greedy);
+    // What came after that window is read, and flushed.
+    eventually("everything is read", || {
+        let read = format!("kinesink_records_in_total {records}\n");
+        http(&address, "GET", "/metrics", "").contains(&read).then_some(())
+    });
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    all_land_once(&folder, records);
 }
 
 const RECORD_BYTES: usize = 50_000;

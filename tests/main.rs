@@ -11,6 +11,7 @@
 //! - `aggregates`: numbers of each key and minute in a table
 //! - `bad_input`: what a person mistypes or forgets
 //! - `bucket`: objects in a bucket instead of a directory
+//! - `files_closed`: why files are not larger
 //! - `faults`: throttles, expired iterators, cut connections; full and read-only disks have a target of their own
 //! - `leases`: the lease table, shown and edited
 //! - `kills`: kill -9 at seeded times under load
@@ -33,6 +34,7 @@ mod determinism;
 mod dynamodb;
 mod fan_out;
 mod faults;
+mod files_closed;
 mod fleet;
 mod harness;
 mod help;
