@@ -278,4 +278,4 @@ def run(*modules):
 
 
 if __name__ == "__main__":
-    sys.exit(run(__name__, "s3_objects", "s3_race", "s3_sink"))
+    sys.exit(run(__name__, "s3_objects", "s3_race", "s3_sink", "s3_cuts", "s3_places"))

@@ -1,4 +1,4 @@
-"""The race, and large objects of `kinesink run`, on the Versity S3 Gateway, a real server over a directory (Apache-2.0).
+"""The race, and objects of `kinesink run`, on the Versity S3 Gateway, a real server over a directory (Apache-2.0).
 
     KINESINK=kinesink kinesink local -- python tests/peers/boto3/versitygw.py FOLDER
 
@@ -44,7 +44,7 @@ def main(folder):
                 "AWS_SECRET_ACCESS_KEY": SECRET,
                 "AWS_DEFAULT_REGION": "us-east-1",
             }
-            return run("s3_race", "s3_sink")
+            return run("s3_race", "s3_sink", "s3_cuts", "s3_places")
         finally:
             server.terminate()
             server.wait(timeout=20)
