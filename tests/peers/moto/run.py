@@ -3,7 +3,7 @@
     KINESINK=kinesink kinesink local -- python tests/peers/moto/run.py
 
 Kinesis and the lease table are those of `kinesink local`; S3, STS, IAM and KMS are moto's. A user may do nothing but assume the
-role; only the role may write. What the objects say of themselves is read with boto3.
+role; only the role may write, and neither list nor delete. What the objects say of themselves is read with boto3.
 """
 
 import json
@@ -21,8 +21,11 @@ import urllib.request
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 ACCOUNT, BUCKET, EXTERNAL_ID, STORAGE_CLASS = "123456789012", "written-as-a-role", "told-to-the-owner", "STANDARD_IA"
+# What docs/s3.md asks for: no more than this, and not even to remove the empty object of a start.
+NEEDED = ("s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "kms:GenerateDataKey", "kms:Decrypt")
 # How the program ends where a service refuses it at the start.
 REFUSED = 3
 # Above 64 MiB an object is sent in parts.
@@ -54,7 +57,7 @@ class AsARole(unittest.TestCase):
         self.admin = self.user("admin", "*")
         self.writer = self.user("writer", "sts:AssumeRole")
         iam, trusts = self.client("iam"), json.dumps({"Version": "2012-10-17", "Statement": [TRUST]})
-        for role, actions in (("writer", ("s3:*", "kms:*")), ("reader", ("s3:GetObject",))):
+        for role, actions in (("writer", NEEDED), ("other-writer", NEEDED), ("reader", ("s3:GetObject",))):
             iam.create_role(RoleName=role, AssumeRolePolicyDocument=trusts)
             iam.put_role_policy(RoleName=role, PolicyName="may", PolicyDocument=allows(*actions))
         self.key = self.client("kms").create_key()["KeyMetadata"]["Arn"]
@@ -166,6 +169,26 @@ storage_class = "{STORAGE_CLASS}"
         self.assertEqual(found["SSEKMSKeyId"], self.key)
         self.assertEqual(found["StorageClass"], STORAGE_CLASS)
 
+    def test_the_role_may_neither_list_nor_delete(self):
+        """The other tests say something of that only if moto denies it."""
+        key, secret = self.writer
+        sts = boto3.client("sts", endpoint_url=self.moto, aws_access_key_id=key, aws_secret_access_key=secret, config=CONFIG)
+        role = f"arn:aws:iam::{ACCOUNT}:role/writer"
+        lent = sts.assume_role(RoleArn=role, RoleSessionName="s", ExternalId=EXTERNAL_ID)["Credentials"]
+        s3 = boto3.client(
+            "s3", endpoint_url=self.moto, config=CONFIG, aws_access_key_id=lent["AccessKeyId"],
+            aws_secret_access_key=lent["SecretAccessKey"], aws_session_token=lent["SessionToken"],
+        )
+        s3.put_object(Bucket=BUCKET, Key="any", Body=b"")
+        for denied in (
+            lambda: s3.list_objects_v2(Bucket=BUCKET),
+            lambda: s3.list_multipart_uploads(Bucket=BUCKET),
+            lambda: s3.delete_object(Bucket=BUCKET, Key="any"),
+        ):
+            with self.assertRaises(ClientError) as refused:
+                denied()
+            self.assertEqual(refused.exception.response["Error"]["Code"], "AccessDenied")
+
     def test_objects_small_and_large_are_encrypted_with_the_key_and_written_by_the_role(self):
         chance = random.Random(7)
         records = [chance.randbytes(LARGE_BYTES) for _ in range(LARGE_RECORDS)]
@@ -195,6 +218,29 @@ storage_class = "{STORAGE_CLASS}"
         process = self.start(self.pipeline(10, "writer", EXTERNAL_ID))
         self.until(process, "all windows are there", lambda: len(self.objects()) == 4)
         self.drained(process)
+        self.assertEqual(b"".join(found["Body"].read() for found in self.objects()), b"".join(records))
+
+
+    def test_a_role_that_is_lost_while_a_window_is_announced_is_mended_in_the_file_and_the_window_is_finished(self):
+        records = [b"%d " % number for number in range(30)]
+        self.put(records[:10])
+        process = self.start(self.pipeline(10, "writer", EXTERNAL_ID))
+        self.until(process, "the first window is there", lambda: len(self.objects()) == 1)
+        self.client("iam", self.admin).delete_role_policy(RoleName="writer", PolicyName="may")
+        self.put(records[10:20])
+        said = f"cannot write s3://{BUCKET}/objects/"
+        self.until(process, "it says what is denied", lambda: said in self.log() and "allow s3:PutObject" in self.log())
+        rows = boto3.client("dynamodb", config=CONFIG).scan(TableName=self.stream, ConsistentRead=True)["Items"]
+        self.assertTrue(any("pendingCheckpoint" in row for row in rows), rows)
+        process.kill()
+        process.wait()
+
+        # The window was announced with the role of then.
+        self.put(records[20:])
+        process = self.start(self.pipeline(10, "other-writer", EXTERNAL_ID))
+        self.until(process, "all windows are there", lambda: len(self.objects()) == 3)
+        self.drained(process)
+        self.assertIn("finishing the window that was announced", self.log())
         self.assertEqual(b"".join(found["Body"].read() for found in self.objects()), b"".join(records))
 
 
