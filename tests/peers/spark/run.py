@@ -9,6 +9,7 @@ Ends with `N passed, N failed`.
 
 import collections
 import datetime
+import json
 import os
 import pathlib
 import signal
@@ -199,6 +200,48 @@ class Readers(unittest.TestCase):
                     bound = present[len(present) // 2]
                     count = frame.where(functions.col(column) >= functions.lit(bound)).count()
                     self.assertEqual(count, sum(value >= bound for value in present), f"{column} >= {bound}")
+
+
+class LateRecords(unittest.TestCase):
+    """`late/` beside the partitions of a place, as docs/s3.md says to read it."""
+
+    def test_what_is_late_is_read_apart_or_together_with_the_rest_and_never_by_chance(self):
+        kinesis = boto3.client("kinesis", config=CONFIG)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        root = pathlib.Path(folder.name)
+        kinesis.create_stream(StreamName="late", ShardCount=1)
+        kinesis.get_waiter("stream_exists").wait(StreamName="late", WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        now = datetime.datetime.now(model.UTC)
+        days_ago = [0, 0, 0, 3, 3, 400]
+        events = [now - datetime.timedelta(days=days) for days in days_ago]
+        records = [json.dumps({"id": n, "at": event.isoformat()}).encode() for n, event in enumerate(events)]
+        batch = [{"Data": data, "PartitionKey": "one"} for data in records]
+        self.assertEqual(kinesis.put_records(StreamName="late", Records=batch)["FailedRecordCount"], 0)
+        file = root / "pipeline.toml"
+        file.write_text(
+            'version = 1\napp = "late"\n[source]\nstream = "late"\nidle = "200ms"\n[lease]\nfailover = "1s"\n'
+            f'[buffer]\nage = "500ms"\n[[sink]]\ntype = "s3"\nurl = "file://{root}/lake"\nformat = "parquet"\n'
+            'key = "day={event:%Y-%m-%d}/{shard}-{first}"\nevent_time = { field = ".at" }\nlate = { after = "24h" }\n'
+            '[sink.columns]\nid = "int64"\nat = "timestamp"\n'
+        )
+        run_until(file, root / "run.log", lambda: len(list((root / "lake").rglob("day=*/[!.]*.parquet"))), 3)
+        spark = session()
+        self.addCleanup(spark.stop)
+        place = f"file://{root}/lake"
+        rows = {(n, event.date()) for n, event in enumerate(events)}
+        late = {(n, event.date()) for (n, event), days in zip(enumerate(events), days_ago) if days}
+
+        def read(frame):
+            return {(row["id"], row["day"]) for row in frame.collect()}
+
+        timely = spark.read.option("basePath", place).parquet(f"{place}/day=*")
+        self.assertEqual(read(timely), rows - late)
+        self.assertEqual(read(spark.read.parquet(f"{place}/late")), late)
+        self.assertEqual(read(timely.unionByName(spark.read.parquet(f"{place}/late"))), rows)
+        # It refuses both at once: no query takes what is late for what is not.
+        with self.assertRaisesRegex(Exception, "CONFLICTING_DIRECTORY_STRUCTURES"):
+            spark.read.parquet(place)
 
 
 def plain(value):
