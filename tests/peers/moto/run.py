@@ -174,7 +174,7 @@ storage_class = "{STORAGE_CLASS}"
         key, secret = self.writer
         sts = boto3.client("sts", endpoint_url=self.moto, aws_access_key_id=key, aws_secret_access_key=secret, config=CONFIG)
         role = f"arn:aws:iam::{ACCOUNT}:role/writer"
-        lent = sts.assume_role(RoleArn=role, RoleSessionName="s", ExternalId=EXTERNAL_ID)["Credentials"]
+        lent = sts.assume_role(RoleArn=role, RoleSessionName="writer", ExternalId=EXTERNAL_ID)["Credentials"]
         s3 = boto3.client(
             "s3", endpoint_url=self.moto, config=CONFIG, aws_access_key_id=lent["AccessKeyId"],
             aws_secret_access_key=lent["SecretAccessKey"], aws_session_token=lent["SessionToken"],
