@@ -43,6 +43,8 @@ class Proxy(ThreadingHTTPServer):
         self.batches = 0
         self.pending = []
         self.mended = False
+        # Of what counts alone, while workers run.
+        self.counts_mended = False
         self.unguarded = defaultdict(list)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -142,7 +144,8 @@ class Handler(BaseHTTPRequestHandler):
         worker = self.path.strip("/")
         # Of an item: what says that it was refused has its key too.
         is_item = operation != "TransactWriteItems" or b'"Update"' in body
-        if is_item and POISON.encode() in body and not self.server.mended:
+        is_mended = self.server.mended or self.server.counts_mended and operation == "TransactWriteItems"
+        if is_item and POISON.encode() in body and not is_mended:
             with self.server.lock:
                 self.server.counts[INVALID] += 1
             return self.refuse("ValidationException", "One or more parameter values were invalid")

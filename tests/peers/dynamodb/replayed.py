@@ -14,7 +14,7 @@ def after(table, items, marks, letters):
     if table == "journal":
         return live(items) | journal(letters)
     if table == "metrics":
-        return live(items) | metrics(letters)
+        return with_letters(live(items), metrics(letters))
     if table == "versions":
         return behind(items, marks, letters, lambda _, record: record | {}, lambda item: item["version"], "thing")
     if table in ("latest", "takeover"):
@@ -22,6 +22,20 @@ def after(table, items, marks, letters):
     if table == "never":
         return live(items) | {record["id"]: record for _, record in letters}
     return counters(items, marks, letters)
+
+
+def with_letters(items, letters):
+    """Each letter counts once, whatever was counted since."""
+    added = dict(items)
+    for key, more in letters.items():
+        item = items.get(key, more | {"records": 0, "total": 0})
+        added[key] = item | {
+            "records": item["records"] + more["records"],
+            "total": item["total"] + more["total"],
+            "least": min(item["least"], more["least"]),
+            "most": max(item["most"], more["most"]),
+        }
+    return added
 
 
 def behind(items, marks, letters, item_of, order, key):
