@@ -18,6 +18,7 @@
 //! - `local_kills`: the same of `kinesink local DIR`
 //! - `local_disk`: a `kinesink local DIR` that is killed inside the rewrite of its log
 //! - `throttled_table`: a lease table without capacity
+//! - `table_pages`: the files of `docs/dynamodb.md`
 //! - `spills`: windows that are larger than memory
 //! - `put`, `tail`: the sample producer and the reader
 //! - `tools`: `local`, `check`, completions, readers that leave, the examples
@@ -49,6 +50,7 @@ mod put;
 mod replay;
 mod run;
 mod spills;
+mod table_pages;
 mod tail;
 mod throttled_table;
 mod tools;
