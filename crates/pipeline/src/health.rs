@@ -78,7 +78,8 @@ struct Entry {
     busy: bool,
     /// What sinks have been given and have not answered for.
     sending_bytes: usize,
-    trouble: Option<Trouble>,
+    /// By what has it: what is retried, or the shard as a whole.
+    troubles: BTreeMap<String, Trouble>,
 }
 
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl Entry {
     fn status(&self, now: Instant) -> ShardStatus {
         let lasts = |since: Instant| now.saturating_duration_since(since) > STUCK_AFTER;
         let (last_progress, busy) = (self.last_progress, self.busy);
-        match &self.trouble {
+        match self.worst() {
             Some(Trouble::Halted { reason }) => ShardStatus::Halted { reason: reason.clone() },
             Some(Trouble::Paused { since, why }) if lasts(*since) => {
                 ShardStatus::Stuck { since: *since, why: Some(why.clone()) }
@@ -107,6 +108,14 @@ impl Entry {
             Some(Trouble::Paused { since, why }) => ShardStatus::Paused { since: *since, why: why.clone() },
             None => ShardStatus::Running { last_progress, busy },
         }
+    }
+
+    /// What somebody has to mend, or else what has lasted longest.
+    fn worst(&self) -> Option<&Trouble> {
+        self.troubles.values().min_by_key(|trouble| match trouble {
+            Trouble::Halted { .. } => None,
+            Trouble::Paused { since, .. } => Some(*since),
+        })
     }
 }
 
@@ -120,7 +129,7 @@ impl Health {
 
     /// The handle through which one running shard reports.
     pub(crate) fn shard(&self, shard: ShardId) -> ShardHealth {
-        let entry = Entry { last_progress: Instant::now(), busy: false, sending_bytes: 0, trouble: None };
+        let entry = Entry { last_progress: Instant::now(), busy: false, sending_bytes: 0, troubles: BTreeMap::new() };
         lock(&self.shards).insert(shard.clone(), entry);
         ShardHealth { shard, health: self.clone() }
     }
@@ -163,17 +172,23 @@ impl ShardHealth {
         Sending { health: self, bytes }
     }
 
-    /// What it retried or waited for is over.
-    pub(crate) fn running(&self) {
-        self.change(|entry| entry.trouble = None);
+    /// `what` works, or is not tried any more.
+    pub(crate) fn running(&self, what: &str) {
+        self.change(|entry| drop(entry.troubles.remove(what)));
     }
 
-    pub(crate) fn paused(&self, since: Instant, why: &str) {
-        self.change(|entry| entry.trouble = Some(Trouble::Paused { since, why: why.into() }));
+    /// `what` is tried again.
+    pub(crate) fn paused(&self, what: &str, since: Instant, why: &str) {
+        self.trouble(what, Trouble::Paused { since, why: why.into() });
     }
 
-    pub(crate) fn halted(&self, reason: &str) {
-        self.change(|entry| entry.trouble = Some(Trouble::Halted { reason: reason.into() }));
+    /// `what` waits for someone.
+    pub(crate) fn halted(&self, what: &str, reason: &str) {
+        self.trouble(what, Trouble::Halted { reason: reason.into() });
+    }
+
+    fn trouble(&self, what: &str, trouble: Trouble) {
+        self.change(|entry| drop(entry.troubles.insert(what.into(), trouble)));
     }
 
     fn change(&self, change: impl FnOnce(&mut Entry)) {
@@ -224,15 +239,15 @@ mod tests {
         let since = Instant::now();
         for seconds in [200, 110] {
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            shard.paused(Instant::now(), "throttled");
-            shard.running();
+            shard.paused("reader", Instant::now(), "throttled");
+            shard.running("reader");
         }
         let ShardStatus::Stuck { since: told, why: None } = health.report(Instant::now()).shards[&id("shard")] else {
             panic!("{health:?}")
         };
         assert_eq!(told, since);
         shard.progress(false);
-        shard.paused(Instant::now(), "no space left");
+        shard.paused("sink", Instant::now(), "no space left");
         assert!(health.report(Instant::now()).is_healthy(), "a short pause needs nobody");
         tokio::time::advance(STUCK_AFTER + Duration::from_secs(1)).await;
         let report = health.report(Instant::now());
@@ -262,10 +277,27 @@ mod tests {
     async fn a_halt_outlives_progress_and_never_its_shard() {
         let health = Health::default();
         let shard = health.shard(id("shard"));
-        shard.halted("no permission");
+        shard.halted("sink", "no permission");
         shard.progress(true);
         assert!(!health.report(Instant::now()).is_healthy());
         drop(shard);
         assert!(health.report(Instant::now()).shards.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passed_in_the_reader_does_not_hide_a_sink_that_waits_for_someone() {
+        let health = Health::default();
+        let shard = health.shard(id("shard"));
+        let status = || health.report(Instant::now()).shards[&id("shard")].clone();
+        shard.halted("sink", "no permission");
+        shard.paused("reader", Instant::now(), "throttled");
+        assert_eq!(status(), ShardStatus::Halted { reason: "no permission".into() });
+        shard.running("reader");
+        assert_eq!(status(), ShardStatus::Halted { reason: "no permission".into() });
+        let since = Instant::now();
+        shard.paused("sink", since, "slow down");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        shard.paused("another", Instant::now(), "throttled");
+        assert_eq!(status(), ShardStatus::Paused { since, why: "slow down".into() }, "what lasts longest");
     }
 }

@@ -41,7 +41,12 @@ pub const METRICS: &[MetricRow] = &[
     row("emit_failures_total", "counter", &["sink", "class"], "Batches that failed as a whole"),
     row("records_emitted_total", "counter", &["sink"], "Items that a sink made durable"),
     row("emitted_bytes_total", "counter", &["sink"], "Bytes of record data of those items, before encoding"),
-    row("shard_halted", "gauge", &["shard", "reason"], "1 while the shard waits for someone to mend something"),
+    row(
+        "shard_halted",
+        "gauge",
+        &["shard", "reason"],
+        "How much of the shard waits for someone to mend something: the reader, a sink, all of it",
+    ),
     row(
         "shard_behind_latest_seconds",
         "gauge",
@@ -108,6 +113,7 @@ pub struct Metrics {
     pub(crate) filtered: Counter,
     pub(crate) records_committed: Counter,
     dead_letters: Family<StageLabel, Counter>,
+    dead_letters_of_all_stages: Counter,
     windows_closed: Family<ReasonLabel, Counter>,
     files_closed: Family<ReasonLabel, Counter>,
     file_bytes: Family<ReasonLabel, Counter>,
@@ -133,6 +139,8 @@ pub struct Progress {
     pub filtered: u64,
     /// Records that a checkpoint has passed: each once, however often it was read.
     pub committed: u64,
+    /// Records that were refused, once for each sink that did, and again where their window was sent again.
+    pub dead_letters: u64,
 }
 
 impl Metrics {
@@ -144,6 +152,7 @@ impl Metrics {
             outputs: self.outputs.get(),
             filtered: self.filtered.get(),
             committed: self.records_committed.get(),
+            dead_letters: self.dead_letters_of_all_stages.get(),
         }
     }
 
@@ -232,6 +241,7 @@ impl Metrics {
 
     pub(crate) fn dead_lettered(&self, stage: String) {
         self.dead_letters.get_or_create(&StageLabel { stage }).inc();
+        self.dead_letters_of_all_stages.inc();
     }
 
     pub(crate) fn emit_attempt(&self, sink: &str) {
@@ -253,12 +263,17 @@ impl Metrics {
         self.bytes_emitted.get_or_create(&sink).inc_by(bytes as u64);
     }
 
+    /// Something more of the shard waits for someone, until [`resumed`](Self::resumed) is called for it.
     pub(crate) fn halted(&self, shard: &ShardId, reason: &str) {
-        self.shard_halted.get_or_create(&halt(shard, reason)).set(1);
+        self.shard_halted.get_or_create(&halt(shard, reason)).inc();
     }
 
     pub(crate) fn resumed(&self, shard: &ShardId, reason: &str) {
-        self.shard_halted.remove(&halt(shard, reason));
+        let label = halt(shard, reason);
+        let halted = self.shard_halted.get_or_create(&label).dec();
+        if halted <= 1 {
+            self.shard_halted.remove(&label);
+        }
     }
 
     pub(crate) fn behind_latest(&self, shard: &ShardId, seconds: f64) {

@@ -1,4 +1,4 @@
-//! The one retry layer: when to try again, and when to say so.
+//! When the loop of a shard and its commits try again, and when they say so: the one retry layer of what they send.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -101,13 +101,14 @@ impl Pause {
             Class::Fatal => return Err(failure.clone()),
             Class::Transient => {
                 self.mended();
-                self.shard.health.paused(since, &failure.message);
+                self.shard.health.paused(&self.what, since, &failure.message);
                 self.quick.next_wait(failure.retry_after)
             }
             Class::Configuration => {
-                self.misconfigured = true;
-                self.shard.metrics.halted(&self.shard.id, CONFIGURATION);
-                self.shard.health.halted(&failure.message);
+                if !std::mem::replace(&mut self.misconfigured, true) {
+                    self.shard.metrics.halted(&self.shard.id, CONFIGURATION);
+                }
+                self.shard.health.halted(&self.what, &failure.message);
                 self.slow.next_wait(failure.retry_after)
             }
         };
@@ -146,7 +147,7 @@ impl Pause {
         }
         tracing::info!(what = self.what, "works again");
         self.mended();
-        self.shard.health.running();
+        self.shard.health.running(&self.what);
         self.quick.reset();
         self.slow.reset();
         self.reports = Reports::default();
@@ -182,6 +183,9 @@ impl Pause {
 impl Drop for Pause {
     fn drop(&mut self) {
         self.mended();
+        if self.since.is_some() {
+            self.shard.health.running(&self.what);
+        }
     }
 }
 

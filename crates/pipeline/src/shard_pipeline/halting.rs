@@ -17,6 +17,9 @@ use crate::pause::{CONFIGURATION, Reports, backoff, wait_until};
 const RECORD_REMEDY: &str =
     "set a dead-letter destination ([dead_letter] in a file), or mend what refuses the record; the shard then goes on";
 
+/// What has the trouble of a halt, for the health page.
+const SHARD: &str = "shard";
+
 /// The label of a halt by an announced window.
 const PLAN: &str = "plan";
 
@@ -123,15 +126,17 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         }
         let shard = &self.shard;
         let name = format!("{}/halt", shard.id);
-        let halting = self.halting.get_or_insert_with(|| Halting {
-            shard: Arc::clone(shard),
-            position,
-            label: label.clone(),
-            backoff: backoff(&shard.retry, Class::Configuration, &name),
-            reports: Reports::default(),
+        let halting = self.halting.get_or_insert_with(|| {
+            shard.metrics.halted(&shard.id, &label);
+            Halting {
+                shard: Arc::clone(shard),
+                position,
+                label: label.clone(),
+                backoff: backoff(&shard.retry, Class::Configuration, &name),
+                reports: Reports::default(),
+            }
         });
-        shard.metrics.halted(&shard.id, &label);
-        shard.health.halted(&why);
+        shard.health.halted(SHARD, &why);
         let until = Instant::now() + halting.backoff.next_wait(halt.retry_after());
         let report = || tracing::error!(label, why, "the shard is halted; nothing is lost, the other shards go on");
         tokio::select! {
@@ -156,7 +161,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     fn end_halt(&mut self) {
         if let Some(halting) = self.halting.take() {
             tracing::info!(label = halting.label, "the shard goes on");
-            self.shard.health.running();
+            self.shard.health.running(SHARD);
         }
     }
 
