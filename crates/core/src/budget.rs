@@ -79,6 +79,14 @@ impl Budget {
         }
     }
 
+    /// Reserves `bytes` if they are free now and nobody waits for some.
+    #[must_use]
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(units).ok()?;
+        Some(Reservation { permit: Some(permit) })
+    }
+
     /// A window, which is closed.
     #[must_use]
     pub fn holder(&self) -> Arc<Holder> {
@@ -169,6 +177,16 @@ mod tests {
         assert_eq!(held.bytes(), 4 * UNIT_BYTES);
         drop(held);
         assert_eq!(budget.free_bytes(), budget.total_bytes());
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_neither_waits_nor_holds_anything_where_there_is_not_enough() {
+        let budget = Budget::new(4 * UNIT_BYTES);
+        let held = budget.try_reserve(3 * UNIT_BYTES);
+        assert_eq!(held.as_ref().map(Reservation::bytes), Some(3 * UNIT_BYTES));
+        assert!(budget.try_reserve(2 * UNIT_BYTES).is_none() && budget.try_reserve(9 * UNIT_BYTES).is_none());
+        assert_eq!(budget.free_bytes(), UNIT_BYTES);
+        assert!(budget.try_reserve(UNIT_BYTES).is_some(), "what was refused keeps nothing from others");
     }
 
     #[tokio::test(start_paused = true)]

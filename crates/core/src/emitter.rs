@@ -231,7 +231,8 @@ pub trait Emitter<U: Send + Sync>: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Releases what the emitter holds. Called once, after the last batch.
+    /// Releases what the emitter holds. Called once, after the last batch of a run that ends in order; an aborted run and a killed
+    /// process end without it, so that nothing that was delivered may wait for it.
     ///
     /// # Errors
     /// A [`Failure`] if something could not be released; nothing delivered is undone by it.

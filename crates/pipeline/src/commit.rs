@@ -13,6 +13,7 @@ use kinesink_core::{
 use tracing::{Instrument as _, info_span};
 
 use crate::Pipeline;
+use crate::burying::bury;
 use crate::dead_letter::{Refused, Stage};
 use crate::outputs::{Divided, Outputs};
 use crate::pause::{Pause, Unpaused};
@@ -41,7 +42,7 @@ impl Halt {
         Self::Record { position: refused.record.position, stage, reason: refused.reason.reason().into() }
     }
 
-    fn first(refused: &[Refused]) -> Option<Self> {
+    pub(crate) fn first(refused: &[Refused]) -> Option<Self> {
         refused.iter().min_by_key(|refused| (refused.record.position, refused.ordinal)).map(Self::of)
     }
 }
@@ -344,37 +345,6 @@ fn settle<U>(
     Ok(())
 }
 
-/// Makes refused records durable in the dead letters, in stream order, under the name of their window.
-pub(crate) async fn bury(
-    dead_letters: Option<&dyn Emitter<Bytes>>,
-    shard: &Arc<Shard>,
-    mut refused: Vec<Refused>,
-    window: Option<(Position, Position)>,
-    patience: u32,
-) -> Result<(), Stop> {
-    refused.sort_by_key(|refused| (refused.record.position, refused.ordinal));
-    let Some(first) = Halt::first(&refused) else { return Ok(()) };
-    let Some(emitter) = dead_letters else { return Err(Stop::Halt(first)) };
-    let stages: Vec<String> = refused.iter().map(|refused| refused.stage.text()).collect();
-    let items = refused
-        .into_iter()
-        .map(|refused| refused.into_item(&shard.stream))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Stop::Failed(Failure::fatal(error.to_string())))?;
-    let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0);
-    let ledger = Mutex::new(Ledger::new(settlement, Vec::new()));
-    let (name, keep_existing, reason) = (DEAD_LETTERS, false, None);
-    let delivery = Delivery { name, emitter, index: 0, window, keep_existing, patience, reason, dead_letters: None };
-    deliver(shard, &delivery, &items, &Divided::none(), &ledger).await?;
-    if let Some(halt) = Halt::first(&lock(&ledger).refused) {
-        return Err(Stop::Halt(halt));
-    }
-    for stage in stages {
-        shard.metrics.dead_lettered(stage);
-    }
-    Ok(())
-}
-
 async fn checkpoint(shard: &Arc<Shard>, durable: &Durable, checkpointer: &mut dyn Checkpointer) -> Result<(), Stop> {
     let mut pause = Pause::new(shard, "checkpoint".into());
     loop {
@@ -387,6 +357,6 @@ async fn checkpoint(shard: &Arc<Shard>, durable: &Durable, checkpointer: &mut dy
     Ok(())
 }
 
-pub(crate) fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

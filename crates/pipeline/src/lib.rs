@@ -2,7 +2,7 @@
 //! everything is safe.
 //!
 //! A [`Pipeline`] holds one of each interface for every shard of a connector; [`Pipeline::run_shard`] is the loop of
-//! one shard, a single task without locks or channels:
+//! one shard, a single task:
 //!
 //! ```text
 //! loop {
@@ -86,6 +86,7 @@
 //! transformer runs on the shard's task: models are made 512 records a turn, outputs for a whole window at once, so one
 //! that blocks holds its shard up.
 
+mod burying;
 mod commit;
 mod dead_letter;
 mod division;

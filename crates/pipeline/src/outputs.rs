@@ -91,15 +91,15 @@ impl<U: Send + Sync + 'static> Outputs<U> {
         &self,
         pipeline: &Pipeline<T>,
     ) -> Result<Option<u128>, Stop> {
+        if self.len() == 0 {
+            return Ok(None);
+        }
         let (items, divided) = match self {
             Self::Held(items, divided) => (items, divided),
             Self::Spilled(spilled) => {
                 return spilled.content().await.map_err(|failure| Stop::Halt(Halt::Spill(failure.message)));
             }
         };
-        if items.is_empty() {
-            return Ok(None);
-        }
         let mut content = Fingerprint::new();
         let mut planned = false;
         for (sink, divided) in pipeline.sinks.iter().zip(divided) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kinesink_core::{
-    Budget, Buffer, Checkpoint, Checkpointer, Emitter, Failure, Filter, Prepared, ShardId, ShardReader, StreamName,
-    Transformer,
+    Budget, Buffer, Checkpoint, Checkpointer, Emitter, Failure, Filter, Fingerprint, Prepared, ShardId, ShardReader,
+    StreamName, Transformer,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -37,7 +37,8 @@ impl<U> fmt::Debug for Sink<U> {
     }
 }
 
-/// How what failed is tried again: without end, because giving a record up would lose it.
+/// How what failed is tried again: without end, because giving a record up would lose it. A replay of dead letters, which loses
+/// nothing by that, ends after some attempts.
 #[derive(Debug, Clone)]
 pub struct Retry {
     /// The first wait after a failure that should pass by itself.
@@ -131,8 +132,9 @@ impl<T: Transformer> Pipeline<T> {
         self
     }
 
-    /// Where records go that cannot be transformed or delivered, as [`DeadLetter`](crate::DeadLetter)s in JSON.
-    /// Without one, such a record halts its shard.
+    /// Where records go that cannot be transformed or delivered, as [`DeadLetter`](crate::DeadLetter)s in JSON. Without
+    /// one, such a record halts its shard. What is refused of a window comes in several batches: the emitter may not name
+    /// them by the window.
     #[must_use]
     pub fn dead_letters(mut self, emitter: Arc<dyn Emitter<Bytes>>) -> Self {
         self.dead_letters = Some(emitter);
@@ -178,13 +180,17 @@ impl<T: Transformer> Pipeline<T> {
         for sink in &self.sinks {
             sink.emitter.check().await?;
         }
-        match &self.dead_letters {
-            Some(emitter) => emitter.check().await,
-            None => Ok(()),
+        let Some(dead_letters) = &self.dead_letters else { return Ok(()) };
+        if dead_letters.plan(&mut Fingerprint::new()) {
+            return Err(Failure::configuration(
+                "dead letters cannot go to an emitter that names objects by windows: what is refused of one comes in several \
+                 batches; give it names of its own, as with Naming::Unique",
+            ));
         }
+        dead_letters.check().await
     }
 
-    /// Releases what the sinks hold. Called once, after the last shard.
+    /// Releases what the sinks hold. Call it once, after the last shard.
     ///
     /// # Errors
     /// The last [`Failure`] of a sink that could not be closed; all are tried.
@@ -200,7 +206,8 @@ impl<T: Transformer> Pipeline<T> {
     }
 
     /// Finishes the window that the last owner announced, and nothing else: for one that was announced with other
-    /// settings than those of the pipeline that goes on. Gives the shard back; or why it came to its end before.
+    /// settings than those of the pipeline that goes on. Gives the shard back, with a plan that this program cannot read
+    /// still in it; or why it came to its end before.
     ///
     /// Dropping the future is an abort, as in [`run_shard`](Self::run_shard).
     ///
@@ -208,7 +215,8 @@ impl<T: Transformer> Pipeline<T> {
     /// As [`run_shard`](Self::run_shard).
     pub async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
         let span = tracing::error_span!("shard", stream = %input.stream, shard = %input.shard);
-        Box::pin(Box::new(ShardPipeline::new(self, input)).finish()).instrument(span).await
+        let prepared = input.prepared.clone();
+        Box::pin(Box::new(ShardPipeline::new(self, input)).finish(prepared)).instrument(span).await
     }
 
     /// Moves one shard's records until it ends, is drained, or its lease is lost.

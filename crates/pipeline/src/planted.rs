@@ -36,6 +36,7 @@ struct PlantedEmitter<U> {
     planted: Planted,
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is left out would pass this by")]
 #[async_trait]
 impl<U: Send + Sync + 'static> Emitter<U> for PlantedEmitter<U> {
     async fn emit(&self, batch: &Batch<'_, U>) -> Result<Emitted, Failure> {
@@ -76,6 +77,7 @@ struct PlantedCheckpointer {
     planted: Planted,
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is left out would pass this by")]
 #[async_trait]
 impl Checkpointer for PlantedCheckpointer {
     async fn prepare(&mut self, last: Position, plan: Bytes) -> Result<(), CheckpointError> {

@@ -200,7 +200,7 @@ impl Fetch for FanOut {
             }
         }
         let bytes: usize = records.iter().map(Record::memory_bytes).sum();
-        if let Err(owed_bytes) = pay(&self.settings.budget, &mut reservation, bytes).await {
+        if let Err(owed_bytes) = pay(&self.settings.budget, &mut reservation, bytes) {
             debug!(shard = %self.shard, bytes, "the event was larger than its reservation; subscribing again");
             self.cursor = before;
             self.events = None;

@@ -195,7 +195,7 @@ impl Fetch for Polling {
         if let Some(average) = bytes.checked_div(stored) {
             self.record_bytes = Some(average.max(1));
         }
-        if let Err(owed_bytes) = pay(&self.settings.budget, &mut reservation, bytes).await {
+        if let Err(owed_bytes) = pay(&self.settings.budget, &mut reservation, bytes) {
             debug!(shard = %self.shard, bytes, "the reply was larger than its reservation; reading it again");
             if planted(Fault::SkipsUnpaid) {
                 self.iterator = next_iterator;

@@ -113,12 +113,11 @@ fn are_whole(children: &[Child]) -> bool {
 ///
 /// # Errors
 /// How much has to be reserved before the same is fetched again.
-pub(super) async fn pay(budget: &Budget, reservation: &mut Reservation, bytes: usize) -> Result<(), usize> {
+pub(super) fn pay(budget: &Budget, reservation: &mut Reservation, bytes: usize) -> Result<(), usize> {
     let owed_bytes = bytes.min(budget.total_bytes());
     let missing = owed_bytes.saturating_sub(reservation.bytes());
     if missing > 0 && !planted(Fault::Unpaid) {
-        let more = timeout(Duration::ZERO, budget.reserve(missing)).await.map_err(|_| owed_bytes)?;
-        reservation.merge(more);
+        reservation.merge(budget.try_reserve(missing).ok_or(owed_bytes)?);
     }
     reservation.shrink_to(bytes);
     Ok(())

@@ -35,9 +35,12 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         self
     }
 
-    /// Finishes the announced window and nothing else: gives the shard back, to be read on after it. Or why the shard
-    /// came to its end before.
-    pub(crate) async fn finish(mut self: Box<Self>) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
+    /// Finishes the announced window and nothing else: gives the shard back, to be read on after it, or as it was
+    /// `prepared` where that could not be read. Or why the shard came to its end before.
+    pub(crate) async fn finish(
+        mut self: Box<Self>,
+        prepared: Option<Prepared>,
+    ) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
         self.finishes_only = true;
         while self.standing.plan.is_some() || self.committing.is_some() {
             if let Some(finished) = self.step().await? {
@@ -53,7 +56,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         };
         let (metrics, health) = (self.shard.metrics.clone(), self.shard.health.of_all());
         let (stream, reader, budget) = (self.shard.stream.clone(), self.reader, self.budget);
-        let prepared = None;
+        let prepared = prepared.filter(|_| self.unreadable_plan.is_some());
         let input = ShardInput { stream, shard, start, prepared, reader, checkpointer, drain, budget, metrics, health };
         Ok(ControlFlow::Continue(input))
     }

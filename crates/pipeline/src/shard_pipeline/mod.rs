@@ -6,7 +6,7 @@ mod intake;
 mod spilling;
 mod window;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use kinesink_core::{
@@ -23,7 +23,7 @@ pub(crate) use self::window::Closed;
 use self::window::Window;
 use crate::commit::{Halt, Standing, Stop, commit};
 use crate::health::ShardHealth;
-use crate::pause::Pause;
+use crate::pause::{Pause, Reports};
 use crate::pipeline::{Retry, ShardInput};
 use crate::{Finished, Metrics, Pipeline};
 
@@ -36,6 +36,8 @@ pub(crate) struct Shard {
     pub(crate) retry: Retry,
     pub(crate) metrics: Metrics,
     pub(crate) health: ShardHealth,
+    /// When it was last told that records go to the dead letters.
+    pub(crate) buried: Mutex<Reports>,
 }
 
 impl Drop for Shard {
@@ -99,6 +101,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
             drain: input.drain,
             retry: pipeline.retry.clone(),
             metrics: input.metrics,
+            buried: Mutex::default(),
         });
         Self {
             pipeline,
@@ -139,7 +142,7 @@ impl<'a, T: Transformer> ShardPipeline<'a, T> {
     async fn step(&mut self) -> Result<Option<Finished>, Failure> {
         self.fill();
         if std::mem::take(&mut self.to_spill) {
-            Box::pin(self.spill()).await;
+            Box::pin(self.spill_beside_commit()).await;
         }
         self.start_commit();
         if self.committing.is_none() {

@@ -1,10 +1,13 @@
 //! An open window that memory is wanted of: on disk, if there is one for it, else closed.
 
+use std::future::ready;
+use std::pin::pin;
+
 use kinesink_core::{CloseReason, Transformer};
 use tokio::time::Instant;
 
-use super::ShardPipeline;
 use super::finishing::MEMORY_PATIENCE;
+use super::{ShardPipeline, settled};
 use crate::commit::encode;
 use crate::spill::Spilled;
 
@@ -29,9 +32,29 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         }
     }
 
+    /// As [`spill`](Self::spill), and the commit in flight goes on meanwhile.
+    pub(super) async fn spill_beside_commit(&mut self) {
+        let mut committing = self.committing.take();
+        let outcome = {
+            let mut spill = pin!(self.spill());
+            tokio::select! {
+                biased;
+                () = &mut spill => None,
+                outcome = settled(&mut committing) => {
+                    spill.await;
+                    Some(outcome)
+                }
+            }
+        };
+        self.committing = match outcome {
+            Some(outcome) => Some(Box::pin(ready(outcome))),
+            None => committing,
+        };
+    }
+
     /// Puts what memory holds of the open window on disk; where that cannot be, the window closes. Dropped, the window is
     /// lost with what was to be done with it.
-    pub(super) async fn spill(&mut self) {
+    async fn spill(&mut self) {
         let Some(spill) = &self.pipeline.spill else { return };
         let models = self.window.give();
         if models.is_empty() {

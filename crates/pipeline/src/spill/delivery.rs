@@ -13,7 +13,8 @@ use kinesink_core::{
 use tokio::sync::Mutex as Turns;
 
 use super::{Part, Spilled};
-use crate::commit::{Delivery, Halt, Ledger, Stop, attempt, bury, lock};
+use crate::burying::bury;
+use crate::commit::{Delivery, Halt, Ledger, Stop, attempt, lock};
 use crate::dead_letter::{Refused, Stage};
 use crate::outputs::Divided;
 use crate::pause::Pause;
@@ -188,6 +189,7 @@ struct Reported<'a, U> {
     shard: &'a Shard,
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is left out would pass this by")]
 #[async_trait]
 impl<U: Send + Sync + 'static> Pieces<U> for Reported<'_, U> {
     async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure> {

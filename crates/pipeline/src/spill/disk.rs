@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use kinesink_core::{Budget, Reservation};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::chunk::Shared;
 
@@ -36,18 +34,18 @@ impl Disk {
     }
 
     /// Takes memory to say where so much is, if there is any.
-    pub(super) async fn note(&self, bytes: usize) -> Result<Reservation, String> {
-        let (total, place) = (self.catalog.total_bytes(), self.directory.display());
-        let noted = if bytes > total { None } else { timeout(Duration::ZERO, self.catalog.reserve(bytes)).await.ok() };
-        noted.ok_or_else(|| {
+    pub(super) fn note(&self, bytes: usize) -> Result<Reservation, String> {
+        self.catalog.try_reserve(bytes).ok_or_else(|| {
+            let (total, place) = (self.catalog.total_bytes(), self.directory.display());
             format!("it has too many partitions: to find them in {place} takes more than {total} bytes of memory")
         })
     }
 
     /// Takes room, if there is any.
-    pub(super) async fn take(&self, bytes: usize) -> Result<Reservation, String> {
-        let (total, place) = (self.room.total_bytes(), self.directory.display());
-        let taken = if bytes > total { None } else { timeout(Duration::ZERO, self.room.reserve(bytes)).await.ok() };
-        taken.ok_or_else(|| format!("{bytes} bytes more than the {total} that windows may take in {place}"))
+    pub(super) fn take(&self, bytes: usize) -> Result<Reservation, String> {
+        self.room.try_reserve(bytes).ok_or_else(|| {
+            let (total, place) = (self.room.total_bytes(), self.directory.display());
+            format!("{bytes} bytes more than the {total} that windows may take in {place}")
+        })
     }
 }

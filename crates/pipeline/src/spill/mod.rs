@@ -14,7 +14,7 @@
 //! The file has no name: whatever ends the process ends the file too, and no other process can meet it. What is read is
 //! compared with a digest that never left memory; if it differs, the window is read from its stream again.
 //!
-//! Limits: all files together have `bytes_max`; what is read of them takes at most `piece_bytes` of memory at a time, and what
+//! Limits: all files together have `bytes_max`, and on Linux keep as much room again for what is made of them; what is read of them takes at most `piece_bytes` of memory at a time, and what
 //! says where it is `catalog_bytes`, over all shards.
 
 mod chunk;
@@ -96,13 +96,13 @@ impl<U> Spill<U> {
     }
 
     /// Proves that files can be made there.
-    pub(crate) async fn check(&self) -> Result<(), Failure> {
-        let file = self.disk.file().await;
-        file.map(drop).map_err(|why| {
-            Failure::configuration(format!(
-                "cannot spill windows: {why}; let this user write there, or name another `dir`"
-            ))
-        })
+    ///
+    /// # Errors
+    /// A [`Failure`] of class `Configuration` that names the directory.
+    pub async fn check(&self) -> Result<(), Failure> {
+        let checked = self.disk.file().await.map(drop);
+        let remedy = "name a directory in which this user may write";
+        checked.map_err(|why| Failure::configuration(format!("cannot spill windows: {why}; {remedy}")))
     }
 }
 
@@ -237,7 +237,7 @@ impl<U: Send + Sync + 'static> Spilled<U> {
         if let Err(why) = self.note(&order).await {
             return Err((why, items, order));
         }
-        let mut room = match self.spill.disk.take(bytes).await {
+        let mut room = match self.spill.disk.take(bytes) {
             Ok(room) => room,
             Err(why) => return Err((why, items, order)),
         };
@@ -274,7 +274,7 @@ impl<U: Send + Sync + 'static> Spilled<U> {
         let of_segment = size_of::<Segment>() + self.sinks.len() * (size_of::<u32>() + size_of::<Place>());
         let named_bytes: usize = self.divisions.iter().map(Division::bytes).sum();
         let new_bytes = order.lengths.len() * of_segment + named_bytes - self.named_bytes;
-        self.catalog.merge(self.spill.disk.note(new_bytes).await?);
+        self.catalog.merge(self.spill.disk.note(new_bytes)?);
         self.named_bytes = named_bytes;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinesink_core::{CheckpointError, Failure};
+use kinesink_core::{CheckpointError, Class, Failure};
 use kinesink_pipeline::{Finished, ShardStatus};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -77,6 +77,39 @@ async fn a_wrong_configuration_halts_the_shard_until_it_is_mended() {
     assert_eq!(finished.unwrap(), Finished::ShardEnd);
     assert_eq!(rig.metric(halted), 0.0);
     assert_eq!(rig.delivered("one"), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_was_mended_does_not_hide_another_that_was_not() {
+    let denied = |times| vec![Answer::Fail(Failure::configuration("denied")); times];
+    let mut rig = Rig::new(vec![reply(plain(1, 3)), Step::End]);
+    rig.sinks = vec![
+        Destination::new("one", &rig.log).answering(denied(1)),
+        Destination::new("two", &rig.log).answering(denied(2)),
+    ];
+    let (pipeline, input) = rig.build();
+    let halted = "shard_halted{shard=\"shardId-000000000000\",reason=\"configuration\"}";
+    let watch = async {
+        while rig.delivered("one").is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(rig.delivered("two").is_empty());
+        assert_eq!(rig.metric(halted), 1.0);
+        assert!(!rig.health.report(Instant::now()).is_healthy());
+    };
+    let (finished, ()) = tokio::join!(pipeline.run_shard(input), watch);
+    assert_eq!(finished.unwrap(), Finished::ShardEnd);
+    assert!(!rig.shows("shard_halted{"), "the series stays");
+}
+
+/// What is refused of a window comes in several batches, of which each later one would find other content at its name.
+#[tokio::test(start_paused = true)]
+async fn dead_letters_that_are_named_by_windows_are_refused_at_the_start() {
+    let mut rig = Rig::new(Vec::new());
+    rig.dead_letters = Some(Destination::new("dead_letters", &rig.log).planned());
+    let (pipeline, _) = rig.build();
+    let failure = pipeline.check().await.unwrap_err();
+    assert!(failure.class == Class::Configuration && failure.message.contains("Naming::Unique"), "{failure}");
 }
 
 #[tokio::test(start_paused = true)]

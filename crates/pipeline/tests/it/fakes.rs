@@ -311,6 +311,10 @@ impl Emitter<Bytes> for Destination {
     async fn emit(&self, batch: &Batch<'_, Bytes>) -> Result<Emitted, Failure> {
         self.answer(batch).await
     }
+
+    fn plan(&self, _: &mut Fingerprint) -> bool {
+        self.is_planned
+    }
 }
 
 pub(crate) struct Lease {

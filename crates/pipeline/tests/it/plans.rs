@@ -195,6 +195,20 @@ async fn a_plan_of_a_newer_version_halts_the_shard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_plan_that_could_not_be_read_is_still_there_for_who_goes_on() {
+    let mut rig = planned(vec![reply(plain(1, 7)), Step::End]);
+    let plan = Some(bytes::Bytes::from_static(b"KNSP\x07"));
+    let prepared = Prepared { checkpoint: Checkpoint::At(position(5)), plan };
+    *rig.lease.prepared.lock().unwrap() = Some(prepared.clone());
+    let (pipeline, input) = rig.build();
+    let ControlFlow::Continue(rest) = pipeline.finish_plan(input).await.unwrap() else {
+        panic!("nothing was finished")
+    };
+    assert_eq!(rest.prepared, Some(prepared));
+    assert_eq!(rig.events(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_plan_that_a_java_owner_has_overtaken_is_left_aside() {
     let mut rig = next_owner(vec![reply(plain(3, 7)), Step::End]).await;
     rig.start = Checkpoint::At(position(2));

@@ -1,9 +1,10 @@
 //! Windows that are larger than memory.
 
+use std::cell::Cell;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use kinesink_core::{Batch, Budget, Emitted, Emitter, Failure, Fingerprint, Partition};
 use kinesink_pipeline::{Finished, Pipeline, ShardStatus, Sink, Spill};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fakes::{Answer, Destination, Event, Rig, Split, Step, letter, plain, record, reply, shard};
@@ -404,4 +406,67 @@ async fn what_one_window_leaves_in_memory_is_enough_for_the_next() {
     ordinary.spill = Some(spill(directory.path(), MIB));
     ordinary.run().await.unwrap();
     assert_eq!(ordinary.metric("spilled_bytes_total"), 0.0, "what memory holds is not spilled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spilled_window_of_which_everything_is_refused_is_not_announced() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = rig(script(|_| "unencodable".into()), &directory, MIB).with_dead_letters();
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert!(!rig.events().iter().any(|event| matches!(event, Event::Announced(_))), "{:?}", rig.events());
+    assert_eq!(rig.metric("dead_letters_total{stage=\"transform\"}"), RECORDS as f64);
+}
+
+/// What a spill and a commit tell each other, from two threads.
+static SPILLING: Notify = Notify::const_new();
+static SENT: AtomicBool = AtomicBool::new(false);
+
+/// Has a window once another one is being spilled.
+struct Beside;
+
+#[async_trait]
+impl Emitter<String> for Beside {
+    async fn emit(&self, _: &Batch<'_, String>) -> Result<Emitted, Failure> {
+        if !SENT.load(Ordering::SeqCst) {
+            SPILLING.notified().await;
+            SENT.store(true, Ordering::SeqCst);
+        }
+        Ok(Emitted::all())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_goes_on_while_the_next_window_is_spilled() {
+    thread_local! {
+        // What is spilled is measured here, and written elsewhere.
+        static IS_TEST: Cell<bool> = const { Cell::new(false) };
+    }
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    static SENT_MEANWHILE: AtomicBool = AtomicBool::new(false);
+    let directory = tempfile::tempdir().unwrap();
+    let mut steps = script(plainly);
+    let Step::Reply(delay, _) = &mut steps[1] else { panic!("a reply") };
+    *delay = Duration::from_secs(20);
+    let mut rig = rig(steps, &directory, MIB);
+    rig.limits.age = Duration::from_secs(10);
+    let write = |text: &String| {
+        if !IS_TEST.get() && !BEGUN.swap(true, Ordering::SeqCst) {
+            SPILLING.notify_one();
+            // A disk that hangs until the commit has got on, or for five seconds.
+            let meanwhile = (0..200).any(|_| {
+                std::thread::park_timeout(Duration::from_millis(25));
+                SENT.load(Ordering::SeqCst)
+            });
+            SENT_MEANWHILE.store(meanwhile, Ordering::SeqCst);
+        }
+        Bytes::copy_from_slice(text.as_bytes())
+    };
+    let read = |bytes: Bytes| String::from_utf8(bytes.to_vec()).ok();
+    let spill = Spill::of(directory.path().into(), MIB, 4096, MIB, write, read);
+    let (_, input) = rig.build();
+    let pipeline = Pipeline::new(Split { refusing: Arc::clone(&rig.refusing) }, Sink::new("beside", Arc::new(Beside)));
+    let pipeline = pipeline.limits(rig.limits).spill(spill);
+    IS_TEST.set(true);
+    assert_eq!(pipeline.run_shard(input).await.unwrap(), Finished::ShardEnd);
+    assert!(SENT_MEANWHILE.load(Ordering::SeqCst), "the first window waited for the disk of the second one");
 }
