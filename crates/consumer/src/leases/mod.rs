@@ -84,7 +84,7 @@ impl Leases {
     /// Reads the whole table.
     ///
     /// # Errors
-    /// [`Error::Start`] if the table is missing, cannot be read or has another key; [`Error::Row`] if no row is a lease.
+    /// [`Error::NoTable`]; [`Error::Start`] if it cannot be read or has another key; [`Error::Row`] if no row is a lease.
     /// One among others that is none is left out with a warning.
     pub async fn all(&self) -> Result<Seen, Error> {
         self.is_keyed_by_lease().await?;
@@ -139,17 +139,11 @@ impl Leases {
     }
 
     async fn is_keyed_by_lease(&self) -> Result<(), Error> {
-        let what = format!("lease table {}", self.name);
-        let reply = self.client.describe_table().table_name(&self.name).send().await.map_err(|error| {
-            let mut failure = failure("read", &what, &error);
-            if code(&error) == Some("ResourceNotFoundException") {
-                failure.message = format!(
-                    "cannot read {what}: there is no such table; check the application's name, region and account, or \
-                     name the table with --table"
-                );
-            }
-            Error::Start(failure)
-        })?;
+        let reply =
+            self.client.describe_table().table_name(&self.name).send().await.map_err(|error| match code(&error) {
+                Some("ResourceNotFoundException") => Error::NoTable(self.name.clone()),
+                _ => Error::Start(failure("read", &format!("lease table {}", self.name), &error)),
+            })?;
         let keys = reply.table().map(|table| table.key_schema()).unwrap_or_default();
         match keys {
             [key] if key.attribute_name() == KEY && *key.key_type() == KeyType::Hash => Ok(()),

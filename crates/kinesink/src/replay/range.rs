@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kinesink_aws::Clients;
-use kinesink_consumer::{Coordination, Lease, Leases, Retrieval, Start, shards_open_at};
+use kinesink_consumer::{Coordination, Error as ConsumerError, Lease, Leases, Retrieval, Start, shards_open_at};
 use kinesink_core::{Checkpoint, Clock as _, Fingerprint, ShardId, SystemClock};
 use kinesink_pipeline::Progress;
 use kinesink_sinks::Location;
@@ -128,7 +128,7 @@ pub async fn replay_range(
     let open = open.map_err(|failure| Error::Start(failure.message))?;
     let until = Arc::new(Until::new(range.to, began, open));
     let leases = Leases::new(clients.dynamodb.clone(), &config.lease.table);
-    for shard in finished(&leases).await {
+    for shard in finished(&leases).await? {
         until.note_read(&shard);
     }
     if until.is_over() {
@@ -184,10 +184,14 @@ fn lives_earlier<'a>(before: &Owners, now: &'a Owners, me: &str) -> Option<&'a s
 }
 
 /// The shards that an earlier call has read to their ends. Without a table there was none.
-async fn finished(leases: &Leases) -> Vec<ShardId> {
-    let Ok(seen) = leases.all().await else { return Vec::new() };
+async fn finished(leases: &Leases) -> Result<Vec<ShardId>, Error> {
+    let seen = match leases.all().await {
+        Ok(seen) => seen,
+        Err(ConsumerError::NoTable(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(Error::Start(error.to_string())),
+    };
     let finished = seen.leases.iter().filter(|lease| lease.checkpoint() == Checkpoint::ShardEnd);
-    finished.map(|lease| lease.shard().clone()).collect()
+    Ok(finished.map(|lease| lease.shard().clone()).collect())
 }
 
 #[cfg(test)]

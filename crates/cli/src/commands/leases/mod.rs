@@ -106,7 +106,7 @@ async fn warn_of_kcl_3(table: &Leases, target: &Target, in_the_table: Option<Str
 
 fn problem(error: Error) -> Problem {
     let exit = match error {
-        Error::Start(_) => Exit::Start,
+        Error::Start(_) | Error::NoTable(_) => Exit::Start,
         Error::Setting(_) => Exit::Configuration,
         _ => Exit::Failed,
     };
