@@ -49,6 +49,7 @@ fn mistakes_show_file_line_key_and_hint() {
         ("app = \"orders\"", "", "app", "app"),
         ("file:///tmp", "ftp:///tmp", "ftp", "file://"),
         ("type = \"s3\"", "type = \"s3\"\nformat = \"xml\"", "xml", "ndjson"),
+        ("[[sink]]", "start = \"2999-01-01T00:00:00Z\"\n\n[[sink]]", "2999", "an earlier time"),
         ("[[sink]]", "[buffer]\nage = \"soon\"\n\n[[sink]]", "soon", "10s"),
         ("[[sink]]", "[transform]\njq = '. +'\n\n[[sink]]", "jq", "jq"),
         ("[[sink]]", "[transform]\njq = 'env'\n\n[[sink]]", "env", "env"),

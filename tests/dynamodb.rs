@@ -196,9 +196,11 @@ fn what_no_table_takes_is_a_dead_letter_and_a_key_that_the_table_has_not_is_know
 fn what_a_start_would_find_is_told_without_one() {
     let services = Services::start();
     let file = services.path("latest.toml");
-    let dead = services.path("dead");
-    std::fs::write(&file, pipeline("one", &format!("{SINK}\n[dead_letter]\nurl = \"file://{}\"", dead.display())))
-        .unwrap();
+    let (dead, spill) = (services.path("dead"), services.path("spill"));
+    let [letters, spilled] = [dead.display(), spill.display()];
+    let more = format!("[dead_letter]\nurl = \"file://{letters}\"\n[spill]\ndir = \"{spilled}\"\nmax = \"1GiB\"");
+    std::fs::write(&file, pipeline("one", &format!("{SINK}\n{more}"))).unwrap();
+    std::fs::write(&spill, "no directory").unwrap();
     let check = |arguments: &[&str]| {
         let checked = services.kinesink().arg("check").arg(&file).args(arguments).output().unwrap();
         (checked.status.code(), String::from_utf8(checked.stdout).unwrap(), String::from_utf8(checked.stderr).unwrap())
@@ -207,9 +209,15 @@ fn what_a_start_would_find_is_told_without_one() {
     assert_eq!(code, Some(3), "{missing}");
     assert!(missing.contains("error: stream latest: cannot list the shards of stream latest"), "{missing}");
     assert!(missing.contains("error: sink dynamodb: cannot describe table latest-items: there is none"), "{missing}");
+    assert!(
+        missing.contains(&format!("error: [spill]: cannot spill windows: cannot make a file in {spilled}")),
+        "{missing}"
+    );
+    assert!(missing.contains("name a directory in which this user may write"), "{missing}");
     assert!(found.contains("dead letters: it can be written and read"), "the others are asked too: {found}");
 
     services.create_stream("latest", 1);
+    std::fs::remove_file(&spill).unwrap();
     let (code, found, said) = check(&["--create", "--connect"]);
     assert_eq!(code, Some(0), "{found}{said}");
     for fact in [
@@ -218,6 +226,7 @@ fn what_a_start_would_find_is_told_without_one() {
         "sink dynamodb: it is paid by the request",
         "sink dynamodb: dynamodb:DescribeTable and dynamodb:PutItem may be used",
         "sink dynamodb: items expire by `expires`",
+        "[spill]: files can be made in its directory",
         "dead letters: it can be written and read",
     ] {
         assert!(found.contains(&format!("  {fact}\n")), "{fact} is missing in {found}");

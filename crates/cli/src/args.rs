@@ -199,8 +199,8 @@ pub(crate) struct Leases {
     #[arg(long, group = "edit", action = ArgAction::Set, num_args = 2.., value_names = ["WORKER", "SHARD"])]
     pub(crate) assign: Option<Vec<String>>,
     /// Have the window that SHARD's lease announces finished as far as it can be made now: objects that exist stay as they
-    /// are, records that have left the stream are lost unless they are in one, and what has another name now may be there
-    /// twice
+    /// are, whoever wrote them; records that belong there and are in none of them are lost, as are those that have left the
+    /// stream; and what has another name now may be there twice
     #[arg(long, group = "edit", value_name = "SHARD")]
     pub(crate) finish_plan: Option<String>,
     /// Give up the window that SHARD's lease announces: it is read again from the checkpoint and cut as the file says

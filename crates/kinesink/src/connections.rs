@@ -78,6 +78,10 @@ pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Conne
         }
         found.push(connection);
     }
+    if let Some(spill) = &services.spill {
+        let checked = spill.check().await.map_err(|failure| Error::Start(failure.message));
+        found.push(Connection::new("[spill]".into(), checked.map(|()| "files can be made in its directory")));
+    }
     if let Some(place) = dead_letter_place(config, &services) {
         found.push(Connection::of_objects("dead letters".into(), place).await?);
     }

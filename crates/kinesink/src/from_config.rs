@@ -127,7 +127,7 @@ pub(crate) struct Services {
     buckets: HashMap<BucketOptions, s3::Client>,
     tables: HashMap<ServiceOptions, (dynamodb::Client, TableTraffic)>,
     counted: TableMetrics,
-    spill: Option<Spill<Bytes>>,
+    pub(crate) spill: Option<Spill<Bytes>>,
     /// Of objects that are named by their windows,
     objects: Arc<Encoding>,
     /// and of others: who sends those may hold what an encoder of the first waits for.

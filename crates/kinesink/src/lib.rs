@@ -2,7 +2,7 @@
 //! in the dead letters.
 //!
 //! ```text
-//! connector = Connector::builder().app(..).stream(..).clients(..).pipeline(..).build()
+//! connector = Connector::builder(app, stream, clients, pipeline).build()
 //! connector.run(stop):
 //!     consumer: this worker takes its share of the shards' leases       (kinesink-consumer)
 //!     for each shard: pipeline: transform, filter, buffer, emit, commit (kinesink-pipeline)
@@ -47,7 +47,7 @@
 //! | `dynamodb` (default) | the DynamoDB sink |
 //! | `jq` (default) | jq programs as a transformer |
 //! | `pattern` (default) | Lambda-style event patterns as a filter |
-//! | `local` | the local Kinesis and DynamoDB |
+//! | `local` | the local Kinesis, DynamoDB and S3 |
 //! | `testkit` | contract suites for your own implementations of the traits |
 //!
 //! Limits: one stream a connector.

@@ -29,12 +29,12 @@ pub enum Location {
 }
 
 impl Location {
-    /// The URL of the object at `key`, which is complete for a bucket and below `/` for a directory.
+    /// Where the object at `key` is, which is complete for a bucket and below the directory for one.
     #[cfg(feature = "s3")]
     pub(crate) fn object(&self, key: &str) -> String {
         match self {
             Self::Bucket { bucket, .. } => format!("s3://{bucket}/{key}"),
-            Self::Directory(_) => format!("/{key}"),
+            Self::Directory(path) => path.join(key).display().to_string(),
         }
     }
 }

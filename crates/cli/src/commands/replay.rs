@@ -1,6 +1,5 @@
 //! `kinesink replay FILE`: dead letters back into the sinks, or a time range of the stream into another place.
 
-use kinesink::aws::{AwsOptions, connect};
 use kinesink::config::Config;
 use kinesink::{
     Clock as _, Outcome, Programs, Progress, ReplayReport, Stop, SystemClock, TimeRange, replay, replay_range,
@@ -22,8 +21,7 @@ pub(crate) async fn run(args: Replay) -> Result<Exit, Problem> {
         let file = args.file.display();
         return Err(Problem::new(Exit::Configuration, format!("{file} has no [dead_letter] to read from: add it")));
     }
-    let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
-    let clients = connect(&options).await?;
+    let clients = super::check::clients(&config).await?;
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;
     let report = tokio::select! {
@@ -47,8 +45,7 @@ fn range(args: &Replay) -> Result<Option<TimeRange>, Problem> {
 async fn run_range(config: &Config, programs: Programs, range: &TimeRange) -> Result<Exit, Problem> {
     super::check::complete(config)?;
     let applied = range.applied(config, SystemClock.now())?;
-    let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
-    let clients = connect(&options).await?;
+    let clients = super::check::clients(config).await?;
     let stop = Stop::new();
     let signals = signals::watch(stop.clone())?;
     let (outcome, progress, is_over) = tokio::select! {

@@ -124,8 +124,8 @@ async fn drive(connector: &Connector, stop: &Stop) -> Result<Exit, Problem> {
         never = report_files(connector) => match never {},
     };
     tell_files(connector);
-    let Progress { records, filtered, committed, .. } = connector.metrics().progress();
-    tracing::info!(records, filtered, committed, "ended");
+    let Progress { records, filtered, committed, dead_letters, .. } = connector.metrics().progress();
+    tracing::info!(records, filtered, committed, dead_letters, "ended");
     Ok(match outcome {
         Outcome::Drained => Exit::Drained,
         Outcome::Halted => Exit::Halted,

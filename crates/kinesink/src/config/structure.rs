@@ -186,9 +186,18 @@ pub(super) fn not_one_of(key: &str, found: &str, allowed: &[&str], span: Range<u
 fn in_words<'a>(expected: &'a str, key: &str) -> (&'a str, String) {
     match expected {
         "u64" | "i64" => ("a whole number from 0", format!("write `{key} = 1000`")),
+        "a sequence" if matches!(key, "set" | "add" | "append") => ("a list", format!("write `{key} = [\".field\"]`")),
+        "a sequence" if key == "is" => ("a list", "write `is = [\"delete\"]`".into()),
         "a sequence" => ("a list of tables", format!("begin each entry with `[[{key}]]`")),
         size if size.starts_with("a size ") => (size, format!("write `{key} = \"64MiB\"`")),
+        "a string" if matches!(key, "set" | "add" | "append" | "is") => {
+            ("a list of texts", format!("write `{key} = [\"...\"]`"))
+        }
         "a string" => ("text", format!("write `{key} = \"...\"`")),
+        "f64" => ("a number", format!("write `{key} = 0.5`")),
+        other if other.starts_with("struct ") && key == "event_time" => {
+            ("a table", "write `event_time = { field = \".time\" }`".into())
+        }
         other if other.starts_with("struct ") => ("a table", format!("write `[{key}]` and its keys below")),
         other => (other, "docs/config.md has the form of every key".into()),
     }

@@ -378,7 +378,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 90] = [
+const MISTAKES: [(&str, &str, &str); 95] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -540,6 +540,19 @@ const MISTAKES: [(&str, &str, &str); 90] = [
         "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\naggregate = { window = \"1s\", sum = { \"\" = \".n\" } }\n[dead_letter]\nurl = \"file:///var/dead\"",
     ),
     ("table of leases", SINK, "type = \"dynamodb\"\ntable = \"orders\"\nkey = { id = \".id\" }\nadd = [\".n\"]"),
+    (
+        "attributes that kinesink writes",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { _position = \".id\" }\nset = [\"._refused\"]\nttl = \"_deleted\"",
+    ),
+    (
+        "expiry that is the key",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\nttl = \"at\"\nexpire_after = \"1h\"\naggregate = { window = \"1s\", count = \"n\" }\n[dead_letter]\nurl = \"file:///var/dead\"",
+    ),
+    ("key of nothing but the shard", SINK, "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \"{shard}\" }"),
+    ("field that is no list", SINK, "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nset = \".n\""),
+    ("event time that is no table", "url =", "event_time = \".ts\"\nurl ="),
     (
         "several at once",
         "[[sink]]",

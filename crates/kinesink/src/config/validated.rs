@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kinesink_aws::{BucketOptions, ServiceOptions};
 use kinesink_consumer::{BeyondRetention, Coordination, Retrieval, Start, TableOptions};
 use kinesink_core::StreamName;
@@ -303,6 +304,19 @@ impl Config {
             Mistake::new("missing key `region` in `source`, and no region is set elsewhere", span, "missing here");
         let hint = "add `region = \"...\"`, or set AWS_REGION or a region in the AWS profile";
         ConfigError::new(file, text, vec![mistake.hint(hint)])
+    }
+
+    /// A time to start at that has not come, which the service refuses of each shard.
+    #[must_use]
+    pub fn start_to_come(&self, now: Timestamp) -> Option<ConfigError> {
+        let Start::AtTimestamp(start) = self.source.start else { return None };
+        if start <= now {
+            return None;
+        }
+        let (file, text) = &self.file;
+        let span = structure::span_of(text, "source.start").unwrap_or_default();
+        let mistake = Mistake::new(format!("`source.start` is {start}"), span, "has not come yet");
+        Some(ConfigError::new(file, text, vec![mistake.hint("write \"latest\", or an earlier time")]))
     }
 }
 

@@ -21,6 +21,8 @@ const DELETED: &str = "_deleted";
 /// The attribute with the places of the changes that the table refused: whoever sends them again is told so, though later ones of the
 /// item are made.
 pub(super) const REFUSED: &str = "_refused";
+/// Attributes that sinks write beside those of the record: no key, and nothing that records change, has the name of one.
+pub const OWN_ATTRIBUTES: [&str; 3] = [POSITION, DELETED, REFUSED];
 const REQUESTS_MAX: usize = 64;
 const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
 

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::aggregate;
 use super::attributes::{Attributes, ITEM_BYTES_MAX, attributes, canonical};
 use super::chain::{Chain, Outcome, Read, Sending};
-use super::config::{DynamoDbConfig, Guard, Order, REFUSED};
+use super::config::{DynamoDbConfig, Guard, OWN_ATTRIBUTES, Order, REFUSED};
 use super::error::Verdict;
 use super::handle::TableHandle;
 use super::lanes::{Answer, Lane};
@@ -209,6 +209,12 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
         return Err(refuse(
             "a table's key is a hash key, or a hash key and a range key: give `key` one or two attributes",
         ));
+    }
+    if let Some(part) = config.key.iter().find(|part| OWN_ATTRIBUTES.contains(&part.name.as_str())) {
+        return Err(refuse(&format!(
+            "`{}` has another meaning, and can be no part of the key: name another",
+            part.name
+        )));
     }
     if let Some(why) = aggregate::contradiction(config) {
         return Err(refuse(&why));

@@ -46,7 +46,9 @@ mod write;
 
 pub use aggregate::Aggregate;
 pub use attributes::{Attributes, FieldType};
-pub use config::{Changes, Deletion, DynamoDbConfig, Guard, KeyAttribute, KeySource, Order, Provisioned};
+pub use config::{
+    Changes, Deletion, DynamoDbConfig, Guard, KeyAttribute, KeySource, OWN_ATTRIBUTES, Order, Provisioned,
+};
 pub use emitter::DynamoDbEmitter;
 pub use metrics::TableMetrics;
 pub use proof::TableReport;

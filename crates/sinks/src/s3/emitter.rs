@@ -134,7 +134,13 @@ impl S3Emitter {
             }
             Put::Exists(there) if keep_existing => {
                 let (kept, made) = (told(there.as_ref()), told(Some(&contents)));
-                warn!(object = url, kept, made, "the object has other content and is kept, as was asked");
+                warn!(
+                    object = url,
+                    kept,
+                    made,
+                    items,
+                    "the object has other content and is kept, as was asked: what is not in it is delivered nowhere"
+                );
             }
             Put::Exists(there) => return Err(self.occupied(&url, &contents, there.as_ref())),
         }

@@ -15,12 +15,12 @@ pub(super) struct Occupied;
 /// What an I/O error in the directory means.
 pub(super) fn disk(attempt: &str, error: &io::Error) -> Failure {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::transient(format!(
-            "cannot {attempt}: no space left on the device: make room; the sink pauses and tries again"
-        )),
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Failure::configuration(format!(
-            "cannot {attempt}: {error}: let this user write there; the sink pauses and tries again"
-        )),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Failure::transient(format!("cannot {attempt}: no space left on the device: make room"))
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            Failure::configuration(format!("cannot {attempt}: {error}: let this user write there"))
+        }
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::InvalidFilename => {
             Failure::configuration(format!("cannot {attempt}: {error}: move what is in the way, or mend the url"))
         }
@@ -30,7 +30,7 @@ pub(super) fn disk(attempt: &str, error: &io::Error) -> Failure {
 
 /// What an I/O error means while an object is made: of the disk where it goes on.
 pub(super) fn encoding(error: &io::Error) -> Failure {
-    Failure::transient(format!("cannot encode an object: {error}; the sink pauses and tries again"))
+    Failure::transient(format!("cannot encode an object: {error}"))
 }
 
 /// What became of a request that may only create. `attempt` reads like "write s3://bucket/key".
@@ -102,8 +102,10 @@ where
         }
         ("RequestTimeTooSkewed", _) => mend("set this machine's clock"),
         ("ExpiredToken" | "RequestTimeout" | "ConditionalRequestConflict" | "OperationAborted" | "SlowDown", _)
-        // An upload that another writer of the object has aborted.
-        | ("NoSuchUpload", _) => transient(),
+        // What arrived is not what was sent.
+        | ("BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody", _)
+        // An upload that another writer of the object has aborted, or a part of it that is not as it was.
+        | ("NoSuchUpload" | "InvalidPart", _) => transient(),
         ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
         | (_, 300..=399) => mend(&format!("set `region` to that of the bucket {bucket}")),
         // An answer to HEAD has no code.

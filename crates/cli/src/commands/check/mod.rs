@@ -8,7 +8,7 @@ use std::path::Path;
 
 use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
-use kinesink::{Connection, Programs, connections, create_tables};
+use kinesink::{Clock as _, Connection, Programs, SystemClock, connections, create_tables};
 
 use crate::args::Check;
 use crate::exit::{Exit, Problem};
@@ -43,7 +43,8 @@ pub(crate) async fn run(args: &Check) -> Result<Exit, Problem> {
     tell(Box::pin(connections(&config, &clients(&config).await?)).await?)
 }
 
-async fn clients(config: &Config) -> Result<Clients, Problem> {
+/// Clients for what the file names.
+pub(crate) async fn clients(config: &Config) -> Result<Clients, Problem> {
     let options = AwsOptions { region: config.source.region.clone(), ..AwsOptions::default() };
     // Boxed: whoever only checks the file would hold all of it.
     Box::pin(connect(&options)).await.map_err(|error| match error {
@@ -71,7 +72,7 @@ fn tell(found: Vec<Connection>) -> Result<Exit, Problem> {
 
 /// Nothing is missing that a run needs and a sample does not.
 pub(crate) fn complete(config: &Config) -> Result<(), Problem> {
-    match config.missing_columns() {
+    match config.missing_columns().or_else(|| config.start_to_come(SystemClock.now())) {
         Some(mistake) => Err(Problem::report(Exit::Configuration, &mistake.into())),
         None => Ok(()),
     }

@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use kinesink_sinks::FieldPath;
-use kinesink_sinks::dynamodb::{Aggregate, KeyAttribute};
+use kinesink_sinks::dynamodb::{Aggregate, KeyAttribute, OWN_ATTRIBUTES};
 use toml::Spanned;
 
 use super::Checks;
@@ -65,8 +65,9 @@ impl Checks {
         for (place, name) in numbers.iter().enumerate() {
             let is_other = |other: &&Spanned<String>| other.get_ref() == name.get_ref();
             let is_second = numbers.iter().take(place).copied().any(|other| is_other(&other));
-            let is_taken =
-                raw.ttl.as_ref().is_some_and(|ttl| is_other(&ttl)) || key.iter().any(|key| key.name == *name.get_ref());
+            let is_taken = raw.ttl.as_ref().is_some_and(|ttl| is_other(&ttl))
+                || OWN_ATTRIBUTES.contains(&name.get_ref().as_str())
+                || key.iter().any(|key| key.name == *name.get_ref());
             if is_second || is_taken {
                 let what = format!("`sink.aggregate` cannot count in attribute {:?}", name.get_ref());
                 let hint = "an attribute that is neither key nor `ttl` stands once in `count`, `sum`, `min` and `max`";

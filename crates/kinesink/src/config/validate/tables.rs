@@ -7,7 +7,9 @@ use std::time::Duration;
 use kinesink_aws::ServiceOptions;
 use kinesink_aws::dynamodb::types::ScalarAttributeType;
 use kinesink_sinks::FieldPath;
-use kinesink_sinks::dynamodb::{Changes, Deletion, FieldType, Guard, KeyAttribute, KeySource, Order, Provisioned};
+use kinesink_sinks::dynamodb::{
+    Changes, Deletion, FieldType, Guard, KeyAttribute, KeySource, OWN_ATTRIBUTES, Order, Provisioned,
+};
 use toml::Spanned;
 
 use super::{Checks, whole};
@@ -39,11 +41,17 @@ impl Checks {
             raw::Guard::Takeover => Guard::Takeover,
             raw::Guard::Never => Guard::Never,
         };
+        let is_told_apart = key.iter().any(|part| !matches!(part.source, KeySource::Shard));
+        if raw.aggregate.is_none() && !key.is_empty() && !is_told_apart && order == Some(Order::PartitionKey) {
+            let hint = "give the key the field that is the records' partition key, or `{partition_key}`; or name a field with a \
+                        version in `ordered_by`";
+            self.refuse("`sink.key` has nothing of a record", raw.key.span(), "orders no writes", hint);
+        }
         let changes = self.changes(raw, guard, order.as_ref(), &key);
         let aggregate = raw.aggregate.as_ref().and_then(|given| self.aggregate(raw, given, &key));
         self.window_of_key(raw);
         let delete = raw.delete.as_ref().and_then(|delete| self.deletion(delete));
-        let ttl = raw.ttl.as_ref().map(|ttl| self.not_empty("sink.ttl", ttl));
+        let ttl = raw.ttl.as_ref().map(|ttl| self.expiry(ttl, raw, &key));
         if let Some(given) = raw.delete.as_ref().filter(|_| guard != Guard::Never && ttl.is_none()) {
             let hint = "name the attribute by which the table expires items in `ttl`; or write `guard = \"never\"`";
             self.refuse("`sink.delete` leaves marks that never expire", given.span(), "needs `ttl`", hint);
@@ -117,6 +125,19 @@ impl Checks {
         }
     }
 
+    /// The attribute by which the table expires items, which has no other meaning.
+    fn expiry(&mut self, ttl: &Spanned<String>, raw: &RawTable, key: &[KeyAttribute]) -> String {
+        let name = self.not_empty("sink.ttl", ttl);
+        let fields = raw.add.iter().chain(&raw.append).chain(&raw.ordered_by);
+        let mut fields = fields.filter_map(|field| field.get_ref().strip_prefix('.'));
+        let is_taken = OWN_ATTRIBUTES.contains(&&*name) || key.iter().any(|key| key.name == name);
+        if is_taken || fields.any(|field| field == name) {
+            let hint = "name an attribute that is no key, no version, not added up, and not one of kinesink's own";
+            self.refuse(format!("`sink.ttl` cannot be {name:?}"), ttl.span(), "has another meaning", hint);
+        }
+        name
+    }
+
     /// As it stands in the file: a table of TOML has no order, but a key has.
     fn table_key(&mut self, raw: &RawTable, types: &BTreeMap<FieldPath, FieldType>) -> Vec<KeyAttribute> {
         let mut given: Vec<_> = raw.key.get_ref().iter().collect();
@@ -128,6 +149,16 @@ impl Checks {
         }
         let mut key = Vec::new();
         for (name, text) in given {
+            if name.get_ref().is_empty() || OWN_ATTRIBUTES.contains(&name.get_ref().as_str()) {
+                let what = format!("`sink.key` cannot have an attribute {:?}", name.get_ref());
+                let own = OWN_ATTRIBUTES.join(", ");
+                self.refuse(
+                    what,
+                    name.span(),
+                    "has another meaning",
+                    format!("name another: kinesink itself writes {own}"),
+                );
+            }
             let source = match text.get_ref().as_str() {
                 "{partition_key}" => KeySource::PartitionKey,
                 "{shard}" => KeySource::Shard,
@@ -231,14 +262,19 @@ impl Checks {
         for (place, name) in given.iter().enumerate() {
             let is_key = is_key(name.get_ref());
             let is_second = given.iter().take(place).any(|other| other.get_ref() == name.get_ref());
-            if is_key || is_second {
+            let is_own = name.get_ref().strip_prefix('.').is_some_and(|name| OWN_ATTRIBUTES.contains(&name));
+            if is_key || is_second || is_own {
                 let what = format!("`sink` cannot change {}", name.get_ref());
-                let label = if is_key { "is the key" } else { "the second" };
+                let label = match (is_key, is_own) {
+                    (true, _) => "is the key",
+                    (_, true) => "is kinesink's own",
+                    _ => "the second",
+                };
                 self.refuse(
                     what,
                     name.span(),
                     label,
-                    "an attribute that is no key stands once in `set`, `add` and `append`",
+                    "an attribute of the record that is no key stands once in `set`, `add` and `append`",
                 );
             }
         }

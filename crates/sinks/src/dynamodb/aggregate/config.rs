@@ -100,7 +100,7 @@ pub(in crate::dynamodb) fn contradiction(config: &DynamoDbConfig) -> Option<Stri
         return Some("an attribute of `count`, `sum`, `min` or `max` has no name: give it one".into());
     }
     if let Some(name) = names.iter().find(|name| is_key(name)) {
-        return Some(format!("`{name}` is a part of the key, and cannot be a number that is counted"));
+        return Some(format!("`{name}` is a part of the key, and can be neither a number that is counted nor `ttl`"));
     }
     names.sort_unstable();
     if let Some(name) = names.windows(2).find_map(|pair| (pair.first() == pair.last()).then(|| pair.first())).flatten()

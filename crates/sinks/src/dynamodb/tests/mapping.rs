@@ -166,18 +166,14 @@ fn settings_that_contradict_each_other_are_named() {
         DynamoDbEmitter::open(config).unwrap_err().to_string()
     };
     assert!(refused(|config| config.key.clear()).contains("give `key` one or two"));
-    let by_key: [fn(&mut crate::dynamodb::DynamoDbConfig); 2] = [
-        |config| (config.key[0], config.order) = (field("v", ".v"), crate::dynamodb::Order::Version("v".into())),
-        |config| config.key[0] = field("_position", ".id"),
-    ];
-    for change in by_key {
-        let mut config = config(client.clone());
-        change(&mut config);
-        assert!(DynamoDbEmitter::open(config.clone()).is_ok(), "each place has an item of its own");
-        config.changes = Some(Changes { set: vec!["n".into()], ..Changes::default() });
-        let why = DynamoDbEmitter::open(config).unwrap_err().to_string();
-        assert!(why.contains("is a part of the key, and cannot say which change is the last"), "{why}");
-    }
+    // Every write of a key was an item of its own.
+    assert!(refused(|config| config.key[0] = field("_position", ".id")).contains("`_position` has another meaning"));
+    let mut by_version = config(client.clone());
+    (by_version.key[0], by_version.order) = (field("v", ".v"), crate::dynamodb::Order::Version("v".into()));
+    assert!(DynamoDbEmitter::open(by_version.clone()).is_ok(), "each version has an item of its own");
+    by_version.changes = Some(Changes { set: vec!["n".into()], ..Changes::default() });
+    let why = DynamoDbEmitter::open(by_version).unwrap_err().to_string();
+    assert!(why.contains("is a part of the key, and cannot say which change is the last"), "{why}");
     assert!(refused(|config| config.expire_after = Some(Duration::from_secs(1))).contains("set `ttl`"));
     let taken: [fn(&mut crate::dynamodb::DynamoDbConfig); 6] = [
         |config| config.ttl = Some("id".into()),

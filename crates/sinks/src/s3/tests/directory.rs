@@ -126,7 +126,8 @@ async fn an_object_with_other_content_is_kept_and_named() {
     let before = files(directory.path());
     let failure = sink.emit(&batch(&source, &items(&[b"one", b"TWO"]))).await.unwrap_err();
     assert_eq!(failure.class, Class::Configuration);
-    for part in [NAME, "records 1.0 to 2.0 of shardId-000000000003", "move it away"] {
+    let path = directory.path().display().to_string();
+    for part in [&*path, NAME, "records 1.0 to 2.0 of shardId-000000000003", "move it away"] {
         assert!(failure.message.contains(part), "{failure}");
     }
     assert_eq!(files(directory.path()), before);

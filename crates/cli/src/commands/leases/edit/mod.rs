@@ -241,7 +241,7 @@ fn skipped(from: Checkpoint, to: Place, here: Lag, there: Lag) -> Option<Skipped
 /// What the rows do not show.
 fn warn(before: &Lease, to: Place, seen: &[Lease]) {
     if let Some(plan) = before.plan() {
-        tracing::warn!(plan = %Place::from(plan.checkpoint), "the plan is dropped, and the undo does not bring it back");
+        tracing::warn!(plan = %Place::from(plan.checkpoint), "the plan goes with it, and the undo does not bring it back");
     }
     if before.checkpoint() == Checkpoint::ShardEnd {
         tracing::warn!("the shards that follow have begun: their records and this shard's will not come in order");

@@ -51,8 +51,8 @@ fn consequence(step: &Step) -> Option<String> {
             "the announced window would be read again; what of it is in the sinks already may be there twice".to_owned()
         }
         Some(Skipped::AsIs) => "the announced window would be finished as far as it can be made now: objects that exist \
-            stay as they are, records that have left the stream are lost unless they are in one, and records whose object \
-            has another name now may be there twice"
+            stay as they are, whoever wrote them, and records that belong there and are in none of them are lost, as are those that \
+            have left the stream; records whose object has another name now may be there twice"
             .to_owned(),
         None if matches!(step.edit, LeaseEdit::Move(_)) => "how much would be skipped is not known".to_owned(),
         None => return None,
