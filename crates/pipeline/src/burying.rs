@@ -33,8 +33,10 @@ pub(crate) async fn bury(
         .map_err(|error| Stop::Failed(Failure::fatal(error.to_string())))?;
     let settlement = Settlement::new(Checkpoint::TrimHorizon, 1, items.len(), 0);
     let ledger = Mutex::new(Ledger::new(settlement, Vec::new()));
-    let (name, keep_existing, reason) = (DEAD_LETTERS, false, None);
-    let delivery = Delivery { name, emitter, index: 0, window, keep_existing, patience, reason, dead_letters: None };
+    let (name, keep_existing, reason, index) = (DEAD_LETTERS, false, None, 0);
+    let (dead_letters, letters_window) = (None, None);
+    let delivery =
+        Delivery { name, emitter, index, window, keep_existing, patience, reason, dead_letters, letters_window };
     deliver(shard, &delivery, &items, &Divided::none(), &ledger).await?;
     if let Some(halt) = Halt::first(&lock(&ledger).refused) {
         return Err(Stop::Halt(halt));

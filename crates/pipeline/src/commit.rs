@@ -130,9 +130,10 @@ pub(crate) async fn commit<T: Transformer>(
     let dead_letters = pipeline.dead_letters.as_deref();
     let (items, owed) = (&outputs, &ledger);
     let deliveries = pipeline.sinks.iter().enumerate().map(|(index, sink)| async move {
-        let (name, emitter, window) = (&*sink.name, &*sink.emitter, bounds);
+        let (name, emitter, reason, letters_window) = (&*sink.name, &*sink.emitter, Some(reason), window);
+        let window = bounds;
         let delivery =
-            Delivery { name, emitter, index, window, keep_existing, patience, reason: Some(reason), dead_letters };
+            Delivery { name, emitter, index, window, keep_existing, patience, reason, dead_letters, letters_window };
         items.deliver(shard, &delivery, owed).instrument(info_span!("deliver", sink = sink.name)).await
     });
     try_join_all(deliveries).await?;
@@ -237,8 +238,10 @@ pub(crate) struct Delivery<'a, U> {
     pub(crate) patience: u32,
     /// What closed the window, if files of it are counted.
     pub(crate) reason: Option<CloseReason>,
-    /// Where what it refuses goes, if it is much.
+    /// Where what it refuses goes, if it is much,
     pub(crate) dead_letters: Option<&'a dyn Emitter<Bytes>>,
+    /// and what that is named by: as all letters of the window.
+    pub(crate) letters_window: Option<(Position, Position)>,
 }
 
 impl<U> Delivery<'_, U> {

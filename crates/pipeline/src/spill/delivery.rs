@@ -265,5 +265,5 @@ async fn relieve<U>(shard: &Arc<Shard>, delivery: &Delivery<'_, U>, ledger: &Mut
         ledger.buried += ledger.refused.len();
         std::mem::take(&mut ledger.refused)
     };
-    bury(delivery.dead_letters, shard, refused, delivery.window, delivery.patience).await
+    bury(delivery.dead_letters, shard, refused, delivery.letters_window, delivery.patience).await
 }

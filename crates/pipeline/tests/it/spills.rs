@@ -296,6 +296,27 @@ async fn refused_records_of_a_spilled_partition_are_buried_as_they_are_read() {
     assert_eq!(rig.checkpoints(), ["SHARD_END"]);
 }
 
+/// What was buried while the window was sent had the name of its outputs, and the rest that of all its records: a replay took them
+/// for two windows.
+#[tokio::test(start_paused = true)]
+async fn letters_of_a_spilled_window_have_its_name_whenever_they_are_buried() {
+    const RECORD_BYTES: usize = 512 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let poison = format!("{},poison", ",".repeat(RECORD_BYTES));
+    let value = |number: u64| if [1, 50].contains(&number) { "bad" } else { &*poison };
+    let steps = (1..=50).map(|number| reply([record(number, value(number))])).chain([Step::End]);
+    let mut rig = rig(steps.collect(), &directory, 100 * MIB).with_dead_letters();
+    rig.bytes_per_reply = RECORD_BYTES;
+    rig.limits.bytes = 1024 * MIB;
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    let named = |event| match event {
+        Event::Begun { sink, first, last, .. } if sink == "dead_letters" => Some((first, last)),
+        _ => None,
+    };
+    let names: Vec<_> = rig.events().into_iter().filter_map(named).collect();
+    assert!(names.len() > 1 && names.iter().all(|name| *name == (1, 50)), "{names:?}");
+}
+
 /// One owner announces and sends the window and is killed; the next one finds it.
 async fn taken_over(spilled_before: bool, spilled_after: bool) -> Rig {
     let directory = tempfile::tempdir().unwrap();
