@@ -102,7 +102,7 @@ impl<'a> Rows<'a> {
         let marks: Vec<_> = self.leaves.iter().map(Leaf::len).collect();
         let index = self.pushed;
         self.pushed += 1;
-        let mut row = Row { leaves: &mut self.leaves, record, bytes: 0, mismatches: Vec::new() };
+        let mut row = Row { leaves: &mut self.leaves, record, bytes: 0, mismatches: BTreeMap::new() };
         let refused = row.fill(self.layout).err();
         let (bytes, mut mismatches) = (row.bytes, row.mismatches);
         if let Some(refusal) = refused {
@@ -110,15 +110,15 @@ impl<'a> Rows<'a> {
             // What would have become of its other values is nobody's concern.
             mismatches.clear();
             if let Refusal::Mismatch(mismatch) = refusal {
-                mismatches.push((mismatch, Outcome::Refused));
+                mismatches.insert((mismatch, Outcome::Refused), 1);
             }
         } else {
             self.rows += 1;
             self.bytes += bytes;
         }
-        for (mismatch, outcome) in mismatches {
+        for ((mismatch, outcome), values) in mismatches {
             let change = Change { mismatch, outcome, first: index, values: 0 };
-            self.changes.entry((mismatch, outcome)).or_insert(change).values += 1;
+            self.changes.entry((mismatch, outcome)).or_insert(change).values += values;
         }
         refused.map_or(Ok(()), Err)
     }
@@ -150,7 +150,8 @@ struct Row<'a> {
     leaves: &'a mut [Leaf],
     record: &'a Bytes,
     bytes: usize,
-    mismatches: Vec<(Mismatch, Outcome)>,
+    /// How many values were so: a list of millions has an entry for each kind, not for each element.
+    mismatches: BTreeMap<(Mismatch, Outcome), u64>,
 }
 
 impl<'a> Row<'a> {
@@ -295,6 +296,27 @@ impl<'a> Column<'_, 'a> {
     }
 
     fn note(&mut self, node: &Node, found: Found, outcome: Outcome) {
-        self.row.mismatches.push((Mismatch { field: node.name, found }, outcome));
+        *self.row.mismatches.entry((Mismatch { field: node.name, found }, outcome)).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::s3::parquet::{Column, REST, Schema};
+
+    /// Each took 32 bytes, outside of all that a row may take.
+    #[test]
+    fn elements_of_a_list_that_are_made_to_fit_are_noted_by_kind() {
+        const ELEMENTS: usize = 100_000;
+        let column =
+            Column { name: "a".into(), column_type: "list<int32>".parse().unwrap(), on_mismatch: OnMismatch::Coerce };
+        let layout = Layout::of(&Schema::new(vec![column], REST).unwrap()).unwrap();
+        let record = Bytes::from(format!("{{\"a\":[{}true]}}", "\"7\",".repeat(ELEMENTS)));
+        let mut leaves: Vec<Leaf> = layout.leaves.iter().map(Leaf::of).collect();
+        let mut row = Row { leaves: &mut leaves, record: &record, bytes: 0, mismatches: BTreeMap::new() };
+        row.fill(&layout).unwrap();
+        let values: Vec<u64> = row.mismatches.values().copied().collect();
+        assert_eq!(values, [1, ELEMENTS as u64]);
     }
 }
