@@ -281,10 +281,10 @@ fn what_cannot_be_counted_is_a_dead_letter_and_a_table_of_another_key_is_known_a
     // What comes later has passed it by, and it counts all the same: once.
     let mended = "[transform]\njq = '.n |= if type == \"string\" then 2 else . end'\n";
     std::fs::write(&file, pipeline("one", "200ms", &format!("{letters}\n{mended}"))).unwrap();
-    for _ in 0..2 {
+    for delivered in ["1 outputs delivered", "1 outputs had been delivered by earlier replays"] {
         let replayed = output(services.kinesink().arg("replay").arg(&file));
         let said = text(&replayed.stdout);
-        assert!(replayed.status.success() && said.contains("1 outputs delivered"), "{said}{}", text(&replayed.stderr));
+        assert!(replayed.status.success() && said.contains(delivered), "{said}{}", text(&replayed.stderr));
         assert_eq!(counted(&services).into_values().collect::<Vec<_>>(), [[3, 6, 1, 3]]);
     }
 

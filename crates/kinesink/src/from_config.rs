@@ -200,16 +200,8 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     services: &Services,
     naming: Naming,
 ) -> Result<Pipeline<T>, Error> {
-    let objects = config.sinks.iter().map(|sink| {
-        let emitter = emitter(objects_config(config, sink, services, naming)?)?;
-        Ok(Sink::new(sink.name.clone(), emitter))
-    });
-    let tables = config.tables.iter().map(|sink| {
-        let emitter: Arc<dyn Emitter<Bytes>> = Arc::new(table_emitter(config, sink, services, naming)?);
-        Ok(Sink::new(sink.name.clone(), emitter))
-    });
-    let mut sinks = objects.chain(tables);
-    let first = sinks.next().ok_or_else(|| Error::Configuration("there is no [[sink]]".into()))??;
+    let mut sinks = sinks(config, services, naming)?.into_iter();
+    let first = sinks.next().ok_or_else(|| Error::Configuration("there is no [[sink]]".into()))?;
     let limits = WindowLimits { records: config.buffer.records, bytes: config.buffer.bytes, age: config.buffer.age };
     // A jq program may make more of a record than it is.
     let size = |item: &Item<Event>| item.record.data.len().max(item.value.data.len());
@@ -218,7 +210,7 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     let buffer = move || Box::new(WindowBuffer::sized(limits, size).holding(held_bytes)) as Box<dyn Buffer<Event>>;
     let mut pipeline = Pipeline::new(transformer, first).buffer(buffer, limits.age).with_recipe(recipe::of(config));
     for sink in sinks {
-        pipeline = pipeline.and_sink(sink?);
+        pipeline = pipeline.and_sink(sink);
     }
     if let Some(filter) = filter {
         pipeline = pipeline.filter(Arc::new(filter));
@@ -232,6 +224,19 @@ pub(crate) fn pipeline<T: Transformer<Model = Event, Output = Bytes>>(
     #[cfg(feature = "planted-faults")]
     let pipeline = pipeline.planted(config.fault);
     Ok(pipeline)
+}
+
+/// Every sink of the file.
+pub(crate) fn sinks(config: &Config, services: &Services, naming: Naming) -> Result<Vec<Sink<Bytes>>, Error> {
+    let objects = config.sinks.iter().map(|sink| {
+        let emitter = emitter(objects_config(config, sink, services, naming)?)?;
+        Ok(Sink::new(sink.name.clone(), emitter))
+    });
+    let tables = config.tables.iter().map(|sink| {
+        let emitter: Arc<dyn Emitter<Bytes>> = Arc::new(table_emitter(config, sink, services, naming)?);
+        Ok(Sink::new(sink.name.clone(), emitter))
+    });
+    objects.chain(tables).collect()
 }
 
 pub(crate) fn objects_config(
@@ -297,7 +302,7 @@ pub(crate) fn table_emitter(
     table.max_write_fraction = sink.max_write_fraction;
     table.metrics = services.counted.clone();
     table.traffic = traffic;
-    table.is_replay = naming == Naming::Replay;
+    table.is_replay = matches!(naming, Naming::Replay { .. });
     table.encoded_bytes_max = encoded_bytes(config);
     DynamoDbEmitter::open(table).map_err(|error| Error::Configuration(error.to_string()))
 }

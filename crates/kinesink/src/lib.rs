@@ -107,7 +107,7 @@ pub use kinesink_pipeline::{
 pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};
 pub use kinesink_sinks as sinks;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
-pub use replay::{ReplayReport, TimeRange, replay, replay_range};
+pub use replay::{FailedWindow, ReplayReport, TimeRange, Told, replay, replay_range};
 pub use stop::Stop;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 pub use stream::{StreamFinding, stream_findings};

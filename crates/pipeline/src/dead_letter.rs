@@ -108,6 +108,12 @@ impl DeadLetter {
         serde_json::to_vec(self).map(Bytes::from).map_err(|error| Error::MalformedDeadLetter(error.to_string()))
     }
 
+    /// The name of the sink that refused it, where it was not the transformer.
+    #[must_use]
+    pub fn sink(&self) -> Option<&str> {
+        self.stage.strip_prefix(SINK)
+    }
+
     /// The record, as it was read.
     ///
     /// # Errors

@@ -3,9 +3,11 @@
 //! ```text
 //! merge the letters: one for each position, output and stage       // attempts may have written one twice
 //! for each record: transformer and filter, as the pipeline is now
-//!     what a sink refused goes to that sink; what the transformer refused, to all of them
+//!     what a sink refused is owed to that sink; what the transformer refused, to all of them
 //! for each sink: one batch, with the window's positions, until it has settled everything
 //! ```
+//!
+//! Which of it was sent before is for the caller to know, who says what is owed, and what of that is sent now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +17,18 @@ use kinesink_core::{
 use tokio::time::sleep;
 
 use crate::dead_letter::{SINK, TRANSFORM};
-use crate::{DeadLetter, Pipeline};
+use crate::{DeadLetter, Pipeline, Sink};
 
 /// A sink that does not take a batch is asked so often.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// What was refused of one window, by all attempts at it.
+/// Where an output stands in its shard: its record's position, and which output of that record it is.
+pub type Place = (Position, u32);
+
+/// Outputs, by the name of the sink that they are for.
+pub type Places = BTreeMap<String, BTreeSet<Place>>;
+
+/// The window whose letters are sent.
 #[derive(Debug)]
 pub struct RefusedWindow {
     /// The stream the records came from.
@@ -31,25 +39,35 @@ pub struct RefusedWindow {
     pub first: Position,
     /// Position of the window's last record.
     pub last: Position,
-    /// In any order, some twice perhaps.
-    pub letters: Vec<DeadLetter>,
 }
 
-/// What became of the letters of a window, once each.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Replayed {
+/// What is refused still: where, by whom, why.
+pub type Refusal = (Position, String, String);
+
+/// What letters come to, as the pipeline is now.
+#[derive(Debug)]
+pub struct Remade<U> {
     /// Records of the letters.
     pub records: usize,
-    /// Outputs that a sink has now; counted for each sink.
-    pub delivered: usize,
     /// Outputs that the filter does not keep.
     pub filtered: usize,
-    /// What is refused still: where, by whom, why.
-    pub refused: Vec<(Position, String, String)>,
+    /// What no sink is owed.
+    pub refused: Vec<Refusal>,
+    /// What the sinks are owed.
+    pub owed: Places,
+    outputs: BTreeMap<Place, Item<U>>,
 }
 
-/// Where outputs stand in their shard.
-type Place = (Position, u32);
+/// What became of what was sent.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Resent {
+    /// Outputs that a sink has now; counted for each sink.
+    pub delivered: usize,
+    /// Outputs that a sink does not have.
+    pub missing: Places,
+    /// Why not, where a sink refused them.
+    pub refused: Vec<Refusal>,
+}
 
 /// A record, and what is asked for of it.
 struct Wanted {
@@ -61,57 +79,52 @@ struct Wanted {
 }
 
 impl<T: Transformer> Pipeline<T> {
-    /// Sends what was refused of a window again, to whom refused it. A sink whose names follow from windows, and that keeps
-    /// replays apart from what it had accepted, has the same after a second time.
+    /// Makes what was refused again. `owes` says of an output whether that sink is owed it still.
     ///
     /// # Errors
-    /// A letter that is none of this stream's, or a sink's [`Failure`] that does not pass. What was sent before stays.
-    pub async fn replay(&self, window: RefusedWindow) -> Result<Replayed, Failure> {
-        let RefusedWindow { stream, shard, first, last, letters } = window;
-        let mut replayed = Replayed::default();
-        let wanted = merged(letters, &shard)?;
-        replayed.records = wanted.len();
-        let mut outputs: BTreeMap<Place, Item<T::Output>> = BTreeMap::new();
-        let mut sent: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();
+    /// A letter that is none of this shard's.
+    pub fn remake(
+        &self,
+        letters: impl IntoIterator<Item = DeadLetter>,
+        shard: &ShardId,
+        owes: impl Fn(&str, Place) -> bool,
+    ) -> Result<Remade<T::Output>, Failure> {
+        let wanted = merged(letters, shard)?;
+        let (outputs, owed) = (BTreeMap::new(), Places::new());
+        let mut remade = Remade { records: wanted.len(), filtered: 0, refused: Vec::new(), owed, outputs };
         for (position, wanted) in wanted {
+            for name in wanted.by_sink.keys().filter(|name| !self.sinks.iter().any(|sink| sink.name == **name)) {
+                let why = "the pipeline has no sink of this name any more".to_owned();
+                remade.refused.push((position, format!("{SINK}{name}"), why));
+            }
             let mut models = Vec::new();
             if let Err(why) = self.transformer.to_model(&wanted.record, &mut models) {
-                replayed.refused.push((position, TRANSFORM.into(), why.reason().into()));
+                remade.refused.push((position, TRANSFORM.into(), why.reason().into()));
                 continue;
             }
             for (ordinal, model) in (0..).zip(models) {
-                let takers = self.takers(&wanted, ordinal);
+                let mut takers = self.takers(&wanted, ordinal);
+                takers.retain(|sink| owes(sink, (position, ordinal)));
                 if takers.is_empty() {
                     continue;
                 }
                 if self.filter.as_ref().is_some_and(|filter| !filter.keep(&model)) {
-                    replayed.filtered += 1;
+                    remade.filtered += 1;
                     continue;
                 }
                 match self.transformer.to_output(model) {
                     Ok(value) => {
                         let record = wanted.record.clone();
-                        outputs.insert((position, ordinal), Item { record, ordinal, value });
+                        remade.outputs.insert((position, ordinal), Item { record, ordinal, value });
                         for sink in takers {
-                            sent.entry(sink).or_default().insert((position, ordinal));
+                            remade.owed.entry(sink).or_default().insert((position, ordinal));
                         }
                     }
-                    Err(why) => replayed.refused.push((position, TRANSFORM.into(), why.reason().into())),
+                    Err(why) => remade.refused.push((position, TRANSFORM.into(), why.reason().into())),
                 }
             }
-            for name in wanted.by_sink.keys().filter(|name| !self.sinks.iter().any(|sink| sink.name == **name)) {
-                let why = "the pipeline has no sink of this name any more".to_owned();
-                replayed.refused.push((position, format!("{SINK}{name}"), why));
-            }
         }
-        for sink in &self.sinks {
-            let Some(places) = sent.get(&sink.name) else { continue };
-            let items: Vec<_> = places.iter().filter_map(|place| outputs.get(place)).collect();
-            let (stream, shard, partitions) = (&stream, &shard, Vec::new());
-            let batch = Batch { stream, shard, first, last, items, partitions, keep_existing: false };
-            self.send(&sink.name, &*sink.emitter, batch, &mut replayed).await?;
-        }
-        Ok(replayed)
+        Ok(remade)
     }
 
     /// Names of the sinks that this output goes to.
@@ -122,12 +135,40 @@ impl<T: Transformer> Pipeline<T> {
         self.sinks.iter().map(|sink| &sink.name).filter(takes).cloned().collect()
     }
 
+    /// Sends these outputs to these sinks. One whose names follow from windows, and that keeps replays apart from what it had
+    /// accepted, has the same after a second time.
+    ///
+    /// # Errors
+    /// A sink's [`Failure`] that does not pass. What was sent before stays.
+    pub async fn resend(
+        &self,
+        sinks: &[Sink<T::Output>],
+        window: &RefusedWindow,
+        remade: &Remade<T::Output>,
+        places: &Places,
+    ) -> Result<Resent, Failure> {
+        let RefusedWindow { stream, shard, first, last } = window;
+        let mut resent = Resent { missing: places.clone(), ..Resent::default() };
+        for sink in sinks {
+            let Some(places) = places.get(&sink.name) else { continue };
+            let items: Vec<_> = places.iter().filter_map(|place| remade.outputs.get(place)).collect();
+            if items.is_empty() {
+                continue;
+            }
+            let (first, last, partitions) = (*first, *last, Vec::new());
+            let batch = Batch { stream, shard, first, last, items, partitions, keep_existing: false };
+            self.send(&sink.name, &*sink.emitter, batch, &mut resent).await?;
+        }
+        resent.missing.retain(|_, places| !places.is_empty());
+        Ok(resent)
+    }
+
     async fn send(
         &self,
         name: &str,
         emitter: &dyn Emitter<T::Output>,
         mut batch: Batch<'_, T::Output>,
-        replayed: &mut Replayed,
+        resent: &mut Resent,
     ) -> Result<(), Failure> {
         let mut backoff = Backoff::new(self.retry.base, self.retry.max, self.retry.seed);
         loop {
@@ -142,7 +183,7 @@ impl<T: Transformer> Pipeline<T> {
                         match exception {
                             Exception::Rejected(why) => {
                                 let refused = (item.record.position, format!("{SINK}{name}"), why.reason().to_owned());
-                                replayed.refused.push(refused);
+                                resent.refused.push(refused);
                             }
                             Exception::Retry(reason) => {
                                 why = Some(reason.reason().to_owned());
@@ -152,7 +193,8 @@ impl<T: Transformer> Pipeline<T> {
                             _ => again.push(*item),
                         }
                     }
-                    replayed.delivered += done.iter().filter(|done| **done).count();
+                    resent
+                        .delivered(name, batch.items.iter().zip(done).filter_map(|(item, done)| done.then_some(*item)));
                     if again.is_empty() {
                         return Ok(());
                     }
@@ -170,8 +212,20 @@ impl<T: Transformer> Pipeline<T> {
     }
 }
 
+impl Resent {
+    fn delivered<'a, U: 'a>(&mut self, sink: &str, items: impl Iterator<Item = &'a Item<U>>) {
+        let Some(missing) = self.missing.get_mut(sink) else { return };
+        for item in items {
+            self.delivered += usize::from(missing.remove(&(item.record.position, item.ordinal)));
+        }
+    }
+}
+
 /// The records of the letters, each with all that is asked for of it.
-fn merged(letters: Vec<DeadLetter>, shard: &ShardId) -> Result<BTreeMap<Position, Wanted>, Failure> {
+fn merged(
+    letters: impl IntoIterator<Item = DeadLetter>,
+    shard: &ShardId,
+) -> Result<BTreeMap<Position, Wanted>, Failure> {
     let mut merged = BTreeMap::new();
     for letter in letters {
         let record = letter.record().map_err(|error| Failure::configuration(error.to_string()))?;
@@ -183,7 +237,7 @@ fn merged(letters: Vec<DeadLetter>, shard: &ShardId) -> Result<BTreeMap<Position
         }
         let new = || Wanted { record: record.clone(), whole: false, by_sink: BTreeMap::new() };
         let wanted = merged.entry(record.position).or_insert_with(new);
-        match letter.stage.strip_prefix(SINK) {
+        match letter.sink() {
             Some(sink) => {
                 wanted.by_sink.entry(sink.to_owned()).or_default().insert(letter.ordinal);
             }

@@ -2,15 +2,13 @@
 
 use kinesink::config::Config;
 use kinesink::{
-    Clock as _, Outcome, Programs, Progress, ReplayReport, Stop, SystemClock, TimeRange, replay, replay_range,
+    Clock as _, FailedWindow, Outcome, Programs, Progress, ReplayReport, Stop, SystemClock, TimeRange, replay,
+    replay_range,
 };
 
 use crate::args::Replay;
 use crate::exit::{Exit, Problem};
 use crate::{signals, stdout};
-
-/// Letters that are shown which are refused still.
-const SHOWN_MAX: usize = 10;
 
 pub(crate) async fn run(args: Replay) -> Result<Exit, Problem> {
     let (config, programs) = super::check::read(&args.file)?;
@@ -74,20 +72,45 @@ async fn run_range(config: &Config, programs: Programs, range: &TimeRange) -> Re
 }
 
 fn tell(report: &ReplayReport) -> Result<Exit, Problem> {
-    let total = &report.total;
+    let ReplayReport { windows, records, delivered, filtered, refused, failed, .. } = report;
     stdout::line(format!(
-        "{} records of {} windows: {} outputs delivered, {} filtered, {} refused again",
-        total.records,
-        report.windows,
-        total.delivered,
-        total.filtered,
-        total.refused.len()
+        "{records} records of {windows} windows: {delivered} outputs delivered, {filtered} filtered, {} refused again",
+        refused.count
     ))?;
-    for (position, stage, reason) in total.refused.iter().take(SHOWN_MAX) {
-        stdout::line(format!("  {position}, {stage}: {reason}"))?;
+    if report.delivered_before > 0 {
+        stdout::line(format!("{} outputs had been delivered by earlier replays", report.delivered_before))?;
     }
-    if let Some(more) = total.refused.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
+    let shown = refused.first.iter().map(|(position, stage, reason)| format!("{position}, {stage}: {reason}"));
+    show(shown, refused.count)?;
+    if failed.count > 0 {
+        stdout::line(format!("{} of the windows could not be replayed:", failed.count))?;
+    }
+    let shown = failed
+        .first
+        .iter()
+        .map(|FailedWindow { shard, first, last, why }| format!("records {first} to {last} of {shard}: {why}"));
+    show(shown, failed.count)?;
+    if report.untried > 0 {
+        stdout::line(format!("{} windows behind were not tried, as the sinks do not come back", report.untried))?;
+    }
+    match failed.count {
+        0 if refused.count == 0 => Ok(Exit::Drained),
+        0 => Ok(Exit::Failed),
+        failed => Err(Problem::new(
+            Exit::Failed,
+            format!("{failed} of the windows could not be replayed: mend what is said of each, and replay again"),
+        )),
+    }
+}
+
+/// The first of them, a line each.
+fn show(first: impl ExactSizeIterator<Item = String>, count: usize) -> Result<(), Problem> {
+    let more = count - first.len();
+    for line in first {
+        stdout::line(format!("  {line}"))?;
+    }
+    if more > 0 {
         stdout::line(format!("  and {more} more"))?;
     }
-    Ok(if total.refused.is_empty() { Exit::Drained } else { Exit::Failed })
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kinesink_core::{Class, Failure};
-use kinesink_pipeline::{DeadLetter, Pipeline, RefusedWindow, Replayed, Sink};
+use kinesink_pipeline::{DeadLetter, Pipeline, Places, Refusal, RefusedWindow, Sink};
 
 use crate::fakes::{Answer, Destination, Event, Log, Split, position, record, shard};
 
@@ -24,16 +24,35 @@ fn letter(number: u64, data: &str, stage: &str, ordinal: u32) -> DeadLetter {
     }
 }
 
-fn window(letters: Vec<DeadLetter>) -> RefusedWindow {
-    let (first, last) = (position(1), position(9));
-    RefusedWindow { stream: "orders".parse().unwrap(), shard: shard(), first, last, letters }
+/// What became of the letters, all of which are owed.
+#[derive(Debug, PartialEq)]
+struct Replayed {
+    records: usize,
+    delivered: usize,
+    refused: Vec<Refusal>,
+    missing: Places,
 }
 
-/// Two sinks, `a` and `b`; the first answers so.
-fn pipeline(log: &Log, answers: Vec<Answer>) -> Pipeline<Split> {
-    let a = Destination::new("a", log).answering(answers);
-    let b = Destination::new("b", log);
-    Pipeline::new(Split::default(), Sink::new("a", Arc::new(a))).and_sink(Sink::new("b", Arc::new(b)))
+async fn replay(
+    pipeline: &Pipeline<Split>,
+    sinks: &[Sink<String>],
+    letters: Vec<DeadLetter>,
+) -> Result<Replayed, Failure> {
+    let remade = pipeline.remake(letters, &shard(), |_, _| true)?;
+    let (stream, shard, first, last) = ("orders".parse().unwrap(), shard(), position(1), position(9));
+    let window = RefusedWindow { stream, shard, first, last };
+    let resent = pipeline.resend(sinks, &window, &remade, &remade.owed).await?;
+    let refused = [remade.refused, resent.refused].concat();
+    Ok(Replayed { records: remade.records, delivered: resent.delivered, refused, missing: resent.missing })
+}
+
+/// Two sinks, `a` and `b`; the first answers so. The pipeline, and what its replay sends to.
+fn pipeline(log: &Log, answers: Vec<Answer>) -> (Pipeline<Split>, Vec<Sink<String>>) {
+    let a: Arc<Destination> = Arc::new(Destination::new("a", log).answering(answers));
+    let b: Arc<Destination> = Arc::new(Destination::new("b", log));
+    let pipeline = Pipeline::new(Split::default(), Sink::new("a", Arc::clone(&a) as _))
+        .and_sink(Sink::new("b", Arc::clone(&b) as _));
+    (pipeline, vec![Sink::new("a", a), Sink::new("b", b)])
 }
 
 /// Sink, number, ordinal and text of all that was delivered.
@@ -61,12 +80,13 @@ async fn each_letter_goes_once_to_whom_refused_it() {
         letter(5, "x,y", "sink:b", 1),
         letter(7, "z", "sink:gone", 0),
     ];
-    let replayed = pipeline(&log, vec![]).replay(window(letters)).await.unwrap();
+    let (pipeline, sinks) = pipeline(&log, vec![]);
+    let replayed = replay(&pipeline, &sinks, letters).await.unwrap();
     let whole = |sink| [one(sink, 3, 0, "u"), one(sink, 3, 1, "v")];
     let expected = [&whole("a")[..], &whole("b"), &[one("b", 5, 1, "y")]].concat();
     assert_eq!(delivered(&log), expected);
     let gone = (position(7), "sink:gone".to_owned(), "the pipeline has no sink of this name any more".to_owned());
-    assert_eq!(replayed, Replayed { records: 3, delivered: 5, filtered: 0, refused: vec![gone] });
+    assert_eq!(replayed, Replayed { records: 3, delivered: 5, refused: vec![gone], missing: Places::new() });
     let named = |event: &Event| matches!(event, Event::Durable { .. } | Event::Begun { first: 1, last: 9, .. });
     assert!(log.lock().unwrap().iter().all(named), "batches are named by the window");
 }
@@ -76,18 +96,20 @@ async fn what_a_sink_did_not_take_is_sent_again_and_what_it_refuses_is_told() {
     let log = Log::default();
     let answers = vec![Answer::Fail(Failure::transient("busy")), Answer::Retry(vec![1])];
     let letters = vec![letter(1, "poison", "sink:a", 0), letter(2, "b", "sink:a", 0), letter(3, "c", "sink:a", 0)];
-    let replayed = pipeline(&log, answers).replay(window(letters)).await.unwrap();
+    let (pipeline, sinks) = pipeline(&log, answers);
+    let replayed = replay(&pipeline, &sinks, letters).await.unwrap();
     assert_eq!(delivered(&log), [one("a", 3, 0, "c"), one("a", 2, 0, "b")]);
     let refused = (position(1), "sink:a".to_owned(), "poisonous".to_owned());
-    assert_eq!(replayed, Replayed { records: 3, delivered: 2, filtered: 0, refused: vec![refused] });
+    let missing = Places::from([("a".into(), [(position(1), 0)].into())]);
+    assert_eq!(replayed, Replayed { records: 3, delivered: 2, refused: vec![refused], missing });
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_does_not_come_back_ends_the_replay() {
     for (failure, attempts) in [(Failure::transient("busy"), 8), (Failure::configuration("mend me"), 1)] {
         let log = Log::default();
-        let pipeline = pipeline(&log, vec![Answer::Fail(failure.clone()); 20]);
-        let ended = pipeline.replay(window(vec![letter(2, "b", "sink:a", 0)])).await.unwrap_err();
+        let (pipeline, sinks) = pipeline(&log, vec![Answer::Fail(failure.clone()); 20]);
+        let ended = replay(&pipeline, &sinks, vec![letter(2, "b", "sink:a", 0)]).await.unwrap_err();
         assert_eq!((ended.class, ended.message), (failure.class, failure.message));
         assert_eq!(log.lock().unwrap().len(), attempts);
     }
@@ -97,7 +119,23 @@ async fn a_sink_that_does_not_come_back_ends_the_replay() {
 async fn a_letter_of_another_shard_is_not_sent() {
     let log = Log::default();
     let stray = DeadLetter { shard: "shardId-000000000009".into(), ..letter(2, "b", "sink:a", 0) };
-    let ended = pipeline(&log, vec![]).replay(window(vec![stray])).await.unwrap_err();
+    let (pipeline, sinks) = pipeline(&log, vec![]);
+    let ended = replay(&pipeline, &sinks, vec![stray]).await.unwrap_err();
     assert_eq!(ended.class, Class::Configuration);
     assert!(ended.message.contains("shardId-000000000009") && delivered(&log).is_empty(), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_owed_is_made_of_no_letter_and_what_is_not_there_stays_missing() {
+    let log = Log::default();
+    let (pipeline, sinks) = pipeline(&log, vec![]);
+    let letters = vec![letter(3, "u,v", "transform", 0), letter(5, "x", "sink:a", 0)];
+    let remade = pipeline.remake(letters, &shard(), |sink, place| (sink, place) == ("b", (position(3), 1))).unwrap();
+    let owed = Places::from([("b".into(), [(position(3), 1)].into())]);
+    assert_eq!((&remade.owed, remade.records), (&owed, 2));
+    let asked = Places::from([("b".into(), [(position(3), 1), (position(7), 0)].into())]);
+    let (stream, shard, first, last) = ("orders".parse().unwrap(), shard(), position(1), position(9));
+    let resent = pipeline.resend(&sinks, &RefusedWindow { stream, shard, first, last }, &remade, &asked).await.unwrap();
+    assert_eq!(delivered(&log), [one("b", 3, 1, "v")]);
+    assert_eq!((resent.delivered, resent.missing), (1, Places::from([("b".into(), [(position(7), 0)].into())])));
 }

@@ -1,8 +1,10 @@
 //! Objects in a bucket.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use kinesink_aws::s3::Client;
-use kinesink_aws::s3::primitives::{AggregatedBytes, ByteStream};
+use kinesink_aws::s3::primitives::ByteStream;
 use kinesink_aws::s3::types::{ServerSideEncryption, StorageClass};
 use kinesink_core::{Class, Failure};
 use tracing::{debug, warn};
@@ -13,7 +15,7 @@ use super::config::BucketSettings;
 use super::contents::Contents;
 use super::error::{self, Occupied};
 use super::pieces::byte_stream;
-use super::store::{Object, Put, too_many};
+use super::store::{Listed, Object, Put, too_many};
 
 /// What [`check`](Bucket::check) writes, reads and removes again. Query engines skip names that begin so.
 const PROBE: &str = "_kinesink_check";
@@ -52,7 +54,7 @@ impl Bucket {
         let is_put = object.body.bytes() <= self.settings.put_bytes_max as u64;
         let Object { key, body, contents, is_named_by_window } = object;
         let created = match body.into_held() {
-            Ok(chunks) if is_put => self.put(&key, chunks, &contents).await,
+            Ok(chunks) if is_put => self.put(&key, chunks, Some(&contents)).await,
             body => {
                 let body = body.map_or_else(|body| body, Encoded::held);
                 self.upload(Object { key: key.clone(), body, contents, is_named_by_window }).await
@@ -69,7 +71,12 @@ impl Bucket {
         }
     }
 
-    async fn put(&self, key: &str, chunks: Vec<Bytes>, contents: &Contents) -> Result<Result<(), Occupied>, Failure> {
+    async fn put(
+        &self,
+        key: &str,
+        chunks: Vec<Bytes>,
+        contents: Option<&Contents>,
+    ) -> Result<Result<(), Occupied>, Failure> {
         let settings = &self.settings;
         let sent = self
             .client
@@ -77,7 +84,7 @@ impl Bucket {
             .bucket(&self.name)
             .key(key)
             .if_none_match(CREATE_ONLY)
-            .set_metadata(Some(contents.to_metadata()))
+            .set_metadata(contents.map(Contents::to_metadata))
             .set_expected_bucket_owner(settings.owner.clone())
             .set_storage_class(self.storage_class())
             .set_server_side_encryption(self.encryption())
@@ -138,9 +145,9 @@ impl Bucket {
         Ok(())
     }
 
-    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<String>, Failure> {
-        let prefix = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
-        let (mut keys, mut token) = (Vec::new(), None);
+    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<Listed>, Failure> {
+        let prefix = self.folder();
+        let (mut objects, mut token) = (Vec::new(), None);
         loop {
             let page = self
                 .client
@@ -152,24 +159,46 @@ impl Bucket {
                 .send()
                 .await;
             let page = page.map_err(|error| error::listing(&self.url(&prefix), &self.name, &error))?;
-            keys.extend(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
-            if keys.len() > keys_max {
+            let listed = page.contents().iter().filter_map(|object| {
+                let bytes = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+                Some(Listed { key: object.key()?.to_owned(), bytes })
+            });
+            objects.extend(listed);
+            if objects.len() > keys_max {
                 return Err(too_many(&self.url(&prefix), keys_max));
             }
             token = page.next_continuation_token;
             if token.is_none() {
-                return Ok(keys);
+                return Ok(objects);
             }
         }
     }
 
-    pub(super) async fn read(&self, key: &str) -> Result<Bytes, Failure> {
+    pub(super) async fn read(&self, key: &str, range: Range<u64>) -> Result<Bytes, Failure> {
+        let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+        let read = self.get(key, Some(range)).await?;
+        read.ok_or_else(|| Failure::transient(format!("{} was listed and is gone: replay again", self.url(key))))
+    }
+
+    pub(super) async fn note(&self, key: &str) -> Result<Option<Bytes>, Failure> {
+        self.get(key, None).await
+    }
+
+    async fn get(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>, Failure> {
         let url = self.url(key);
-        let fail = |error| error::service(&format!("read {url}"), &self.name, &error);
-        let get = self.client.get_object().bucket(&self.name).key(key);
-        let found = get.set_expected_bucket_owner(self.settings.owner.clone()).send().await.map_err(fail)?;
+        let get = self.client.get_object().bucket(&self.name).key(key).set_range(range);
+        let found = match get.set_expected_bucket_owner(self.settings.owner.clone()).send().await {
+            Ok(found) => found,
+            Err(error) if kinesink_aws::code(&error) == Some("NoSuchKey") => return Ok(None),
+            Err(error) => return Err(error::service(&format!("read {url}"), &self.name, &error)),
+        };
         let body = found.body.collect().await;
-        body.map(AggregatedBytes::into_bytes).map_err(|error| Failure::transient(format!("cannot read {url}: {error}")))
+        let cut = |error| Failure::transient(format!("cannot read {url}: {error}"));
+        body.map(|body| Some(body.into_bytes())).map_err(cut)
+    }
+
+    pub(super) async fn take_note(&self, key: &str, note: Bytes) -> Result<bool, Failure> {
+        Ok(self.put(key, vec![note], None).await?.is_ok())
     }
 
     pub(super) fn storage_class(&self) -> Option<StorageClass> {
@@ -178,6 +207,11 @@ impl Bucket {
 
     pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
         self.settings.kms_key.is_some().then_some(ServerSideEncryption::AwsKms)
+    }
+
+    /// What the keys of all its objects begin with.
+    pub(super) fn folder(&self) -> String {
+        if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) }
     }
 
     pub(super) fn url(&self, key: &str) -> String {

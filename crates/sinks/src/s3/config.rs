@@ -52,8 +52,11 @@ pub enum Naming {
     Positions,
     /// By positions and a random part, so that nothing is ever met: at least once, for dead letters.
     Unique,
-    /// By the positions of its window, beside the object of what had been accepted of it: replaying again changes nothing.
-    Replay,
+    /// By the positions of its window and the number of its replay, beside the object of what had been accepted of it.
+    Replay {
+        /// From 1.
+        round: u32,
+    },
 }
 
 /// How objects of a bucket are kept.

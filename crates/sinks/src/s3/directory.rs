@@ -11,7 +11,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Read as _, Seek as _, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use uuid::Uuid;
 use super::blocks::Encoded;
 use super::contents::Contents;
 use super::error;
-use super::store::{Object, Put, too_many};
+use super::store::{Listed, Object, Put, too_many};
 
 /// Writers of one object, at the same time or killed at it.
 const WRITERS_MAX: u32 = 100;
@@ -63,15 +64,43 @@ impl Directory {
         blocking(attempt, move || create(&root, &path, &object)).await
     }
 
-    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<String>, Failure> {
+    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<Listed>, Failure> {
         let root = self.root.clone();
-        let keys = blocking(format!("list {}", root.display()), move || list(&root, keys_max)).await?;
-        keys.ok_or_else(|| too_many(&self.root.display().to_string(), keys_max))
+        let objects = blocking(format!("list {}", root.display()), move || list(&root, keys_max)).await?;
+        objects.ok_or_else(|| too_many(&self.root.display().to_string(), keys_max))
     }
 
-    pub(super) async fn read(&self, key: &str) -> Result<Bytes, Failure> {
+    pub(super) async fn read(&self, key: &str, range: Range<u64>) -> Result<Bytes, Failure> {
         let path = self.root.join(key);
-        blocking(format!("read {}", path.display()), move || fs::read(path).map(Bytes::from)).await
+        blocking(format!("read {}", path.display()), move || {
+            let (mut file, mut bytes) = (File::open(path)?, Vec::new());
+            file.seek(SeekFrom::Start(range.start))?;
+            file.take(range.end - range.start).read_to_end(&mut bytes)?;
+            Ok(bytes.into())
+        })
+        .await
+    }
+
+    pub(super) async fn note(&self, key: &str) -> Result<Option<Bytes>, Failure> {
+        let path = self.root.join(key);
+        blocking(format!("read {}", path.display()), move || match fs::read(path) {
+            Ok(note) => Ok(Some(note.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    pub(super) async fn take_note(&self, key: &str, note: Bytes) -> Result<bool, Failure> {
+        let (root, path) = (self.root.clone(), self.root.join(key));
+        blocking(format!("write {}", path.display()), move || {
+            let directory = path.parent().unwrap_or(&root);
+            create_directory(directory)?;
+            let met = publish(&path, &Encoded::held(vec![note]), None)?;
+            sync_up_to(directory, &root)?;
+            Ok(matches!(met, Met::Nothing))
+        })
+        .await
     }
 
     /// Creates the directory, and proves that it may be written to.
@@ -98,23 +127,23 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Keys of the files below; none if there are too many.
-fn list(root: &Path, keys_max: usize) -> io::Result<Option<Vec<String>>> {
-    let (mut keys, mut folders) = (Vec::new(), vec![root.to_path_buf()]);
+/// The files below; none if there are too many.
+fn list(root: &Path, keys_max: usize) -> io::Result<Option<Vec<Listed>>> {
+    let (mut objects, mut folders) = (Vec::new(), vec![root.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 folders.push(entry.path());
             } else if let Some(key) = entry.path().strip_prefix(root).ok().and_then(Path::to_str) {
-                keys.push(key.to_owned());
+                objects.push(Listed { key: key.to_owned(), bytes: entry.metadata()?.len() });
             }
         }
-        if keys.len() > keys_max {
+        if objects.len() > keys_max {
             return Ok(None);
         }
     }
-    Ok(Some(keys))
+    Ok(Some(objects))
 }
 
 /// Creates the directory and makes its entry, and those of every parent it needed, durable.

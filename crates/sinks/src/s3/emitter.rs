@@ -181,7 +181,8 @@ impl S3Emitter {
         match self.config.naming {
             Naming::Positions => {}
             Naming::Unique => key.push_str(&format!("-{}", Uuid::new_v4().simple())),
-            Naming::Replay => key.push_str("-replay"),
+            Naming::Replay { round: 1 } => key.push_str("-replay"),
+            Naming::Replay { round } => key.push_str(&format!("-replay-{round}")),
         }
         key.push_str(self.extension());
         key
@@ -206,11 +207,11 @@ impl S3Emitter {
 
     /// Another object has the name.
     fn occupied(&self, url: &str, ours: &Contents, theirs: Option<&Contents>) -> Failure {
-        let is_of_replay = self.config.naming == Naming::Replay && theirs.is_some();
+        let is_of_replay = matches!(self.config.naming, Naming::Replay { .. }) && theirs.is_some();
         let (ours, theirs) = (told(Some(ours)), told(theirs));
         let (why, remedy) = if is_of_replay {
-            let why = "an earlier replay was refused some of these letters, or made something else of them";
-            (why, "remove the object, and replay again: it is made anew, of all of them")
+            let why = "a replay that did not come to its end made something else of these letters";
+            (why, "replay with the file of then, or remove the object and replay again: it is made anew")
         } else {
             let why = "another application or configuration wrote it";
             (why, "move it away, or give this sink another prefix")

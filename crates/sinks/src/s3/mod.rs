@@ -39,3 +39,4 @@ pub use emitter::S3Emitter;
 pub use encoding::Encoding;
 pub use key::{KeySettings, KeyTemplate, Late, LateTo};
 pub use reader::{S3Reader, Window};
+pub use store::Listed;

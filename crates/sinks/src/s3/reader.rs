@@ -1,12 +1,13 @@
 //! Objects back: what a sink with the usual key wrote, window by window.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use kinesink_core::{Failure, Position, ShardId, StreamName};
 
 use super::S3Config;
-use super::store::Store;
+use super::store::{Listed, Store};
 use crate::Error;
 
 /// Objects that are listed at most.
@@ -47,23 +48,48 @@ impl S3Reader {
     ///
     /// # Errors
     /// A [`Failure`] where the place cannot be listed, or has more than a million objects.
-    pub async fn windows(&self) -> Result<BTreeMap<Window, Vec<String>>, Failure> {
-        let mut windows = BTreeMap::<Window, Vec<String>>::new();
-        for key in self.store.list(OBJECTS_MAX).await? {
-            if let Some(window) = window(key.strip_prefix(&self.prefix).unwrap_or(&key).trim_start_matches('/')) {
-                windows.entry(window).or_default().push(key);
+    pub async fn windows(&self) -> Result<BTreeMap<Window, Vec<Listed>>, Failure> {
+        let mut windows = BTreeMap::<Window, Vec<Listed>>::new();
+        for object in self.store.list(OBJECTS_MAX).await? {
+            let key = &object.key;
+            if let Some(window) = window(key.strip_prefix(&self.prefix).unwrap_or(key).trim_start_matches('/')) {
+                windows.entry(window).or_default().push(object);
             }
         }
         Ok(windows)
     }
 
-    /// The object at the key, as it is there.
+    /// Some bytes of the object at the key: fewer, where it ends before them. It has more than those before the range.
     ///
     /// # Errors
     /// A [`Failure`] where it cannot be read.
-    pub async fn read(&self, key: &str) -> Result<Bytes, Failure> {
-        self.store.read(key).await
+    pub async fn read(&self, key: &str, range: Range<u64>) -> Result<Bytes, Failure> {
+        self.store.read(key, range).await
     }
+
+    /// What stands in the note of this name about the windows that begin where the one of the object at `key` does, if there
+    /// is one.
+    ///
+    /// # Errors
+    /// A [`Failure`] where it cannot be read.
+    pub async fn note(&self, key: &str, name: &str) -> Result<Option<Bytes>, Failure> {
+        self.store.note(&note_key(key, name)).await
+    }
+
+    /// Writes the note, unless there is one of this name: whether it did. Not cancel safe: dropped, it may or may not have.
+    ///
+    /// # Errors
+    /// A [`Failure`] where it cannot be written.
+    pub async fn take_note(&self, key: &str, name: &str, note: Bytes) -> Result<bool, Failure> {
+        self.store.take_note(&note_key(key, name), note).await
+    }
+}
+
+/// Beside the object at `key`, by the position that its window begins with; hidden from who reads letters.
+fn note_key(key: &str, name: &str) -> String {
+    let (folder, file) = key.split_at(key.rfind('/').map_or(0, |slash| slash + 1));
+    let first = file.split_once('-').map_or(file, |(first, _)| first);
+    format!("{folder}.{first}-{name}.json")
 }
 
 /// Whose the object is, by its key below the prefix.
@@ -98,7 +124,10 @@ mod tests {
         let window = window(&key).unwrap();
         assert_eq!((window.stream.as_str(), window.shard.as_str()), ("orders", "shardId-000000000003"));
         assert_eq!((window.first.to_string(), window.last.to_string()), ("7.0".into(), "10.3".into()));
+        let note = note_key(&key, "replay-1");
+        assert_eq!(note, format!("orders/shardId-000000000003/.{digits}07.00000000-replay-1.json"));
         for other in [
+            note.as_str(),
             "orders/shardId-000000000003/.07.0-10.3.ndjson.json",
             "orders/shardId-000000000003/readme.md",
             "orders/shardId-000000000003/a.0-b.0.ndjson",

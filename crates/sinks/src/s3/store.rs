@@ -1,5 +1,7 @@
 //! Where objects go: a bucket, or a directory that keeps the same promises.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use kinesink_core::Failure;
 
@@ -28,6 +30,15 @@ pub(super) enum Put {
     Exists(Option<Contents>),
 }
 
+/// An object that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Below the bucket or the directory, prefix included.
+    pub key: String,
+    /// How large it is.
+    pub bytes: u64,
+}
+
 /// A place for objects. Nothing in it is ever overwritten.
 #[derive(Debug)]
 pub(super) enum Store {
@@ -52,18 +63,35 @@ impl Store {
         }
     }
 
-    /// The keys of all objects below the sink's place, in any order.
-    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<String>, Failure> {
+    /// All objects below the sink's place, in any order.
+    pub(super) async fn list(&self, keys_max: usize) -> Result<Vec<Listed>, Failure> {
         match self {
             Self::Bucket(bucket) => bucket.list(keys_max).await,
             Self::Directory(directory) => directory.list(keys_max).await,
         }
     }
 
-    pub(super) async fn read(&self, key: &str) -> Result<Bytes, Failure> {
+    /// Bytes of an object that has more than those before `range`.
+    pub(super) async fn read(&self, key: &str, range: Range<u64>) -> Result<Bytes, Failure> {
         match self {
-            Self::Bucket(bucket) => bucket.read(key).await,
-            Self::Directory(directory) => directory.read(key).await,
+            Self::Bucket(bucket) => bucket.read(key, range).await,
+            Self::Directory(directory) => directory.read(key, range).await,
+        }
+    }
+
+    /// All of a small object, if it is there.
+    pub(super) async fn note(&self, key: &str) -> Result<Option<Bytes>, Failure> {
+        match self {
+            Self::Bucket(bucket) => bucket.note(key).await,
+            Self::Directory(directory) => directory.note(key).await,
+        }
+    }
+
+    /// Makes a small object that says nothing of itself, unless something has its name: whether it did.
+    pub(super) async fn take_note(&self, key: &str, note: Bytes) -> Result<bool, Failure> {
+        match self {
+            Self::Bucket(bucket) => bucket.take_note(key, note).await,
+            Self::Directory(directory) => directory.take_note(key, note).await,
         }
     }
 }

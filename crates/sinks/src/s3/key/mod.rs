@@ -32,8 +32,8 @@ const POSITION_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
 const KEY_BYTES_MAX: usize = 1024;
 /// No common file system takes a longer name.
 const NAME_BYTES_MAX: usize = 255;
-/// What may stand behind a key: `-replay`, and an extension.
-const BEHIND_BYTES_MAX: usize = "-replay.delimited.zst".len();
+/// What may stand behind a key: `-replay` with a number of two digits, and an extension.
+const BEHIND_BYTES_MAX: usize = "-replay-99.delimited.zst".len();
 /// What the files beside an object have in their names, more than that: `..NAME.json#100`.
 const BESIDE_BYTES_MAX: usize = "...json#100".len();
 /// Kinesis' ids of shards: `shardId-` and 12 digits.

@@ -46,7 +46,7 @@ async fn each_request_names_the_buckets_owner_and_what_makes_an_object_its_key()
     config.bucket.owner = Some("123456789012".into());
     let reader = S3Reader::open(&config).unwrap();
     reader.windows().await.unwrap();
-    reader.read("orders/key").await.unwrap();
+    reader.read("orders/key", 0..1).await.unwrap();
     seen.extend(service.requests());
 
     assert_eq!(seen.len(), 3 + 2 + 7 + 2);

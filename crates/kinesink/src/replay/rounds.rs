@@ -1,0 +1,254 @@
+//! What replays have sent of a window, as notes beside its letters: a replay sends what no earlier one has.
+//!
+//! ```text
+//! .FIRST-replay-N.json         what round N sends to which sinks, and how far its window goes; written before
+//! .FIRST-replay-N-done.json    what of that the sinks do not have; written once they have the rest
+//! ```
+//!
+//! A round that is not done is sent again as it was: its replay was killed, or every sink refused all of it. Each note is made
+//! once, so replays at the same time agree. Windows that begin with one record share their rounds, however they ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kinesink_core::{Failure, Position};
+use kinesink_pipeline::{DeadLetter, Place, Places};
+use kinesink_sinks::s3::S3Reader;
+use serde::{Deserialize, Serialize};
+
+/// Rounds of a window. A round more is begun only where letters came in, or were mended, since the last.
+const ROUNDS_MAX: u32 = 99;
+/// The newest version of a note that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// An output's position, as two numbers, and its ordinal.
+type Written = (String, u64, u32);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    version: u32,
+    /// Position of the window's last record.
+    last: (String, u64),
+    outputs: BTreeMap<String, Vec<Written>>,
+}
+
+/// Some letters' outputs, sent together.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) number: u32,
+    /// The last record of the window that it is named by.
+    pub(super) last: Position,
+    pub(super) places: Places,
+    /// Once it is done: what the sinks do not have.
+    pub(super) missing: Option<Places>,
+}
+
+/// The notes about windows that begin with one record.
+#[derive(Debug)]
+pub(super) struct Notes<'a> {
+    pub(super) reader: &'a S3Reader,
+    /// Of one of their letters.
+    pub(super) key: &'a str,
+}
+
+impl Notes<'_> {
+    /// All rounds, in order.
+    pub(super) async fn rounds(&self) -> Result<Vec<Round>, Failure> {
+        let mut rounds = Vec::new();
+        for number in 1..=ROUNDS_MAX {
+            let Some(round) = self.round(number).await? else { break };
+            rounds.push(round);
+        }
+        Ok(rounds)
+    }
+
+    async fn round(&self, number: u32) -> Result<Option<Round>, Failure> {
+        let Some((last, places)) = self.read(&name(number)).await? else { return Ok(None) };
+        let missing = self.read(&name_of_end(number)).await?.map(|(_, missing)| missing);
+        Ok(Some(Round { number, last, places, missing }))
+    }
+
+    /// Begins a round; or gives the one that another replay has begun at the same time.
+    pub(super) async fn begin(&self, number: u32, last: Position, places: Places) -> Result<Round, Failure> {
+        if number > ROUNDS_MAX {
+            let why = format!(
+                "it was replayed {ROUNDS_MAX} times with letters left: see that its objects are right, and remove"
+            );
+            return Err(Failure::configuration(format!("{why} its notes beside {}", self.key)));
+        }
+        if self.write(&name(number), last, &places).await? {
+            return Ok(Round { number, last, places, missing: None });
+        }
+        let begun = self.round(number).await?;
+        begun.ok_or_else(|| Failure::transient(format!("a note beside {} is there and gone: replay again", self.key)))
+    }
+
+    pub(super) async fn end(&self, round: &Round, missing: &Places) -> Result<(), Failure> {
+        self.write(&name_of_end(round.number), round.last, missing).await.map(drop)
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<(Position, Places)>, Failure> {
+        let Some(note) = self.reader.note(self.key, name).await? else { return Ok(None) };
+        let unusable = |why: String| {
+            let why = format!("the note {name} beside the dead letters {} cannot be read: {why}", self.key);
+            Failure::configuration(why)
+        };
+        let note: Note = serde_json::from_slice(&note).map_err(|error| unusable(error.to_string()))?;
+        if note.version > VERSION {
+            return Err(unusable(format!("it has version {}: replay with the kinesink that wrote it", note.version)));
+        }
+        let position = |sequence: &str, sub_sequence| {
+            let sequence = sequence.parse().map_err(|error: kinesink_core::Error| unusable(error.to_string()))?;
+            Ok(Position { sequence, sub_sequence })
+        };
+        let mut places = Places::new();
+        for (sink, outputs) in note.outputs {
+            let outputs = outputs.iter().map(|(sequence, sub, ordinal)| Ok((position(sequence, *sub)?, *ordinal)));
+            places.insert(sink, outputs.collect::<Result<_, Failure>>()?);
+        }
+        Ok(Some((position(&note.last.0, note.last.1)?, places)))
+    }
+
+    async fn write(&self, name: &str, last: Position, places: &Places) -> Result<bool, Failure> {
+        let written = |(position, ordinal): &Place| (position.sequence.to_string(), position.sub_sequence, *ordinal);
+        let of_sink =
+            |(sink, places): (&String, &BTreeSet<Place>)| (sink.clone(), places.iter().map(written).collect());
+        let outputs = places.iter().map(of_sink).collect();
+        let note = Note { version: VERSION, last: (last.sequence.to_string(), last.sub_sequence), outputs };
+        let json =
+            serde_json::to_vec(&note).map_err(|error| Failure::fatal(format!("cannot write a note: {error}")))?;
+        self.reader.take_note(self.key, name, json.into()).await
+    }
+}
+
+fn name(number: u32) -> String {
+    format!("replay-{number}")
+}
+
+fn name_of_end(number: u32) -> String {
+    format!("replay-{number}-done")
+}
+
+/// How an output stands with a sink. What one round left may be settled by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    /// It was sent, and the sink does not have it.
+    Left,
+    /// A round has it that is not done.
+    Open,
+    /// The sink has it.
+    Settled,
+}
+
+/// How outputs stand with the sinks, by all rounds that were looked at.
+#[derive(Debug, Default)]
+pub(super) struct Standing(BTreeMap<String, BTreeMap<Place, State>>);
+
+impl Standing {
+    pub(super) fn add(&mut self, round: &Round) {
+        for (sink, places) in &round.places {
+            let of_sink = self.0.entry(sink.clone()).or_default();
+            for place in places {
+                let now = match &round.missing {
+                    None => State::Open,
+                    Some(missing) if missing.get(sink).is_some_and(|missing| missing.contains(place)) => State::Left,
+                    Some(_) => State::Settled,
+                };
+                let state = of_sink.entry(*place).or_insert(now);
+                *state = now.max(*state);
+            }
+        }
+    }
+
+    /// How many outputs it knows of.
+    pub(super) fn places(&self) -> usize {
+        self.0.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether the output is still to be sent to the sink, by a round of its own.
+    pub(super) fn owes(&self, sink: &str, place: Place) -> bool {
+        let state = self.0.get(sink).and_then(|places| places.get(&place));
+        state.is_none_or(|state| *state == State::Left)
+    }
+
+    /// Whether something of the letter may still have to be sent, by a round of its own.
+    pub(super) fn concerns(&self, letter: &DeadLetter, position: Position, sinks: &[&str]) -> bool {
+        if let Some(sink) = letter.sink() {
+            return self.owes(sink, (position, letter.ordinal));
+        }
+        // What the transformer makes of it is not known before; once a sink has some of it, it has all, but for what it lacks.
+        sinks.iter().any(|sink| {
+            let Some(places) = self.0.get(*sink) else { return true };
+            let mut of_record = places.range((position, 0)..=(position, u32::MAX)).peekable();
+            of_record.peek().is_none() || of_record.any(|(_, state)| *state == State::Left)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesink_sinks::s3::S3Config;
+
+    use super::*;
+
+    fn position(number: u64) -> Position {
+        Position { sequence: number.to_string().parse().unwrap(), sub_sequence: 0 }
+    }
+
+    fn places(sink: &str, numbers: &[u64]) -> Places {
+        [(sink.to_owned(), numbers.iter().map(|number| (position(*number), 0)).collect())].into()
+    }
+
+    #[tokio::test]
+    async fn rounds_are_made_once_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = format!("file://{}", directory.path().display());
+        let reader = S3Reader::open(&S3Config::new(place.parse().unwrap())).unwrap();
+        let notes = Notes { reader: &reader, key: "orders/shardId-0/07.0-09.0-x.ndjson" };
+        assert!(notes.rounds().await.unwrap().is_empty());
+        let begun = notes.begin(1, position(9), places("one", &[7, 8])).await.unwrap();
+        assert_eq!((&begun.places, &begun.missing), (&places("one", &[7, 8]), &None));
+        // Another replay knows of one letter more, and of a longer window.
+        let met = notes.begin(1, position(11), places("one", &[7, 8, 11])).await.unwrap();
+        assert_eq!((met.last, &met.places), (position(9), &begun.places));
+        notes.end(&begun, &places("one", &[8])).await.unwrap();
+        notes.begin(2, position(11), places("one", &[8])).await.unwrap();
+        let rounds = notes.rounds().await.unwrap();
+        let told: Vec<_> = rounds.iter().map(|round| (round.number, round.last, round.missing.clone())).collect();
+        assert_eq!(told, [(1, position(9), Some(places("one", &[8]))), (2, position(11), None)]);
+        let failure = notes.begin(ROUNDS_MAX + 1, position(9), Places::new()).await.unwrap_err();
+        assert!(failure.message.contains("remove its notes beside orders/shardId-0/07.0"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_note_of_a_newer_version_or_a_damaged_one_is_told_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = format!("file://{}", directory.path().display());
+        let reader = S3Reader::open(&S3Config::new(place.parse().unwrap())).unwrap();
+        let notes = Notes { reader: &reader, key: "7-9.ndjson" };
+        for (text, says) in [(r#"{"version":2,"last":["9",0],"outputs":{}}"#, "version 2"), ("{", "EOF")] {
+            std::fs::write(directory.path().join(".7-replay-1.json"), text).unwrap();
+            let failure = notes.rounds().await.unwrap_err();
+            assert!(failure.message.contains("note replay-1 beside") && failure.message.contains(says), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_sink_is_owed_what_no_round_has_or_a_round_that_is_done_left() {
+        let round = |number, sent: &[u64], missing: Option<&[u64]>| Round {
+            number,
+            last: position(9),
+            places: places("one", sent),
+            missing: missing.map(|missing| places("one", missing)),
+        };
+        let mut standing = Standing::default();
+        standing.add(&round(1, &[1, 2, 3], Some(&[2, 3])));
+        // Of two windows, in any order.
+        standing.add(&round(1, &[3], Some(&[])));
+        standing.add(&round(2, &[4], None));
+        standing.add(&round(1, &[3, 4], Some(&[3, 4])));
+        let owed: Vec<_> = (1..=5).filter(|number| standing.owes("one", (position(*number), 0))).collect();
+        assert_eq!(owed, [2, 5]);
+        assert!(standing.owes("another", (position(1), 0)));
+        assert_eq!(standing.places(), 4);
+    }
+}
