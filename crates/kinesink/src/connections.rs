@@ -3,7 +3,7 @@
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::{Clients, failure};
 use kinesink_core::{Emitter as _, Failure};
-use kinesink_sinks::s3::{Naming, S3Config, S3Emitter};
+use kinesink_sinks::s3::{LeftUploads, Naming, S3Config, S3Emitter};
 
 use crate::Error;
 use crate::config::Config;
@@ -43,10 +43,18 @@ impl Connection {
         failure.push_str(&format!("{separator}{why}"));
     }
 
-    async fn of_objects(place: String, config: S3Config) -> Result<Self, Error> {
+    /// `may_be_large` is whether objects may be sent in parts.
+    async fn of_objects(place: String, config: S3Config, may_be_large: bool) -> Result<Self, Error> {
         let emitter = S3Emitter::open(config).map_err(|error| Error::Configuration(error.to_string()))?;
         let found = retried(|| emitter.check()).await;
-        Ok(Self::new(place, found.map(|()| "it can be written and read")))
+        let asked = may_be_large && found.is_ok();
+        let mut connection = Self::new(place, found.map(|()| "it can be written and read"));
+        match if asked { emitter.left_uploads().await } else { None } {
+            Some(LeftUploads::Fact(fact)) => connection.facts.push(fact),
+            Some(LeftUploads::Warning(warning)) => connection.warnings.push(warning),
+            None => {}
+        }
+        Ok(connection)
     }
 }
 
@@ -64,7 +72,8 @@ pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Conne
     let mut found = vec![Connection::new(format!("stream {stream}"), listed.map(|()| "its shards can be listed"))];
     for sink in &config.sinks {
         let objects = objects_config(config, sink, &services, Naming::Positions)?;
-        found.push(Connection::of_objects(format!("sink {}", sink.name), objects).await?);
+        let may_be_large = config.spill.is_some() || config.buffer.bytes > objects.bucket.put_bytes_max;
+        found.push(Connection::of_objects(format!("sink {}", sink.name), objects, may_be_large).await?);
     }
     for sink in &config.tables {
         let emitter = table_emitter(config, sink, &services, Naming::Positions)?;
@@ -83,7 +92,7 @@ pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Conne
         found.push(Connection::new("[spill]".into(), checked.map(|()| "files can be made in its directory")));
     }
     if let Some(place) = dead_letter_place(config, &services) {
-        found.push(Connection::of_objects("dead letters".into(), place).await?);
+        found.push(Connection::of_objects("dead letters".into(), place, false).await?);
     }
     Ok(found)
 }

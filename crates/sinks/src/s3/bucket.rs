@@ -198,7 +198,15 @@ impl Bucket {
     }
 
     pub(super) async fn take_note(&self, key: &str, note: Bytes) -> Result<bool, Failure> {
-        Ok(self.put(key, vec![note], None).await?.is_ok())
+        match self.put(key, vec![note], None).await {
+            Ok(put) => Ok(put.is_ok()),
+            // As of an object: a policy may be asked before the condition.
+            Err(failure) if failure.class == Class::Configuration => match self.note(key).await {
+                Ok(Some(_)) => Ok(false),
+                _ => Err(failure),
+            },
+            Err(failure) => Err(failure),
+        }
     }
 
     pub(super) fn storage_class(&self) -> Option<StorageClass> {

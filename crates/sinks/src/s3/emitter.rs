@@ -16,6 +16,7 @@ use super::contents::{Contents, Origin, Rejects};
 use super::error;
 use super::format::Body;
 use super::key;
+use super::lifecycle::LeftUploads;
 use super::parquet::{Columns, SchemaError};
 use super::store::{Object, Put, Store};
 use crate::Error;
@@ -66,6 +67,11 @@ impl S3Emitter {
         let refuse = |error: SchemaError| Error::Setting { place: config.location.to_string(), why: error.to_string() };
         let columns = columns.map_err(refuse)?;
         Ok(Self { store, prefix, config, columns })
+    }
+
+    /// What becomes of the parts of large objects that killed writers leave, as far as the bucket says so; none in a directory.
+    pub async fn left_uploads(&self) -> Option<LeftUploads> {
+        self.store.left_uploads().await
     }
 
     fn partitions(&self, batch: &Batch<'_, Bytes>) -> Partitions {

@@ -9,6 +9,7 @@ use super::blocks::Encoded;
 use super::bucket::Bucket;
 use super::contents::Contents;
 use super::directory::Directory;
+use super::lifecycle::LeftUploads;
 
 /// An encoded object.
 #[derive(Debug)]
@@ -60,6 +61,14 @@ impl Store {
         match self {
             Self::Bucket(bucket) => bucket.check().await,
             Self::Directory(directory) => directory.check().await,
+        }
+    }
+
+    /// What becomes of the uploads of killed writers, where there are uploads.
+    pub(super) async fn left_uploads(&self) -> Option<LeftUploads> {
+        match self {
+            Self::Bucket(bucket) => Some(bucket.left_uploads().await),
+            Self::Directory(_) => None,
         }
     }
 

@@ -30,6 +30,8 @@ const PARTS_AT_ONCE: usize = 4;
 const PART_ATTEMPTS_MAX: u32 = 4;
 const PART_PAUSE_BASE: Duration = Duration::from_millis(200);
 const PART_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Lists of a thousand uploads each, of killed writers of one object, or of others whose keys begin as its does.
+const LISTS_MAX: usize = 100;
 /// S3 takes no more parts of one object.
 const PARTS_MAX: u64 = 10_000;
 
@@ -150,25 +152,38 @@ impl Bucket {
     /// Uploads of this object that no one goes on with. A live writer that loses its own finds the object at its next
     /// attempt, or sends it again.
     async fn abort_left(&self, key: &str) {
-        let listed = self
-            .client
-            .list_multipart_uploads()
-            .bucket(&self.name)
-            .prefix(key)
-            .set_expected_bucket_owner(self.settings.owner.clone())
-            .send()
-            .await;
-        match listed {
-            Ok(listed) => {
-                for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key)) {
-                    self.abort(key, upload.upload_id().unwrap_or_default()).await;
+        let (mut key_marker, mut id_marker) = (None, None);
+        for _ in 0..LISTS_MAX {
+            let listed = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.name)
+                .prefix(key)
+                .set_key_marker(key_marker)
+                .set_upload_id_marker(id_marker)
+                .set_expected_bucket_owner(self.settings.owner.clone())
+                .send()
+                .await;
+            let listed = match listed {
+                Ok(listed) => listed,
+                Err(error) => {
+                    let failure = error::service(&format!("list uploads of {}", self.url(key)), &self.name, &error);
+                    debug!(%failure, "uploads of killed writers stay; a lifecycle rule of the bucket removes them too");
+                    return;
                 }
+            };
+            for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key)) {
+                self.abort(key, upload.upload_id().unwrap_or_default()).await;
             }
-            Err(error) => {
-                let failure = error::service(&format!("list uploads of {}", self.url(key)), &self.name, &error);
-                debug!(%failure, "uploads of killed writers stay; a lifecycle rule of the bucket removes them too");
+            if listed.is_truncated() != Some(true) || listed.next_key_marker().is_none() {
+                return;
             }
+            (key_marker, id_marker) = (listed.next_key_marker, listed.next_upload_id_marker);
         }
+        debug!(
+            key,
+            "more uploads of killed writers are there than are listed; a lifecycle rule of the bucket removes them"
+        );
     }
 
     async fn abort(&self, key: &str, id: &str) {

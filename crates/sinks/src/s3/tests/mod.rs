@@ -7,6 +7,7 @@ mod parquet;
 mod requests;
 mod service;
 mod spilled;
+mod uploads;
 
 use bytes::Bytes;
 use jiff::Timestamp;

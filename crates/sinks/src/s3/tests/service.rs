@@ -87,7 +87,7 @@ impl Service {
     }
 }
 
-fn config(endpoint: &str, provider: SharedCredentialsProvider) -> S3Config {
+pub(super) fn config(endpoint: &str, provider: SharedCredentialsProvider) -> S3Config {
     let client = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
