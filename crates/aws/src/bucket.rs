@@ -10,8 +10,10 @@ use aws_sdk_s3::config::Builder;
 use crate::Clients;
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// A window of 64 MiB over a slow line takes a while.
+/// What a request has beside the time for its bytes.
 const ATTEMPT_MAX: Duration = Duration::from_secs(120);
+/// A line that takes less of a request is too slow: one of 64 MiB ends after eleven minutes.
+pub const SLOWEST_BYTES_PER_S: u64 = 128 * 1024;
 
 /// How a bucket is reached. `Default` is as everything else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -28,14 +30,19 @@ pub struct BucketOptions {
     pub external_id: Option<String>,
 }
 
+/// What a request with a body of so many bytes may take: two minutes, and a second more for each 128 KiB.
+#[must_use]
+pub fn bucket_timeouts(bytes: u64) -> TimeoutConfig {
+    let attempt = ATTEMPT_MAX + Duration::from_secs(bytes / SLOWEST_BYTES_PER_S);
+    TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(attempt).build()
+}
+
 impl Clients {
     /// A client for one bucket. Sends nothing.
     pub async fn s3(&self, options: &BucketOptions) -> Client {
-        let timeouts =
-            TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(ATTEMPT_MAX).build();
         let endpoint = options.endpoint.as_ref().or(self.s3_endpoint.as_ref());
         let mut config = Builder::from(&self.config)
-            .timeout_config(timeouts)
+            .timeout_config(bucket_timeouts(0))
             .force_path_style(options.path_style.unwrap_or(endpoint.is_some()));
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint);

@@ -40,7 +40,7 @@ pub use aws_smithy_runtime_api::client::result::SdkError;
 pub use aws_types::SdkConfig;
 
 #[cfg(feature = "s3")]
-pub use bucket::BucketOptions;
+pub use bucket::{BucketOptions, SLOWEST_BYTES_PER_S, bucket_timeouts};
 
 pub use classify::{broken_stream, chain, code, failure, is_throttle};
 pub use clients::{AwsOptions, Clients, StaticCredentials, check_endpoint, check_region, connect};

@@ -57,9 +57,9 @@ impl HealthReport {
 
 /// How long a commit may go without an answer, or a pause last, before the shard counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(300);
-/// What is on its way to sinks has so much longer: a large object takes its time, and to be ended and begun anew for that
-/// would take more.
-const SLOWEST_BYTES_PER_S: u64 = 1024 * 1024;
+/// What is on its way to sinks has so much longer: a large object takes its time over the slowest line that a sink waits for, and to
+/// be ended and begun anew for that would take more.
+const SLOWEST_BYTES_PER_S: u64 = 128 * 1024;
 
 /// The status of every shard that runs here. Cheap to clone; clones are one value. A shard appears when its pipeline
 /// starts and leaves when it ends.
@@ -265,7 +265,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(seconds)).await;
             health.report(Instant::now()).is_healthy()
         };
-        assert!(is_healthy_after(300 + 600 + 300).await);
+        assert!(is_healthy_after(300 + 8 * (600 + 300)).await);
         assert!(!is_healthy_after(1).await, "as slow as that it is not");
         shard.progress(true);
         drop(sending);

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use kinesink_aws::bucket_timeouts;
 use kinesink_aws::s3::Client;
+use kinesink_aws::s3::config::Config;
 use kinesink_aws::s3::primitives::ByteStream;
 use kinesink_aws::s3::types::{ServerSideEncryption, StorageClass};
 use kinesink_core::{Class, Failure};
@@ -78,6 +80,7 @@ impl Bucket {
         contents: Option<&Contents>,
     ) -> Result<Result<(), Occupied>, Failure> {
         let settings = &self.settings;
+        let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let sent = self
             .client
             .put_object()
@@ -91,6 +94,8 @@ impl Bucket {
             .set_ssekms_key_id(settings.kms_key.clone())
             .set_bucket_key_enabled(settings.kms_key.is_some().then_some(true))
             .body(byte_stream(chunks))
+            .customize()
+            .config_override(Config::builder().timeout_config(bucket_timeouts(bytes)))
             .send()
             .await;
         error::create_only(&format!("write {}", self.url(key)), &self.name, sent).map(|sent| sent.map(drop))

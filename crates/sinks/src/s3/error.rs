@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 
 use kinesink_aws::credential_types::provider::error::CredentialsError;
 use kinesink_aws::s3::error::ProvideErrorMetadata;
-use kinesink_aws::{HttpResponse, SdkError, chain};
+use kinesink_aws::{HttpResponse, SLOWEST_BYTES_PER_S, SdkError, chain};
 use kinesink_core::Failure;
 
 /// Something has the object's name.
@@ -83,6 +83,13 @@ where
 {
     if let Some(error) = cause(error) {
         return credentials(attempt, error);
+    }
+    if let SdkError::TimeoutError(_) = error {
+        return Failure::transient(format!(
+            "cannot {attempt}: no answer in time, or less than {} KiB of it a second came through: look at the line to the service; \
+             where that is slow, send less at a time: lower `memory`, or `[buffer] bytes`",
+            SLOWEST_BYTES_PER_S / 1024
+        ));
     }
     let Some(status) = status(error) else {
         let (verb, what) = attempt.split_once(' ').unwrap_or((attempt, ""));

@@ -11,7 +11,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use kinesink_aws::s3::config::RequestChecksumCalculation;
+use kinesink_aws::bucket_timeouts;
+use kinesink_aws::s3::config::{Config, RequestChecksumCalculation};
 use kinesink_aws::s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use kinesink_core::{Backoff, Class, Failure};
 use tokio::time::sleep;
@@ -109,6 +110,7 @@ impl Bucket {
         attempt: &str,
     ) -> Result<CompletedPart, Failure> {
         let chunks = part.read().await.map_err(|error| error::disk(attempt, &error))?;
+        let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let sent = self
             .client
             .upload_part()
@@ -118,6 +120,8 @@ impl Bucket {
             .part_number(number)
             .set_expected_bucket_owner(self.settings.owner.clone())
             .body(byte_stream(chunks))
+            .customize()
+            .config_override(Config::builder().timeout_config(bucket_timeouts(bytes)))
             .send()
             .await;
         let sent = sent.map_err(|error| error::service(attempt, &self.name, &error))?;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::{batch, items, source};
 use crate::s3::{Naming, S3Config, S3Emitter};
 
-fn credentials() -> Credentials {
+pub(super) fn credentials() -> Credentials {
     Credentials::new("key", "secret", None, None, "test")
 }
 
@@ -187,10 +187,7 @@ async fn an_object_that_exists_is_compared_by_what_it_says_of_itself() {
     let mut config = service.config();
     config.naming = Naming::Replay { round: 1 };
     let failure = S3Emitter::open(config).unwrap().emit(&batch(&source, &items)).await.unwrap_err();
-    assert!(
-        failure.message.ends_with("or remove the object and replay again: it is made anew"),
-        "{failure}"
-    );
+    assert!(failure.message.ends_with("or remove the object and replay again: it is made anew"), "{failure}");
 
     // An operator has asked for what is there.
     let service = Service::start(vec![taken(), there(&another)]).await;

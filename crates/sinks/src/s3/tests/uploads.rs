@@ -1,8 +1,18 @@
-//! Large objects: their parts, what killed writers leave of them.
+//! Large objects: their parts, what killed writers leave of them, and how long a request may take.
 
-use kinesink_core::Emitter as _;
+use std::time::Duration;
 
-use super::service::{BEGUN, DONE, Service, fine, in_parts, reply, told, xml};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use kinesink_aws::credential_types::provider::SharedCredentialsProvider;
+use kinesink_aws::s3::Client;
+use kinesink_core::{Class, Emitter as _};
+use tokio::time::Instant;
+
+use super::service::{BEGUN, DONE, Service, config, credentials, fine, in_parts, reply, told, xml};
 use super::{batch, items, source};
 use crate::s3::{LeftUploads, S3Emitter};
 
@@ -89,4 +99,45 @@ async fn a_bucket_that_keeps_uploads_of_killed_writers_is_told_the_rule_that_end
     let directory = tempfile::tempdir().unwrap();
     let place = format!("file://{}", directory.path().display()).parse().unwrap();
     assert_eq!(S3Emitter::open(crate::s3::S3Config::new(place)).unwrap().left_uploads().await, None);
+}
+
+/// A service that takes connections and never answers.
+#[derive(Debug, Clone)]
+struct Silent;
+
+impl HttpConnector for Silent {
+    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::new(std::future::pending())
+    }
+}
+
+impl HttpClient for Silent {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(Self)
+    }
+}
+
+/// All had two minutes: a slow line could never send a large one.
+#[tokio::test(start_paused = true)]
+async fn a_request_has_the_time_that_its_bytes_take_over_a_slow_line() {
+    const MIB: usize = 1024 * 1024;
+    let mut config = config("http://127.0.0.1:1", SharedCredentialsProvider::new(credentials()));
+    let client = config.client.take().unwrap();
+    config.client = Some(Client::from_conf(client.config().to_builder().http_client(Silent).build()));
+    let sink = S3Emitter::open(config).unwrap();
+    let source = source();
+    for (mib, seconds) in [(0, 120), (1, 128), (16, 248)] {
+        let value = vec![b'x'; mib * MIB + 1];
+        let items = items(&[&value]);
+        let begun = Instant::now();
+        let failure = sink.emit(&batch(&source, &items)).await.unwrap_err();
+        assert_eq!(failure.class, Class::Transient);
+        assert!(
+            failure.message.contains("less than 128 KiB of it a second")
+                && failure.message.contains("`[buffer] bytes`"),
+            "{failure}"
+        );
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_secs(seconds) && took < Duration::from_secs(seconds + 2), "{mib} MiB: {took:?}");
+    }
 }
