@@ -59,6 +59,20 @@ fn what_one_replay_was_refused_goes_into_objects_of_the_next_and_nothing_is_ther
     assert!(objects(&folder) == landed);
 }
 
+#[test]
+fn what_a_sink_refuses_of_a_round_waits_for_the_next_replay() {
+    let services = Services::start();
+    let folder = services.path("objects");
+    let file = refused(&services, &folder);
+    write_file(&services, &folder, r#"if .n % 10 == 0 then .n = "no number" else . end"#);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let parquet = "format = \"parquet\"\ncolumns = { n = \"int64\", bad = \"boolean\" }\n";
+    std::fs::write(&file, text.replace("format = \"ndjson\"\n", parquet)).unwrap();
+    let (code, told) = replayed(&services, &file);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("20 outputs delivered, 0 filtered, 20 refused again"), "{told}");
+}
+
 /// The replay ended there, and gave up all later windows.
 #[test]
 fn a_window_that_cannot_be_replayed_is_told_with_its_remedy_and_the_others_are_sent() {
