@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -16,18 +17,26 @@ struct Bucket {
     endpoint: String,
     objects: Objects,
     overwritten: Arc<Mutex<Vec<String>>>,
+    /// Somebody else answers each request with a success, and does nothing.
+    captured: Arc<AtomicBool>,
 }
 
 impl Bucket {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let (objects, overwritten) = (Objects::default(), Arc::default());
-        let bucket = Self { endpoint, objects: Arc::clone(&objects), overwritten: Arc::clone(&overwritten) };
+        let (objects, overwritten, captured) = (Objects::default(), Arc::default(), Arc::default());
+        let bucket = Self {
+            endpoint,
+            objects: Arc::clone(&objects),
+            overwritten: Arc::clone(&overwritten),
+            captured: Arc::clone(&captured),
+        };
         thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 let (objects, overwritten) = (Arc::clone(&objects), Arc::clone(&overwritten));
-                thread::spawn(move || while answer(&socket, &objects, &overwritten).is_some() {});
+                let captured = Arc::clone(&captured);
+                thread::spawn(move || while answer(&socket, &objects, &overwritten, &captured).is_some() {});
             }
         });
         bucket
@@ -49,7 +58,12 @@ impl Bucket {
 }
 
 /// One request of a connection. `None` once there is no more.
-fn answer(socket: &TcpStream, objects: &Objects, overwritten: &Mutex<Vec<String>>) -> Option<()> {
+fn answer(
+    mut socket: &TcpStream,
+    objects: &Objects,
+    overwritten: &Mutex<Vec<String>>,
+    captured: &AtomicBool,
+) -> Option<()> {
     let mut reader = BufReader::new(socket);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -71,6 +85,9 @@ fn answer(socket: &TcpStream, objects: &Objects, overwritten: &Mutex<Vec<String>
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
+    if captured.load(Ordering::SeqCst) {
+        return write!(socket, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok();
+    }
     if in_pieces {
         body = joined(&body);
     }
@@ -93,7 +110,6 @@ fn answer(socket: &TcpStream, objects: &Objects, overwritten: &Mutex<Vec<String>
     };
     drop(objects);
     let length = content.len();
-    let mut socket = socket;
     let date = "last-modified: Wed, 01 Jan 2025 00:00:00 GMT";
     write!(socket, "HTTP/1.1 {status}\r\netag: \"e\"\r\n{date}\r\n{headers}content-length: {length}\r\n\r\n").ok()?;
     socket.write_all(&content).ok()
@@ -115,20 +131,44 @@ fn joined(mut body: &[u8]) -> Vec<u8> {
     }
 }
 
+/// The pipeline from the stream into the bucket.
+fn start(services: &Services, bucket: &Bucket) -> Process {
+    let file = services.path("orders.toml");
+    let text = pipeline_toml("orders", "orders", std::path::Path::new("/unused"), "");
+    let sink = format!("s3://orders-bucket/orders\"\nendpoint = \"{}", bucket.endpoint);
+    std::fs::write(&file, text.replace("file:///unused", &sink).replace("records = 200", "records = 20")).unwrap();
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file);
+    Process::start(command, &services.path("run.log"))
+}
+
+/// It counted as written, and was lost.
+#[test]
+fn what_somebody_else_answers_with_a_success_is_not_taken_for_written() {
+    let services = Services::start();
+    services.create_stream("orders", 1);
+    let bucket = Bucket::start();
+    let process = start(&services, &bucket);
+    services.put("orders", &numbered(0, 100));
+    eventually("something lands", || (bucket.lines().len() == 100).then_some(()));
+    bucket.captured.store(true, Ordering::SeqCst);
+    services.put("orders", &numbered(100, 300));
+    eventually("it says so", || process.log().contains("see which proxy or login page answers").then_some(()));
+    services.put("orders", &numbered(300, 400));
+    bucket.captured.store(false, Ordering::SeqCst);
+    eventually("the rest lands", || (bucket.lines().len() == 400).then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert_eq!(bucket.lines(), numbered(0, 400).into_iter().map(|line| (line, 1)).collect());
+    assert_eq!(*bucket.overwritten.lock().unwrap(), Vec::<String>::new(), "an object was written twice");
+}
+
 #[test]
 fn records_land_in_a_bucket_once_whatever_is_killed() {
     let services = Services::start();
     services.create_stream("orders", 2);
     let bucket = Bucket::start();
-    let file = services.path("orders.toml");
-    let text = pipeline_toml("orders", "orders", std::path::Path::new("/unused"), "");
-    let sink = format!("s3://orders-bucket/orders\"\nendpoint = \"{}", bucket.endpoint);
-    std::fs::write(&file, text.replace("file:///unused", &sink).replace("records = 200", "records = 20")).unwrap();
-    let start = || {
-        let mut command = services.kinesink();
-        command.arg("run").arg(&file);
-        Process::start(command, &services.path("run.log"))
-    };
+    let start = || start(&services, &bucket);
     let landed = |records: usize| (bucket.lines().len() == records).then_some(());
     for round in 1..=5 {
         services.put("orders", &numbered(400 * (round - 1), 400 * round));

@@ -65,7 +65,8 @@ impl Bucket {
         match created {
             Ok(Ok(())) => Ok(Put::Created),
             Ok(Err(Occupied)) => Ok(Put::Exists(self.contents(&key).await?)),
-            // Some services ask a policy whether an object may be overwritten before they look at the condition.
+            // Some services ask a policy whether an object may be overwritten before they look at the condition. And what was
+            // answered without saying so may be there.
             Err(failure) if failure.class == Class::Configuration => {
                 self.contents(&key).await.map(Put::Exists).map_err(|_| failure)
             }
@@ -98,11 +99,11 @@ impl Bucket {
             .config_override(Config::builder().timeout_config(bucket_timeouts(bytes)))
             .send()
             .await;
-        error::create_only(&format!("write {}", self.url(key)), &self.name, sent).map(|sent| sent.map(drop))
+        error::create_only(&format!("write {}", self.url(key)), &self.name, sent.map(|sent| sent.e_tag))
     }
 
     /// What the object at the key says of itself.
-    async fn contents(&self, key: &str) -> Result<Option<Contents>, Failure> {
+    pub(super) async fn contents(&self, key: &str) -> Result<Option<Contents>, Failure> {
         let found = self
             .client
             .head_object()
@@ -112,6 +113,7 @@ impl Bucket {
             .send()
             .await;
         let found = found.map_err(|error| error::occupant(&self.url(key), &self.name, &error))?;
+        error::answered(&format!("read {}, which is in the way", self.url(key)), found.e_tag())?;
         Ok(found.metadata().and_then(Contents::from_metadata))
     }
 
@@ -136,10 +138,13 @@ impl Bucket {
             .body(ByteStream::from_static(b""))
             .send()
             .await;
-        put.map_err(|error| error::service(&format!("write to {place}"), &self.name, &error))?;
-        let read =
+        let (write, read) = (format!("write to {place}"), format!("read from {place}"));
+        let put = put.map_err(|error| error::service(&write, &self.name, &error))?;
+        error::answered(&write, put.e_tag())?;
+        let head =
             self.client.head_object().bucket(&self.name).key(&key).set_expected_bucket_owner(settings.owner.clone());
-        read.send().await.map_err(|error| error::service(&format!("read from {place}"), &self.name, &error))?;
+        let head = head.send().await.map_err(|error| error::service(&read, &self.name, &error))?;
+        error::answered(&read, head.e_tag())?;
         let delete =
             self.client.delete_object().bucket(&self.name).key(&key).set_expected_bucket_owner(settings.owner.clone());
         if let Err(error) = delete.send().await {

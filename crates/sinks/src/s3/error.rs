@@ -33,23 +33,37 @@ pub(super) fn encoding(error: &io::Error) -> Failure {
     Failure::transient(format!("cannot encode an object: {error}"))
 }
 
-/// What became of a request that may only create. `attempt` reads like "write s3://bucket/key".
-pub(super) fn create_only<T, E>(
+/// What became of a request that may only create: the object's ETag, if the answer has one. `attempt` reads like "write
+/// s3://bucket/key".
+pub(super) fn create_only<E>(
     attempt: &str,
     bucket: &str,
-    sent: Result<T, SdkError<E, HttpResponse>>,
-) -> Result<Result<T, Occupied>, Failure>
+    sent: Result<Option<String>, SdkError<E, HttpResponse>>,
+) -> Result<Result<(), Occupied>, Failure>
 where
     E: ProvideErrorMetadata + StdError + 'static,
 {
     match sent {
-        Ok(sent) => Ok(Ok(sent)),
+        Ok(e_tag) => answered(attempt, e_tag).map(|_| Ok(())),
         // A completion may say so in the body of a reply whose status is 200.
         Err(error) if status(&error) == Some(412) || kinesink_aws::code(&error) == Some("PreconditionFailed") => {
             Ok(Err(Occupied))
         }
         Err(error) => Err(service(attempt, bucket, &error)),
     }
+}
+
+/// What S3 says in each such answer.
+pub(super) fn answered<T>(attempt: &str, told: Option<T>) -> Result<T, Failure> {
+    told.ok_or_else(|| of_another(attempt))
+}
+
+/// A success without what S3 says in one: someone else may have answered, and a success that is believed would be a loss.
+fn of_another(attempt: &str) -> Failure {
+    Failure::configuration(format!(
+        "cannot {attempt}: the answer is a success without what S3 says in one, so nothing counts as written: see which proxy or login \
+         page answers in place of the service, and check the sink's endpoint"
+    ))
 }
 
 /// Why what is in the way of an object could not be looked at.
@@ -113,6 +127,7 @@ where
         | ("BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody", _)
         // An upload that another writer of the object has aborted, or a part of it that is not as it was.
         | ("NoSuchUpload" | "InvalidPart", _) => transient(),
+        ("", 200..=299) => of_another(attempt),
         ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
         | (_, 300..=399) => mend(&format!("set `region` to that of the bucket {bucket}")),
         // An answer to HEAD has no code.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! abort what writers of this object left that were killed
+//! see whether it is there                  // an earlier attempt may have sent it
 //! create the upload, with the object's metadata
 //! send its parts, some at a time           // one that there was no room for again
 //! complete it, create-only                 // else abort it
@@ -40,8 +41,12 @@ impl Bucket {
     /// Not cancel safe: dropped, it leaves an upload that counts as storage until the object is sent again, or a lifecycle
     /// rule of the bucket removes it.
     pub(super) async fn upload(&self, object: Object) -> Result<Result<(), Occupied>, Failure> {
-        let Object { key, body, contents, .. } = object;
+        let Object { key, body, contents, is_named_by_window } = object;
         self.abort_left(&key).await;
+        // Else all of it would be sent before the completion says so. Who may not know sends it.
+        if is_named_by_window && self.contents(&key).await.is_ok() {
+            return Ok(Err(Occupied));
+        }
         let (url, settings) = (self.url(&key), &self.settings);
         let begun = self
             .client
@@ -57,8 +62,9 @@ impl Bucket {
             .set_bucket_key_enabled(settings.kms_key.is_some().then_some(true))
             .send()
             .await;
-        let begun = begun.map_err(|error| error::service(&format!("begin {url}"), &self.name, &error))?;
-        let id = begun.upload_id().unwrap_or_default();
+        let begin = format!("begin {url}");
+        let begun = begun.map_err(|error| error::service(&begin, &self.name, &error))?;
+        let id = error::answered(&begin, begun.upload_id())?;
         // Larger ones where there would be too many.
         let fewest = usize::try_from(body.bytes().div_ceil(PARTS_MAX)).unwrap_or(usize::MAX);
         let parts = body.parts(settings.part_bytes.max(fewest));
@@ -125,11 +131,12 @@ impl Bucket {
             .send()
             .await;
         let sent = sent.map_err(|error| error::service(attempt, &self.name, &error))?;
+        let e_tag = error::answered(attempt, sent.e_tag)?;
         #[cfg(feature = "planted-faults")]
         self.planted.pass(kinesink_core::Step::Part).await?;
         Ok(CompletedPart::builder()
             .part_number(number)
-            .set_e_tag(sent.e_tag)
+            .e_tag(e_tag)
             .set_checksum_crc32(sent.checksum_crc32)
             .set_checksum_crc32_c(sent.checksum_crc32_c)
             .set_checksum_crc64_nvme(sent.checksum_crc64_nvme)
@@ -150,7 +157,7 @@ impl Bucket {
             .set_expected_bucket_owner(self.settings.owner.clone())
             .send()
             .await;
-        error::create_only(&format!("complete {}", self.url(key)), &self.name, sent).map(|sent| sent.map(drop))
+        error::create_only(&format!("complete {}", self.url(key)), &self.name, sent.map(|sent| sent.e_tag))
     }
 
     /// Uploads of this object that no one goes on with. A live writer that loses its own finds the object at its next

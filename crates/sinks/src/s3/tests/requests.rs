@@ -2,7 +2,9 @@
 
 use kinesink_core::{Class, Emitter as _};
 
-use super::service::{BEGUN, DONE, LEFT, Reply, Service, fine, in_parts, metadata, reply, told, xml};
+use super::service::{
+    BEGUN, DONE, ETAG, LEFT, Reply, Service, absent, fine, in_parts, metadata, nothing, reply, told, xml,
+};
 use super::{batch, items, source};
 use crate::s3::{S3Emitter, S3Reader};
 
@@ -37,7 +39,7 @@ async fn each_request_names_the_buckets_owner_and_what_makes_an_object_its_key()
     let _occupied = kept(&service, 100).emit(&batch(&source, &items)).await.unwrap_err();
     seen.extend(service.requests());
 
-    let service = Service::start(vec![xml(LEFT), xml(BEGUN), fine(), fine(), taken(), fine(), fine()]).await;
+    let service = Service::start(vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), taken(), fine(), fine()]).await;
     let _occupied = kept(&service, 10).emit(&batch(&source, &items)).await.unwrap_err();
     seen.extend(service.requests());
 
@@ -49,7 +51,7 @@ async fn each_request_names_the_buckets_owner_and_what_makes_an_object_its_key()
     reader.read("orders/key", 0..1).await.unwrap();
     seen.extend(service.requests());
 
-    assert_eq!(seen.len(), 3 + 2 + 7 + 2);
+    assert_eq!(seen.len(), 3 + 2 + 8 + 2);
     for head in seen.iter().map(|head| format!("{}\r\n", head.to_lowercase())) {
         assert!(head.contains(OWNER), "{head}");
         let makes_object = (head.starts_with("put ") && !head.contains("partnumber=")) || head.contains("?uploads ");
@@ -72,17 +74,19 @@ async fn puts_and_parts_carry_a_crc_of_their_bytes_and_a_completion_those_of_its
     assert!(carries(&service.bodies()[0], &sum("hello\nworld\n", "xMVd/w==")), "{:?}", service.bodies());
 
     let part = |crc32: &str| {
-        let headers = format!("x-amz-checksum-crc32: {crc32}\r\n");
+        let headers = format!("{ETAG}x-amz-checksum-crc32: {crc32}\r\n");
         Reply { headers, ..fine() }
     };
-    let service = Service::start(vec![xml(LEFT), xml(BEGUN), part("AAAAAA=="), part("BBBBBB=="), xml(DONE)]).await;
+    let begun = [xml(LEFT), absent(), xml(BEGUN)];
+    let replies = begun.into_iter().chain([part("AAAAAA=="), part("BBBBBB=="), xml(DONE)]).collect();
+    let service = Service::start(replies).await;
     let _done = in_parts(&service).emit(&batch(&source, &items)).await.unwrap();
     let bodies = service.bodies();
     for part in [sum("hello\n", "NjowIA=="), sum("world\n", "3ThhqA==")] {
-        assert!(bodies[2..4].iter().any(|body| carries(body, &part)), "{bodies:?}");
+        assert!(bodies[3..5].iter().any(|body| carries(body, &part)), "{bodies:?}");
     }
     for answered in ["<ChecksumCRC32>AAAAAA==</ChecksumCRC32>", "<ChecksumCRC32>BBBBBB==</ChecksumCRC32>"] {
-        assert!(bodies[4].contains(answered), "{}", bodies[4]);
+        assert!(bodies[5].contains(answered), "{}", bodies[5]);
     }
 }
 
@@ -90,22 +94,62 @@ async fn puts_and_parts_carry_a_crc_of_their_bytes_and_a_completion_those_of_its
 async fn a_completion_that_fails_in_a_reply_of_success_is_tried_again() {
     let (source, items) = (source(), items(&[b"hello", b"world"]));
     for code in ["InternalError", "SlowDown", "ConditionalRequestConflict"] {
-        let begun = [xml(LEFT), xml(BEGUN), fine(), fine()];
+        let begun = [xml(LEFT), absent(), xml(BEGUN), fine(), fine()];
         let service = Service::start(begun.into_iter().chain([reply(200, code), fine()]).collect()).await;
         let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
         assert_eq!(failure.class, Class::Transient, "{failure}");
         assert!(failure.message.contains("complete s3://my-bucket/") && failure.message.contains(code), "{failure}");
         let told = told(&service);
-        assert_eq!(told.len(), 6, "{told:?}");
-        assert!(told[5].starts_with("DELETE ") && told[5].contains("uploadId=u7"), "{told:?}");
+        assert_eq!(told.len(), 7, "{told:?}");
+        assert!(told[6].starts_with("DELETE ") && told[6].contains("uploadId=u7"), "{told:?}");
     }
+}
+
+/// A success counted as written, whoever had answered.
+#[tokio::test]
+async fn a_success_without_what_s3_says_in_one_counts_as_nothing_written() {
+    let (source, items) = (source(), items(&[b"hello", b"world"]));
+    let page = || Reply { body: b"<html><body>Log in</body></html>".into(), ..nothing() };
+    let no_tag = || Reply { body: b"<CompleteMultipartUploadResult/>".into(), ..nothing() };
+    for (replies, step) in [
+        (vec![nothing()], "write"),
+        (vec![page()], "write"),
+        (vec![nothing(), absent()], "write"),
+        (vec![xml(LEFT), absent(), nothing()], "begin"),
+        (vec![xml(LEFT), absent(), page()], "begin"),
+        (vec![xml(LEFT), absent(), xml(BEGUN), nothing()], "send part"),
+        (vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), nothing()], "complete"),
+        (vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), page()], "complete"),
+        (vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), no_tag()], "complete"),
+    ] {
+        let service = Service::start(replies).await;
+        let sink = if step == "write" { service.sink() } else { in_parts(&service) };
+        let failure = sink.emit(&batch(&source, &items)).await.unwrap_err();
+        assert_eq!(failure.class, Class::Configuration, "{failure}");
+        assert!(failure.message.starts_with(&format!("cannot {step} ")), "{step}: {failure}");
+        assert!(failure.message.contains("s3://my-bucket/orders in/{x}/"), "{step}: {failure}");
+        assert!(failure.message.contains("see which proxy or login page answers"), "{step}: {failure}");
+    }
+    for (replies, what) in [(vec![nothing()], "write to"), (vec![fine(), nothing()], "read from")] {
+        let failure = Service::start(replies).await.sink().check().await.unwrap_err();
+        assert_eq!(failure.class, Class::Configuration);
+        assert!(failure.message.starts_with(&format!("cannot {what} s3://my-bucket")), "{failure}");
+    }
+    // It was written, and the answer is another's.
+    let service = Service::start(vec![fine()]).await;
+    let _done = service.sink().emit(&batch(&source, &items)).await.unwrap();
+    let put = service.requests().remove(0);
+    let said: Vec<(&str, &str)> =
+        put.lines().filter_map(|line| line.strip_prefix("x-amz-meta-kinesink-")?.split_once(": ")).collect();
+    let service = Service::start(vec![nothing(), metadata(&said)]).await;
+    assert_eq!(service.sink().emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
 }
 
 #[tokio::test]
 async fn an_upload_goes_on_where_others_may_not_be_listed() {
     let (source, items) = (source(), items(&[b"hello", b"world"]));
     let denied = reply(403, "AccessDenied");
-    let service = Service::start(vec![denied, xml(BEGUN), fine(), fine(), xml(DONE)]).await;
+    let service = Service::start(vec![denied, absent(), xml(BEGUN), fine(), fine(), xml(DONE)]).await;
     assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
 }
 

@@ -34,14 +34,28 @@ pub(super) struct Reply {
     pub(super) body: Vec<u8>,
 }
 
+/// What S3 says of an object in each answer.
+pub(super) const ETAG: &str = "etag: \"e\"\r\n";
+
 pub(super) fn fine() -> Reply {
+    Reply { headers: ETAG.into(), ..nothing() }
+}
+
+/// A success of somebody who is not S3.
+pub(super) fn nothing() -> Reply {
     Reply { status: 200, headers: String::new(), body: vec![] }
+}
+
+/// The answer to HEAD of an object that is not there.
+pub(super) fn absent() -> Reply {
+    Reply { status: 404, ..nothing() }
 }
 
 /// The answer to HEAD of an object with that metadata.
 pub(super) fn metadata(pairs: &[(&str, &str)]) -> Reply {
-    let headers = pairs.iter().map(|(name, value)| format!("x-amz-meta-kinesink-{name}: {value}\r\n")).collect();
-    Reply { headers, ..fine() }
+    let headers: String =
+        pairs.iter().map(|(name, value)| format!("x-amz-meta-kinesink-{name}: {value}\r\n")).collect();
+    Reply { headers: format!("{ETAG}{headers}"), ..fine() }
 }
 
 pub(super) fn reply(status: u16, code: &str) -> Reply {
@@ -115,7 +129,7 @@ async fn answer(mut socket: TcpStream, reply: &Reply) -> (String, String) {
         }
     };
     let answer = format!(
-        "HTTP/1.1 {} x\r\ncontent-length: {}\r\netag: \"e\"\r\nlast-modified: Mon, 23 Nov 2026 00:00:00 GMT\r\n\
+        "HTTP/1.1 {} x\r\ncontent-length: {}\r\nlast-modified: Mon, 23 Nov 2026 00:00:00 GMT\r\n\
          {}connection: close\r\n\r\n",
         reply.status,
         reply.body.len(),
@@ -353,26 +367,29 @@ pub(super) const DONE: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></Co
 
 #[tokio::test]
 async fn a_large_object_goes_in_parts_and_is_completed_create_only() {
-    let service = Service::start(vec![xml(LEFT), xml(BEGUN), fine(), fine(), xml(DONE)]).await;
+    let service = Service::start(vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), xml(DONE)]).await;
     let (source, items) = (source(), items(&[b"hello", b"world"]));
     assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
     let (requests, told) = (service.requests(), told(&service));
     assert!(told[0].starts_with("GET ") && told[0].contains("uploads"), "{told:?}");
-    assert!(told[1].starts_with("POST ") && requests[1].contains("x-amz-meta-kinesink-digest: "), "{told:?}");
+    assert!(told[1].starts_with("HEAD "), "{told:?}");
+    assert!(told[2].starts_with("POST ") && requests[2].contains("x-amz-meta-kinesink-digest: "), "{told:?}");
     // The sums of the parts count only in an upload that was begun with them.
-    assert!(requests[1].contains("x-amz-checksum-algorithm: CRC32"), "{}", requests[1]);
-    let mut parts = told[2..4].to_vec();
+    assert!(requests[2].contains("x-amz-checksum-algorithm: CRC32"), "{}", requests[2]);
+    let mut parts = told[3..5].to_vec();
     parts.sort();
     assert!(parts[0].contains("partNumber=1") && parts[1].contains("partNumber=2"), "{told:?}");
-    assert!(told[4].starts_with("POST ") && told[4].contains("uploadId=u7"), "{told:?}");
-    assert!(requests[4].contains("if-none-match: *"), "{}", requests[4]);
-    assert_eq!(told.len(), 5);
+    assert!(told[5].starts_with("POST ") && told[5].contains("uploadId=u7"), "{told:?}");
+    assert!(requests[5].contains("if-none-match: *"), "{}", requests[5]);
+    assert_eq!(told.len(), 6);
 }
 
 #[tokio::test]
 async fn a_part_that_there_was_no_room_for_is_sent_again_and_not_the_whole_object() {
     let slow = || reply(503, "SlowDown");
-    let service = Service::start(vec![xml(LEFT), xml(BEGUN), slow(), slow(), slow(), fine(), fine(), xml(DONE)]).await;
+    let begun = [xml(LEFT), absent(), xml(BEGUN)];
+    let parts = [slow(), slow(), slow(), fine(), fine(), xml(DONE)];
+    let service = Service::start(begun.into_iter().chain(parts).collect()).await;
     let (source, items) = (source(), items(&[b"hello", b"world"]));
     assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
     let told = told(&service);
@@ -387,7 +404,7 @@ async fn an_upload_that_fails_or_comes_second_is_aborted() {
 
     // A part that is refused again and again; the other one comes through, or does not.
     let slow = std::iter::repeat_n((), 8).map(|()| reply(503, "SlowDown"));
-    let service = Service::start([xml(left), xml(BEGUN)].into_iter().chain(slow).collect()).await;
+    let service = Service::start([xml(left), absent(), xml(BEGUN)].into_iter().chain(slow).collect()).await;
     let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
     assert_eq!(failure.class, Class::Transient);
     assert!(failure.message.contains("part") && failure.message.contains("SlowDown"), "{failure}");
@@ -398,11 +415,11 @@ async fn an_upload_that_fails_or_comes_second_is_aborted() {
     // Another writer was first; a completion may say so in a reply whose status is 200.
     for taken in [reply(412, "PreconditionFailed"), reply(200, "PreconditionFailed")] {
         let there = metadata(&[("stream", "orders")]);
-        let service = Service::start(vec![xml(LEFT), xml(BEGUN), fine(), fine(), taken, fine(), there]).await;
+        let service = Service::start(vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), taken, fine(), there]).await;
         let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
         assert_eq!(failure.class, Class::Configuration, "{failure}");
         assert!(failure.message.contains("exists with other content"), "{failure}");
         let told = super::service::told(&service);
-        assert!(told[5].starts_with("DELETE ") && told[6].starts_with("HEAD "), "{told:?}");
+        assert!(told[6].starts_with("DELETE ") && told[7].starts_with("HEAD "), "{told:?}");
     }
 }

