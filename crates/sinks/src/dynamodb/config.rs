@@ -17,7 +17,7 @@ use crate::FieldPath;
 /// The attribute that holds a write's place in the order.
 pub(super) const POSITION: &str = "_position";
 /// The attribute by which the mark of a deleted item is known.
-const DELETED: &str = "_deleted";
+pub(super) const DELETED: &str = "_deleted";
 /// The attribute with the places of the changes that the table refused: whoever sends them again is told so, though later ones of the
 /// item are made.
 pub(super) const REFUSED: &str = "_refused";
@@ -139,10 +139,6 @@ pub struct DynamoDbConfig {
     pub ttl: Option<String>,
     /// How long after a record's arrival, or after the end of its time window where records are counted, its item expires. Without it, the record's own field of that name says.
     pub expire_after: Option<Duration>,
-    /// The attribute that holds a write's position. Default `_position`.
-    pub position: String,
-    /// The attribute that marks a deleted item. Default `_deleted`.
-    pub deleted: String,
     /// What the table is made with, and that of the guards, if it is missing. Without it, it is paid by the request.
     pub provisioned: Option<Provisioned>,
     /// Write units that may be taken in a second of the table, and of that of the guards as many, over all shards of this worker; any
@@ -183,8 +179,6 @@ impl DynamoDbConfig {
             delete: None,
             ttl: None,
             expire_after: None,
-            position: POSITION.into(),
-            deleted: DELETED.into(),
             provisioned: None,
             write_units: None,
             max_write_fraction: None,
@@ -206,7 +200,7 @@ impl DynamoDbConfig {
     /// The attribute that a guarded write compares.
     pub(super) fn guard_attribute(&self) -> &str {
         match &self.order {
-            Order::PartitionKey => &self.position,
+            Order::PartitionKey => POSITION,
             Order::Version(field) => field,
         }
     }

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::aggregate;
 use super::attributes::{Attributes, ITEM_BYTES_MAX, attributes, canonical};
 use super::chain::{Chain, Outcome, Read, Sending};
-use super::config::{DynamoDbConfig, Guard, OWN_ATTRIBUTES, Order, REFUSED};
+use super::config::{DynamoDbConfig, Guard, OWN_ATTRIBUTES, Order};
 use super::error::Verdict;
 use super::handle::TableHandle;
 use super::lanes::{Answer, Lane};
@@ -226,10 +226,11 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
         return Err(refuse("a guarded delete leaves a mark, which has to expire some day: set `ttl`"));
     }
     if let Some(ttl) = &config.ttl {
-        let own = [config.guard_attribute(), config.position.as_str(), config.deleted.as_str(), REFUSED];
+        let guard = config.guard_attribute();
         let of_changes = config.changes.iter().flat_map(|changes| changes.add.iter().chain(&changes.append));
         let key = config.key.iter().map(|key| &key.name);
-        if own.contains(&ttl.as_str()) || of_changes.chain(key).any(|name| name == ttl) {
+        let is_own = ttl == guard || OWN_ATTRIBUTES.contains(&ttl.as_str());
+        if is_own || of_changes.chain(key).any(|name| name == ttl) {
             return Err(refuse(&format!(
                 "`ttl` cannot be `{ttl}`, which has another meaning there: name an attribute that is no key, no version, and not added up"
             )));
@@ -252,8 +253,7 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
                 "what is added up or appended counts each record, which a version does not tell apart: leave `ordered_by` out",
             ));
         }
-        let own = [config.position.as_str(), config.deleted.as_str(), REFUSED];
-        let mut own = own.into_iter().chain(config.key.iter().map(|key| key.name.as_str()));
+        let mut own = OWN_ATTRIBUTES.into_iter().chain(config.key.iter().map(|key| key.name.as_str()));
         let all: Vec<_> = changes.set.iter().chain(&changes.add).chain(&changes.append).map(String::as_str).collect();
         if let Some(name) = own.find(|name| all.contains(name)) {
             return Err(refuse(&format!(

@@ -13,7 +13,7 @@ use kinesink_aws::dynamodb::types::{
 use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
-use super::config::DynamoDbConfig;
+use super::config::{DELETED, DynamoDbConfig};
 use super::error::{self, Action, CONDITION_FAILED, CONDITION_FAILED_OF_MANY, Verdict};
 use super::notes;
 use super::pace::{Pace, units};
@@ -110,8 +110,8 @@ pub(super) async fn update_guarded(
     // What a mark has besides its place goes, but a living item's own expiry stays: which it is, only the service knows.
     match request_update(config, pace, (key.clone(), update.clone()), first, last, &[]).await? {
         Met::Later(Some(found), _) if found < *first => {
-            let mark = [Some(&config.deleted), config.ttl.as_ref()].into_iter().flatten().map(String::as_str);
-            request_update(config, pace, (key, update), first, last, &mark.collect::<Vec<_>>()).await
+            let mark: Vec<_> = [Some(DELETED), config.ttl.as_deref()].into_iter().flatten().collect();
+            request_update(config, pace, (key, update), first, last, &mark).await
         }
         met => Ok(met),
     }
@@ -133,7 +133,7 @@ async fn request_update(
     let mut condition = COMES_AFTER.to_owned();
     if config.delete.is_some() && mark.is_empty() {
         condition = format!("attribute_not_exists(#deleted) AND ({condition})");
-        names.insert("#deleted".into(), config.deleted.clone());
+        names.insert("#deleted".into(), DELETED.into());
     }
     names.insert("#place".into(), config.guard_attribute().into());
     values.insert(":place".into(), first.to_attribute());
@@ -257,7 +257,7 @@ pub(super) async fn probe_update(config: &DynamoDbConfig, table: &Table) -> Resu
         .update_expression("REMOVE #mark")
         .condition_expression(NEVER)
         .expression_attribute_names("#key", name)
-        .expression_attribute_names("#mark", &config.deleted);
+        .expression_attribute_names("#mark", DELETED);
     match request.send().await {
         Ok(_) => Ok(()),
         Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
@@ -277,7 +277,7 @@ pub(super) async fn probe_transaction(
         .update_expression("REMOVE #mark")
         .condition_expression(NEVER)
         .expression_attribute_names("#key", key(table))
-        .expression_attribute_names("#mark", &config.deleted);
+        .expression_attribute_names("#mark", DELETED);
     let put = Put::builder().table_name(&guards.table).set_item(Some(probe(of_guards)));
     let put = put.condition_expression(NEVER).expression_attribute_names("#key", key(of_guards));
     let request = config

@@ -8,7 +8,7 @@ use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
 use kinesink_core::{Failure, Item, Position, Record, Reject};
 
 use super::attributes::{Attributes, ITEM_BYTES_MAX, at, bytes, too_large, type_of};
-use super::config::{Changes, Deletion, DynamoDbConfig, Guard, KeySource, Order};
+use super::config::{Changes, DELETED, Deletion, DynamoDbConfig, Guard, KeySource, Order, POSITION};
 use super::number::Decimal;
 use super::table::{ItemKey, Table, key_part};
 use super::update::Update;
@@ -103,7 +103,7 @@ pub(super) fn write<U>(
     }
     let guarded = config.guard != Guard::Never;
     if guarded {
-        let own = [Some(&config.deleted), (config.order == Order::PartitionKey).then_some(&config.position)];
+        let own = [Some(DELETED), (config.order == Order::PartitionKey).then_some(POSITION)];
         if let Some(name) = own.into_iter().flatten().find(|name| attributes.contains_key(*name)) {
             let why =
                 format!("it has a field {name}, which is the name of an attribute that kinesink writes: rename it");
@@ -145,7 +145,7 @@ fn change(
         Some(_) if !guarded => Ok(Change::Delete(key_part(table, &attributes))),
         Some(deletion) => {
             let mut mark = key_part(table, &attributes);
-            mark.insert(config.deleted.clone(), AttributeValue::Bool(true));
+            mark.insert(DELETED.into(), AttributeValue::Bool(true));
             if let Some(ttl) = &config.ttl {
                 // Also where the worker is further behind than that.
                 mark.insert(ttl.clone(), expiry(record.arrival.max(config.clock.now()), deletion.keep));
