@@ -7,8 +7,8 @@ use kinesink_sinks::s3::{LeftUploads, Naming, S3Config, S3Emitter};
 
 use crate::Error;
 use crate::config::Config;
-use crate::create::retried;
 use crate::from_config::{dead_letter_place, objects_config, services, table_emitter};
+use crate::retry::retried;
 use crate::stream::{StreamFinding, stream_findings};
 
 /// What was found at one place that the file names.

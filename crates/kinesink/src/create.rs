@@ -5,16 +5,15 @@ use std::time::Duration;
 use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::types::StreamStatus;
 use kinesink_aws::{code, failure};
-use kinesink_core::{Backoff, Class, Failure};
+use kinesink_core::Failure;
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
+use crate::retry::retried;
 
 /// The service takes ten requests a second and account that ask for this.
 const ACTIVE_POLL: Duration = Duration::from_secs(1);
 const ACTIVE_WITHIN: Duration = Duration::from_secs(300);
-/// A request that fails so often in a row is given up.
-const ATTEMPTS_MAX: u32 = 10;
 
 /// Creates the stream if it is missing, and waits until it can be used. Dropped, it may or may not have created it.
 ///
@@ -50,24 +49,4 @@ async fn is_active(client: &Client, stream: &str) -> Result<bool, Failure> {
     let reply = reply.map_err(|error| failure("describe", &format!("stream {stream}"), &error))?;
     let status = reply.stream_description_summary().map(|summary| summary.stream_status());
     Ok(matches!(status, Some(StreamStatus::Active | StreamStatus::Updating)))
-}
-
-/// Sends what should pass by itself again.
-pub(crate) async fn retried<T, F: Future<Output = Result<T, Failure>>>(
-    mut send: impl FnMut() -> F,
-) -> Result<T, Error> {
-    let seed = u64::from(std::process::id());
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), seed);
-    loop {
-        let failure = match send().await {
-            Ok(reply) => return Ok(reply),
-            Err(failure) => failure,
-        };
-        let wait = backoff.next_wait(failure.retry_after);
-        if failure.class != Class::Transient || backoff.attempts() == ATTEMPTS_MAX {
-            return Err(Error::Start(failure.message));
-        }
-        tracing::warn!(%failure, "failed, trying again");
-        sleep(wait).await;
-    }
 }

@@ -15,8 +15,8 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{self, Config, ConfigError, TableSink};
 use crate::connector::METRICS_PREFIX;
-use crate::create::retried;
 use crate::handler::{Earlier, any};
+use crate::retry::retried;
 use crate::until::Until;
 use crate::{Connector, Error, recipe};
 

@@ -67,6 +67,7 @@ pub mod local;
 mod recipe;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod replay;
+mod retry;
 mod stop;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod stream;

@@ -11,7 +11,7 @@ use kinesink_sinks::dynamodb::{Guard, KeySource, Order};
 
 use crate::Error;
 use crate::config::{Config, TableSink};
-use crate::create::retried;
+use crate::retry::retried;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// By so much the proposed time is longer than the stream keeps records.
