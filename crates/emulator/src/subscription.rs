@@ -46,9 +46,9 @@ const IDLE_EVENT_MS: i64 = 5000;
 const RATE_BYTES_PER_S: u32 = 2 * 1024 * 1024;
 const EVENT_LIMIT: ReadLimit = ReadLimit { records: 10_000, bytes: 1024 * 1024 };
 
-/// What a subscription is to, and where it begins.
+/// What is subscribed to, and how far it is read.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Subscribed {
     pub(crate) stream: String,
     pub(crate) stream_id: StreamId,
     pub(crate) consumer: String,
@@ -65,7 +65,7 @@ pub(crate) struct Place {
 pub(crate) struct Subscription {
     shared: Arc<Shared>,
     encoding: Encoding,
-    place: Place,
+    subscribed: Subscribed,
     news: watch::Receiver<u64>,
     /// Ends when another subscription takes over.
     claim: CancellationToken,
@@ -105,7 +105,7 @@ impl Subscription {
     pub(crate) fn new(
         shared: Arc<Shared>,
         encoding: Encoding,
-        place: Place,
+        subscribed: Subscribed,
         news: watch::Receiver<u64>,
         claim: CancellationToken,
     ) -> Result<Self, ServiceError> {
@@ -114,7 +114,7 @@ impl Subscription {
         let mut subscription = Self {
             shared,
             encoding,
-            place,
+            subscribed,
             news,
             claim,
             faults_added,
@@ -228,7 +228,7 @@ impl Subscription {
     }
 
     fn stream_not_found(&self) -> ServiceError {
-        let stream = &self.place.stream;
+        let stream = &self.subscribed.stream;
         ServiceError::resource_not_found(format!("Stream {stream} under account {ACCOUNT} not found."))
     }
 
@@ -236,16 +236,16 @@ impl Subscription {
         let shared = Arc::clone(&self.shared);
         let mut store = shared.store();
         let now_ms = shared.now_ms();
-        let place = &self.place;
-        let stream = store.streams.get_mut(&place.stream);
-        let stream = stream.filter(|stream| stream.id() == place.stream_id);
+        let subscribed = &self.subscribed;
+        let stream = store.streams.get_mut(&subscribed.stream);
+        let stream = stream.filter(|stream| stream.id() == subscribed.stream_id);
         let stream = stream.ok_or_else(|| self.stream_not_found())?;
-        let consumer = stream.consumers.get(&place.consumer, now_ms);
+        let consumer = stream.consumers.get(&subscribed.consumer, now_ms);
         let consumer = consumer.filter(|consumer| {
-            consumer.created_ms == place.consumer_created_ms && consumer.status(now_ms) == ConsumerStatus::Active
+            consumer.created_ms == subscribed.consumer_created_ms && consumer.status(now_ms) == ConsumerStatus::Active
         });
         if consumer.is_none() {
-            let (consumer, stream) = (&place.consumer, &place.stream);
+            let (consumer, stream) = (&subscribed.consumer, &subscribed.stream);
             let message = format!("Consumer {consumer} of stream {stream} under account {ACCOUNT} not found.");
             return Err(ServiceError::resource_not_found(message));
         }
@@ -265,12 +265,13 @@ impl Subscription {
             let ready_at_ms = self.bytes.ready_at_ms(1, RATE_BYTES_PER_S, now_ms);
             return Ok(Next::WaitUntil(ready_at_ms.min(self.expires_at_ms)));
         }
-        stream.trim_shards(&[place.shard], now_ms);
+        stream.trim_shards(&[subscribed.shard], now_ms);
         // A change that is overdue waits for room in the log: there is no moment to look again at.
         let done_at_ms = stream.transition.as_ref().map(|transition| transition.done_at_ms);
         let done_at_ms = done_at_ms.filter(|at_ms| *at_ms > now_ms).unwrap_or(i64::MAX);
-        let shard = stream.shard(place.shard).ok_or_else(|| ServiceError::internal_failure("the shard is gone"))?;
-        let read = reading::read(shard, place.index, EVENT_LIMIT, now_ms);
+        let shard =
+            stream.shard(subscribed.shard).ok_or_else(|| ServiceError::internal_failure("the shard is gone"))?;
+        let read = reading::read(shard, subscribed.index, EVENT_LIMIT, now_ms);
         if read.records.is_empty() && read.is_end {
             let child_shards = reading::child_shards(stream, shard);
             let tail = Tail { continuation_sequence_number: None, millis_behind_latest: 0, child_shards };
@@ -280,12 +281,12 @@ impl Subscription {
             return Ok(Next::WaitUntil(self.idle_event_at_ms.min(self.expires_at_ms).min(done_at_ms)));
         }
         drop(store);
-        self.place.index = read.next_index;
-        self.place.continuation = read.last.unwrap_or(self.place.continuation);
+        self.subscribed.index = read.next_index;
+        self.subscribed.continuation = read.last.unwrap_or(self.subscribed.continuation);
         self.bytes.take(read.bytes, RATE_BYTES_PER_S, now_ms);
         self.idle_event_at_ms = now_ms.saturating_add(IDLE_EVENT_MS);
         let tail = Tail {
-            continuation_sequence_number: Some(self.place.continuation.to_string()),
+            continuation_sequence_number: Some(self.subscribed.continuation.to_string()),
             millis_behind_latest: read.millis_behind_latest,
             child_shards: Vec::new(),
         };

@@ -19,12 +19,12 @@ pub(super) struct Contents {
     blocks: Vec<Bytes>,
     block: Vec<u8>,
     keys: String,
-    places: Vec<Place>,
+    lengths: Vec<Lengths>,
 }
 
 /// How much of the contents is a record's.
 #[derive(Debug)]
-struct Place {
+struct Lengths {
     data_bytes: usize,
     key_bytes: Option<usize>,
 }
@@ -33,8 +33,8 @@ impl Contents {
     /// For a reply of `text_bytes`, with room for `records` of them before it has to grow.
     pub(super) fn new(text_bytes: usize, records: usize) -> Self {
         let rest_bytes = STANDARD.estimated_decoded_length(text_bytes);
-        let places = Vec::with_capacity(records);
-        Self { rest_bytes, blocks: Vec::new(), block: Vec::new(), keys: String::new(), places }
+        let lengths = Vec::with_capacity(records);
+        Self { rest_bytes, blocks: Vec::new(), block: Vec::new(), keys: String::new(), lengths }
     }
 
     /// Takes the next record's data, in base64, and its key.
@@ -50,7 +50,7 @@ impl Contents {
         STANDARD.decode_append(data, &mut self.block)?;
         self.rest_bytes = self.rest_bytes.saturating_sub(data_bytes);
         self.keys.push_str(key.unwrap_or_default());
-        self.places.push(Place { data_bytes, key_bytes: key.map(str::len) });
+        self.lengths.push(Lengths { data_bytes, key_bytes: key.map(str::len) });
         Ok(())
     }
 
@@ -59,12 +59,12 @@ impl Contents {
         self.close_block();
         let keys: Arc<str> = self.keys.into();
         let (mut blocks, mut block, mut keys_handed_out) = (self.blocks.into_iter(), Bytes::new(), 0);
-        for (record, place) in records.iter_mut().zip(self.places) {
-            if block.len() < place.data_bytes {
+        for (record, lengths) in records.iter_mut().zip(self.lengths) {
+            if block.len() < lengths.data_bytes {
                 block = blocks.next().unwrap_or_default();
             }
-            record.data = block.split_to(place.data_bytes);
-            record.partition_key = place.key_bytes.and_then(|bytes| {
+            record.data = block.split_to(lengths.data_bytes);
+            record.partition_key = lengths.key_bytes.and_then(|bytes| {
                 let start = keys_handed_out;
                 keys_handed_out += bytes;
                 PartitionKey::part(&keys, start..keys_handed_out)

@@ -10,7 +10,7 @@ use super::{ServiceError, target, throttle};
 use crate::emulator::{ACCOUNT, Shared};
 use crate::stream::claims::Refused;
 use crate::stream::consumer::ConsumerStatus;
-use crate::subscription::{Place, Subscription};
+use crate::subscription::{Subscribed, Subscription};
 use crate::wire::encoding::Encoding;
 use crate::wire::timestamp::Timestamp;
 use crate::wire::validation::Validation;
@@ -76,7 +76,7 @@ pub(super) fn call(shared: &Arc<Shared>, encoding: Encoding, request: &Request) 
         operation: "SubscribeToShard",
     };
     let index = position.index(shard, now_ms);
-    let place = index.map(|index| Place {
+    let subscribed = index.map(|index| Subscribed {
         stream: name.stream.clone(),
         stream_id: stream.id(),
         consumer: name.consumer.clone(),
@@ -91,15 +91,15 @@ pub(super) fn call(shared: &Arc<Shared>, encoding: Encoding, request: &Request) 
     let claims = stream.consumers.claims(&name.consumer).ok_or_else(gone)?;
     let refused = |reason| refusal(reason, &name, shard_id);
     if request.dry_run == Some(true) {
-        place?;
+        subscribed?;
         claims.check(number, shared.limits, now_ms).map_err(refused)?;
         return Err(throttle::dry_run(shared, stream, &name.stream));
     }
     claims.try_call(number, shared.limits, now_ms).map_err(refused)?;
-    let place = place?;
+    let subscribed = subscribed?;
     let claim = claims.take(number, shared.limits, now_ms).map_err(refused)?;
     let news = stream.shard_mut(number).ok_or_else(gone)?.news();
-    Subscription::new(Arc::clone(shared), encoding, place, news, claim)
+    Subscription::new(Arc::clone(shared), encoding, subscribed, news, claim)
 }
 
 fn refusal(reason: Refused, name: &ConsumerName, shard_id: &str) -> ServiceError {

@@ -47,7 +47,7 @@ pub struct Spill<U> {
 }
 
 /// A segment: the number of its chunk, and its own there.
-type Place = (u32, u32);
+type SegmentId = (u32, u32);
 
 /// The number of a segment, and its items with their indexes in the window.
 type Found<U> = (u32, Vec<(usize, Item<U>)>);
@@ -271,7 +271,7 @@ impl<U: Send + Sync + 'static> Spilled<U> {
 
     /// Takes memory for what is noted of the next chunk, and again for each sink that reads it.
     async fn note(&mut self, order: &Order) -> Result<(), String> {
-        let of_segment = size_of::<Segment>() + self.sinks.len() * (size_of::<u32>() + size_of::<Place>());
+        let of_segment = size_of::<Segment>() + self.sinks.len() * (size_of::<u32>() + size_of::<SegmentId>());
         let named_bytes: usize = self.divisions.iter().map(Division::bytes).sum();
         let new_bytes = order.lengths.len() * of_segment + named_bytes - self.named_bytes;
         self.catalog.merge(self.spill.disk.note(new_bytes)?);
@@ -307,7 +307,7 @@ impl<U: Send + Sync + 'static> Spilled<U> {
     /// segment.
     async fn in_order(&self, chunk: usize) -> Result<(Piece<U>, Vec<u32>), Failure> {
         let segments = self.chunks.get(chunk).map_or(0, |chunk| chunk.segments.len());
-        let wanted: Vec<Place> = (0..segments).map(|segment| (number(chunk), number(segment))).collect();
+        let wanted: Vec<SegmentId> = (0..segments).map(|segment| (number(chunk), number(segment))).collect();
         let (found, memory) = self.read(&wanted).await?;
         let mut all: Vec<(usize, Item<U>, u32)> = Vec::new();
         for (segment, items) in found {
@@ -359,8 +359,8 @@ impl<U: Send + Sync + 'static> Spilled<U> {
     }
 
     /// The items of some segments, with their indexes, segment by segment; and the memory that they take.
-    async fn read(&self, wanted: &[Place]) -> Result<(Vec<Found<U>>, Reservation), Failure> {
-        let segment = |(chunk, segment): &Place| {
+    async fn read(&self, wanted: &[SegmentId]) -> Result<(Vec<Found<U>>, Reservation), Failure> {
+        let segment = |(chunk, segment): &SegmentId| {
             let chunk = self.chunks.get(*chunk as usize)?;
             Some((chunk, *chunk.segments.get(*segment as usize)?))
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use kinesink_core::{Failure, Item, Piece, Pieces};
 
-use super::{Place, Spilled, number};
+use super::{SegmentId, Spilled, number};
 
 /// Segments that are read at once have at least so many bytes, if there are more of them.
 const READ_BYTES: usize = 1024 * 1024;
@@ -17,7 +17,7 @@ pub(crate) struct Part<'a, U> {
     pub(crate) items: usize,
     pub(crate) output_bytes: usize,
     pub(crate) data_bytes: usize,
-    segments: Vec<Place>,
+    segments: Vec<SegmentId>,
     /// Where among the segments those begin that are read at once.
     reads: Vec<u32>,
     /// Bytes of the last of them.
@@ -54,19 +54,19 @@ impl<U: Send + Sync + 'static> Spilled<U> {
 }
 
 impl<U> Part<'_, U> {
-    fn add(&mut self, place: Place, bytes: usize) {
+    fn add(&mut self, segment: SegmentId, bytes: usize) {
         // Those of a chunk are put in order together, and so have to be read together.
-        let is_of_last = self.segments.last().is_some_and(|(chunk, _)| *chunk == place.0);
+        let is_of_last = self.segments.last().is_some_and(|(chunk, _)| *chunk == segment.0);
         if self.last_bytes >= READ_BYTES && !is_of_last {
             self.reads.push(number(self.segments.len()));
             self.last_bytes = 0;
         }
         self.last_bytes += bytes;
-        self.segments.push(place);
+        self.segments.push(segment);
     }
 
     /// The segments that are read at once, by the number of the piece.
-    fn read(&self, piece: usize) -> Option<&[Place]> {
+    fn read(&self, piece: usize) -> Option<&[SegmentId]> {
         let from = *self.reads.get(piece)? as usize;
         let to = self.reads.get(piece + 1).map_or(self.segments.len(), |next| *next as usize);
         self.segments.get(from..to)

@@ -12,7 +12,7 @@ use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
 use super::settling::Settling;
 use super::table::{ItemKey, Table};
-use super::write::{Change, NoWrite, Place, Write, write};
+use super::write::{Change, NoWrite, Rank, Write, write};
 
 /// A smaller record is read without asking for memory: of each shard, one at a time is.
 const LARGE_RECORD_BYTES: usize = 64 * 1024;
@@ -30,7 +30,7 @@ pub(super) struct Chain {
 pub(super) struct Link {
     /// In the batch.
     pub(super) index: usize,
-    pub(super) place: Place,
+    pub(super) rank: Rank,
     /// Whether nothing of what was before stays.
     pub(super) replaces: bool,
     /// Why it is not made.
@@ -91,13 +91,13 @@ impl Outcome {
     }
 
     /// What an item has, or had before what it has, as it says, but for what was refused.
-    pub(super) fn made(&mut self, links: impl Iterator<Item = Link>, found: Option<&Place>, noted: &[String]) {
-        for Link { index, place, refused, .. } in links {
-            let is_noted = matches!(&place, Place::Position(text) if noted.contains(text));
+    pub(super) fn made(&mut self, links: impl Iterator<Item = Link>, found: Option<&Rank>, noted: &[String]) {
+        for Link { index, rank, refused, .. } in links {
+            let is_noted = matches!(&rank, Rank::Position(text) if noted.contains(text));
             let again = is_noted.then(|| Reject::new("refused before, as the item says, and a later change is made"));
             match refused.or(again) {
                 Some(why) => self.refused.push((index, why)),
-                None if found == Some(&place) => {}
+                None if found == Some(&rank) => {}
                 None => self.overtaken.push(index),
             }
         }
@@ -127,7 +127,7 @@ impl<U: Send + Sync> Sending<'_, U> {
                 _ => None,
             };
             // Made again when it is sent: a window's items in memory, all at once, are several times its bytes.
-            let Write { key, place, change } = match self.write(item) {
+            let Write { key, rank, change } = match self.write(item) {
                 Ok(write) => write,
                 Err(NoWrite::Refused(why)) => {
                     settling.reject(index, why);
@@ -137,7 +137,7 @@ impl<U: Send + Sync> Sending<'_, U> {
             };
             let replaces = matches!(change, Change::Put(_) | Change::Delete(_));
             let refused = if let Change::Refused(why) = change { Some(why) } else { None };
-            let link = Link { index, place, replaces, refused };
+            let link = Link { index, rank, replaces, refused };
             match by_key.entry(key) {
                 Entry::Vacant(entry) => {
                     chains.push(Chain { key: entry.key().clone(), links: vec![link], refused: Vec::new() });
@@ -155,7 +155,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         for chain in chains.iter_mut().filter(|_| of_puts) {
             // By versions they may come in any order; of one version the first counts, so that it stands behind the others.
             chain.links.reverse();
-            chain.links.sort_by(|a, b| a.place.cmp(&b.place));
+            chain.links.sort_by(|a, b| a.rank.cmp(&b.rank));
         }
         Ok(chains)
     }

@@ -14,11 +14,11 @@ use super::metrics::TableMetrics;
 use super::traffic::TableTraffic;
 use crate::FieldPath;
 
-/// The attribute that holds a write's place in the order.
+/// The attribute that holds a write's rank in the order.
 pub(super) const POSITION: &str = "_position";
 /// The attribute by which the mark of a deleted item is known.
 pub(super) const DELETED: &str = "_deleted";
-/// The attribute with the places of the changes that the table refused: whoever sends them again is told so, though later ones of the
+/// The attribute with the positions of the changes that the table refused: whoever sends them again is told so, though later ones of the
 /// item are made.
 pub(super) const REFUSED: &str = "_refused";
 /// Attributes that sinks write beside those of the record: no key, and nothing that records change, has the name of one.

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! emit(batch):
-//!     for each output: attributes, key, place in the order     // what no table takes is rejected
+//!     for each output: attributes, key, rank in the order      // what no table takes is rejected
 //!     for each key, side by side: its writes, in their order   // one request for each key at a time: none overtakes another
 //!         puts: the last of them; updates: their sum           // a condition: nothing is there, or something before them
 //!         or 25 items in a request, without one
 //!     a write that is there already, or a later one: delivered // unless the item says that it was refused
 //! ```
 //!
-//! Each guarded item says at which place it was last written: the stream's position as text of a fixed width, which orders as
+//! Each guarded item says at which rank it was last written: the stream's position as text of a fixed width, which orders as
 //! positions do, also across a shard and its children; or a version that the producer gives. So a window that is sent again, by
 //! this worker or the next, and a request of a worker that has lost its shard, change nothing. A guarded delete leaves a mark
-//! with its place, which the table expires.
+//! with its rank, which the table expires.
 //!
 //! Or records count up to an item for each key and time window: see [`Aggregate`].
 //!

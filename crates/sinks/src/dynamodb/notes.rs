@@ -1,4 +1,4 @@
-//! What items say of changes that were refused while later ones were made: the places of those, in a set of each item.
+//! What items say of changes that were refused while later ones were made: the positions of those, in a set of each item.
 
 use kinesink_aws::code;
 use kinesink_aws::dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
@@ -20,7 +20,7 @@ const NOTES_MAX: usize = 2 * NOTES_OF_A_WINDOW_MAX;
 /// Those of an item.
 pub(super) fn of(item: &Attributes) -> &[String] {
     match item.get(REFUSED) {
-        Some(AttributeValue::Ss(places)) => places,
+        Some(AttributeValue::Ss(positions)) => positions,
         _ => &[],
     }
 }

@@ -19,10 +19,10 @@ use super::notes;
 use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
 use super::update::{Expression, Update};
-use super::write::{Change, Place};
+use super::write::{Change, Rank};
 
 /// Comes after what is there, if anything is.
-pub(super) const COMES_AFTER: &str = "attribute_not_exists(#place) OR #place < :place";
+pub(super) const COMES_AFTER: &str = "attribute_not_exists(#rank) OR #rank < :rank";
 /// Holds for no item.
 pub(super) const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
 /// The key that a start asks about; nothing is stored there.
@@ -34,11 +34,11 @@ const PROBE_NUMBER: &str = "-7.3141592653589793238462643383279502884E+124";
 pub(super) enum Met {
     /// It is there now, and durable.
     Written,
-    /// It was there already, and these places were refused.
+    /// It was there already, and these positions were refused.
     There(Vec<String>),
-    /// What was made at this place is there, which is a later one; or a later one that the service does not tell. These were
+    /// What was made at this rank is there, which is a later one; or a later one that the service does not tell. These were
     /// refused.
-    Later(Option<Place>, Vec<String>),
+    Later(Option<Rank>, Vec<String>),
     /// No write of ours is there, and none can be ordered with it.
     Foreign(Reject),
 }
@@ -48,7 +48,7 @@ pub(super) async fn put_guarded(
     config: &DynamoDbConfig,
     pace: &Pace,
     item: Attributes,
-    place: &Place,
+    rank: &Rank,
 ) -> Result<Met, Verdict> {
     let foreseen = units(bytes(&item));
     pace.take(foreseen).await;
@@ -56,8 +56,8 @@ pub(super) async fn put_guarded(
     let request = config.client.put_item().table_name(&config.table).set_item(Some(item));
     let request = request
         .condition_expression(COMES_AFTER)
-        .expression_attribute_names("#place", guard)
-        .expression_attribute_values(":place", place.to_attribute())
+        .expression_attribute_names("#rank", guard)
+        .expression_attribute_values(":rank", rank.to_attribute())
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     let error = match request.send().await {
@@ -74,17 +74,17 @@ pub(super) async fn put_guarded(
         Some(PutItemError::ConditionalCheckFailedException(failed)) => failed.item(),
         _ => None,
     };
-    Ok(met(config, place, there))
+    Ok(met(config, rank, there))
 }
 
 /// Where a condition did not hold, the item that was in the way says why.
-fn met(config: &DynamoDbConfig, place: &Place, there: Option<&Attributes>) -> Met {
+fn met(config: &DynamoDbConfig, rank: &Rank, there: Option<&Attributes>) -> Met {
     // A service that does not say what is there is taken at its word.
     let Some(item) = there else { return Met::Later(None, Vec::new()) };
     let guard = config.guard_attribute();
     let refused = notes::of(item).to_vec();
-    match place.of_same_order(item.get(guard)) {
-        Some(found) if found == *place => Met::There(refused),
+    match rank.of_same_order(item.get(guard)) {
+        Some(found) if found == *rank => Met::There(refused),
         Some(found) => Met::Later(Some(found), refused),
         None => Met::Foreign(Reject::new(format!(
             "the item in table {} has an attribute `{guard}` of another kind than its writes are ordered by: another program \
@@ -100,14 +100,14 @@ pub(super) async fn update_guarded(
     pace: &Pace,
     key: Attributes,
     mut update: Update,
-    first: &Place,
-    last: &Place,
+    first: &Rank,
+    last: &Rank,
 ) -> Result<Met, Verdict> {
     update.set(config.guard_attribute(), last.to_attribute());
     if config.delete.is_none() {
         return request_update(config, pace, (key, update), first, last, &[]).await;
     }
-    // What a mark has besides its place goes, but a living item's own expiry stays: which it is, only the service knows.
+    // What a mark has besides its rank goes, but a living item's own expiry stays: which it is, only the service knows.
     match request_update(config, pace, (key.clone(), update.clone()), first, last, &[]).await? {
         Met::Later(Some(found), _) if found < *first => {
             let mark: Vec<_> = [Some(DELETED), config.ttl.as_deref()].into_iter().flatten().collect();
@@ -122,8 +122,8 @@ async fn request_update(
     config: &DynamoDbConfig,
     pace: &Pace,
     (key, update): (Attributes, Update),
-    first: &Place,
-    last: &Place,
+    first: &Rank,
+    last: &Rank,
     mark: &[&str],
 ) -> Result<Met, Verdict> {
     let foreseen = units(bytes(&key) + update.bytes());
@@ -135,8 +135,8 @@ async fn request_update(
         condition = format!("attribute_not_exists(#deleted) AND ({condition})");
         names.insert("#deleted".into(), DELETED.into());
     }
-    names.insert("#place".into(), config.guard_attribute().into());
-    values.insert(":place".into(), first.to_attribute());
+    names.insert("#rank".into(), config.guard_attribute().into());
+    values.insert(":rank".into(), first.to_attribute());
     let request = config.client.update_item().table_name(&config.table).set_key(Some(key)).update_expression(text);
     let request = request
         .condition_expression(condition)

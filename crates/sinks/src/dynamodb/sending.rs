@@ -11,7 +11,7 @@ use super::notes::{self, NOTES_OF_A_WINDOW_MAX};
 use super::requests::{self, Met};
 use super::table::ItemKey;
 use super::update::Update;
-use super::write::{Change, Place, Write};
+use super::write::{Change, Rank, Write};
 
 /// DynamoDB takes no more in one request.
 const BATCH_ITEMS_MAX: usize = 25;
@@ -49,10 +49,10 @@ impl<U: Send + Sync> Sending<'_, U> {
         let lane = self.emitter.traffic.lanes.enter().await;
         let _reservation = self.emitter.encoding.reserve(self.record_bytes(index)).await;
         let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let Write { change: Change::Put(item) | Change::Delete(item), place, .. } = self.write_at(index)? else {
+        let Write { change: Change::Put(item) | Change::Delete(item), rank, .. } = self.write_at(index)? else {
             return Err(bug("an update has become a put"));
         };
-        let met = requests::put_guarded(config, &traffic.pace, item, &place).await;
+        let met = requests::put_guarded(config, &traffic.pace, item, &rank).await;
         self.emitter.answered(lane, Answer::of(&met), &met);
         met
     }
@@ -69,7 +69,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         // Each turn sends, refuses or drops one link at least, or halves how many are tried at a time.
         while let Some(first) = links.first() {
             if let Some(why) = first.refused.clone() {
-                let note = self.note(&first.place);
+                let note = self.note(&first.rank);
                 outcome.refused.push((links.remove(0).index, why));
                 if note.is_some() && outcome.refused.len() >= NOTES_OF_A_WINDOW_MAX {
                     outcome.refuse_rest(links.drain(..));
@@ -90,13 +90,13 @@ impl<U: Send + Sync> Sending<'_, U> {
                     records_max = (records_max * 2).min(FOLD_RECORDS_MAX);
                 }
                 Ok(Met::There(noted)) => {
-                    let found = links.get(sent - 1).map(|link| link.place.clone());
+                    let found = links.get(sent - 1).map(|link| link.rank.clone());
                     self.made(links.drain(..sent).collect(), found.as_ref(), &noted, &mut outcome).await;
                 }
                 Ok(Met::Later(found, noted)) => {
                     // Of what is there, the service may say nothing.
                     let made = match &found {
-                        Some(found) => links.iter().take_while(|link| link.place <= *found).count(),
+                        Some(found) => links.iter().take_while(|link| link.rank <= *found).count(),
                         None => sent,
                     };
                     self.made(links.drain(..made.max(1)).collect(), found.as_ref(), &noted, &mut outcome).await;
@@ -126,7 +126,7 @@ impl<U: Send + Sync> Sending<'_, U> {
     }
 
     /// What an item has, or had before what it has; a dead letter of which it says that it was refused is made now.
-    async fn made(&self, mut links: Vec<Link>, found: Option<&Place>, noted: &[String], outcome: &mut Outcome) {
+    async fn made(&self, mut links: Vec<Link>, found: Option<&Rank>, noted: &[String], outcome: &mut Outcome) {
         if self.emitter.config.is_replay {
             let mut others = Vec::new();
             for link in links {
@@ -147,7 +147,7 @@ impl<U: Send + Sync> Sending<'_, U> {
 
     /// Makes what the change adds and appends, if it is noted as refused and can be read now. Says whether it did.
     async fn make_noted(&self, link: &Link, noted: &[String]) -> Result<bool, Verdict> {
-        let Place::Position(note) = &link.place else { return Ok(false) };
+        let Rank::Position(note) = &link.rank else { return Ok(false) };
         if link.refused.is_some() || !noted.contains(note) {
             return Ok(false);
         }
@@ -161,11 +161,11 @@ impl<U: Send + Sync> Sending<'_, U> {
         made
     }
 
-    /// How an item says that the change of this place was refused. By a version it need not: the highest stays.
-    fn note(&self, place: &Place) -> Option<String> {
-        match place {
-            Place::Position(text) => Some(text.clone()),
-            Place::Version(_) => None,
+    /// How an item says that the change of this rank was refused. By a version it need not: the highest stays.
+    fn note(&self, rank: &Rank) -> Option<String> {
+        match rank {
+            Rank::Position(text) => Some(text.clone()),
+            Rank::Version(_) => None,
         }
     }
 
@@ -183,7 +183,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         let mut folded: Option<Folded<'_>> = None;
         for link in links.iter().take(records_max).take_while(|link| !link.replaces && link.refused.is_none()) {
             // By versions, what comes late is overtaken.
-            if folded.as_ref().is_some_and(|folded| *folded.last >= link.place) {
+            if folded.as_ref().is_some_and(|folded| *folded.last >= link.rank) {
                 break;
             }
             let (key, update) = match self.write_at(link.index) {
@@ -192,13 +192,13 @@ impl<U: Send + Sync> Sending<'_, U> {
                 Err(why) => return (1, Err(why)),
             };
             match &mut folded {
-                None => folded = Some(Folded { key, update, count: 1, last: &link.place }),
+                None => folded = Some(Folded { key, update, count: 1, last: &link.rank }),
                 Some(folded) => {
                     if folded.update.bytes() + update.bytes() > FOLD_BYTES_MAX || !folded.update.absorb(update) {
                         break;
                     }
                     folded.count += 1;
-                    folded.last = &link.place;
+                    folded.last = &link.rank;
                 }
             }
         }
@@ -208,7 +208,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         update.refused = owed;
         let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
         let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let met = requests::update_guarded(config, &traffic.pace, key, update, &first.place, last).await;
+        let met = requests::update_guarded(config, &traffic.pace, key, update, &first.rank, last).await;
         self.emitter.answered(lane, Answer::of(&met), &met);
         (count, met)
     }
@@ -305,7 +305,7 @@ impl<U: Send + Sync> Sending<'_, U> {
 fn replacing(links: &[Link]) -> Option<usize> {
     let takes_all = |place: usize, link: &Link| {
         let mut before = links.iter().take(place);
-        link.replaces && link.refused.is_none() && before.all(|other| other.place < link.place)
+        link.replaces && link.refused.is_none() && before.all(|other| other.rank < link.rank)
     };
     links.iter().enumerate().rposition(|(place, link)| takes_all(place, link))
 }
@@ -321,7 +321,7 @@ struct Folded<'a> {
     key: Attributes,
     update: Update,
     count: usize,
-    last: &'a Place,
+    last: &'a Rank,
 }
 
 fn bug(what: &str) -> Verdict {

@@ -14,14 +14,14 @@ const EXPRESSION_BYTES_MAX: usize = 4096;
 pub(super) const OPERATORS_MAX: usize = 300;
 
 impl Changes {
-    /// Whether one request can change all of them, and say at which place it did.
+    /// Whether one request can change all of them, and say at which rank it did.
     #[must_use]
     pub fn fit_in_a_request(&self) -> bool {
         let mut update = Update::default();
         for name in &self.set {
             update.set(name, AttributeValue::Null(true));
         }
-        for own in [".place", ".expiry"] {
+        for own in [".rank", ".expiry"] {
             // No field has such a name: one at the top is without dots in `set`, `add` and `append`.
             update.set(own, AttributeValue::Null(true));
         }
@@ -29,7 +29,7 @@ impl Changes {
         update.append = self.append.iter().map(|name| (name.clone(), Vec::new())).collect();
         update.refused.push(String::new());
         let text = update.expression(&[".mark"]).text;
-        // What is appended has an assignment and two functions. Five are the place's, the expiry's, the mark's and the refusals'.
+        // What is appended has an assignment and two functions. Five are the rank's, the expiry's, the mark's and the refusals'.
         let operators = self.set.len() + self.add.len() + 3 * self.append.len() + 5;
         text.len() <= EXPRESSION_BYTES_MAX && operators <= OPERATORS_MAX
     }
@@ -41,7 +41,7 @@ pub(super) struct Update {
     set: BTreeMap<String, AttributeValue>,
     add: BTreeMap<String, Decimal>,
     append: BTreeMap<String, Vec<AttributeValue>>,
-    /// Places of changes before these that were refused.
+    /// Positions of changes before these that were refused.
     pub(super) refused: Vec<String>,
 }
 

@@ -27,12 +27,12 @@ const EXPIRY_MAX_S: u64 = 100_000_000_000;
 
 /// Where a write stands in the order of its item's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum Rank {
     Position(String),
     Version(Decimal),
 }
 
-impl Place {
+impl Rank {
     pub(super) fn to_attribute(&self) -> AttributeValue {
         match self {
             Self::Position(text) => AttributeValue::S(text.clone()),
@@ -40,7 +40,7 @@ impl Place {
         }
     }
 
-    /// The place that an item says it was written at, if it is one of the same order.
+    /// The rank that an item says it was written at, if it is one of the same order.
     pub(super) fn of_same_order(&self, found: Option<&AttributeValue>) -> Option<Self> {
         match (self, found?) {
             (Self::Position(ours), AttributeValue::S(text)) if text.len() == ours.len() => {
@@ -69,7 +69,7 @@ pub(super) enum Change {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Write {
     pub(super) key: ItemKey,
-    pub(super) place: Place,
+    pub(super) rank: Rank,
     pub(super) change: Change,
 }
 
@@ -122,13 +122,13 @@ pub(super) fn write<U>(
     if is_ordered_by_stream {
         check_order(config, record, &key, ordering)?;
     }
-    let place = match version {
-        None => Place::Position(position),
-        Some(version) => Place::Version(version?),
+    let rank = match version {
+        None => Rank::Position(position),
+        Some(version) => Rank::Version(version?),
     };
-    match change(config, table, record, attributes, deletion, &place) {
-        Err(why) if config.changes.is_some() => Ok(Write { key, place, change: Change::Refused(why) }),
-        change => Ok(Write { key, place, change: change? }),
+    match change(config, table, record, attributes, deletion, &rank) {
+        Err(why) if config.changes.is_some() => Ok(Write { key, rank, change: Change::Refused(why) }),
+        change => Ok(Write { key, rank, change: change? }),
     }
 }
 
@@ -138,7 +138,7 @@ fn change(
     record: &Record,
     mut attributes: Attributes,
     deletion: Option<&Deletion>,
-    place: &Place,
+    rank: &Rank,
 ) -> Result<Change, Reject> {
     let guarded = config.guard != Guard::Never;
     match deletion {
@@ -150,7 +150,7 @@ fn change(
                 // Also where the worker is further behind than that.
                 mark.insert(ttl.clone(), expiry(record.arrival.max(config.clock.now()), deletion.keep));
             }
-            mark.insert(config.guard_attribute().to_owned(), place.to_attribute());
+            mark.insert(config.guard_attribute().to_owned(), rank.to_attribute());
             Ok(Change::Put(mark))
         }
         None => {
@@ -159,7 +159,7 @@ fn change(
                 return update(config, table, changes, attributes);
             }
             if guarded {
-                attributes.insert(config.guard_attribute().to_owned(), place.to_attribute());
+                attributes.insert(config.guard_attribute().to_owned(), rank.to_attribute());
             }
             table.check_indexed(&attributes)?;
             check_size(bytes(&attributes))?;
@@ -190,7 +190,7 @@ fn check_size(item_bytes: usize) -> Result<(), Reject> {
     if item_bytes <= ITEM_BYTES_MAX { Ok(()) } else { Err(too_large(item_bytes)) }
 }
 
-/// The place of an output in its shard, as text that orders as they do.
+/// The position of an output in its shard, as text that orders as they do.
 pub(super) fn position(position: Position, ordinal: u32) -> Result<String, Reject> {
     let sequence = position.sequence.zero_padded(SEQUENCE_DIGITS);
     if sequence.len() > SEQUENCE_DIGITS || position.sub_sequence >= SUB_SEQUENCES {

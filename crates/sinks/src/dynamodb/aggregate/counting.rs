@@ -37,7 +37,7 @@ type Waiting = Vec<(Group, Verdict)>;
 
 /// Where records are read from.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct PieceOffset {
     piece: usize,
     /// Items of the piece that come before.
     passed: usize,
@@ -45,12 +45,12 @@ struct Place {
 
 /// So much of a window as is folded and sent at a time.
 struct Slice {
-    from: Place,
+    from: PieceOffset,
     records: usize,
     /// Of the largest of its records.
     largest_bytes: usize,
     /// Where the next one begins, if there is more.
-    next: Option<Place>,
+    next: Option<PieceOffset>,
 }
 
 /// What became of the window so far.
@@ -122,7 +122,7 @@ impl DynamoDbEmitter {
 impl<'a, U: Send + Sync> Counting<'a, U> {
     async fn run(self) -> Result<Emitted, Failure> {
         let mut progress = Progress { settling: Settling::new(self.emitter), refused: Refusals::default() };
-        let mut next = Some(Place::default());
+        let mut next = Some(PieceOffset::default());
         // A guard would pass over what waits, if what is behind it were counted.
         while let Some(from) = next
             && !progress.settling.has_failed()
@@ -146,7 +146,11 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     }
 
     /// Counts a slice from there on. Gives back where the next begins, if there is more.
-    async fn count_slice(&self, from: Place, progress: &mut Progress<'a>) -> Result<Option<Place>, Failure> {
+    async fn count_slice(
+        &self,
+        from: PieceOffset,
+        progress: &mut Progress<'a>,
+    ) -> Result<Option<PieceOffset>, Failure> {
         let mut memory = self.reserve().await;
         let (slice, fold) = self.fold(from, memory.bytes(), progress).await?;
         let (mut groups, mut passed_over) = (fold.into_groups(), Found::new());
@@ -193,7 +197,12 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     }
 
     /// The groups of a slice from there on that is folded in so much memory.
-    async fn fold(&self, from: Place, bytes_max: usize, progress: &mut Progress<'a>) -> Result<(Slice, Fold), Failure> {
+    async fn fold(
+        &self,
+        from: PieceOffset,
+        bytes_max: usize,
+        progress: &mut Progress<'a>,
+    ) -> Result<(Slice, Fold), Failure> {
         let (mut fold, mut records, mut largest_bytes) = (Fold::new(self.emitter.config.is_replay), 0, 0);
         let fold_one = |index, item: &Item<U>| {
             let record_bytes = item.record.data.len();
@@ -247,7 +256,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     /// Puts records off from there on, but for those of items whose records are refused.
     async fn put_off(
         &self,
-        from: Place,
+        from: PieceOffset,
         refused: &Refusals,
         why: &Reject,
         emitted: &mut Emitted,
@@ -265,9 +274,9 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     /// Reads records from there on, until it is told to leave off. Gives back where that was.
     async fn each(
         &self,
-        from: Place,
+        from: PieceOffset,
         mut one: impl FnMut(usize, &Item<U>) -> ControlFlow<()>,
-    ) -> Result<Option<Place>, Failure> {
+    ) -> Result<Option<PieceOffset>, Failure> {
         let mut at = from;
         while let Some(piece) = self.rows.piece(at.piece).await? {
             for (index, item) in piece.iter().skip(at.passed) {
@@ -276,7 +285,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
                 }
                 at.passed += 1;
             }
-            at = Place { piece: at.piece + 1, passed: 0 };
+            at = PieceOffset { piece: at.piece + 1, passed: 0 };
         }
         Ok(None)
     }

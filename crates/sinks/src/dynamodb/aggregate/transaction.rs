@@ -121,8 +121,8 @@ async fn send(
         .table_name(&aggregate.guards)
         .set_item(Some(guard.clone()))
         .condition_expression(COMES_AFTER)
-        .expression_attribute_names("#place", POSITION)
-        .expression_attribute_values(":place", AttributeValue::S(group.first.clone()))
+        .expression_attribute_names("#rank", POSITION)
+        .expression_attribute_values(":rank", AttributeValue::S(group.first.clone()))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     let put = put.build().map_err(|error| incomplete(&error))?;
     let update = update.map(|update| TransactWriteItem::builder().update(update).build());

@@ -22,15 +22,13 @@ use crate::s3::error;
 /// Where records stand of which something is to be told, by their place among those of a file: their index and position.
 type Told = BTreeMap<usize, (usize, Position)>;
 
-/// Where the first value stood that was not as its field is declared.
-type Place = (ShardId, Position);
-
 /// The columns of a sink.
 #[derive(Debug)]
 pub(in crate::s3) struct Columns {
     encoder: Arc<Encoder>,
-    /// As many as there are fields, and things that may be found in one, at most.
-    first_seen: Mutex<BTreeMap<(Mismatch, Outcome), Place>>,
+    /// Where the first value stood that was not as its field is declared: as many as there are fields, and things that may be found
+    /// in one, at most.
+    first_seen: Mutex<BTreeMap<(Mismatch, Outcome), (ShardId, Position)>>,
 }
 
 impl Columns {
