@@ -54,6 +54,12 @@ impl Location {
         }
     }
 
+    /// Whether who reads one of them finds what is written to the other.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.is_within(other) || other.is_within(self)
+    }
+
     /// Whether what is written here is found by who reads `other`.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {

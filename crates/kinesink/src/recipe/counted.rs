@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use kinesink_pipeline::Recipe;
-use kinesink_sinks::dynamodb::{Aggregate, FieldType, KeyAttribute, KeySource};
+use kinesink_sinks::dynamodb::{Aggregate, KeyAttribute};
 use kinesink_sinks::{EventTime, FieldPath};
 use serde_json::Value;
 
+use super::{of_word, word};
 use crate::Error;
 use crate::config::{Config, TableSink};
 
@@ -29,21 +30,6 @@ const GUARDS: &str = "guards";
 const TTL: &str = "ttl";
 const EXPIRE_AFTER: &str = "expire_after_s";
 
-/// The usual sources of keys have braces, as in the file.
-const SOURCES: [(&str, KeySource); 4] = [
-    ("{partition_key}", KeySource::PartitionKey),
-    ("{shard}", KeySource::Shard),
-    ("{position}", KeySource::Position),
-    ("{window}", KeySource::Window),
-];
-const TYPE_NAMES: [(&str, FieldType); 5] = [
-    ("binary", FieldType::Binary),
-    ("number", FieldType::Number),
-    ("string-set", FieldType::StringSet),
-    ("number-set", FieldType::NumberSet),
-    ("binary-set", FieldType::BinarySet),
-];
-
 /// Adds the settings of each table that counts.
 pub(super) fn put(config: &Config, recipe: &mut Recipe) {
     let counting = config.tables.iter().filter_map(|sink| Some((sink, sink.aggregate.as_ref()?)));
@@ -60,7 +46,7 @@ pub(super) fn put(config: &Config, recipe: &mut Recipe) {
             }
         }
         if !sink.types.is_empty() {
-            put(TYPES, object(sink.types.iter().map(|(path, field_type)| (path, name_of(*field_type).to_owned()))));
+            put(TYPES, object(sink.types.iter().map(|(path, field_type)| (path, word(field_type)))));
         }
         if let Some(EventTime { field, format }) = &aggregate.event_time {
             put(EVENT_TIME_FIELD, field.to_string());
@@ -108,8 +94,7 @@ pub(super) fn applied(now: &[TableSink], recipe: &Recipe) -> Result<Vec<TableSin
 fn settings<'a>(sink: &mut TableSink, text: &impl Fn(&str) -> Option<&'a String>) -> Option<()> {
     let key: Vec<(String, String)> = serde_json::from_str(text(KEY)?).ok()?;
     sink.key = key.into_iter().map(key_attribute).collect::<Option<_>>()?;
-    let named = |text: &str| TYPE_NAMES.iter().find(|(name, _)| *name == text).map(|(_, field_type)| *field_type);
-    sink.types = read(text(TYPES), named)?;
+    sink.types = read(text(TYPES), of_word)?;
     let event_time = match text(EVENT_TIME_FIELD) {
         None => None,
         Some(field) => Some(EventTime { field: field.parse().ok()?, format: text(EVENT_TIME_FORMAT)?.parse().ok()? }),
@@ -137,26 +122,12 @@ fn settings<'a>(sink: &mut TableSink, text: &impl Fn(&str) -> Option<&'a String>
 
 /// An attribute of a key and its source.
 fn pair(part: &KeyAttribute) -> Value {
-    let source = SOURCES.iter().find(|(_, source)| *source == part.source).map(|(text, _)| (*text).to_owned());
-    let field = match &part.source {
-        KeySource::Field(path) => path.to_string(),
-        _ => String::new(),
-    };
-    Value::from(vec![part.name.clone(), source.unwrap_or(field)])
+    Value::from(vec![part.name.clone(), part.source.to_string()])
 }
 
 /// Of a table that is there: its types are known.
 fn key_attribute((name, text): (String, String)) -> Option<KeyAttribute> {
-    let known = SOURCES.iter().find(|(known, _)| *known == text).map(|(_, source)| source.clone());
-    let source = match known {
-        Some(source) => source,
-        None => KeySource::Field(text.parse().ok()?),
-    };
-    Some(KeyAttribute { name, source, key_type: None })
-}
-
-fn name_of(field_type: FieldType) -> &'static str {
-    TYPE_NAMES.iter().find(|(_, known)| *known == field_type).map_or("", |(name, _)| name)
+    Some(KeyAttribute { name, source: text.parse().ok()?, key_type: None })
 }
 
 fn object(fields: impl Iterator<Item = (impl Display, String)>) -> String {

@@ -5,12 +5,14 @@ mod counted;
 
 use jiff::SignedDuration;
 use kinesink_pipeline::Recipe;
-use kinesink_sinks::s3::{KeySettings, KeyTemplate, Late, LateTo};
+use kinesink_sinks::s3::{KeySettings, KeyTemplate, Late};
 use kinesink_sinks::{EventTime, Location};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Error;
-use crate::config::{Compression, Config, Format, Sink};
+use crate::config::{Config, Sink};
 
 const PATTERN: &str = "filter.pattern";
 const JQ: &str = "transform.jq";
@@ -35,27 +37,15 @@ pub(crate) fn of(config: &Config) -> Recipe {
         recipe.insert(JQ.into(), program.clone());
     }
     for (index, sink) in config.sinks.iter().enumerate() {
-        let format = match sink.format {
-            Format::Ndjson => "ndjson",
-            Format::Raw => "raw",
-            Format::LengthDelimited => "length-delimited",
-            Format::Parquet => "parquet",
-        };
-        let compression = match sink.compression {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Zstd => "zstd",
-            Compression::Snappy => "snappy",
-        };
-        let url = sink.url.to_string();
         let mut key = |name: &str, value: String| recipe.insert(format!("sink.{index}.{name}"), value);
         key_settings(sink.key.settings(), &mut key);
         if let Some(columns) = &sink.columns {
             key(COLUMNS, columns.to_string());
         }
-        for (key, value) in [("name", &*sink.name), ("url", &*url), ("format", format), ("compression", compression)] {
-            recipe.insert(format!("sink.{index}.{key}"), value.into());
-        }
+        key("name", sink.name.clone());
+        key("url", sink.url.to_string());
+        key("format", word(&sink.format));
+        key("compression", word(&sink.compression));
     }
     counted::put(config, &mut recipe);
     recipe
@@ -86,20 +76,9 @@ pub(crate) fn applied(config: &Config, recipe: &Recipe) -> Result<Config, Error>
         })?;
         sink.name.clone_from(name);
         sink.url = url;
-        sink.format = match text("format").map(String::as_str) {
-            Some("ndjson") => Format::Ndjson,
-            Some("raw") => Format::Raw,
-            Some("length-delimited") => Format::LengthDelimited,
-            Some("parquet") => Format::Parquet,
-            _ => return Err(unknown("sink.format")),
-        };
-        sink.compression = match text("compression").map(String::as_str) {
-            Some("none") => Compression::None,
-            Some("gzip") => Compression::Gzip,
-            Some("zstd") => Compression::Zstd,
-            Some("snappy") => Compression::Snappy,
-            _ => return Err(unknown("sink.compression")),
-        };
+        sink.format = text("format").and_then(|text| of_word(text)).ok_or_else(|| unknown("sink.format"))?;
+        let compression = text("compression").and_then(|text| of_word(text));
+        sink.compression = compression.ok_or_else(|| unknown("sink.compression"))?;
         let columns = text(COLUMNS).map(|columns| columns.parse()).transpose();
         sink.columns = columns.map_err(|_| unknown("sink.columns"))?;
         let settings = settings_of_key(&text).ok_or_else(|| unknown("sink.key"))?;
@@ -127,7 +106,7 @@ fn key_settings(settings: &KeySettings, put: &mut impl FnMut(&str, String) -> Op
     }
     if let Some(Late { after, to }) = late {
         put(LATE_AFTER, after.as_millis().to_string());
-        put(LATE_TO, if *to == LateTo::Late { "late" } else { "arrival" }.into());
+        put(LATE_TO, word(to));
     }
 }
 
@@ -145,14 +124,23 @@ fn settings_of_key<'a>(text: &impl Fn(&str) -> Option<&'a String>) -> Option<Key
         settings.event_time = Some(EventTime { field: field.parse().ok()?, format });
     }
     if let Some(after) = text(LATE_AFTER) {
-        let to = match text(LATE_TO)?.as_str() {
-            "late" => LateTo::Late,
-            "arrival" => LateTo::Arrival,
-            _ => return None,
-        };
-        settings.late = Some(Late { after: SignedDuration::from_millis(after.parse().ok()?), to });
+        let after = SignedDuration::from_millis(after.parse().ok()?);
+        settings.late = Some(Late { after, to: of_word(text(LATE_TO)?)? });
     }
     Some(settings)
+}
+
+/// A setting that is one of some words, as it stands in the file.
+fn word(setting: &impl Serialize) -> String {
+    match serde_json::to_value(setting) {
+        Ok(Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// The same, back.
+fn of_word<T: DeserializeOwned>(word: &str) -> Option<T> {
+    T::deserialize(Value::from(word)).ok()
 }
 
 /// The sink of today that says how the place is reached: the one that has it; else the one of that name, or any, of the same

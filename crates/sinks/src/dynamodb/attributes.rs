@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use kinesink_aws::dynamodb::primitives::Blob;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::Reject;
-use serde::Deserialize;
 use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::number::Decimal;
@@ -28,7 +28,8 @@ const NESTING_BYTES: usize = 3;
 const ELEMENT_BYTES: usize = 1;
 
 /// What a field becomes where its JSON leaves it open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FieldType {
     /// Bytes, from base64 text.

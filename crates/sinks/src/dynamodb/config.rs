@@ -1,6 +1,8 @@
 //! What a DynamoDB sink needs to know.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,36 @@ pub enum KeySource {
     /// The start of the record's time window, where records are counted: text such as `2026-01-31T12:00:00Z`, or seconds since 1970
     /// where the table has a number.
     Window,
+}
+
+/// Those that are no field, in braces.
+const SOURCES: [(&str, KeySource); 4] = [
+    ("{partition_key}", KeySource::PartitionKey),
+    ("{shard}", KeySource::Shard),
+    ("{position}", KeySource::Position),
+    ("{window}", KeySource::Window),
+];
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, SOURCES.iter().find(|(_, source)| source == self)) {
+            (Self::Field(path), _) => path.fmt(f),
+            (_, known) => f.write_str(known.map_or("", |(text, _)| text)),
+        }
+    }
+}
+
+impl FromStr for KeySource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = SOURCES.into_iter().find(|(known, _)| *known == text);
+        let in_braces = || SOURCES.map(|(known, _)| known).join(", ");
+        match known {
+            Some((_, source)) => Ok(source),
+            None => text.parse().map(Self::Field).map_err(|why| format!("{why}; or {} in braces", in_braces())),
+        }
+    }
 }
 
 /// One attribute of the table's key.

@@ -13,12 +13,10 @@ use toml::Spanned;
 
 pub use self::sink::{Compression, Format};
 pub(super) use self::sink::{
-    DICTIONARY, KEY, LATE_TO, Mismatch, PAGE, REST, ROW_GROUP, RawColumn, RawEventTime, RawLate, RawSink, Statistics,
+    DICTIONARY, KEY, Mismatch, PAGE, REST, ROW_GROUP, RawColumn, RawEventTime, RawLate, RawSink, Statistics,
     TIME_FORMAT, TIME_ZONE, UNKNOWN,
 };
-pub(super) use self::table::{
-    FieldType, Guard, KEEP, ORDERED_BY, REQUESTS, RawAggregate, RawCapacity, RawDelete, RawTable, WINDOW,
-};
+pub(super) use self::table::{Guard, KEEP, ORDERED_BY, REQUESTS, RawAggregate, RawCapacity, RawDelete, RawTable};
 
 /// The version of the format that this program reads.
 pub(super) const VERSION: i64 = 1;

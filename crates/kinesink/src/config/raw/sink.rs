@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use kinesink_sinks::s3::LateTo;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -16,7 +17,6 @@ pub(in crate::config) const TIME_ZONE: &str = "UTC";
 pub(in crate::config) const UNKNOWN: &str = "__HIVE_DEFAULT_PARTITION__";
 pub(in crate::config) const TIME_FORMAT: &str = "rfc3339";
 pub(in crate::config) const REST: &str = "_rest";
-pub(in crate::config) const LATE_TO: &str = "late";
 pub(in crate::config) const ROW_GROUP: &str = "32MiB";
 pub(in crate::config) const PAGE: &str = "1MiB";
 pub(in crate::config) const DICTIONARY: &str = "1MiB";
@@ -149,8 +149,8 @@ pub(in crate::config) struct RawLate {
     pub(in crate::config) after: Spanned<String>,
     /// To where its own time says, below `late/`; or to where its arrival says.
     #[serde(default)]
-    #[schemars(with = "String", extend("x-type" = "`\"late\"` or `\"arrival\"`", "default" = LATE_TO))]
-    pub(in crate::config) to: Option<Spanned<String>>,
+    #[schemars(with = "String", extend("x-type" = "`\"late\"` or `\"arrival\"`", "default" = "late"))]
+    pub(in crate::config) to: LateTo,
 }
 
 /// One of the columns.

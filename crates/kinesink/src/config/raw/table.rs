@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kinesink_sinks::dynamodb::FieldType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -11,8 +12,6 @@ use super::RawEventTime;
 pub(in crate::config) const ORDERED_BY: &str = "partition-key";
 pub(in crate::config) const KEEP: &str = "192h";
 pub(in crate::config) const REQUESTS: u64 = 64;
-/// Of a key: the start of a record's time window.
-pub(in crate::config) const WINDOW: &str = "{window}";
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -193,15 +192,4 @@ pub(in crate::config) enum Guard {
     Takeover,
     /// Never: at least once, 25 items in a request; what a worker sends late replaces what came after it.
     Never,
-}
-
-/// What a field becomes where its JSON leaves it open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::config) enum FieldType {
-    Binary,
-    Number,
-    StringSet,
-    NumberSet,
-    BinarySet,
 }

@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use kinesink_sinks::FieldPath;
-use kinesink_sinks::dynamodb::{Aggregate, KeyAttribute, OWN_ATTRIBUTES};
+use kinesink_sinks::dynamodb::{Aggregate, KeyAttribute, KeySource, OWN_ATTRIBUTES};
 use toml::Spanned;
 
 use super::Checks;
@@ -99,8 +99,11 @@ impl Checks {
 
     /// The time window is a part of the key exactly where records are counted.
     pub(super) fn window_of_key(&mut self, raw: &RawTable) {
-        let windows: Vec<_> = raw.key.get_ref().values().filter(|source| source.get_ref() == raw::WINDOW).collect();
-        let position = raw.key.get_ref().values().find(|source| source.get_ref() == "{position}");
+        let of = |source: KeySource| {
+            raw.key.get_ref().values().filter(move |given| given.get_ref().parse().as_ref() == Ok(&source))
+        };
+        let windows: Vec<_> = of(KeySource::Window).collect();
+        let position = of(KeySource::Position).next();
         let hint =
             "an item is counted for each time window: give one attribute of the key `{window}`, and none `{position}`";
         match (&raw.aggregate, windows.first()) {

@@ -2,21 +2,19 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use kinesink_aws::{BucketOptions, Error as AwsError};
 use kinesink_pipeline::DEAD_LETTERS;
-use kinesink_sinks::s3::{BucketSettings, KeySettings, KeyTemplate, Late, LateTo};
+use kinesink_sinks::s3::{BucketSettings, KeySettings, KeyTemplate, Late};
 use kinesink_sinks::{Error as SinkError, EventTime, FieldPath, Location, TimeFormat};
 use toml::Spanned;
 
 use super::Checks;
 use crate::config::error::Mistake;
 use crate::config::raw::{self, RawDeadLetter, RawDestination, RawEventTime, RawLate, RawSink};
-use crate::config::structure::not_one_of;
 use crate::config::validated::{DeadLetter, Sink, Source, TableSink};
 
 /// Records arrive later than they happen.
@@ -64,7 +62,7 @@ impl Checks {
             if names.insert(sink.name.clone(), index).is_some() {
                 self.second_of_a_name(&sink.name, spanned.span());
             }
-            if let Some(other) = sinks.iter().find(|other| overlap(&other.url, &sink.url)) {
+            if let Some(other) = sinks.iter().find(|other| other.url.overlaps(&sink.url)) {
                 let what = match other.url == sink.url {
                     true => format!("two sinks write to {}", sink.url),
                     false => {
@@ -258,16 +256,7 @@ impl Checks {
 
     fn late(&mut self, raw: &RawLate) -> Option<Late> {
         let after = self.duration("sink.late.after", Some(&raw.after), "", AFTER_MIN);
-        let to = match raw.to.as_ref().map_or(raw::LATE_TO, |to| to.get_ref()) {
-            raw::LATE_TO => LateTo::Late,
-            "arrival" => LateTo::Arrival,
-            other => {
-                let span = raw.to.as_ref().map(Spanned::span).unwrap_or_default();
-                self.mistakes.push(not_one_of("sink.late.to", other, &[raw::LATE_TO, "arrival"], span));
-                return None;
-            }
-        };
-        Some(Late { after: SignedDuration::try_from(after).ok()?, to })
+        Some(Late { after: SignedDuration::try_from(after).ok()?, to: raw.to })
     }
 
     pub(super) fn dead_letter(
@@ -277,7 +266,7 @@ impl Checks {
         source: Option<&Source>,
     ) -> Option<DeadLetter> {
         let url = self.location("dead_letter.url", &raw.url)?;
-        if let Some(sink) = sinks.iter().find(|sink| overlap(&sink.url, &url)) {
+        if let Some(sink) = sinks.iter().find(|sink| sink.url.overlaps(&url)) {
             let what = match sink.url == url {
                 true => "`dead_letter.url` is that of a sink".to_owned(),
                 false => format!("`dead_letter.url` and the sink at {} stand one inside the other", sink.url),
@@ -300,17 +289,5 @@ impl Checks {
                 None
             }
         }
-    }
-}
-
-/// Whether who reads one of them finds the other's objects.
-fn overlap(a: &Location, b: &Location) -> bool {
-    match (a, b) {
-        (Location::Directory(a), Location::Directory(b)) => a.starts_with(b) || b.starts_with(a),
-        (Location::Bucket { bucket: a, prefix: a_prefix }, Location::Bucket { bucket: b, prefix: b_prefix }) => {
-            let (a_prefix, b_prefix) = (Path::new(a_prefix), Path::new(b_prefix));
-            a == b && (a_prefix.starts_with(b_prefix) || b_prefix.starts_with(a_prefix))
-        }
-        _ => false,
     }
 }

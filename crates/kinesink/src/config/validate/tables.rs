@@ -159,20 +159,13 @@ impl Checks {
                     format!("name another: kinesink itself writes {own}"),
                 );
             }
-            let source = match text.get_ref().as_str() {
-                "{partition_key}" => KeySource::PartitionKey,
-                "{shard}" => KeySource::Shard,
-                "{position}" => KeySource::Position,
-                raw::WINDOW => KeySource::Window,
-                path => match FieldPath::from_str(path) {
-                    Ok(path) => KeySource::Field(path),
-                    Err(why) => {
-                        let hint =
-                            format!("{why}; or {{partition_key}}, {{shard}}, {{position}}, {{window}} in braces");
-                        self.refuse(format!("`sink.key` cannot be {path:?}"), text.span(), "no source of a key", hint);
-                        continue;
-                    }
-                },
+            let source = match KeySource::from_str(text.get_ref()) {
+                Ok(source) => source,
+                Err(why) => {
+                    let what = format!("`sink.key` cannot be {:?}", text.get_ref());
+                    self.refuse(what, text.span(), "no source of a key", why);
+                    continue;
+                }
             };
             let field_type = match &source {
                 KeySource::Field(path) => types.get(path),
@@ -299,20 +292,11 @@ impl Checks {
         None
     }
 
-    fn types(&mut self, given: &BTreeMap<Spanned<String>, raw::FieldType>) -> BTreeMap<FieldPath, FieldType> {
+    fn types(&mut self, given: &BTreeMap<Spanned<String>, FieldType>) -> BTreeMap<FieldPath, FieldType> {
         let mut types = BTreeMap::new();
         for (text, field_type) in given {
             match FieldPath::from_str(text.get_ref()) {
-                Ok(path) => {
-                    let field_type = match field_type {
-                        raw::FieldType::Binary => FieldType::Binary,
-                        raw::FieldType::Number => FieldType::Number,
-                        raw::FieldType::StringSet => FieldType::StringSet,
-                        raw::FieldType::NumberSet => FieldType::NumberSet,
-                        raw::FieldType::BinarySet => FieldType::BinarySet,
-                    };
-                    types.insert(path, field_type);
-                }
+                Ok(path) => drop(types.insert(path, *field_type)),
                 Err(why) => self.refuse("`sink.types` names no field", text.span(), "not a field", why),
             }
         }

@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use kinesink_core::Position;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::template::{Part, Time};
@@ -86,13 +87,15 @@ pub struct Late {
 }
 
 /// Where a late record goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum LateTo {
+    /// To where its own time says, below `late/`.
+    #[default]
+    Late,
     /// To where its arrival says, as if it had no time of its own.
     Arrival,
-    /// To where its own time says, below `late/`.
-    Late,
 }
 
 /// A checked [`KeySettings`].
