@@ -22,9 +22,9 @@ struct Reader {
     fetch: &'static str,
 }
 
-const PLAIN: Reader = Reader { id: "plain", threads: 2, fetch: "" };
-const ONE_THREAD: Reader = Reader { id: "one-thread", threads: 1, fetch: "max_records = 7" };
-const MANY_THREADS: Reader = Reader { id: "many-threads", threads: 16, fetch: "max_records = 333" };
+const PLAIN: Reader = Reader { id: "plain", threads: 2, fetch: "idle = \"200ms\"" };
+const ONE_THREAD: Reader = Reader { id: "one-thread", threads: 1, fetch: "idle = \"200ms\"\nmax_records = 7" };
+const MANY_THREADS: Reader = Reader { id: "many-threads", threads: 16, fetch: "idle = \"200ms\"\nmax_records = 333" };
 const PUSHED: Reader = Reader { id: "pushed", threads: 3, fetch: "fetch = \"fan-out\"" };
 
 /// Windows close by their count alone, and at the end of a shard.
@@ -38,7 +38,6 @@ memory = "128MiB"
 [source]
 stream = "{STREAM}"
 start = "trim-horizon"
-idle = "200ms"
 {fetch}
 [transform]
 jq = "if .n % 5 == 0 then ., {{n: -.n, part: .part}} else . end"

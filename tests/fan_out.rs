@@ -11,8 +11,8 @@ const QUARTER: &str = "85070591730234615865843651857942052864";
 
 fn start(services: &Services, folder: &Path, fetch: &str) -> Process {
     let file = services.path("fanned.toml");
-    let source = format!("[source]\nfetch = \"{fetch}\"\n");
-    std::fs::write(&file, pipeline_toml(NAME, NAME, folder, "").replacen("[source]\n", &source, 1)).unwrap();
+    let text = pipeline_toml(NAME, NAME, folder, "");
+    std::fs::write(&file, text.replacen("idle = \"200ms\"", &format!("fetch = \"{fetch}\""), 1)).unwrap();
     let mut command = services.kinesink();
     command.arg("run").arg(&file);
     Process::start(command, &services.path("run.log"))

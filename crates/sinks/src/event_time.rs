@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
-use jiff::fmt::strtime;
+use jiff::fmt::strtime::{self, BrokenDownTime};
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use crate::FieldPath;
 
@@ -52,9 +52,12 @@ impl FromStr for TimeFormat {
             "epoch-s" => Ok(Self::EpochSeconds),
             "epoch-ms" => Ok(Self::EpochMillis),
             format if format.contains('%') => {
-                // What it cannot write, it cannot read.
-                strtime::format(format, &Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC))
-                    .map_err(|error| error.to_string())?;
+                let written = strtime::format(format, &a_time()).map_err(|error| error.to_string())?;
+                let parsed = strtime::parse(format, &written).map_err(|error| error.to_string())?;
+                time_of(&parsed, &TimeZone::UTC).ok_or(
+                    "it never gives a time: that takes a year, a month and a day at least, as in \"%Y-%m-%d\", or seconds since 1970, \
+                     as in \"%s\"",
+                )?;
                 Ok(Self::Strptime(format.into()))
             }
             _ => {
@@ -72,17 +75,23 @@ impl EventTime {
             TimeFormat::Rfc3339 => text.parse().ok(),
             TimeFormat::EpochSeconds => since_epoch(text, 0),
             TimeFormat::EpochMillis => since_epoch(text, 3),
-            TimeFormat::Strptime(format) => {
-                let time = strtime::parse(format, text).ok()?;
-                if let Ok(timestamp) = time.to_timestamp() {
-                    return Some(timestamp);
-                }
-                // A date alone is its midnight.
-                let date_time = time.to_datetime().or_else(|_| time.to_date().map(|date| date.at(0, 0, 0, 0))).ok()?;
-                Some(date_time.to_zoned(time_zone.clone()).ok()?.timestamp())
-            }
+            TimeFormat::Strptime(format) => time_of(&strtime::parse(format, text).ok()?, time_zone),
         }
     }
+}
+
+/// Any, by which a format shows what it can read: of a day, a month and an hour that take two digits.
+fn a_time() -> Zoned {
+    Timestamp::constant(1_761_574_332, 987_654_321).to_zoned(TimeZone::UTC)
+}
+
+fn time_of(parsed: &BrokenDownTime, time_zone: &TimeZone) -> Option<Timestamp> {
+    if let Ok(timestamp) = parsed.to_timestamp() {
+        return Some(timestamp);
+    }
+    // A date alone is its midnight.
+    let date_time = parsed.to_datetime().or_else(|_| parsed.to_date().map(|date| date.at(0, 0, 0, 0))).ok()?;
+    Some(date_time.to_zoned(time_zone.clone()).ok()?.timestamp())
 }
 
 /// A number of seconds, its point `digits` further left. Exact to the nanosecond: a float would move a time over the

@@ -83,6 +83,12 @@ impl FromStr for Location {
         if url.chars().any(char::is_control) {
             return Err(refuse("it holds a control character"));
         }
+        if url.contains(['{', '}']) {
+            return Err(refuse(
+                "it is taken as it is, so that braces stand for nothing in it: a sink's template is its `key`, as in \
+                 key = \"day={arrival:%F}/{first}\"",
+            ));
+        }
         if let Some(rest) = url.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if !is_bucket(bucket) {
@@ -172,6 +178,7 @@ mod tests {
             ("s3://my-bucket//a", "no empty part"),
             ("s3://my-bucket/a/../b", "no empty part"),
             ("s3://my-bucket/a\nb", "control character"),
+            ("s3://my-bucket/{day}", "a sink's template is its `key`"),
         ] {
             let message = url.parse::<Location>().unwrap_err().to_string();
             assert!(message.contains(why), "{message}");

@@ -198,15 +198,14 @@ class Run:
         worker_id = name if self.random.random() < 0.8 else f"{name}-{self.starts}"
         # Whoever finds a window announced finishes it as it was announced, whatever its own file says.
         form = self.format if self.random.random() < 0.7 else self.random.choice(list(FORMATS))
-        fetch = self.random.choices(["polling", "fan-out"], [3, 1])[0]
+        fetch = self.random.choices(['idle = "200ms"', 'fetch = "fan-out"'], [3, 1])[0]
         file.write_text(f"""version = 1
 app = "kills"
 memory = "{self.shape.memory}"
 [source]
 stream = "kills"
 start = "trim-horizon"
-idle = "200ms"
-fetch = "{fetch}"
+{fetch}
 [lease]
 worker_id = "{worker_id}"
 failover = "1s"

@@ -151,10 +151,9 @@ fn explain(error: &toml::de::Error, table: &DeTable<'_>) -> Mistake {
         // serde has no times.
         "map" if is_time(table, &span) => {
             hint = "put it in quotes".into();
-            "a time"
+            "a time".into()
         }
-        "map" => "a table",
-        other => other.trim_end_matches(" as i128"),
+        other => found_in_words(other),
     };
     Mistake::new(format!("`{key}` must be {wanted}, not {found}"), span, "wrong type").hint(hint)
 }
@@ -184,22 +183,57 @@ pub(super) fn not_one_of(key: &str, found: &str, allowed: &[&str], span: Range<u
 
 /// What serde expected, as someone who writes TOML says it, and how that is written.
 fn in_words<'a>(expected: &'a str, key: &str) -> (&'a str, String) {
+    let example = example(key).map(|example| format!("write `{key} = {example}`"));
     match expected {
         "u64" | "i64" => ("a whole number from 0", format!("write `{key} = 1000`")),
-        "a sequence" if matches!(key, "set" | "add" | "append") => ("a list", format!("write `{key} = [\".field\"]`")),
-        "a sequence" if key == "is" => ("a list", "write `is = [\"delete\"]`".into()),
-        "a sequence" => ("a list of tables", format!("begin each entry with `[[{key}]]`")),
-        size if size.starts_with("a size ") => (size, format!("write `{key} = \"64MiB\"`")),
+        "f64" => ("a number", format!("write `{key} = 0.5`")),
+        "a boolean" => ("true or false", format!("write `{key} = true` or `{key} = false`, without quotes")),
+        "a sequence" if example.is_none() => ("a list of tables", format!("begin each entry with `[[{key}]]`")),
+        "a sequence" => ("a list", example.unwrap_or_default()),
+        // Of a list that is one, an entry.
         "a string" if matches!(key, "set" | "add" | "append" | "is") => {
-            ("a list of texts", format!("write `{key} = [\"...\"]`"))
+            ("a list of texts", example.unwrap_or_default())
         }
         "a string" => ("text", format!("write `{key} = \"...\"`")),
-        "f64" => ("a number", format!("write `{key} = 0.5`")),
-        other if other.starts_with("struct ") && key == "event_time" => {
-            ("a table", "write `event_time = { field = \".time\" }`".into())
+        size if size.starts_with("a size ") => (size, format!("write `{key} = \"64MiB\"`")),
+        other if other == "a map" || other.starts_with("struct ") => {
+            ("a table", example.unwrap_or_else(|| format!("write `[{key}]` and its keys below")))
         }
-        other if other.starts_with("struct ") => ("a table", format!("write `[{key}]` and its keys below")),
         other => (other, "docs/config.md has the form of every key".into()),
+    }
+}
+
+/// What a key inside a section holds, where that is a list or a table.
+fn example(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "set" | "add" | "append" => "[\".field\"]",
+        "is" => "[\"delete\"]",
+        "key" => "{ id = \".id\" }",
+        "types" => "{ \".tags\" = \"string-set\" }",
+        "columns" => "{ id = \"int64\" }",
+        "event_time" => "{ field = \".time\" }",
+        "late" => "{ after = \"1h\" }",
+        "capacity" => "{ read = 10, write = 10 }",
+        "delete" => "{ field = \".op\", is = [\"delete\"] }",
+        "aggregate" => "{ window = \"1m\", count = \"records\" }",
+        "sum" | "min" | "max" => "{ price = \".price\" }",
+        "tags" => "{ team = \"orders\" }",
+        _ => return None,
+    })
+}
+
+/// What serde found instead, as someone who writes TOML says it.
+fn found_in_words(found: &str) -> String {
+    let value = |kind: &str| found.strip_prefix(kind).map(|value| value.trim_end_matches(" as i128").replace('`', ""));
+    match found {
+        "map" => "a table".into(),
+        "sequence" => "a list".into(),
+        _ => match (value("string "), value("integer ").or_else(|| value("floating point ")), value("boolean ")) {
+            (Some(text), ..) => format!("the text {text}"),
+            (_, Some(number), _) => format!("the number {number}"),
+            (.., Some(boolean)) => boolean,
+            _ => found.into(),
+        },
     }
 }
 

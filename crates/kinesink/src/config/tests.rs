@@ -378,7 +378,7 @@ fn a_small_memory_lowers_the_default_of_a_window() {
 const SINK: &str = "type = \"s3\"\nurl = \"file:///var/orders\"";
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 95] = [
+const MISTAKES: [(&str, &str, &str); 108] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -553,6 +553,47 @@ const MISTAKES: [(&str, &str, &str); 95] = [
     ("key of nothing but the shard", SINK, "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \"{shard}\" }"),
     ("field that is no list", SINK, "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nset = \".n\""),
     ("event time that is no table", "url =", "event_time = \".ts\"\nurl ="),
+    (
+        "format that never gives a time",
+        "url =",
+        "event_time = { field = \".ts\", format = \"%Y\" }\nkey = \"{event:%Y}/{first}\"\nurl =",
+    ),
+    (
+        "format that is only written",
+        "url =",
+        "event_time = { field = \".ts\", format = \"%F %T %Z\" }\nkey = \"{event:%Y}/{first}\"\nurl =",
+    ),
+    ("template in a url", "file:///var/orders", "s3://my-bucket/{day}"),
+    (
+        "names that are templates or ways to fields",
+        SINK,
+        "type = \"dynamodb\"\nname = \"a/b\"\ntable = \"minutes\"\nkey = { \".id\" = \".id\", at = \"{window}\" }\nttl = \"{ttl}\"\nexpire_after = \"1h\"\naggregate = { window = \"1s\", count = \" n\" }\n[dead_letter]\nurl = \"file:///var/dead\"",
+    ),
+    ("pauses of fan-out", "[[sink]]", "fetch = \"fan-out\"\nidle = \"1s\"\nmax_records = 10\n[[sink]]"),
+    (
+        "event time of what is counted",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\naggregate = { window = \"1s\", count = \"n\", event_time = { field = \".ts\", format = \"%H:%M\" } }\n[dead_letter]\nurl = \"file:///var/dead\"",
+    ),
+    (
+        "number in quotes",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nmax_write_fraction = \"half\"",
+    ),
+    (
+        "list that is a table",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\ntypes = [\".id\"]",
+    ),
+    (
+        "what is counted without a table",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\naggregate = \"1m\"",
+    ),
+    ("capacity without a table", SINK, "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\ncapacity = 5"),
+    ("yes", "url =", "path_style = \"yes\"\nurl ="),
+    ("fraction of a record", "[[sink]]", "[buffer]\nrecords = 1.5\n[[sink]]"),
+    ("program that is a list", "[[sink]]", "[transform]\njq = [\".\"]\n[[sink]]"),
     (
         "several at once",
         "[[sink]]",

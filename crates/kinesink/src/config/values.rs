@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// So many of a unit are told without the rest.
+const UNITS_NEAR: usize = 16;
+
 /// A whole number and a unit, such as `500ms`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
@@ -28,6 +31,24 @@ pub(super) fn size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(factor)
+}
+
+/// A duration as a file has it, exact to the millisecond.
+pub(super) fn duration_text(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let exact = units.into_iter().find(|(_, factor)| ms > 0 && ms.is_multiple_of(*factor));
+    let (unit, factor) = exact.unwrap_or(("ms", 1));
+    format!("{}{unit}", ms / factor)
+}
+
+/// A size as a file has it: exact where a unit of 1024 divides it, else the next lower one of which there are many.
+pub(super) fn size_text(bytes: usize) -> String {
+    let units = [("GiB", 1_usize << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let exact = units.into_iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
+    let near = || units.into_iter().find(|(_, factor)| bytes / factor >= UNITS_NEAR);
+    let (unit, factor) = exact.or_else(near).unwrap_or(("B", 1));
+    format!("{}{unit}", bytes / factor)
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
@@ -83,6 +104,19 @@ mod tests {
         for text in ["", "64", "MiB", "64mb", "18446744073709551615KB"] {
             assert_eq!(size(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn durations_and_sizes_are_told_as_a_file_has_them() {
+        for text in ["1ms", "1500ms", "1s", "90s", "2m", "24h", "8760h", "0ms"] {
+            assert_eq!(duration_text(duration(text).unwrap()), text);
+        }
+        for text in ["0B", "1B", "1000B", "1KiB", "8KiB", "1MiB", "160MiB", "17GiB", "1023B"] {
+            assert_eq!(size_text(usize::try_from(size(text).unwrap()).unwrap()), text);
+        }
+        // Never more than there is.
+        assert_eq!(size_text(100_000_000), "95MiB");
+        assert_eq!(size_text(10_000_000), "9765KiB");
     }
 
     #[test]

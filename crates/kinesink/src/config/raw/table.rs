@@ -40,7 +40,8 @@ pub(in crate::config) struct RawTable {
     pub(in crate::config) ordered_by: Option<Spanned<String>>,
     /// When a write is made only if nothing later is there.
     #[serde(default)]
-    pub(in crate::config) guard: Guard,
+    #[schemars(with = "Guard", extend("default" = Guard::default()))]
+    pub(in crate::config) guard: Option<Spanned<Guard>>,
     /// What fields become where JSON leaves it open, as in `{ ".photo" = "binary", ".tags" = "string-set" }`: `"binary"` (of base64),
     /// `"number"` (of text that is one), `"string-set"`, `"number-set"`, `"binary-set"` (of lists).
     #[serde(default)]

@@ -30,7 +30,7 @@ impl Checks {
             self.refuse(what, aggregate.window.span(), "no whole seconds", "write whole seconds, as in \"10s\"");
         }
         let event_time = aggregate.event_time.as_ref();
-        let event_time = event_time.map(|given| self.event_time(given.get_ref()));
+        let event_time = event_time.map(|given| self.event_time("sink.aggregate.event_time", given.get_ref()));
         let keep = self.duration("sink.aggregate.keep", aggregate.keep.as_ref(), raw::KEEP, KEEP_MIN);
         let guards = self.table_name("sink.aggregate.guards", &guards(raw, aggregate));
         self.attributes(raw, aggregate, &span, key);
@@ -63,6 +63,7 @@ impl Checks {
             self.refuse("`sink.aggregate` counts in an attribute without a name", name.span(), "empty", hint);
         }
         for (place, name) in numbers.iter().enumerate() {
+            self.name_of_attribute("sink.aggregate", name);
             let is_other = |other: &&Spanned<String>| other.get_ref() == name.get_ref();
             let is_second = numbers.iter().take(place).copied().any(|other| is_other(&other));
             let is_taken = raw.ttl.as_ref().is_some_and(|ttl| is_other(&ttl))
@@ -83,7 +84,7 @@ impl Checks {
             ("set`, `add` and `append", changes.map(Spanned::span)),
             ("delete", raw.delete.as_ref().map(Spanned::span)),
             ("ordered_by", raw.ordered_by.as_ref().map(Spanned::span)),
-            ("guard", (raw.guard != raw::Guard::Always).then(|| raw.table.span())),
+            ("guard", raw.guard.as_ref().filter(|guard| *guard.get_ref() != raw::Guard::Always).map(Spanned::span)),
         ];
         for (key, span) in given.into_iter().filter_map(|(key, span)| Some((key, span?))) {
             let what = format!("`{key}` cannot stand beside `aggregate`");

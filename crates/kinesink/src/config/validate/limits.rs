@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::Checks;
 use crate::config::raw::{self, Format, RawBuffer, RawSink, RawSpill, Size};
 use crate::config::validated::{Buffer, Spill, record_bytes};
+use crate::config::values::size_text;
 
 const AGE_MIN: Duration = Duration::from_millis(1);
 /// Less is less than one reply of the service.
@@ -38,7 +39,7 @@ impl Checks {
         if bytes > most {
             match &raw.bytes {
                 Some(given) => {
-                    let what = format!("`buffer.bytes` ({bytes} bytes) is more than {limit} ({most} bytes)");
+                    let what = format!("`buffer.bytes` is more than the {} that {limit}", size_text(most));
                     self.refuse(what, given.span(), "never reached", remedy);
                 }
                 // The default gives way to a small memory.
@@ -104,8 +105,8 @@ impl Checks {
         let bytes = self.size(key, given, default, *range.start())?;
         if bytes > *range.end() {
             let span = given.map(Spanned::span).unwrap_or_default();
-            let hint = format!("write at most \"{}MiB\"", *range.end() / MIB);
-            self.refuse(format!("`{key}` is {bytes} bytes, which is too much"), span, "too large", hint);
+            let hint = format!("write at most {:?}", size_text(*range.end()));
+            self.refuse(format!("`{key}` is {}, which is too much", size_text(bytes)), span, "too large", hint);
         }
         Some(bytes)
     }

@@ -114,7 +114,18 @@ impl Checks {
     fn fetch(&mut self, raw: &RawSource, app: &Spanned<String>) -> Retrieval {
         let fetch = raw.fetch.as_ref().map_or(raw::FETCH, |fetch| fetch.get_ref());
         match (fetch, &raw.consumer) {
-            (raw::FAN_OUT, consumer) => Retrieval::FanOut { consumer: Some(self.consumer(consumer.as_ref(), app)) },
+            (raw::FAN_OUT, consumer) => {
+                let of_polling = [
+                    ("idle", raw.idle.as_ref().map(Spanned::span)),
+                    ("max_records", raw.max_records.as_ref().map(Spanned::span)),
+                ];
+                for (key, span) in of_polling.into_iter().filter_map(|(key, span)| Some((key, span?))) {
+                    let what = format!("`source.{key}` means nothing for fan-out");
+                    let hint = "leave it out, or write `fetch = \"polling\"`";
+                    self.refuse(what, span, "contradicts `fetch`", hint);
+                }
+                Retrieval::FanOut { consumer: Some(self.consumer(consumer.as_ref(), app)) }
+            }
             (raw::FETCH, None) => Retrieval::Polling,
             (raw::FETCH, Some(consumer)) => {
                 let what = "`source.consumer` means nothing for polling";
@@ -235,7 +246,12 @@ impl Checks {
             }
             Some(_) => {
                 let what = format!("`{key}` is {}, which is too short", given.get_ref());
-                self.refuse(what, given.span(), "too short", format!("write at least \"{}ms\"", min.as_millis()));
+                self.refuse(
+                    what,
+                    given.span(),
+                    "too short",
+                    format!("write at least {:?}", values::duration_text(min)),
+                );
             }
             None => {
                 let what = format!("`{key}` cannot be {:?}", given.get_ref());
@@ -258,11 +274,11 @@ impl Checks {
         match bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
             Some(bytes) if (min..=MEMORY_BYTES_MAX).contains(&bytes) => return Some(bytes),
             Some(bytes) if bytes < min => {
-                let what = format!("`{key}` is {bytes} bytes, which is too small");
-                self.refuse(what, span, "too small", format!("write at least {min} bytes"));
+                let what = format!("`{key}` is {}, which is too small", values::size_text(bytes));
+                self.refuse(what, span, "too small", format!("write at least {:?}", values::size_text(min)));
             }
             Some(bytes) => {
-                let what = format!("`{key}` is {bytes} bytes, which no machine has");
+                let what = format!("`{key}` is {}, which no machine has", values::size_text(bytes));
                 self.refuse(what, span, "too large", "write at most \"1024GiB\"");
             }
             None => {

@@ -13,6 +13,7 @@ use kinesink_sinks::{Error as SinkError, EventTime, FieldPath, Location, TimeFor
 use toml::Spanned;
 
 use super::Checks;
+use super::tables::no_name;
 use crate::config::error::Mistake;
 use crate::config::raw::{self, RawDeadLetter, RawDestination, RawEventTime, RawLate, RawSink};
 use crate::config::validated::{DeadLetter, Sink, Source, TableSink};
@@ -86,6 +87,12 @@ impl Checks {
         if let Some(given) = given.filter(|_| name == DEAD_LETTERS) {
             let hint = "logs and metrics call the dead letters so; write another";
             self.refuse("`sink.name` is that of the dead letters", given.span(), "taken", hint);
+        }
+        let no_name = no_name(&name).or(name.contains('/').then_some("it has a slash"));
+        if let (Some(given), Some(why)) = (given, no_name) {
+            let hint =
+                format!("{why}: it stands in logs, metrics, dead letters and paths, so write one such as \"orders\"");
+            self.refuse(format!("`sink.name` cannot be {name:?}"), given.span(), "not a name", hint);
         }
         name
     }
@@ -210,7 +217,7 @@ impl Checks {
         let settings = KeySettings {
             template: text(&raw.key, raw::KEY),
             time_zone: text(&raw.time_zone, raw::TIME_ZONE),
-            event_time: raw.event_time.as_ref().and_then(|given| self.event_time(given.get_ref())),
+            event_time: raw.event_time.as_ref().and_then(|given| self.event_time("sink.event_time", given.get_ref())),
             late: raw.late.as_ref().and_then(|given| self.late(given.get_ref())),
             unknown: text(&raw.unknown, raw::UNKNOWN),
         };
@@ -241,15 +248,16 @@ impl Checks {
         }
     }
 
-    pub(super) fn event_time(&mut self, raw: &RawEventTime) -> Option<EventTime> {
+    /// Of the table `key`.
+    pub(super) fn event_time(&mut self, key: &str, raw: &RawEventTime) -> Option<EventTime> {
         let field = FieldPath::from_str(raw.field.get_ref());
         if let Err(why) = &field {
-            self.refuse("`sink.event_time.field` cannot be used", raw.field.span(), "not a field", why);
+            self.refuse(format!("`{key}.field` cannot be used"), raw.field.span(), "not a field", why);
         }
         let text = raw.format.as_ref().map_or(raw::TIME_FORMAT, |format| format.get_ref());
         let format = TimeFormat::from_str(text);
         if let (Err(why), Some(given)) = (&format, &raw.format) {
-            self.refuse("`sink.event_time.format` cannot be used", given.span(), "not a format", why);
+            self.refuse(format!("`{key}.format` cannot be used"), given.span(), "not a format", why);
         }
         Some(EventTime { field: field.ok()?, format: format.ok()? })
     }

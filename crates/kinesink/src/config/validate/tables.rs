@@ -28,6 +28,18 @@ fn tables(raw: &[Spanned<RawDestination>]) -> impl Iterator<Item = &RawTable> {
     })
 }
 
+/// Why a text is hardly meant as a name, if it is not.
+pub(super) fn no_name(text: &str) -> Option<&'static str> {
+    if text.starts_with('.') {
+        return Some("it begins with a dot, as the way to a field does");
+    }
+    if text.contains(['{', '}']) {
+        return Some("it has braces, which stand for nothing here");
+    }
+    (text.trim() != text || text.chars().any(char::is_control))
+        .then_some("it has blanks around it, or a control character")
+}
+
 impl Checks {
     pub(super) fn table_sink(&mut self, raw: &RawTable, source: Option<&Source>) -> Option<TableSink> {
         let mistakes = self.mistakes.len();
@@ -36,7 +48,7 @@ impl Checks {
         let types = self.types(&raw.types);
         let key = self.table_key(raw, &types);
         let order = self.order(raw.ordered_by.as_ref());
-        let guard = match raw.guard {
+        let guard = match raw.guard.as_ref().map(Spanned::get_ref).copied().unwrap_or_default() {
             raw::Guard::Always => Guard::Always,
             raw::Guard::Takeover => Guard::Takeover,
             raw::Guard::Never => Guard::Never,
@@ -47,7 +59,7 @@ impl Checks {
                         version in `ordered_by`";
             self.refuse("`sink.key` has nothing of a record", raw.key.span(), "orders no writes", hint);
         }
-        let changes = self.changes(raw, guard, order.as_ref(), &key);
+        let changes = self.changes(raw, order.as_ref(), &key);
         let aggregate = raw.aggregate.as_ref().and_then(|given| self.aggregate(raw, given, &key));
         self.window_of_key(raw);
         let delete = raw.delete.as_ref().and_then(|delete| self.deletion(delete));
@@ -128,6 +140,7 @@ impl Checks {
     /// The attribute by which the table expires items, which has no other meaning.
     fn expiry(&mut self, ttl: &Spanned<String>, raw: &RawTable, key: &[KeyAttribute]) -> String {
         let name = self.not_empty("sink.ttl", ttl);
+        self.name_of_attribute("sink.ttl", ttl);
         let fields = raw.add.iter().chain(&raw.append).chain(&raw.ordered_by);
         let mut fields = fields.filter_map(|field| field.get_ref().strip_prefix('.'));
         let is_taken = OWN_ATTRIBUTES.contains(&&*name) || key.iter().any(|key| key.name == name);
@@ -136,6 +149,16 @@ impl Checks {
             self.refuse(format!("`sink.ttl` cannot be {name:?}"), ttl.span(), "has another meaning", hint);
         }
         name
+    }
+
+    /// Not a field or a template: they would be taken for the name as they are, and no one would find the attribute.
+    pub(super) fn name_of_attribute(&mut self, key: &str, name: &Spanned<String>) {
+        if let Some(why) = no_name(name.get_ref()) {
+            let what = format!("`{key}` cannot name an attribute {:?}", name.get_ref());
+            let hint =
+                format!("{why}: an attribute is named as in the table, without a dot or braces, as in `customer`");
+            self.refuse(what, name.span(), "not a name", hint);
+        }
     }
 
     /// As it stands in the file: a table of TOML has no order, but a key has.
@@ -149,6 +172,7 @@ impl Checks {
         }
         let mut key = Vec::new();
         for (name, text) in given {
+            self.name_of_attribute("sink.key", name);
             if name.get_ref().is_empty() || OWN_ATTRIBUTES.contains(&name.get_ref().as_str()) {
                 let what = format!("`sink.key` cannot have an attribute {:?}", name.get_ref());
                 let own = OWN_ATTRIBUTES.join(", ");
@@ -227,18 +251,12 @@ impl Checks {
     }
 
     /// What a record changes of its item, if not all of it.
-    fn changes(
-        &mut self,
-        raw: &RawTable,
-        guard: Guard,
-        order: Option<&Order>,
-        key: &[KeyAttribute],
-    ) -> Option<Changes> {
+    fn changes(&mut self, raw: &RawTable, order: Option<&Order>, key: &[KeyAttribute]) -> Option<Changes> {
         let given: Vec<_> = raw.set.iter().chain(&raw.add).chain(&raw.append).collect();
         let first = given.first()?;
-        if guard != Guard::Always {
+        if let Some(guard) = raw.guard.as_ref().filter(|guard| *guard.get_ref() != raw::Guard::Always) {
             let what = "`sink.guard` cannot be other than \"always\" where attributes change";
-            self.refuse(what, first.span(), "changed here", "leave `guard` out: a change is always guarded");
+            self.refuse(what, guard.span(), "too little", "leave `guard` out: a change is always guarded");
         }
         let by_version = matches!(order, Some(Order::Version(_)));
         if let Some(counted) = raw.add.iter().chain(&raw.append).next().filter(|_| by_version) {
