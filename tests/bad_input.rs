@@ -1,6 +1,6 @@
 //! What a person mistypes or forgets: the message, the exit code, and nothing started.
 
-use crate::harness::{Services, kinesink, objects, output, pipeline_toml, text};
+use crate::harness::{Process, Services, eventually, kinesink, objects, output, pipeline_toml, text};
 
 const GOOD: &str = r#"version = 1
 app = "orders"
@@ -80,7 +80,10 @@ fn a_missing_stream_and_missing_credentials_are_one_line_with_a_remedy() {
     let said = text(&run.stderr);
     assert_eq!(run.status.code(), Some(3), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("missing") && said.contains("--create"), "{said}");
+    assert!(
+        said.starts_with("error: cannot list the shards of stream missing: ResourceNotFoundException: under account ")
+    );
+    assert!(said.contains(" not found; check name") && said.contains("--create"), "{said}");
     assert!(objects(&folder).is_empty());
 
     let run = output(kinesink().arg("--log-level").arg("error").arg("run").arg(&file));
@@ -220,4 +223,104 @@ fn a_missing_bucket_and_a_denied_permission_are_one_line_with_a_remedy() {
         assert!(says.contains("no-such-bucket") && says.contains(said), "{says}");
         assert!(services.owners("bucket").is_empty(), "no lease was taken");
     }
+}
+
+/// Credentials as a person sets them, and a service that is not there.
+fn nothing_answers(command: &mut std::process::Command) -> &mut std::process::Command {
+    let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+    command.envs(keys).env("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+}
+
+#[test]
+fn the_insides_of_an_sdk_error_stood_before_the_message_about_credentials() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("orders.toml");
+    std::fs::write(&file, GOOD).unwrap();
+    let mut command = kinesink();
+    let run = output(command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/").arg("run").arg(&file));
+    let said = text(&run.stderr);
+    assert_eq!((run.status.code(), said.lines().count()), (Some(3), 1), "{said}");
+    assert!(said.starts_with("error: cannot get AWS credentials: ") && said.contains("refused"), "{said}");
+    assert!(!said.contains("ProviderError"), "{said}");
+}
+
+#[test]
+fn a_check_asked_where_nothing_answers_for_much_longer_than_a_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("orders.toml");
+    std::fs::write(&file, GOOD.replace("file:///tmp/kinesink-never-made", "s3://bucket/orders")).unwrap();
+    let check = output(nothing_answers(&mut kinesink()).arg("check").arg(&file).arg("--connect"));
+    let said = text(&check.stderr);
+    assert_eq!(check.status.code(), Some(3), "{said}");
+    let errors: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!((errors.len(), said.lines().count()), (2, 2 * 5), "five requests to each: {said}");
+    assert!(errors[0].starts_with("error: cannot list the shards of stream orders: no answer from "), "{said}");
+    assert!(errors[1].starts_with("error: sink s3: cannot write to s3://bucket/orders: no answer from "), "{said}");
+    assert!(errors.iter().all(|error| error.ends_with("`endpoint` in the file or AWS_ENDPOINT_URL, if set")), "{said}");
+}
+
+#[test]
+fn a_replay_of_a_mistyped_stream_or_place_was_no_records_or_ended_otherwise_than_a_start() {
+    let services = Services::start();
+    let (file, dead) = (services.path("letters.toml"), services.path("dead"));
+    let replayed = |stream: &str, url: &str| {
+        let toml = pipeline_toml("letters", stream, &services.path("objects"), "");
+        std::fs::write(&file, format!("{toml}\n[dead_letter]\nurl = \"{url}\"\n")).unwrap();
+        let replay = output(services.kinesink().arg("replay").arg(&file));
+        (replay.status.code(), text(&replay.stdout) + &text(&replay.stderr))
+    };
+    let place = format!("file://{}", dead.display());
+    let (code, said) = replayed("orders", &place);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("dead letters: cannot list") && said.contains("dead"), "{said}");
+    let (code, said) = replayed("orders", "s3://no-such-bucket/dead");
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("dead letters: ") && said.contains("mend the `url` that names it"), "{said}");
+
+    std::fs::create_dir(&dead).unwrap();
+    assert_eq!(
+        replayed("orders", &place),
+        (Some(0), format!("there are no dead letters in {place}: nothing to replay\n"))
+    );
+    for stream in ["orders", "payments"] {
+        let folder = dead.join(stream).join("shardId-000000000000");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("1.0-1.0-x.ndjson"), "").unwrap();
+    }
+    let (code, said) = replayed("ordres", &place);
+    assert_eq!(code, Some(3), "{said}");
+    let says = format!("error: there are no dead letters of stream ordres in {place}, but of orders, payments: mend");
+    assert!(said.starts_with(&says), "{said}");
+    let (code, said) = replayed("orders", &place);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("0 records of 0 windows"), "{said}");
+}
+
+#[test]
+fn a_line_of_the_log_named_its_shard_twice() {
+    let services = Services::start();
+    services.create_stream("lines", 1);
+    services.put("lines", &[br#"{"n":1}"#.to_vec()]);
+    let more =
+        format!("[dead_letter]\nurl = \"file://{}\"\n[transform]\njq = \"error\"\n", services.path("dead").display());
+    let file = services.path("lines.toml");
+    std::fs::write(&file, pipeline_toml("lines", "lines", &services.path("objects"), &more)).unwrap();
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file);
+    let process = Process::start(command, &services.path("lines.log"));
+    let split = services.kinesis.split_shard().stream_name("lines").shard_to_split("shardId-000000000000");
+    services.block_on(split.new_starting_hash_key("85070591730234615865843651857942052864").send()).unwrap();
+    eventually("both are logged", || {
+        let log = process.log();
+        (log.contains("records are refused") && log.contains("is read to its end")).then_some(())
+    });
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    for line in log.lines() {
+        assert!(line.matches("shard=").count() <= 1 && line.matches("stream=").count() <= 1, "{line}");
+    }
+    for named in ["records are refused", "is read to its end"] {
+        assert!(log.lines().any(|line| line.contains(named) && line.contains("shard=shardId-000000000000")), "{log}");
+    }
+    assert!(log.contains(" ended read=1 filtered=0 committed=1 dead_letters=1"), "{log}");
 }

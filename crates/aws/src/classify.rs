@@ -53,7 +53,7 @@ where
     E: ProvideErrorMetadata + StdError + 'static,
 {
     let (class, remedy) = class_of(error);
-    let why = why(error);
+    let why = without_what(why(error), what);
     let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
     Failure { class, message: format!("cannot {attempt} {what}: {why}{remedy}"), retry_after: retry_after(error) }
 }
@@ -93,9 +93,12 @@ fn class_of<E: ProvideErrorMetadata + StdError + 'static>(
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) if chain(error).contains("credentials") => {
             (Class::Configuration, Some("set credentials, a profile or a role"))
         }
-        SdkError::DispatchFailure(_) => {
-            (Class::Transient, Some("check the network, the region and AWS_ENDPOINT_URL, if it is set"))
-        }
+        SdkError::DispatchFailure(_) => (
+            Class::Transient,
+            Some(
+                "check the network, the region, and what names that address: `endpoint` in the file or AWS_ENDPOINT_URL, if set",
+            ),
+        ),
         SdkError::ServiceError(service) => of_service(service.err().code(), service.raw().status().as_u16()),
         _ => (Class::Fatal, None),
     }
@@ -130,8 +133,19 @@ fn why<E: ProvideErrorMetadata + StdError + 'static>(error: &SdkError<E, HttpRes
 
 fn of_metadata(error: &impl ProvideErrorMetadata) -> Option<String> {
     match (error.code()?, error.message()) {
-        (code, Some(message)) => Some(format!("{code}: {message}")),
+        (code, Some(message)) => Some(format!("{code}: {}", message.trim_end().trim_end_matches('.'))),
         (code, None) => Some(code.to_owned()),
+    }
+}
+
+/// What the service says of it, without the name at its beginning, which was said already: `Stream orders under account ...`.
+fn without_what(why: String, what: &str) -> String {
+    let Some((code, message)) = why.split_once(": ") else { return why };
+    match (message.get(..what.len()), message.get(what.len()..)) {
+        (Some(begin), Some(rest)) if begin.eq_ignore_ascii_case(what) && rest.starts_with(' ') => {
+            format!("{code}:{rest}")
+        }
+        _ => why,
     }
 }
 
@@ -142,17 +156,22 @@ fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
 
 /// An error and its causes, in one line.
 pub fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
+    let mut text = in_one_line(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        // The credential chain reports one provider a line.
-        let part = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let part = in_one_line(error);
         if !text.contains(&part) {
             text = format!("{text}: {part}");
         }
         cause = error.source();
     }
     text
+}
+
+/// The credential chain reports one provider a line.
+fn in_one_line(error: &dyn StdError) -> String {
+    let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    text.trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -192,6 +211,20 @@ mod tests {
         assert_eq!(failure.message, said);
         assert!(is_throttle(&service("LimitExceededException", 400)));
         assert!(!is_throttle(&service("AccessDeniedException", 400)));
+    }
+
+    #[test]
+    fn the_name_was_said_twice_and_a_full_stop_stood_before_the_remedy() {
+        let said = |message: &str| {
+            let metadata = ErrorMetadata::builder().code("ResourceNotFoundException").message(message).build();
+            let raw = HttpResponse::new(StatusCode::try_from(400).unwrap(), SdkBody::empty());
+            let error = SdkError::service_error(GetRecordsError::generic(metadata), raw);
+            failure("read", "stream orders", &error).message.split_once(';').unwrap().0.to_owned()
+        };
+        let begins = "cannot read stream orders: ResourceNotFoundException:";
+        assert_eq!(said("Stream orders under account 1 not found."), format!("{begins} under account 1 not found"));
+        assert_eq!(said("Stream orders-2 is not it."), format!("{begins} Stream orders-2 is not it"));
+        assert_eq!(said("Stream orders"), format!("{begins} Stream orders"));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use crate::args::LogFormat;
 use crate::exit::{Exit, Problem};
 
 /// Libraries whose warnings are answers that we handle, such as a table that is not there yet, or errors that a client is
-/// told, such as an object that is not there. A directive of the user's
+/// told, such as an object that is not there; or that have the insides of an error which is told in words. A directive of the user's
 /// comes later and wins.
-const LIBRARIES: &str = "dynoxide=error,s3s=off";
+const LIBRARIES: &str = "dynoxide=error,s3s=off,aws_config=off";
 
 /// Installs the process's one log writer.
 pub(crate) fn install(format: LogFormat, filter: &str) -> Result<(), Problem> {

@@ -8,8 +8,11 @@ use kinesink_sinks::s3::{LeftUploads, Naming, S3Config, S3Emitter};
 use crate::Error;
 use crate::config::Config;
 use crate::from_config::{dead_letter_place, objects_config, services, table_emitter};
-use crate::retry::retried;
+use crate::retry::retried_up_to;
 use crate::stream::{StreamFinding, stream_findings};
+
+/// A place that does not answer is given up after some three seconds, about when a start gives up.
+const ATTEMPTS_MAX: u32 = 5;
 
 /// What was found at one place that the file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl Connection {
     /// `may_be_large` is whether objects may be sent in parts.
     async fn of_objects(place: String, config: S3Config, may_be_large: bool) -> Result<Self, Error> {
         let emitter = S3Emitter::open(config).map_err(|error| Error::Configuration(error.to_string()))?;
-        let found = retried(|| emitter.check()).await;
+        let found = retried_up_to(ATTEMPTS_MAX, || emitter.check()).await;
         let asked = may_be_large && found.is_ok();
         let mut connection = Self::new(place, found.map(|()| "it can be written and read"));
         match if asked { emitter.left_uploads().await } else { None } {
@@ -66,7 +69,7 @@ impl Connection {
 pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Connection>, Error> {
     let services = services(config, clients).await;
     let stream = config.source.stream.as_str();
-    let listed = retried(|| list(&clients.kinesis, stream)).await;
+    let listed = retried_up_to(ATTEMPTS_MAX, || list(&clients.kinesis, stream)).await;
     // Of one that cannot be listed, enough is said.
     let of_stream = if listed.is_ok() { stream_findings(config, clients).await } else { Vec::new() };
     let mut found = vec![Connection::new(format!("stream {stream}"), listed.map(|()| "its shards can be listed"))];
@@ -77,7 +80,8 @@ pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Conne
     }
     for sink in &config.tables {
         let emitter = table_emitter(config, sink, &services, Naming::Positions)?;
-        let report = retried(|| emitter.prove()).await.map(|report| (report.facts, report.warnings));
+        let report =
+            retried_up_to(ATTEMPTS_MAX, || emitter.prove()).await.map(|report| (report.facts, report.warnings));
         let mut connection = Connection::warning(format!("sink {}", sink.name), report);
         for (_, finding) in of_stream.iter().filter(|(name, _)| *name == sink.name) {
             match finding {

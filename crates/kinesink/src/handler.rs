@@ -48,7 +48,7 @@ impl<T: Transformer> Handler<T> {
         let made = self.earlier.as_ref()?(&recipe);
         made.map_err(|error| {
             // This one's own comparison then halts the shard and names what differs.
-            tracing::warn!(shard = %input.shard, %error, "cannot make the pipeline that a window was announced with");
+            tracing::warn!(%error, "cannot make the pipeline that a window was announced with");
         })
         .ok()
     }
@@ -58,7 +58,7 @@ impl<T: Transformer> Handler<T> {
 impl<T: Transformer> AnyPipeline for Handler<T> {
     fn run(&self, input: ShardInput) -> BoxFuture<'_, Result<Finished, Failure>> {
         let Some(announcer) = self.announcer(&input) else { return Box::pin(self.pipeline.run_shard(input)) };
-        tracing::info!(shard = %input.shard, "a window was announced with other settings; finishing it with those");
+        tracing::info!("a window was announced with other settings; finishing it with those");
         Box::pin(async move {
             match announcer.finish_plan(input).await? {
                 ControlFlow::Continue(input) => self.pipeline.run_shard(input).await,

@@ -11,7 +11,13 @@ use crate::Error;
 const ATTEMPTS_MAX: u32 = 10;
 
 /// Sends what should pass by itself again.
-pub(crate) async fn retried<T, F: Future<Output = Result<T, Failure>>>(
+pub(crate) async fn retried<T, F: Future<Output = Result<T, Failure>>>(send: impl FnMut() -> F) -> Result<T, Error> {
+    retried_up_to(ATTEMPTS_MAX, send).await
+}
+
+/// The same with another number of attempts.
+pub(crate) async fn retried_up_to<T, F: Future<Output = Result<T, Failure>>>(
+    attempts_max: u32,
     mut send: impl FnMut() -> F,
 ) -> Result<T, Error> {
     let seed = u64::from(std::process::id());
@@ -22,7 +28,7 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T, Failure>>>(
             Err(failure) => failure,
         };
         let wait = backoff.next_wait(failure.retry_after);
-        if failure.class != Class::Transient || backoff.attempts() == ATTEMPTS_MAX {
+        if failure.class != Class::Transient || backoff.attempts() == attempts_max {
             return Err(Error::Start(failure.message));
         }
         tracing::warn!(%failure, "failed, trying again");

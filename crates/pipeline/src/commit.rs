@@ -182,7 +182,7 @@ async fn announce(
         if !announced.as_is {
             return Err(Stop::Halt(Halt::Plan(Plan::cannot_be_kept(&difference))));
         }
-        tracing::warn!(shard = %shard.id, difference, "an announced window is finished as far as it can be made, as was asked");
+        tracing::warn!(difference, "an announced window is finished as far as it can be made, as was asked");
         return Ok(());
     }
     let Some(made) = made else { return Ok(()) };

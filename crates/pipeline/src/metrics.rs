@@ -131,7 +131,7 @@ pub struct Metrics {
 /// How far a connector is, over all shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Records that were read.
+    /// Records that were read, each as often as it was.
     pub records: u64,
     /// Outputs that were made of them.
     pub outputs: u64,

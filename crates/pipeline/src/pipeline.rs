@@ -11,7 +11,6 @@ use kinesink_core::{
     StreamName, Transformer,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 use crate::shard_pipeline::ShardPipeline;
 use crate::{Health, Metrics, Recipe, Spill, WindowBuffer, WindowLimits};
@@ -214,12 +213,12 @@ impl<T: Transformer> Pipeline<T> {
     /// # Errors
     /// As [`run_shard`](Self::run_shard).
     pub async fn finish_plan(&self, input: ShardInput) -> Result<ControlFlow<Finished, ShardInput>, Failure> {
-        let span = tracing::error_span!("shard", stream = %input.stream, shard = %input.shard);
         let prepared = input.prepared.clone();
-        Box::pin(Box::new(ShardPipeline::new(self, input)).finish(prepared)).instrument(span).await
+        Box::pin(Box::new(ShardPipeline::new(self, input)).finish(prepared)).await
     }
 
-    /// Moves one shard's records until it ends, is drained, or its lease is lost.
+    /// Moves one shard's records until it ends, is drained, or its lease is lost. What it logs has no shard: whoever calls says which
+    /// one it is, in a span.
     ///
     /// Dropping the future is an abort: nothing more is sent or checkpointed, and a batch in flight may or may not
     /// have arrived; the next owner sends its window again.
@@ -227,10 +226,8 @@ impl<T: Transformer> Pipeline<T> {
     /// # Errors
     /// A [`Failure`] of class `Fatal` from the reader, a sink or the checkpoint store. Everything else is retried.
     pub fn run_shard(&self, input: ShardInput) -> impl Future<Output = Result<Finished, Failure>> + Send + use<'_, T> {
-        // A span of the highest level, so that a warning names its shard whatever level is logged.
-        let span = tracing::error_span!("shard", stream = %input.stream, shard = %input.shard);
         // Not a part of an async function: what goes into one is kept twice, and a worker holds thousands of them.
-        Box::pin(Box::new(ShardPipeline::new(self, input)).run()).instrument(span)
+        Box::pin(Box::new(ShardPipeline::new(self, input)).run())
     }
 }
 

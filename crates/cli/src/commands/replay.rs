@@ -28,6 +28,11 @@ pub(crate) async fn run(args: Replay) -> Result<Exit, Problem> {
         () = stop.drain.cancelled() => return Ok(Exit::Aborted),
         () = signals => return Ok(Exit::Aborted),
     };
+    if report.objects == 0 {
+        let place = config.dead_letter.as_ref().map(|dead_letter| dead_letter.url.to_string()).unwrap_or_default();
+        stdout::line(format!("there are no dead letters in {place}: nothing to replay"))?;
+        return Ok(Exit::Drained);
+    }
     tell(&report)
 }
 

@@ -125,7 +125,8 @@ async fn drive(connector: &Connector, stop: &Stop) -> Result<Exit, Problem> {
     };
     tell_files(connector);
     let Progress { records, filtered, committed, dead_letters, .. } = connector.metrics().progress();
-    tracing::info!(records, filtered, committed, dead_letters, "ended");
+    // What a halt, another owner or a restart has read again counts again, but for what is committed.
+    tracing::info!(read = records, filtered, committed, dead_letters, "ended");
     Ok(match outcome {
         Outcome::Drained => Exit::Drained,
         Outcome::Halted => Exit::Halted,

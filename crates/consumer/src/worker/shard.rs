@@ -76,7 +76,7 @@ impl ShardRun {
                 Finished::ShardEnd => {}
                 finished => return Ok(finished),
             }
-            info!(shard = %id, "the shard is read to its end");
+            info!("the shard is read to its end");
             self.ended.notify_waiters();
         }
         let leftover = Leftover {
@@ -200,7 +200,7 @@ impl ShardRun {
 /// Until a handoff of KCL 3.x has taken too long: the shard drains as soon as the leader asks for its lease.
 async fn given_up(holding: &Holding) {
     let next_owner = holding.lease.asked_for().await;
-    info!(shard = %holding.lease.shard(), to = %next_owner, "draining the shard to hand its lease over");
+    info!(to = %next_owner, "draining the shard to hand its lease over");
     holding.give(&next_owner);
     sleep(HANDOFF_TIMEOUT).await;
 }

@@ -33,7 +33,7 @@ impl<R: ShardReader> ShardReader for UntilTrimmed<R> {
             read => return read,
         };
         let Some(children) = Box::pin(follows(&self.settings, &self.lease)).await else { return Err(failure) };
-        error!(shard = %self.lease.shard(), %failure, "the stream has trimmed the shard; what was not read of it is lost");
+        error!(%failure, "the stream has trimmed the shard; what was not read of it is lost");
         *self.children.lock().unwrap_or_else(PoisonError::into_inner) = children;
         self.ended = true;
         Ok(Read::ShardEnd)

@@ -24,6 +24,8 @@ use crate::{Error, Programs};
 
 /// So many windows in a row whose sinks do not come back end the replay.
 const UNANSWERED_WINDOWS_MAX: usize = 3;
+/// Streams whose letters are there instead of those of the file's.
+const STREAMS_TOLD_MAX: usize = 10;
 /// Of the memory for records, the part that is for letters: what they are made into takes as much again.
 const LETTERS_SHARE: usize = 2;
 /// The part that is for what is known of each output that was sent,
@@ -37,8 +39,8 @@ const PLACE_BYTES: usize = 128;
 /// another, `…-replay-2`.
 ///
 /// # Errors
-/// [`Error::Configuration`] without a `[dead_letter]`; [`Error::Running`] where the letters cannot be listed. A window that cannot
-/// be replayed is told by the report, and the others go on. What was sent stays, and is known the next time.
+/// [`Error::Configuration`] without a `[dead_letter]`; [`Error::Start`] where the letters cannot be listed, or are of other streams
+/// alone. A window that cannot be replayed is told by the report, and the others go on. What was sent stays, and is known the next time.
 pub async fn replay(config: &Config, programs: Programs, clients: &Clients) -> Result<ReplayReport, Error> {
     let services = services(config, clients).await;
     let Programs { filter, transform } = programs;
@@ -59,8 +61,18 @@ async fn replay_with<T: Transformer<Model = Event, Output = Bytes>>(
     let reader = S3Reader::open(&place).map_err(|error| Error::Configuration(error.to_string()))?;
     let pipeline: Pipeline<T> = pipeline(config, filter, transformer, services, Naming::Replay { round: 1 })?;
     let running = |failure: Failure| Error::Running(failure.message);
-    let begins = begins(reader.windows().await.map_err(running)?, &config.source.stream);
-    let (rounds, report) = (BTreeMap::new(), ReplayReport::default());
+    let windows =
+        reader.windows().await.map_err(|failure| Error::Start(format!("dead letters: {}", failure.message)))?;
+    let of_others = others(&windows, &config.source.stream);
+    let begins = begins(windows, &config.source.stream);
+    if begins.is_empty() && !of_others.is_empty() {
+        return Err(Error::Start(format!(
+            "there are no dead letters of stream {} in {}, but of {of_others}: mend `stream` in [source], or `url` in [dead_letter]",
+            config.source.stream, place.location
+        )));
+    }
+    let objects = begins.iter().map(|begin| begin.objects.len()).sum();
+    let (rounds, report) = (BTreeMap::new(), ReplayReport { objects, ..ReplayReport::default() });
     let mut replay = Replay { config, services, reader: &reader, pipeline: &pipeline, rounds, report };
     let (mut reaching, mut unanswered) = (VecDeque::<&Begin>::new(), 0);
     for (index, begin) in begins.iter().enumerate() {
@@ -97,6 +109,16 @@ struct Begin {
     /// One at least.
     key: String,
     objects: Vec<Listed>,
+}
+
+/// Of which streams else there are letters: the first few.
+fn others(windows: &BTreeMap<Window, Vec<Listed>>, than: &StreamName) -> String {
+    let streams: BTreeSet<_> = windows.keys().map(|window| window.stream.as_str()).collect();
+    let mut others: Vec<_> = streams.into_iter().filter(|stream| *stream != than.as_str()).collect();
+    let more = others.len().saturating_sub(STREAMS_TOLD_MAX);
+    others.truncate(STREAMS_TOLD_MAX);
+    let told = others.join(", ");
+    if more > 0 { format!("{told} and {more} more") } else { told }
 }
 
 /// In the order of the stream.

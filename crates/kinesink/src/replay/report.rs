@@ -10,6 +10,8 @@ const TOLD_MAX: usize = 10;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplayReport {
+    /// Objects that have letters of the stream.
+    pub objects: usize,
     /// Windows of which something was sent, or refused again.
     pub windows: usize,
     /// Records of those letters.

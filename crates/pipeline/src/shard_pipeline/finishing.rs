@@ -18,16 +18,15 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     /// Begins with what the last owner announced, if that counts.
     pub(super) fn finishing(mut self, prepared: Option<&Prepared>) -> Self {
         let Some(prepared) = prepared else { return self };
-        let shard = &self.shard.id;
         match plan::found(prepared, self.standing.committed) {
             Found::Plan(plan) => {
-                tracing::info!(%shard, first = %plan.first, last = %plan.last, "finishing the window that was announced");
+                tracing::info!(first = %plan.first, last = %plan.last, "finishing the window that was announced");
                 self.reader.seek(plan.first);
                 self.standing.plan = Some(*plan);
             }
             Found::Unreadable(why) => self.unreadable_plan = Some(why),
             Found::Nothing(why) => {
-                tracing::warn!(%shard, prepared = %prepared.checkpoint, why,
+                tracing::warn!(prepared = %prepared.checkpoint, why,
                     "a prepared checkpoint does not count; the next checkpoint removes it");
                 self.shard.metrics.plan_dropped();
             }

@@ -117,7 +117,7 @@ where
     let transient = || Failure::transient(format!("cannot {attempt}: {because}"));
     let mend = |remedy: &str| Failure::configuration(format!("cannot {attempt}: {because}: {remedy}"));
     match (code, status) {
-        ("NoSuchBucket", _) => mend(&format!("create the bucket {bucket} or mend the sink's url")),
+        ("NoSuchBucket", _) => mend(&format!("create the bucket {bucket}, or mend the `url` that names it")),
         ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken", _) | (_, 401) => {
             mend("the credentials are not valid: renew them")
         }
@@ -131,14 +131,14 @@ where
         ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
         | (_, 300..=399) => mend(&format!("set `region` to that of the bucket {bucket}")),
         // An answer to HEAD has no code.
-        ("" | "NotFound", 404) => mend(&format!("create the bucket {bucket} or mend the sink's url")),
+        ("" | "NotFound", 404) => mend(&format!("create the bucket {bucket}, or mend the `url` that names it")),
         (code, 403) if code.starts_with("KMS") || because.contains("kms:") => {
             mend("allow kms:GenerateDataKey and kms:Decrypt on the bucket's key")
         }
         (_, 403) => mend(&format!("allow s3:PutObject and s3:GetObject on the objects of {bucket}, and check `owner` if it is set")),
         // A success whose body was an error, which is looked at by its code.
         (_, ..300 | 408 | 409 | 412 | 429 | 500..) => transient(),
-        _ => mend("the service refuses the request as it is; check the sink's url and endpoint"),
+        _ => mend("the service refuses the request as it is; check `url` and `endpoint`"),
     }
 }
 

@@ -12,7 +12,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use kinesink_core::Checkpoint;
 use tokio::time::Instant;
-use tracing::{Instrument as _, debug, error, info, info_span, warn};
+use tracing::{Instrument as _, debug, error, error_span, info, warn};
 
 pub(super) use self::taker::{Made, Taker};
 use super::drive::Drive;
@@ -135,7 +135,8 @@ impl Drive<'_> {
             cleanup: worker.cleanup,
             ended: Arc::clone(&self.ended),
         };
-        let span = info_span!("lease", stream = %worker.reader.stream, %shard, lease_owner = worker.id);
+        // Of the highest level, so that a warning names its shard whatever level is logged.
+        let span = error_span!("lease", stream = %worker.reader.stream, %shard, lease_owner = worker.id);
         self.shards.spawn(Box::new(run).run().instrument(span));
     }
 
