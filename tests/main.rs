@@ -20,7 +20,7 @@
 //! - `throttled_table`: a lease table without capacity
 //! - `table_pages`: the files of `docs/dynamodb.md`
 //! - `spills`: windows that are larger than memory
-//! - `replay`, `replay_rounds`: dead letters and time ranges again, once
+//! - `replay`, `replay_bucket`, `replay_rounds`: dead letters and time ranges again, once
 //! - `put`, `tail`: the sample producer and the reader
 //! - `tools`: `local`, `check`, completions, readers that leave, the examples
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what broke by panicking")]
@@ -49,6 +49,7 @@ mod local_s3_kills;
 mod partitions;
 mod put;
 mod replay;
+mod replay_bucket;
 mod replay_rounds;
 mod run;
 mod spills;

@@ -234,7 +234,7 @@ fn two_replays_of_a_range_at_once_waited_for_each_other_for_ever() {
 }
 
 /// Kills the command at some moment after each new object.
-fn killed_at_work(folder: &Path, rounds: u64, start: impl Fn() -> Process) {
+pub(crate) fn killed_at_work(folder: &Path, rounds: u64, start: impl Fn() -> Process) {
     for round in 0..rounds {
         let before = objects(folder).len();
         let process = start();
