@@ -10,6 +10,7 @@
 //! - `run`: drain, restart, resharding, signals, exit codes
 //! - `aggregates`: numbers of each key and minute in a table
 //! - `bad_input`: what a person mistypes or forgets
+//! - `unmet`: settings that are allowed and that no record meets
 //! - `bucket`: objects in a bucket instead of a directory
 //! - `files_closed`: why files are not larger
 //! - `faults`: throttles, expired iterators, cut connections; full and read-only disks have a target of their own
@@ -57,3 +58,4 @@ mod table_pages;
 mod tail;
 mod throttled_table;
 mod tools;
+mod unmet;

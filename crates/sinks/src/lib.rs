@@ -30,6 +30,8 @@ mod error;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
 mod event_time;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
+mod event_times;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
 mod field_path;
 mod location;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]

@@ -295,6 +295,32 @@ impl Config {
         Some(ConfigError::new(file, text, vec![Mistake::new(what, span, "no `columns` here").hint(hint)]))
     }
 
+    /// What the columns of a sample are for and where they go, unless they can be appended to the file as it is.
+    #[must_use]
+    pub fn place_of_columns(&self) -> Option<String> {
+        let (file, text) = &self.file;
+        let appended = format!("{text}\n[sink.columns]\nid = \"int64\"\n");
+        if Self::parse(&appended, file).is_ok() {
+            return None;
+        }
+        let parquet = || self.sinks.iter().filter(|sink| sink.format == Format::Parquet);
+        let names = |lacks: bool| {
+            let sinks = parquet().filter(|sink| sink.columns.is_none() == lacks);
+            let names: Vec<_> = sinks.map(|sink| format!("`{}`", sink.name)).collect();
+            names.join(", ")
+        };
+        let lacking = names(true);
+        Some(match (parquet().count(), lacking.is_empty()) {
+            (0, _) => {
+                "for a sink with `format = \"parquet\"`, which this file has not: below that sink's keys, before the next \
+                 `[[sink]]`"
+                    .into()
+            }
+            (_, true) => format!("in place of the columns of sink {}", names(false)),
+            (_, false) => format!("below the keys of sink {lacking}, before the next `[[sink]]`"),
+        })
+    }
+
     /// A region that neither this file nor the machine's settings give, which shows when clients are made.
     #[must_use]
     pub fn missing_region(&self) -> ConfigError {

@@ -20,6 +20,7 @@ use super::settling::Settling;
 use super::takeover::Shards;
 use super::traffic::Traffic;
 use crate::Error;
+use crate::event_times::EventTimes;
 
 /// Writes the items that records say. With [`Guard::Always`] effectively once: what is sent again, or comes late, changes
 /// nothing.
@@ -34,6 +35,8 @@ pub struct DynamoDbEmitter {
     shards: Shards,
     /// Which part of the items' keys is the records' partition key: that of the first record that shows it.
     pub(super) ordering: OnceLock<usize>,
+    /// Where records are counted by their own times.
+    pub(super) times: EventTimes,
     /// The memory that items which are being made may take.
     pub(super) encoding: Budget,
 }
@@ -51,7 +54,8 @@ impl DynamoDbEmitter {
         let traffic = Arc::clone(&items.traffic);
         config.metrics.may_send(&config.table, traffic.lanes.requests());
         let encoding = Budget::new(config.encoded_bytes_max);
-        Ok(Self { config, traffic, items, guards, shards: Shards::default(), ordering: OnceLock::new(), encoding })
+        let (shards, ordering, times) = (Shards::default(), OnceLock::new(), EventTimes::default());
+        Ok(Self { config, traffic, items, guards, shards, ordering, times, encoding })
     }
 
     /// Makes the table if it is missing, and that of its guards, paid by the request or with the units of
@@ -75,6 +79,12 @@ impl DynamoDbEmitter {
         }
         lane.answered(answer);
         metrics.may_send(table, self.traffic.lanes.requests());
+    }
+
+    fn end_of_counting(&self) {
+        if let Some(event_time) = self.config.aggregate.as_ref().and_then(|aggregate| aggregate.event_time.as_ref()) {
+            self.times.end(event_time, &self.config.table);
+        }
     }
 
     /// One of the tables was found changed.
@@ -177,6 +187,11 @@ impl Emitter<Bytes> for DynamoDbEmitter {
     async fn check(&self) -> Result<(), Failure> {
         self.start().await
     }
+
+    async fn close(&self) -> Result<(), Failure> {
+        self.end_of_counting();
+        Ok(())
+    }
 }
 
 /// Of a transformer of your own, which makes attributes.
@@ -200,6 +215,11 @@ impl Emitter<Attributes> for DynamoDbEmitter {
 
     async fn check(&self) -> Result<(), Failure> {
         self.start().await
+    }
+
+    async fn close(&self) -> Result<(), Failure> {
+        self.end_of_counting();
+        Ok(())
     }
 }
 

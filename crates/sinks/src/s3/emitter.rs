@@ -20,6 +20,7 @@ use super::lifecycle::LeftUploads;
 use super::parquet::{Columns, SchemaError};
 use super::store::{Object, Put, Store};
 use crate::Error;
+use crate::event_times::EventTimes;
 use crate::rows::Rows;
 
 /// Objects of one window that are sent at a time.
@@ -34,6 +35,7 @@ pub struct S3Emitter {
     config: S3Config,
     /// Where objects are Parquet files.
     columns: Option<Columns>,
+    times: EventTimes,
 }
 
 /// What became of one object: the items that it does not hold, and its bytes if it was made now.
@@ -66,7 +68,7 @@ impl S3Emitter {
         let columns = config.parquet.as_ref().map(Columns::open).transpose();
         let refuse = |error: SchemaError| Error::Setting { place: config.location.to_string(), why: error.to_string() };
         let columns = columns.map_err(refuse)?;
-        Ok(Self { store, prefix, config, columns })
+        Ok(Self { store, prefix, config, columns, times: EventTimes::default() })
     }
 
     /// What becomes of the parts of large objects that killed writers leave, as far as the bucket says so; none in a directory.
@@ -87,10 +89,18 @@ impl S3Emitter {
                 indexes.push(index);
                 continue;
             }
-            let name = known.map_or_else(|| template.partition(&item.value, item.record.arrival), str::to_owned);
+            let name = known.map_or_else(|| self.partition_of(item), str::to_owned);
             partitions.entry(name).or_default().push(index);
         }
         partitions
+    }
+
+    fn partition_of(&self, item: &Item<Bytes>) -> String {
+        let (partition, is_own_time) = self.config.key.divided(&item.value, item.record.arrival);
+        if let Some(event_time) = &self.config.key.settings().event_time {
+            self.times.note(is_own_time, event_time, &self.config.location);
+        }
+        partition
     }
 
     /// Makes the object of one partition durable; says which items that concerned. What the format cannot hold is handed
@@ -292,7 +302,7 @@ impl Emitter<Bytes> for S3Emitter {
 
     fn partition(&self, item: &Item<Bytes>) -> Option<String> {
         let template = &self.config.key;
-        (!template.is_one_partition()).then(|| template.partition(&item.value, item.record.arrival))
+        (!template.is_one_partition()).then(|| self.partition_of(item))
     }
 
     async fn emit_partition(&self, partition: &Partition<'_, Bytes>) -> Result<Emitted, Failure> {
@@ -307,5 +317,12 @@ impl Emitter<Bytes> for S3Emitter {
 
     async fn check(&self) -> Result<(), Failure> {
         self.store.check().await
+    }
+
+    async fn close(&self) -> Result<(), Failure> {
+        if let Some(event_time) = &self.config.key.settings().event_time {
+            self.times.end(event_time, &self.config.location);
+        }
+        Ok(())
     }
 }

@@ -51,11 +51,19 @@ pub(super) async fn run(config: &Config, programs: &Programs, count: u64) -> Res
         let why = format!("stream {stream} has no record yet: put some, or declare the columns by hand");
         return Err(Problem::new(Exit::Failed, why));
     }
+    // Comments, where the columns would be another sink's, or none's, at the end of the file.
+    let place = config.place_of_columns();
+    let comment = if place.is_some() { "# " } else { "" };
+    // Of a file that has no end of line.
+    stdout::line("")?;
+    if let Some(place) = place {
+        stdout::line(format!("# These columns go {place}, without the `# `"))?;
+    }
     if refused > 0 {
         stdout::line(format!("# {refused} of {} records were refused by [transform]", count - left))?;
     }
     for line in sample.propose().to_string().lines() {
-        stdout::line(line)?;
+        stdout::line(format!("{comment}{line}"))?;
     }
     Ok(Exit::Drained)
 }
@@ -91,7 +99,7 @@ impl Reader<'_> {
                     tracing::warn!(%failure, "trying again");
                     continue;
                 }
-                Err(failure) => return Err(Problem::new(Exit::Failed, failure)),
+                Err(failure) => return Err(Problem::new(Exit::Start, failure)),
             };
             let is_last = reply.next_shard_iterator.is_none();
             shard.at_tip = is_last || (reply.records.is_empty() && reply.millis_behind_latest == Some(0));

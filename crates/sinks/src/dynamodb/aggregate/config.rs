@@ -42,14 +42,17 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
+    /// The record's own time, if it has one.
+    pub(super) fn own_time(&self, attributes: &Attributes) -> Option<Timestamp> {
+        let event_time = self.event_time.as_ref()?;
+        let (AttributeValue::S(text) | AttributeValue::N(text)) = at(attributes, &event_time.field)? else {
+            return None;
+        };
+        event_time.read(text, &TimeZone::UTC)
+    }
+
     /// The start of the record's time window; none where no clock has it.
-    pub(super) fn start(&self, record: &Record, attributes: &Attributes) -> Option<Timestamp> {
-        let own = self.event_time.as_ref().and_then(|event_time| {
-            let (AttributeValue::S(text) | AttributeValue::N(text)) = at(attributes, &event_time.field)? else {
-                return None;
-            };
-            event_time.read(text, &TimeZone::UTC)
-        });
+    pub(super) fn start(&self, record: &Record, own: Option<Timestamp>) -> Option<Timestamp> {
         let time = own.unwrap_or(record.arrival).as_nanosecond();
         let window = i128::try_from(self.window.as_nanos()).ok()?.max(1);
         Timestamp::from_nanosecond(time.div_euclid(window) * window).ok()

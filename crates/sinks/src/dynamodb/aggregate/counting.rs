@@ -293,7 +293,11 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
     fn share(&self, item: &Item<U>) -> Result<Share, Reject> {
         let config = &self.emitter.config;
         let attributes = (self.read)(config, &item.value)?;
-        share(config, self.aggregate, &self.table, item, &attributes)
+        let own_time = self.aggregate.own_time(&attributes);
+        if let Some(event_time) = &self.aggregate.event_time {
+            self.emitter.times.note(own_time.is_some(), event_time, &config.table);
+        }
+        share(config, self.aggregate, &self.table, item, own_time, &attributes)
     }
 
     /// Adds a record to its group, unless it counts nothing, or is refused already.

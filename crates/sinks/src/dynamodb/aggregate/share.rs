@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::{Item, Reject};
 
@@ -20,11 +21,12 @@ pub(super) fn share<U>(
     aggregate: &Aggregate,
     table: &Table,
     item: &Item<U>,
+    own_time: Option<Timestamp>,
     attributes: &Attributes,
 ) -> Result<Share, Reject> {
     let record = &item.record;
     let start =
-        aggregate.start(record, attributes).ok_or_else(|| Reject::new("its time window begins before any clock"))?;
+        aggregate.start(record, own_time).ok_or_else(|| Reject::new("its time window begins before any clock"))?;
     let place = position(record.position, item.ordinal)?;
     let key = key_values(config, table, record, &place, Some(start), attributes)?;
     let id = table.key_of(&key)?;

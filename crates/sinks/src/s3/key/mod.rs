@@ -239,6 +239,11 @@ impl KeyTemplate {
 
     /// The partition that an output belongs to, made of a record of that arrival.
     pub(super) fn partition(&self, value: &[u8], arrival: Timestamp) -> String {
+        self.divided(value, arrival).0
+    }
+
+    /// The same, and whether the record's own time was read.
+    pub(super) fn divided(&self, value: &[u8], arrival: Timestamp) -> (String, bool) {
         let found = if self.reads_records() { field::find(value, &self.fields) } else { Vec::new() };
         let own = self.settings.event_time.as_ref().and_then(|event_time| {
             let text = field::scalar((*found.last()?)?)?;
@@ -246,10 +251,11 @@ impl KeyTemplate {
         });
         let (event, is_late) = self.judge(own, arrival);
         let key = self.filled(&found, arrival, event, is_late);
-        if self.in_directory && too_long(&key, template::STREAM_BYTES_MAX).is_some() {
-            return self.filled(&[], arrival, event, is_late);
-        }
-        key
+        let key = match self.in_directory && too_long(&key, template::STREAM_BYTES_MAX).is_some() {
+            true => self.filled(&[], arrival, event, is_late),
+            false => key,
+        };
+        (key, own.is_some())
     }
 
     /// The partition of a record with these fields and times.
