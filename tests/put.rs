@@ -96,6 +96,9 @@ fn a_line_that_no_record_holds_is_named_and_what_came_before_it_is_in_the_stream
         let said_all = [format!("line 2: {why}"), "1 lines before it were taken".into()];
         assert!(said_all.iter().all(|part| said.contains(part)), "{said}");
     }
+    let refused = put(&services, "long", std::slice::from_ref(&first), &["--key", ".id"]);
+    let said = text(&refused.stderr);
+    assert!(said.contains("no value in the field \".id\" that --key names: name it without the dot"), "{said}");
     let stored = services.read_stream("long").into_iter().map(|(_, _, data)| data);
     assert_eq!(stored.collect::<Vec<_>>(), vec![first; 3]);
 }

@@ -212,7 +212,10 @@ impl Table {
             (ScalarAttributeType::B, AttributeValue::B(bytes)) => Ok(Scalar::Bytes(bytes.as_ref().to_vec())),
             _ => {
                 let (needed, given) = (of_type(key_type), type_of(value));
-                Err(self.refuse(name, &format!("is {needed} there and {given} here: convert it in the transform")))
+                Err(self.refuse(
+                    name,
+                    &format!("is {needed} there and {given} here: convert it in the transform, or name its type in `types` before the table is made"),
+                ))
             }
         }
     }

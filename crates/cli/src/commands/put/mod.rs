@@ -119,7 +119,8 @@ fn partition_key(line: &str, field: Option<&str>, number: u64) -> Result<String,
     match value.get(field) {
         Some(serde_json::Value::String(text)) if !text.is_empty() => Ok(text.clone()),
         Some(serde_json::Value::Null | serde_json::Value::String(_)) | None => {
-            Err(format!("it has no value in the field {field:?} that --key names"))
+            let remedy = if field.starts_with('.') { ": name it without the dot" } else { "" };
+            Err(format!("it has no value in the field {field:?} that --key names{remedy}"))
         }
         Some(other) => Ok(other.to_string()),
     }

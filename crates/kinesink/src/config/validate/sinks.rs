@@ -279,7 +279,8 @@ impl Checks {
                 true => "`dead_letter.url` is that of a sink".to_owned(),
                 false => format!("`dead_letter.url` and the sink at {} stand one inside the other", sink.url),
             };
-            self.refuse(what, raw.url.span(), "refused records would mix with delivered ones", "write another");
+            let hint = "write one beside it, as \"s3://my-bucket/dead\" is beside \"s3://my-bucket/orders\"";
+            self.refuse(what, raw.url.span(), "refused records would mix with delivered ones", hint);
         }
         let region = source.and_then(|source| source.region.clone());
         Some(DeadLetter { url, reached: BucketOptions { region, ..BucketOptions::default() } })

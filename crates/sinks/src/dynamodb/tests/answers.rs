@@ -308,7 +308,7 @@ async fn what_an_index_cannot_hold_is_refused_by_name() {
     let sink = DynamoDbEmitter::open(config(dynamo.client())).unwrap();
     assert_eq!(
         refusal(&sink, json!({"id": "a", "city": 7})).await,
-        "key attribute `city` of table items is text there and a number here: convert it in the transform"
+        "key attribute `city` of table items is text there and a number here: convert it in the transform, or name its type in `types` before the table is made"
     );
     assert!(refusal(&sink, json!({"id": "a", "city": ""})).await.contains("is empty, which no key may be"));
     let fine = [(1, "a", json!({"id": "a", "city": "Bonn"})), (2, "b", json!({"id": "b"}))];

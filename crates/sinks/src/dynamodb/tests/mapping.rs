@@ -99,7 +99,7 @@ async fn what_no_table_takes_is_refused_by_name_and_never_quoted() {
         (r#"{"id":""}"#, "key attribute `id` of table items is empty, which no key may be"),
         (
             r#"{"id":7}"#,
-            "key attribute `id` of table items is text there and a number here: convert it in the transform",
+            "key attribute `id` of table items is text there and a number here: convert it in the transform, or name its type in `types` before the table is made",
         ),
         (r#"{"id":null}"#, "key attribute `id` of table items is text there and null here"),
         (r#"{"id":"a","_position":1}"#, "it has a field _position"),
