@@ -28,7 +28,7 @@ pub(crate) fn replayed(services: &Services, file: &Path) -> (Option<i32>, String
 }
 
 /// The time of the newest record, and a moment more.
-fn moment(services: &Services) -> String {
+pub(crate) fn moment(services: &Services) -> String {
     let newest = services.arrivals_ms("letters").into_iter().map(|(_, arrival_ms)| arrival_ms).max().unwrap();
     pause(Duration::from_millis(5));
     // The SDK reads a time as a fraction of seconds, and tells the millisecond below it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{Process, Services, eventually, lines, numbered, pipeline_toml};
+use crate::replay::{moment, record, write_file};
 
 /// What DynamoDB answers when a table has no capacity left.
 const THROTTLE: &str =
@@ -111,4 +112,36 @@ fn a_throttled_lease_table_delays_checkpoints_and_loses_and_doubles_nothing() {
     assert!(log.contains("ProvisionedThroughputExceededException"), "it says why it waits: {log}");
     assert!(lines(&folder).values().all(|count| *count == 1), "without a crash nothing is delivered twice");
     assert!(services.owners("table").is_empty(), "the lease is released");
+}
+
+/// What an earlier call had read was taken for nothing then, and the call waited for ever for shards that had ended.
+#[test]
+fn a_time_range_that_was_read_ends_or_says_why_not_where_its_lease_table_cannot_be_read_at_once() {
+    let services = Services::start();
+    services.create_stream("letters", 2);
+    let file = write_file(&services, &services.path("objects"), ".");
+    let records: Vec<_> = (0..100).map(record).collect();
+    services.put("letters", &records);
+    let proxy = Proxy::start(services.endpoint("DYNAMODB"));
+    let (to, again) = (moment(&services), services.path("again"));
+    let into = format!("file://{}", again.display());
+    let replay = |refusals: usize| {
+        proxy.refusals.store(refusals, Ordering::SeqCst);
+        let mut command = services.kinesink();
+        command.env("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{}", proxy.address)).arg("replay").arg(&file);
+        command.args(["--from", "2020-01-01T00:00:00Z", "--to", &to, "--into", &into]);
+        let log = services.path(&format!("replay-{refusals}.log"));
+        let code = Process::start(command, &log).wait().code();
+        (code, std::fs::read_to_string(log).unwrap())
+    };
+    let (code, log) = replay(0);
+    assert_eq!(code, Some(0), "{log}");
+    let landed = lines(&again);
+    assert!(landed == records.into_iter().map(|line| (line, 1)).collect());
+    let (code, log) = replay(1);
+    assert_eq!(code, Some(3), "{log}");
+    assert!(log.contains("cannot read lease table letters-replay-") && log.contains("slow down"), "{log}");
+    let (code, log) = replay(0);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(lines(&again) == landed, "it had come to its end");
 }
