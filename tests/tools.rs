@@ -54,6 +54,25 @@ fn kinesink_trusts_the_local_kinesis_in_tls_by_its_bundle_alone() {
 }
 
 #[test]
+fn a_sample_is_of_all_shards_from_the_oldest_record_on_though_iterators_expire() {
+    let services = Services::start();
+    services.create_stream("sampled", 2);
+    let records: Vec<_> = (0..300).map(|id| format!(r#"{{"id":{id},"at":"2026-01-31"}}"#).into_bytes()).collect();
+    services.put("sampled", &records);
+    services.fault(r#"[{"operation":"GetRecords","times":1,"kind":"expire"}]"#);
+    let file = services.path("sampled.toml");
+    std::fs::write(&file, pipeline_toml("sampled", "sampled", &services.path("objects"), "")).unwrap();
+    let proposed = |count: &str| {
+        let run = output(services.kinesink().arg("check").arg(&file).args(["--sample", count]));
+        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+        text(&run.stdout)
+    };
+    let all = proposed("1000");
+    assert!(all.contains("300 records") && all.contains("id = \"int64\"") && all.contains("at = \"date\""), "{all}");
+    assert!(proposed("20").contains("20 records"));
+}
+
+#[test]
 fn what_local_prints_is_safe_to_evaluate_whatever_its_directory_is_called() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("it's $(touch expanded) `touch expanded`;touch expanded&\"*");

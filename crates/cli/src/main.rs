@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod exit;
 mod logs;
+mod reader;
 mod shards;
 mod shell;
 mod signals;
