@@ -1,8 +1,9 @@
 //! The requests that change the table.
 
 use std::collections::HashMap;
+use std::error::Error as StdError;
 
-use kinesink_aws::code;
+use kinesink_aws::dynamodb::error::ProvideErrorMetadata;
 use kinesink_aws::dynamodb::operation::put_item::PutItemError;
 use kinesink_aws::dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use kinesink_aws::dynamodb::operation::update_item::UpdateItemError;
@@ -10,11 +11,12 @@ use kinesink_aws::dynamodb::types::{
     AttributeValue, ConsumedCapacity, DeleteRequest, Put, PutRequest, ReturnConsumedCapacity, ReturnValue,
     ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TransactWriteItem, Update as UpdateItem, WriteRequest,
 };
+use kinesink_aws::{HttpResponse, SdkError, code};
 use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
 use super::config::{DELETED, DynamoDbConfig};
-use super::error::{self, Action, CONDITION_FAILED, CONDITION_FAILED_OF_MANY, Verdict};
+use super::error::{self, Action, CONDITION_FAILED, CONDITION_FAILED_OF_MANY, Throttled, Verdict};
 use super::notes;
 use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
@@ -67,14 +69,10 @@ pub(super) async fn put_guarded(
         }
         Err(error) => error,
     };
-    if code(&error) != Some(CONDITION_FAILED) {
-        return Err(error::write(Action::PutItem, &config.table, &error));
+    match error.as_service_error() {
+        Some(PutItemError::ConditionalCheckFailedException(failed)) => Ok(met(config, rank, failed.item())),
+        _ => Err(error::write(Action::PutItem, &config.table, &error)),
     }
-    let there = match error.as_service_error() {
-        Some(PutItemError::ConditionalCheckFailedException(failed)) => failed.item(),
-        _ => None,
-    };
-    Ok(met(config, rank, there))
 }
 
 /// Where a condition did not hold, the item that was in the way says why.
@@ -155,14 +153,10 @@ async fn request_update(
         }
         Err(error) => error,
     };
-    if code(&error) != Some(CONDITION_FAILED) {
+    let Some(UpdateItemError::ConditionalCheckFailedException(failed)) = error.as_service_error() else {
         return Err(error::write(Action::UpdateItem, &config.table, &error));
-    }
-    let there = match error.as_service_error() {
-        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => failed.item(),
-        _ => None,
     };
-    match met(config, last, there) {
+    match met(config, last, failed.item()) {
         Met::Later(None, _) => Err(Verdict::Failed(Failure::configuration(format!(
             "cannot update items in table {}: the service does not say what is there where a condition fails: name one that does",
             config.table
@@ -242,11 +236,8 @@ pub(super) async fn probe_put(config: &DynamoDbConfig, table: &Table) -> Result<
     let name = table.key_names().next().unwrap_or_default().to_owned();
     let request = config.client.put_item().table_name(&config.table).set_item(Some(probe(table)));
     let request = request.condition_expression(NEVER).expression_attribute_names("#key", name);
-    match request.send().await {
-        Ok(_) => Ok(()),
-        Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
-        Err(error) => Err(lasting(error::write(Action::PutItem, &config.table, &error))),
-    }
+    let answer = request.send().await;
+    let_in(config, Action::PutItem, answer.err().as_ref())
 }
 
 /// Proves that items may be updated, by a condition that cannot hold.
@@ -258,10 +249,20 @@ pub(super) async fn probe_update(config: &DynamoDbConfig, table: &Table) -> Resu
         .condition_expression(NEVER)
         .expression_attribute_names("#key", name)
         .expression_attribute_names("#mark", DELETED);
-    match request.send().await {
-        Ok(_) => Ok(()),
-        Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(()),
-        Err(error) => Err(lasting(error::write(Action::UpdateItem, &config.table, &error))),
+    let answer = request.send().await;
+    let_in(config, Action::UpdateItem, answer.err().as_ref())
+}
+
+/// Who may ask, is told that the condition does not hold.
+fn let_in<E>(config: &DynamoDbConfig, action: Action, error: Option<&SdkError<E, HttpResponse>>) -> Result<(), Failure>
+where
+    E: ProvideErrorMetadata + Throttled + StdError + 'static,
+{
+    match error {
+        Some(error) if code(error) != Some(CONDITION_FAILED) => {
+            Err(lasting(error::write(action, &config.table, error)))
+        }
+        _ => Ok(()),
     }
 }
 
