@@ -35,6 +35,8 @@ mod event_times;
 mod field_path;
 mod location;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
+mod position_text;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
 mod rows;
 #[cfg(feature = "s3")]
 pub mod s3;

@@ -13,13 +13,8 @@ use super::number::Decimal;
 use super::table::{ItemKey, Table, key_part};
 use super::update::Update;
 use crate::FieldPath;
+use crate::position_text::{POSITION_BYTES, position_text};
 
-/// Kinesis numbers have 186 bits, so 56 digits are enough for text to be in stream order.
-const SEQUENCE_DIGITS: usize = 56;
-/// A Kinesis record of 10 MiB cannot hold 10^8 user records.
-const SUB_SEQUENCE_DIGITS: usize = 8;
-/// How many of them have so many digits at most.
-const SUB_SEQUENCES: u64 = 100_000_000;
 /// Of any number of outputs.
 const ORDINAL_DIGITS: usize = 10;
 /// In seconds since 1970, some day in the year 5138; in milliseconds, one in 1973.
@@ -192,12 +187,11 @@ fn check_size(item_bytes: usize) -> Result<(), Reject> {
 
 /// The position of an output in its shard, as text that orders as they do.
 pub(super) fn position(position: Position, ordinal: u32) -> Result<String, Reject> {
-    let sequence = position.sequence.zero_padded(SEQUENCE_DIGITS);
-    if sequence.len() > SEQUENCE_DIGITS || position.sub_sequence >= SUB_SEQUENCES {
+    let text = position_text(position);
+    if text.len() > POSITION_BYTES {
         return Err(Reject::new(format!("its position {position} has more digits than any of the service's")));
     }
-    let sub_sequence = position.sub_sequence;
-    Ok(format!("{sequence}.{sub_sequence:0SUB_SEQUENCE_DIGITS$}.{ordinal:0ORDINAL_DIGITS$}"))
+    Ok(format!("{text}.{ordinal:0ORDINAL_DIGITS$}"))
 }
 
 /// Values of the key's attributes. `start` is that of the record's time window, where it has one.

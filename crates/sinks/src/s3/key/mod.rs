@@ -15,20 +15,15 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use kinesink_core::Position;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::template::{Part, Time};
 use super::contents::Origin;
 use crate::event_time::EventTime;
+use crate::position_text::{POSITION_BYTES, position_text};
 use crate::{Error, FieldPath, Location};
 
-/// Kinesis numbers have 186 bits, so 56 digits are enough for listings to be in stream order.
-const SEQUENCE_DIGITS: usize = 56;
-/// A Kinesis record of 10 MiB cannot hold 10^8 user records.
-const SUB_SEQUENCE_DIGITS: usize = 8;
-const POSITION_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
 /// S3 takes no longer key.
 const KEY_BYTES_MAX: usize = 1024;
 /// No common file system takes a longer name.
@@ -130,8 +125,8 @@ pub(super) fn of_object(partition: &str, prefix: &str, origin: Origin<'_>, count
         match char {
             STREAM => key.push_str(&escaped(origin.stream.as_str())),
             SHARD => key.push_str(&escaped(origin.shard.as_str())),
-            FIRST => key.push_str(&padded(origin.first)),
-            LAST => key.push_str(&padded(origin.last)),
+            FIRST => key.push_str(&position_text(origin.first)),
+            LAST => key.push_str(&position_text(origin.last)),
             COUNT => key.push_str(&count.to_string()),
             text => key.push(text),
         }
@@ -337,11 +332,6 @@ fn too_long(partition: &str, stream_bytes: usize) -> Option<(usize, usize)> {
         }
     }
     None
-}
-
-fn padded(position: Position) -> String {
-    let sequence = position.sequence.zero_padded(SEQUENCE_DIGITS);
-    format!("{sequence}.{:0SUB_SEQUENCE_DIGITS$}", position.sub_sequence)
 }
 
 /// A value as part of a key: what a path or Hive gives a meaning stands as `%XX`, as Hive writes it, so that it cannot leave

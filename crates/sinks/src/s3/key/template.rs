@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
-use super::{KEY_BYTES_MAX, LATE, POSITION_BYTES, VALUE_BYTES_MAX};
+use super::{KEY_BYTES_MAX, LATE, VALUE_BYTES_MAX};
 use crate::FieldPath;
+use crate::position_text::POSITION_BYTES;
 
 /// A stream's name has at most so many bytes; so has a shard's id.
 pub(super) const STREAM_BYTES_MAX: usize = 128;

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use kinesink_core::{ShardId, StreamName};
+use kinesink_core::{Position, ShardId, StreamName};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,7 +22,7 @@ fn key_of(template: &KeyTemplate, json: &str, arrival: &str) -> String {
     let origin = Origin { stream: &stream, shard: &shard, first, last };
     let key = of_object(&partition(template, json, arrival), "pre/fix", origin, 5);
     // The tests are about what stands before.
-    key.replace(&padded(first), "FIRST").replace(&padded(last), "LAST")
+    key.replace(&position_text(first), "FIRST").replace(&position_text(last), "LAST")
 }
 
 fn partition(template: &KeyTemplate, json: &str, arrival: &str) -> String {
@@ -313,9 +313,9 @@ fn mistakes_name_the_setting_and_the_remedy() {
 #[test]
 fn positions_are_padded() {
     let zeros = "0".repeat(54);
-    assert_eq!(padded(position("10", 3)), format!("{zeros}10.00000003"));
+    assert_eq!(position_text(position("10", 3)), format!("{zeros}10.00000003"));
     let long = "49590338271490256608559692538361571095921575989136588898";
-    assert_eq!(padded(position(long, 0)), format!("{long}.00000000"));
+    assert_eq!(position_text(position(long, 0)), format!("{long}.00000000"));
 }
 
 prop_compose! {
@@ -350,7 +350,7 @@ proptest! {
         let position = |&(high, low, sub): &(u64, u128, u64)| position(&decimal(high, low), sub);
         let window = |pair: &[(u64, u128, u64)]| {
             let (first, last) = (position(&pair[0]), position(pair.last().unwrap()));
-            format!("{}-{}", padded(first), padded(last))
+            format!("{}-{}", position_text(first), position_text(last))
         };
         let keys: Vec<String> = places.chunks(2).map(window).collect();
         let mut listed = keys.clone();
