@@ -250,6 +250,15 @@ impl<U> Delivery<'_, U> {
             shard.metrics.files_closed(reason, emitted.files());
         }
     }
+
+    /// Counts a failed attempt. One that is set up wrong halts the shard, once patience is at its end.
+    pub(crate) fn failed(&self, shard: &Shard, failure: &Failure, pause: &Pause) -> Result<(), Stop> {
+        shard.metrics.emit_failed(self.name, failure.class);
+        if failure.class == Class::Configuration && pause.misconfigurations() >= self.patience {
+            return Err(Stop::Halt(Halt::Sink { name: self.name.into(), failure: failure.clone() }));
+        }
+        Ok(())
+    }
 }
 
 /// Sends what the sink has not settled, until it has settled everything. Refused items go to the ledger.
@@ -295,10 +304,7 @@ pub(crate) async fn attempt<U: Send + Sync + 'static>(
     let emitted = match emitted {
         Ok(emitted) => emitted,
         Err(failure) => {
-            shard.metrics.emit_failed(delivery.name, failure.class);
-            if failure.class == Class::Configuration && pause.misconfigurations() >= delivery.patience {
-                return Err(Stop::Halt(Halt::Sink { name: delivery.name.into(), failure }));
-            }
+            delivery.failed(shard, &failure, pause)?;
             return Ok(Some(failure));
         }
     };

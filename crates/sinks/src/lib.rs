@@ -32,6 +32,8 @@ mod event_time;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
 mod event_times;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
+mod failures;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
 mod field_path;
 mod location;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]

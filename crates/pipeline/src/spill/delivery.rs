@@ -115,10 +115,7 @@ async fn partitions<U: Send + Sync + 'static>(
         // One that waiting does not mend says what the others do not.
         let lasting = failures.iter().position(|failure| failure.class != Class::Transient).unwrap_or(0);
         let Some(failure) = failures.into_iter().nth(lasting) else { break };
-        shard.metrics.emit_failed(delivery.name, failure.class);
-        if failure.class == Class::Configuration && pause.misconfigurations() >= delivery.patience {
-            return Err(Stop::Halt(Halt::Sink { name: delivery.name.into(), failure }));
-        }
+        delivery.failed(shard, &failure, &pause)?;
         if again.len() < parts {
             pause.progressed();
         }

@@ -1,12 +1,13 @@
 //! What became of a delivery, by what became of its items.
 
-use kinesink_core::{Class, Emitted, Failure, Reject};
+use kinesink_core::{Emitted, Failure, Reject};
 use tracing::debug;
 
 use super::chain::Outcome;
 use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
 use super::table::ItemKey;
+use crate::failures;
 
 /// Reasons that are compared with a further one. They name settings and attributes, of which a sink has few.
 const REASONS_MAX: usize = 64;
@@ -80,11 +81,7 @@ impl<'a> Settling<'a> {
     pub(super) fn finish(self) -> Result<Emitted, Failure> {
         let Self { emitter, mut emitted, items, overtaken, mut failed, .. } = self;
         debug!(table = emitter.config.table, items, overtaken, failed = failed.len(), "items written");
-        // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
-        // again.
-        let lasting = failed.iter().position(|failed| failed.failure.class != Class::Transient);
-        let all = (!failed.is_empty() && failed.len() == items).then_some(0);
-        if let Some(index) = lasting.or(all) {
+        if let Some(index) = failures::of_sink(failed.iter().map(|failed| &failed.failure), items) {
             return Err(failed.swap_remove(index).failure);
         }
         let busiest = busiest(&failed);

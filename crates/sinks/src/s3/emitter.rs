@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use kinesink_core::{Batch, Class, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject};
+use kinesink_core::{Batch, Emitted, Emitter, Failure, Fingerprint, Item, Partition, Reject};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -19,9 +19,9 @@ use super::key;
 use super::lifecycle::LeftUploads;
 use super::parquet::{Columns, SchemaError};
 use super::store::{Object, Put, Store};
-use crate::Error;
 use crate::event_times::EventTimes;
 use crate::rows::Rows;
+use crate::{Error, failures};
 
 /// Objects of one window that are sent at a time.
 const OBJECTS_AT_ONCE: usize = 16;
@@ -264,11 +264,7 @@ impl Emitter<Bytes> for S3Emitter {
                 Err(failure) => failed.push((indexes, failure)),
             }
         }
-        // A failure of all of them, or one that waiting does not mend, is the sink's. Else what is durable need not be sent
-        // again.
-        let lasting = failed.iter().position(|(_, failure)| failure.class != Class::Transient);
-        let all = (!failed.is_empty() && failed.len() == parts).then_some(0);
-        if let Some(index) = lasting.or(all) {
+        if let Some(index) = failures::of_sink(failed.iter().map(|(_, failure)| failure), parts) {
             return Err(failed.swap_remove(index).1);
         }
         for (indexes, failure) in failed {
