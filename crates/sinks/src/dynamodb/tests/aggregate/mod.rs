@@ -3,6 +3,7 @@
 mod refusals;
 mod room;
 mod shards;
+mod start;
 mod windows;
 
 use std::collections::BTreeMap;
