@@ -254,24 +254,25 @@ mod tests {
             let text = format!("version = 1\napp = \"orders\"\n[source]\nstream = \"orders\"\n{sinks}");
             Config::parse(&text, "orders.toml").unwrap()
         };
-        let told = |config: &Config| -> Vec<_> {
-            let sinks = config.sinks.iter();
-            sinks.map(|sink| (sink.url.to_string(), sink.reached.clone(), sink.bucket.clone())).collect()
+        let told = |config: &Config| -> Vec<(String, Option<String>, Option<String>)> {
+            let sink =
+                |sink: &Sink| (sink.url.to_string(), sink.reached.endpoint.clone(), sink.bucket.storage_class.clone());
+            config.sinks.iter().map(sink).collect()
         };
         let (a, b) = (("a", "a", "STANDARD_IA"), ("b", "b", "GLACIER_IR"));
         let then = file(&[a, b]);
-        for now in [file(&[a, b]), file(&[b, a]), file(&[("b", "c", b.2), a]), file(&[("c", "a", "STANDARD"), b])] {
-            let again = applied(&now, &of(&then)).unwrap();
-            let sink_of = |name: &str, url: &str| {
-                let has = |sink: &&Sink| sink.url.to_string() == url;
-                now.sinks.iter().find(has).or(now.sinks.iter().find(|sink| sink.name == name)).unwrap()
-            };
-            let expected: Vec<_> = [("a", "s3://lake/a"), ("b", "s3://lake/b")]
-                .into_iter()
-                .map(|(name, url)| (url.to_owned(), sink_of(name, url)))
-                .map(|(url, sink)| (url, sink.reached.clone(), sink.bucket.clone()))
+        let c = ("c", "a", "STANDARD");
+        // A sink that has the place now, by whatever name, or else the one of that name.
+        for (now, expected) in
+            [(&[a, b], [a, b]), (&[b, a], [a, b]), (&[("b", "c", b.2), a], [a, b]), (&[c, b], [c, b])]
+        {
+            let expected = ["s3://lake/a", "s3://lake/b"].into_iter().zip(expected);
+            let expected: Vec<_> = expected
+                .map(|(url, (name, _, class))| {
+                    (url.into(), Some(format!("https://{name}.example")), Some(class.into()))
+                })
                 .collect();
-            assert_eq!(told(&again), expected);
+            assert_eq!(told(&applied(&file(now), &of(&then)).unwrap()), expected);
         }
         // One that was renamed and moved: which of the two ways was its own cannot be known.
         let refused = applied(&file(&[a, ("c", "c", "STANDARD")]), &of(&then)).unwrap_err().to_string();

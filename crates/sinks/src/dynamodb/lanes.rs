@@ -183,18 +183,7 @@ impl Drop for Lane<'_> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn answer() -> impl Strategy<Value = Answer> {
-        prop_oneof![
-            Just(Answer::Taken),
-            Just(Answer::NoRoom),
-            Just(Answer::OfItsOwn),
-            (0_u64..30).prop_map(Answer::NoRoomForOne),
-        ]
-    }
 
     impl Limit {
         fn after(&self, answer: Answer, halvings: u64, requests_max: usize) -> Self {
@@ -204,36 +193,38 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn a_limit_rises_by_one_in_a_round_and_falls_by_half_once_for_what_was_sent_together(
-            requests_max in 1_usize..200,
-            answers in prop::collection::vec((answer(), 0_u64..3), 0..200),
-        ) {
-            let mut limit = Limit { requests: requests_max, ..Limit::default() };
-            for (answer, ago) in answers {
-                let before = limit;
-                let halvings = before.halvings.saturating_sub(ago);
-                limit = before.after(answer, halvings, requests_max);
-                prop_assert!((1..=requests_max).contains(&limit.requests));
-                let round = (0..before.requests).fold(before.clone(), |limit, _| limit.after(Answer::Taken, halvings, requests_max));
-                prop_assert_eq!(round.requests, (before.requests + 1).min(requests_max));
-                prop_assert!(round.short_keys.is_empty() && round.hot_keys.is_superset(&before.short_keys));
-                match answer {
-                    Answer::Taken => prop_assert!(limit.requests - before.requests <= 1),
-                    Answer::NoRoom if halvings == before.halvings => {
-                        prop_assert_eq!(limit.requests, (before.requests / 2).max(1));
-                        // Whatever else was sent beside it changes nothing any more.
-                        prop_assert_eq!(limit.after(answer, halvings, requests_max), limit.clone());
-                    }
-                    Answer::NoRoomForOne(key) if halvings == before.halvings && !before.hot_keys.contains(&key) => {
-                        let is_many = before.short_keys.len() + 1 >= (before.requests / 4).max(2) && !before.short_keys.contains(&key);
-                        prop_assert_eq!(limit.requests, if is_many { (before.requests / 2).max(1) } else { before.requests });
-                        prop_assert!(limit.short_keys.contains(&key) || limit.hot_keys.contains(&key));
-                    }
-                    Answer::NoRoom | Answer::NoRoomForOne(_) | Answer::OfItsOwn => prop_assert_eq!(limit.requests, before.requests),
+    #[test]
+    fn a_limit_falls_by_half_once_for_what_was_sent_together_and_rises_by_one_in_a_round() {
+        let mut limit = Limit { requests: 9, ..Limit::default() };
+        let mut requests = |answer, halvings| {
+            limit = limit.after(answer, halvings, 9);
+            limit.requests
+        };
+        // Two that were sent before the limit fell, one after it, and one of another kind.
+        assert_eq!([0, 0, 1].map(|halvings| requests(Answer::NoRoom, halvings)), [4, 4, 2]);
+        assert_eq!(requests(Answer::OfItsOwn, 2), 2);
+        // Rounds of 2, 3 and 4.
+        let risen: Vec<_> = (0..9).map(|_| requests(Answer::Taken, 2)).collect();
+        assert_eq!(risen, [2, 3, 3, 3, 4, 4, 4, 4, 5]);
+        // What falls begins its round anew, and never falls below one.
+        assert_eq!([2, 3, 4].map(|halvings| requests(Answer::NoRoom, halvings)), [2, 1, 1]);
+        let risen: Vec<_> = (0..50).map(|_| requests(Answer::Taken, 5)).collect();
+        assert_eq!([0, 34, 35, 49].map(|index| risen[index]), [2, 8, 9, 9], "{risen:?}");
+    }
+
+    #[test]
+    fn keys_without_room_are_a_table_without_room_where_they_are_a_quarter_of_a_round() {
+        for (requests, keys) in [(64, 16), (12, 3), (8, 2), (4, 2)] {
+            let mut limit = Limit { requests, ..Limit::default() };
+            for key in 1..keys {
+                // One key is one, however often it is met.
+                for _ in 0..5 {
+                    limit = limit.after(Answer::NoRoomForOne(key), 0, 64);
                 }
             }
+            assert_eq!(limit.requests, requests, "{} keys", keys - 1);
+            limit = limit.after(Answer::NoRoomForOne(keys), 0, 64);
+            assert_eq!(limit.requests, requests / 2, "{keys} keys");
         }
     }
 
