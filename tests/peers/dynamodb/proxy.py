@@ -5,6 +5,7 @@ mended. Each worker has a path of its own there, so that it is known who wrote w
 import http.client
 import json
 import random
+import socket
 import threading
 import time
 import urllib.parse
@@ -27,7 +28,7 @@ class Unguarded:
 
     worker: str
     state: object
-    late: bool
+    given_up: bool
     began: float
     ended: float
 
@@ -75,34 +76,37 @@ class Proxy(ThreadingHTTPServer):
             left, batch["RequestItems"][table] = requests[:count], requests[count:]
             return {table: left}
 
-    def forward(self, worker, headers, body, late=False):
+    def forward(self, worker, headers, body, is_given_up):
         began = time.monotonic()
         status, reply_headers, reply = self.request(headers, body)
         if status == 200 and b'"RequestItems"' in body:
-            self.note(worker, json.loads(body)["RequestItems"], late, began)
+            # Asked after the write: who gives it up later makes the next one after it.
+            self.note(worker, json.loads(body)["RequestItems"], is_given_up(), began)
         return status, reply_headers, reply
 
-    def note(self, worker, batch, late, began):
+    def note(self, worker, batch, given_up, began):
         """A delete is a state as well: None, whichever record it is by."""
         for table, requests in batch.items():
             for request in requests:
                 put = request.get("PutRequest", {}).get("Item")
                 item = put or request["DeleteRequest"]["Key"]
-                write = Unguarded(worker, put and put.get("n"), late, began, time.monotonic())
+                write = Unguarded(worker, put and put.get("n"), given_up, began, time.monotonic())
                 with self.lock:
                     self.unguarded[table, item["id"]["S"]].append(write)
 
     def explains(self, table, id, state, last):
-        """Whether an item may have a state that is not its last, which was written too: its sender had given it up, or another worker was
-        further then."""
+        """Whether an item may have a state that is not its last, which was written before that was over: its sender had given it up, or
+        another worker was further then."""
         writes = self.unguarded[table, id]
-        if not any(write.state == last for write in writes):
+        last_began = max((write.began for write in writes if write.state == last), default=None)
+        if last_began is None:
             return False
         is_later = lambda one, other: None in (one.state, other.state) or int(one.state["N"]) > int(other.state["N"])
         overtakes = lambda one: any(
             other.worker != one.worker and other.began < one.ended and is_later(other, one) for other in writes
         )
-        return any(one.late or overtakes(one) for one in writes if one.state == state)
+        came_late = [one for one in writes if one.state == state and one.ended > last_began]
+        return any(one.given_up or overtakes(one) for one in came_late)
 
     def request(self, headers, body):
         connection = http.client.HTTPConnection(self.upstream, timeout=30)
@@ -116,7 +120,7 @@ class Proxy(ThreadingHTTPServer):
     def later(self, wait, worker, headers, body):
         def send():
             time.sleep(wait)
-            self.forward(worker, headers, body, late=True)
+            self.forward(worker, headers, body, lambda: True)
 
         thread = threading.Thread(target=send, daemon=True)
         with self.lock:
@@ -166,21 +170,30 @@ class Handler(BaseHTTPRequestHandler):
         if fault in ("cut", "late"):
             return self.cut()
         send = self.take_some if operation == "BatchWriteItem" else self.server.forward
-        answer = send(worker, headers, body)
+        answer = send(worker, headers, body, self.is_given_up)
         if fault == "lost":
             return self.cut()
         self.answer(*answer)
 
-    def take_some(self, worker, headers, body):
+    def is_given_up(self):
+        """Whether who sends has closed the connection: a worker that lost the shard's lease, or is dead."""
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
+    def take_some(self, worker, headers, body, is_given_up):
         batch = json.loads(body)
         left = self.server.left_over(batch)
         if not left:
-            return self.server.forward(worker, headers, body)
+            return self.server.forward(worker, headers, body, is_given_up)
         if not any(batch["RequestItems"].values()):
             return 200, {}, json.dumps({"UnprocessedItems": left}).encode()
         body = json.dumps(batch).encode()
         headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
-        status, reply_headers, reply = self.server.forward(worker, headers, body)
+        status, reply_headers, reply = self.server.forward(worker, headers, body, is_given_up)
         if status != 200:
             return status, reply_headers, reply
         return status, {}, json.dumps(json.loads(reply) | {"UnprocessedItems": left}).encode()
