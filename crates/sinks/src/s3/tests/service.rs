@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::{batch, items, source};
+use crate::Location;
 use crate::s3::{Naming, S3Config, S3Emitter};
 
 pub(super) fn credentials() -> Credentials {
@@ -109,7 +110,9 @@ pub(super) fn config(endpoint: &str, provider: SharedCredentialsProvider) -> S3C
         .credentials_provider(provider)
         .retry_config(RetryConfig::disabled())
         .force_path_style(true);
-    let mut config = S3Config::new("s3://my-bucket/orders in/{x}".parse().unwrap());
+    // A file may not say so, but who builds a place may.
+    let location = Location::Bucket { bucket: "my-bucket".into(), prefix: "orders in/{x}".into() };
+    let mut config = S3Config::new(location);
     config.client = Some(Client::from_conf(client.build()));
     config
 }
