@@ -80,9 +80,9 @@ fn a_missing_stream_and_missing_credentials_are_one_line_with_a_remedy() {
     let said = text(&run.stderr);
     assert_eq!(run.status.code(), Some(3), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(
-        said.starts_with("error: cannot list the shards of stream missing: ResourceNotFoundException: under account ")
-    );
+    assert!(said.starts_with(
+        "error: cannot list the shards of stream missing: ResourceNotFoundException: Stream missing under account "
+    ));
     assert!(said.contains(" not found; check name") && said.contains("--create"), "{said}");
     assert!(objects(&folder).is_empty());
 
