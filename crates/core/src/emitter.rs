@@ -88,6 +88,13 @@ pub trait Pieces<U>: Send + Sync {
     /// A [`Failure`], if it cannot be read as it was written. Whoever owns the items reads the window again then.
     async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure>;
 
+    /// Takes items of the piece with that number that are refused for good, once all others are durable: for a sink that is refused
+    /// more than it may keep in mind. It names them nowhere else.
+    ///
+    /// # Errors
+    /// A [`Failure`] that ends the attempt.
+    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> Result<(), Failure>;
+
     /// Says that more of them are durable than before. A sink that takes long for a partition is told apart by that from one
     /// that hangs.
     fn progressed(&self) {}

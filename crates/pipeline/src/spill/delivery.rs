@@ -1,7 +1,7 @@
 //! A spilled window to one of its sinks.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -159,38 +159,76 @@ async fn emit<U: Send + Sync + 'static>(
     let Some((first, last)) = delivery.window else { return Ok(0) };
     shard.metrics.emit_attempt(delivery.name);
     let sending = shard.health.sending(part.output_bytes);
-    let emitted = delivery
-        .emitter
-        .emit_partition(&Partition {
-            stream: &shard.stream,
-            shard: &shard.id,
-            first,
-            last,
-            name: part.name,
-            bytes: part.output_bytes,
-            pieces: &Reported { part, shard },
-            keep_existing: delivery.keep_existing,
-        })
-        .await?;
+    let reported = Reported { part, shard, delivery, burying, handed: Mutex::default() };
+    let partition = Partition {
+        stream: &shard.stream,
+        shard: &shard.id,
+        first,
+        last,
+        name: part.name,
+        bytes: part.output_bytes,
+        pieces: &reported,
+        keep_existing: delivery.keep_existing,
+    };
+    let emitted = delivery.emitter.emit_partition(&partition).await;
     drop(sending);
+    let handed = reported.handed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(stop) = handed.stop {
+        return Err(Unsent::Stop(stop));
+    }
+    let emitted = emitted?;
     delivery.count_files(shard, &emitted);
-    let (refused, data_bytes) = refused(shard, delivery, part, &emitted, burying).await?;
+    let (named, named_bytes) = refused(shard, delivery, part, &emitted, burying).await?;
+    let (refused, data_bytes) = (named + handed.items, named_bytes + handed.data_bytes);
     let (items, data_bytes) = (part.items.saturating_sub(refused), part.data_bytes.saturating_sub(data_bytes));
     shard.metrics.emitted(delivery.name, items, data_bytes);
     Ok(refused)
 }
 
 /// The items of a partition, whose sink says how it gets on.
-struct Reported<'a, U> {
+struct Reported<'a, 'b, U> {
     part: &'a Part<'a, U>,
-    shard: &'a Shard,
+    shard: &'a Arc<Shard>,
+    delivery: &'a Delivery<'a, U>,
+    burying: &'a Turns<&'b Mutex<Ledger>>,
+    handed: Mutex<Handed>,
+}
+
+/// The refused items that a sink has handed back.
+#[derive(Default)]
+struct Handed {
+    items: usize,
+    data_bytes: usize,
+    /// Why the window ends, where they cannot be buried.
+    stop: Option<Stop>,
 }
 
 #[deny(clippy::missing_trait_methods, reason = "what is left out would pass this by")]
 #[async_trait]
-impl<U: Send + Sync + 'static> Pieces<U> for Reported<'_, U> {
+impl<U: Send + Sync + 'static> Pieces<U> for Reported<'_, '_, U> {
     async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure> {
         self.part.piece(number).await
+    }
+
+    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> Result<(), Failure> {
+        let Self { part, shard, delivery, burying, handed } = self;
+        let rejects: BTreeMap<usize, Reject> = rejects.into_iter().collect();
+        let taken = take(part, number, delivery.name, |index| rejects.get(&index)).await?;
+        if taken.len() < rejects.len() {
+            return Err(not_given(delivery.name));
+        }
+        {
+            let mut handed = lock(handed);
+            handed.items += taken.len();
+            handed.data_bytes += taken.iter().map(|refused| refused.record.data.len()).sum::<usize>();
+        }
+        shard.health.progress(true);
+        let ledger = burying.lock().await;
+        lock(&ledger).refused.extend(taken);
+        relieve(shard, delivery, &ledger).await.map_err(|stop| {
+            lock(handed).stop = Some(stop);
+            Failure::transient("what is refused of a partition cannot be buried")
+        })
     }
 
     fn progressed(&self) {
@@ -223,18 +261,7 @@ async fn refused<U: Send + Sync + 'static>(
     }
     let (mut count, mut data_bytes, mut number) = (0, 0, 0);
     while count < rejects.len() {
-        let Some(Piece { items, memory }) = part.piece(number).await? else {
-            let why = format!("sink {sink} refused an item that it was not given: a bug in its emitter");
-            return Err(Failure::fatal(why).into());
-        };
-        let reason_of = |(index, item)| rejects.get(&index).map(|why| (item, (*why).clone()));
-        let refused = items.into_iter().filter_map(reason_of).map(|(item, reason): (Item<U>, Reject)| {
-            let stage = Stage::Sink(sink.into());
-            copied(Refused { record: item.record, ordinal: item.ordinal, stage, reason })
-        });
-        let refused: Vec<Refused> = refused.collect();
-        // Other windows are read with it while these are buried.
-        drop(memory);
+        let refused = take(part, number, sink, |index| rejects.get(&index).copied()).await?;
         count += refused.len();
         data_bytes += refused.iter().map(|refused| refused.record.data.len()).sum::<usize>();
         let ledger = burying.lock().await;
@@ -243,6 +270,25 @@ async fn refused<U: Send + Sync + 'static>(
         number += 1;
     }
     Ok((count, data_bytes))
+}
+
+/// The items of a piece that have a reason to be refused. What they were read with other windows are read with while these are buried.
+async fn take<'a, U: Send + Sync + 'static>(
+    part: &Part<'_, U>,
+    number: usize,
+    sink: &str,
+    reason_of: impl Fn(usize) -> Option<&'a Reject>,
+) -> Result<Vec<Refused>, Failure> {
+    let Piece { items, memory: _read } = part.piece(number).await?.ok_or_else(|| not_given(sink))?;
+    let refused = items.into_iter().filter_map(|(index, Item { record, ordinal, .. })| {
+        let (stage, reason) = (Stage::Sink(sink.into()), reason_of(index)?.clone());
+        Some(copied(Refused { record, ordinal, stage, reason }))
+    });
+    Ok(refused.collect())
+}
+
+fn not_given(sink: &str) -> Failure {
+    Failure::fatal(format!("sink {sink} refused an item that it was not given: a bug in its emitter"))
 }
 
 /// The same without the memory of those that it was read with.

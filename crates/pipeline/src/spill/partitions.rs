@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use async_trait::async_trait;
-use kinesink_core::{Failure, Item, Piece, Pieces};
+use kinesink_core::{Failure, Item, Piece};
 
 use super::{SegmentId, Spilled, number};
 
@@ -73,9 +72,9 @@ impl<U> Part<'_, U> {
     }
 }
 
-#[async_trait]
-impl<U: Send + Sync + 'static> Pieces<U> for Part<'_, U> {
-    async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure> {
+impl<U: Send + Sync + 'static> Part<'_, U> {
+    /// The piece with that number, from 0: none behind the last.
+    pub(crate) async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure> {
         let Some(wanted) = self.read(number) else { return Ok(None) };
         let (found, memory) = self.spilled.read(wanted).await?;
         let mut items: Vec<(usize, Item<U>)> = found.into_iter().flat_map(|(_, items)| items).collect();

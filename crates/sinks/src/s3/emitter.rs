@@ -25,6 +25,8 @@ use crate::{Error, failures};
 
 /// Objects of one window that are sent at a time.
 const OBJECTS_AT_ONCE: usize = 16;
+/// Refused items of a spilled partition that are kept in mind until its object is there, with some 150 bytes each.
+const REFUSED_MAX: usize = 16 * 1024;
 
 /// Writes each window as one object, or as one for each of its partitions. Effectively once, as the pipeline sends an
 /// announced window again as it was; every put is create-only, so nothing is ever overwritten.
@@ -39,8 +41,8 @@ pub struct S3Emitter {
 }
 
 /// What became of one object: the items that it does not hold, and its bytes if it was made now.
-struct Published {
-    rejects: Rejects,
+pub(super) struct Published {
+    pub(super) rejects: Rejects,
     made_bytes: Option<u64>,
 }
 
@@ -116,7 +118,7 @@ impl S3Emitter {
         (indexes, outcome)
     }
 
-    async fn publish(
+    pub(super) async fn publish(
         &self,
         origin: Origin<'_>,
         partition: &str,
@@ -125,11 +127,12 @@ impl S3Emitter {
     ) -> Result<Published, Failure> {
         let mut share = self.config.encoding.share(&rows).await;
         let overflow = share.overflow.take();
-        let (body, rejects) = match &self.columns {
-            Some(columns) => columns.encode(origin, &rows, overflow).await?,
-            None => self.encode(&rows, overflow).await?,
-        };
+        let refused_max = if matches!(rows, Rows::Spilled(_)) { REFUSED_MAX } else { usize::MAX };
+        let (body, rejects) = self.encode(origin, &rows, overflow, refused_max).await?;
         share.encoded();
+        if rejects.len() > refused_max {
+            return Ok(Published { rejects, made_bytes: None });
+        }
         let contents = Contents::of(origin, &rows, &rejects).await?;
         if contents.count == 0 {
             return Ok(Published { rejects, made_bytes: None });
@@ -165,7 +168,26 @@ impl S3Emitter {
         Ok(Published { rejects, made_bytes })
     }
 
-    async fn encode(&self, rows: &Rows<'_>, overflow: Option<Overflow>) -> Result<(Encoded, Rejects), Failure> {
+    /// The object, and what of its rows is not in it. Ends before its time once more than `refused_max` are not.
+    pub(super) async fn encode(
+        &self,
+        origin: Origin<'_>,
+        rows: &Rows<'_>,
+        overflow: Option<Overflow>,
+        refused_max: usize,
+    ) -> Result<(Encoded, Rejects), Failure> {
+        match &self.columns {
+            Some(columns) => columns.encode(origin, rows, overflow, refused_max).await,
+            None => self.encode_lines(rows, overflow, refused_max).await,
+        }
+    }
+
+    async fn encode_lines(
+        &self,
+        rows: &Rows<'_>,
+        overflow: Option<Overflow>,
+        refused_max: usize,
+    ) -> Result<(Encoded, Rejects), Failure> {
         let compressor = Compressor::start(self.config.compression, overflow);
         let (mut body, mut rejects) = (Body::new(self.config.format), Rejects::new());
         let mut number = 0;
@@ -179,6 +201,9 @@ impl S3Emitter {
                         compressor.write(chunk).await;
                     }
                 }
+            }
+            if rejects.len() > refused_max {
+                break;
             }
             number += 1;
         }
@@ -305,7 +330,11 @@ impl Emitter<Bytes> for S3Emitter {
         let whole = self.config.key.undivided();
         let name = whole.as_deref().or(partition.name).unwrap_or_default();
         let (origin, rows) = (Origin::of_partition(partition), Rows::Spilled(partition));
-        let published = self.publish(origin, name, rows, partition.keep_existing).await?;
+        let mut published = self.publish(origin, name, rows, partition.keep_existing).await?;
+        if published.rejects.len() > REFUSED_MAX {
+            drop(published);
+            published = self.sift(name, partition).await?;
+        }
         let mut emitted = Emitted::all();
         published.tell(&mut emitted);
         Ok(emitted)

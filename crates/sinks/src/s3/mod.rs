@@ -30,6 +30,7 @@ mod lifecycle;
 pub mod parquet;
 mod pieces;
 mod reader;
+mod sifting;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -38,12 +38,14 @@ impl Columns {
     }
 
     /// The file of these items, and which of them are not in it. On a thread that may block: a MiB takes tens of
-    /// milliseconds. Dropped, the thread ends after the piece that it is at.
+    /// milliseconds. Dropped, the thread ends after the piece that it is at. It ends before its time once
+    /// more than `refused_max` are refused.
     pub(in crate::s3) async fn encode(
         &self,
         origin: Origin<'_>,
         rows: &Rows<'_>,
         overflow: Option<Overflow>,
+        refused_max: usize,
     ) -> Result<(Body, Rejects), Failure> {
         let Origin { stream, shard, first, last } = origin;
         let encoder = Arc::clone(&self.encoder);
@@ -55,12 +57,15 @@ impl Columns {
         ];
         let (pieces, mut received) = mpsc::channel::<Vec<Bytes>>(1);
         let encoded = spawn_blocking(move || {
-            encoder.encode(std::iter::from_fn(|| received.blocking_recv()).flatten(), footer, Blocks::new(overflow))
+            let records = std::iter::from_fn(|| received.blocking_recv()).flatten();
+            encoder.encode(records, footer, Blocks::new(overflow), refused_max)
         });
         let mut number = 0;
         while let Some(piece) = rows.piece(number).await? {
             // An encoder that has ended says why below.
-            let _ended = pieces.send(piece.iter().map(|(_, item)| item.value.clone()).collect()).await;
+            if pieces.send(piece.iter().map(|(_, item)| item.value.clone()).collect()).await.is_err() {
+                break;
+            }
             number += 1;
         }
         drop(pieces);

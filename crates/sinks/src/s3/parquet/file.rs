@@ -84,7 +84,7 @@ impl Encoder {
     }
 
     /// A file of the records, in order. Its footer has these keys and values, and how many rows there are. Takes as long as the records are large:
-    /// it belongs on a thread that may block.
+    /// it belongs on a thread that may block. It ends before its time once more than `refused_max` are refused.
     ///
     /// # Errors
     /// The encoder's own, whose cause is no record: they are a fault of this program.
@@ -93,6 +93,7 @@ impl Encoder {
         records: impl IntoIterator<Item = B>,
         metadata: Vec<(&str, String)>,
         out: Blocks,
+        refused_max: usize,
     ) -> Result<Encoded, ParquetError> {
         let file_type = Arc::clone(&self.layout.file_type);
         let mut file = SerializedFileWriter::new(out, file_type, Arc::clone(&self.properties))?;
@@ -101,6 +102,9 @@ impl Encoder {
         for (index, record) in records.into_iter().enumerate() {
             if let Err(refusal) = rows.push(record.borrow()) {
                 refused.push((index, refusal));
+                if refused.len() > refused_max {
+                    break;
+                }
             } else {
                 records_bytes += record.borrow().len();
             }

@@ -21,6 +21,7 @@ impl Columns {
         _: Origin<'_>,
         _: &Rows<'_>,
         _: Option<Overflow>,
+        _: usize,
     ) -> Result<(Encoded, Rejects), Failure> {
         match *self {}
     }

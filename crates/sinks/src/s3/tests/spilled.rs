@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kinesink_core::{Class, Emitted, Emitter as _, Failure, Item, Partition, Piece, Pieces, Reservation};
+use kinesink_core::{Class, Emitted, Emitter as _, Failure, Item, Partition, Piece, Pieces, Reject, Reservation};
 
 use super::{batch, items, source};
 use crate::Location;
@@ -22,6 +22,30 @@ struct Threes {
     fails_at: Option<usize>,
 }
 
+/// Many items a piece, and those of them that were handed back.
+struct Many {
+    pieces: Vec<Vec<(usize, Item<Bytes>)>>,
+    refused: Mutex<BTreeMap<usize, Reject>>,
+}
+
+#[async_trait]
+impl Pieces<Bytes> for Many {
+    async fn piece(&self, number: usize) -> Result<Option<Piece<Bytes>>, Failure> {
+        Ok(self.pieces.get(number).cloned().map(|items| Piece { items, memory: Reservation::none() }))
+    }
+
+    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> Result<(), Failure> {
+        for (index, why) in rejects {
+            assert!(
+                self.pieces[number].iter().any(|(of_piece, _)| *of_piece == index),
+                "{index} is not in piece {number}"
+            );
+            assert_eq!(self.refused.lock().unwrap().insert(index, why), None, "{index} twice");
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Pieces<Bytes> for Threes {
     async fn piece(&self, number: usize) -> Result<Option<Piece<Bytes>>, Failure> {
@@ -32,6 +56,10 @@ impl Pieces<Bytes> for Threes {
         tokio::task::spawn_blocking(|| ()).await.unwrap();
         let items = self.items.chunks(3).nth(number).map(<[_]>::to_vec);
         Ok(items.map(|items| Piece { items, memory: Reservation::none() }))
+    }
+
+    async fn refused(&self, _: usize, _: Vec<(usize, Reject)>) -> Result<(), Failure> {
+        unreachable!("so few are named at the end")
     }
 }
 
@@ -111,6 +139,49 @@ async fn send(sink: &S3Emitter, fails: Option<usize>) -> Vec<Result<Emitted, Fai
         sink.emit_partition(&partition).await
     });
     futures::future::join_all(sent).await
+}
+
+/// They were all kept in mind until the object was there.
+#[tokio::test]
+async fn more_refused_items_than_are_kept_in_mind_are_handed_back_and_the_object_is_the_same() {
+    let (held, read) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (config, other) in configs(held.path()).into_iter().zip(configs(read.path())) {
+        // Only of lines and columns can an item be refused.
+        if config.format != Format::Ndjson {
+            continue;
+        }
+        let row = |n: usize| if n % 7 == 3 { format!("{{\"n\":{n}}}") } else { format!("{n}\nno JSON") };
+        let rows: Vec<String> = (0..20_000).map(row).collect();
+        let items = items(&rows.iter().map(|row| row.as_bytes()).collect::<Vec<_>>());
+        let key = |config: S3Config| S3Config { key: KeyTemplate::default(), ..config };
+        let source = source();
+        let of_held = S3Emitter::open(key(config)).unwrap().emit(&batch(&source, &items)).await.unwrap();
+
+        let indexed: Vec<_> = items.iter().cloned().enumerate().collect();
+        let pieces = indexed.chunks(999).map(<[_]>::to_vec).collect();
+        let pieces = Many { pieces, refused: Mutex::default() };
+        let partition = Partition {
+            stream: &source.stream,
+            shard: &source.shard,
+            first: items.first().unwrap().record.position,
+            last: items.last().unwrap().record.position,
+            name: None,
+            bytes: rows.iter().map(String::len).sum(),
+            pieces: &pieces,
+            keep_existing: false,
+        };
+        let sink = S3Emitter::open(key(other)).unwrap();
+        let emitted = sink.emit_partition(&partition).await.unwrap();
+        assert_eq!(emitted.exceptions(), [], "they are handed back");
+        let refused = pieces.refused.lock().unwrap().clone();
+        let named = of_held.exceptions().iter().map(|(index, _)| *index);
+        assert!(refused.len() > 17_000 && refused.keys().copied().eq(named), "{}", refused.len());
+        assert_eq!(files(read.path()), files(held.path()));
+        // After a crash they are handed back again, and what is there is the same.
+        pieces.refused.lock().unwrap().clear();
+        assert_eq!(sink.emit_partition(&partition).await.unwrap().exceptions(), []);
+        assert!(pieces.refused.lock().unwrap().keys().eq(refused.keys()));
+    }
 }
 
 /// Encoders wait on threads, and what they wait for is read on threads.

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kinesink_aws::dynamodb::types::ScalarAttributeType;
 use kinesink_core::{
-    Class, Emitted, Emitter, Exception, Failure, Fingerprint, Item, Partition, Piece, Pieces, Reservation, StreamName,
+    Class, Emitted, Emitter, Exception, Failure, Fingerprint, Item, Partition, Piece, Pieces, Reject, Reservation,
+    StreamName,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -182,6 +183,10 @@ impl Pieces<Bytes> for Fives {
     async fn piece(&self, number: usize) -> Result<Option<Piece<Bytes>>, Failure> {
         let items = self.0.chunks(5).nth(number).map(<[_]>::to_vec);
         Ok(items.map(|items| Piece { items, memory: Reservation::none() }))
+    }
+
+    async fn refused(&self, _: usize, _: Vec<(usize, Reject)>) -> Result<(), Failure> {
+        unreachable!("this sink names what it refuses at the end")
     }
 }
 

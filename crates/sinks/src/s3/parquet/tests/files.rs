@@ -19,7 +19,7 @@ fn a_file_names_what_wrote_it_and_where_its_rows_come_from() {
     let encoder = Encoder::new(&schema, Codec::Zstd, FileSettings::default()).unwrap();
     let metadata = || vec![("kinesink-stream", "orders".to_owned()), ("kinesink-first", "1.0".to_owned())];
     let records = [Bytes::from_static(b"{\"a\":1}"), Bytes::from_static(b"{\"a\":-5}"), Bytes::from_static(b"{}")];
-    let encoded = encoder.encode(&records, metadata(), Blocks::default()).unwrap();
+    let encoded = encoder.encode(&records, metadata(), Blocks::default(), usize::MAX).unwrap();
 
     let footer = reader(&encoded).metadata().clone();
     let version = concat!("kinesink version ", env!("CARGO_PKG_VERSION"));
@@ -36,7 +36,7 @@ fn a_file_names_what_wrote_it_and_where_its_rows_come_from() {
     assert_eq!(statistics.null_count_opt(), Some(1));
     assert!(footer.row_group(0).column(0).column_index_offset().is_some(), "pages have statistics too");
 
-    let again = encoder.encode(&records, metadata(), Blocks::default()).unwrap();
+    let again = encoder.encode(&records, metadata(), Blocks::default(), usize::MAX).unwrap();
     assert_eq!(bytes(&again), bytes(&encoded), "the same records are the same bytes");
 }
 
@@ -87,7 +87,7 @@ fn each_codec_is_what_its_name_says() {
     ] {
         let encoded = Encoder::new(&schema, codec, FileSettings::default())
             .unwrap()
-            .encode(&records, Vec::new(), Blocks::default())
+            .encode(&records, Vec::new(), Blocks::default(), usize::MAX)
             .unwrap();
         assert_eq!(reader(&encoded).metadata().row_group(0).column(0).compression(), expected);
         assert_eq!(values(&encoded), vec![vec![Text("abc".repeat(1000))]; 10]);
@@ -106,7 +106,7 @@ fn row_groups_and_pages_are_bounded_and_so_are_dictionaries() {
     let records: Vec<Bytes> = (0..2000).map(record).collect();
     let encoded = Encoder::new(&schema, Codec::Snappy, FileSettings::default())
         .unwrap()
-        .encode(&records, Vec::new(), Blocks::default())
+        .encode(&records, Vec::new(), Blocks::default(), usize::MAX)
         .unwrap();
     let reader = reader(&encoded);
     assert_eq!(reader.num_row_groups(), 3, "80 MB of text, 32 MiB each");

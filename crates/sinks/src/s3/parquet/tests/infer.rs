@@ -140,7 +140,7 @@ proptest! {
             }
         };
         let records: Vec<Bytes> = records.into_iter().map(Bytes::from).collect();
-        let encoded = Encoder::new(&proposed, Codec::None, FileSettings::default()).unwrap().encode(&records, Vec::new(), Blocks::default()).unwrap();
+        let encoded = Encoder::new(&proposed, Codec::None, FileSettings::default()).unwrap().encode(&records, Vec::new(), Blocks::default(), usize::MAX).unwrap();
         prop_assert_eq!(&encoded.refused, &[], "{}", proposal);
     }
 }

@@ -29,7 +29,7 @@ fn encode(schema: &Schema, records: &[&str]) -> Encoded {
     let records: Vec<Bytes> = records.iter().map(|record| Bytes::copy_from_slice(record.as_bytes())).collect();
     Encoder::new(schema, Codec::Zstd, FileSettings::default())
         .unwrap()
-        .encode(&records, Vec::new(), Blocks::default())
+        .encode(&records, Vec::new(), Blocks::default(), usize::MAX)
         .unwrap()
 }
 

@@ -211,7 +211,7 @@ proptest! {
         let schema = schema(fields, OnMismatch::DeadLetter);
         let codec = [Codec::None, Codec::Snappy, Codec::Zstd][usize::try_from(codec).unwrap()];
         let records: Vec<Bytes> = rows.iter().map(|(text, _)| Bytes::from(text.clone())).collect();
-        let encoded = Encoder::new(&schema, codec, FileSettings::default()).unwrap().encode(&records, Vec::new(), Blocks::default()).unwrap();
+        let encoded = Encoder::new(&schema, codec, FileSettings::default()).unwrap().encode(&records, Vec::new(), Blocks::default(), usize::MAX).unwrap();
         prop_assert_eq!(&encoded.refused, &[]);
         let mut expected: Vec<_> = rows.into_iter().map(|(_, values)| values).collect();
         expected.iter_mut().for_each(|row| row.push((REST.into(), Value::Null)));
@@ -230,7 +230,7 @@ proptest! {
             Bytes::from(format!("{{{}}}", members.join(",")))
         };
         let texts: Vec<Bytes> = records.iter().map(text).collect();
-        let encoded = Encoder::new(&schema, Codec::Zstd, FileSettings::default()).unwrap().encode(&texts, Vec::new(), Blocks::default()).unwrap();
+        let encoded = Encoder::new(&schema, Codec::Zstd, FileSettings::default()).unwrap().encode(&texts, Vec::new(), Blocks::default(), usize::MAX).unwrap();
         prop_assert_eq!(&encoded.refused, &[]);
         let rows = reading::rows(&encoded);
         prop_assert_eq!(rows.len(), records.len());
@@ -255,7 +255,7 @@ proptest! {
     fn any_bytes_are_a_row_or_refused(records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..10)) {
         let schema = schema(vec![("a".into(), ColumnType::Int64)], OnMismatch::DeadLetter);
         let records: Vec<Bytes> = records.into_iter().map(Bytes::from).collect();
-        let encoded = Encoder::new(&schema, Codec::Zstd, FileSettings::default()).unwrap().encode(&records, Vec::new(), Blocks::default()).unwrap();
+        let encoded = Encoder::new(&schema, Codec::Zstd, FileSettings::default()).unwrap().encode(&records, Vec::new(), Blocks::default(), usize::MAX).unwrap();
         prop_assert_eq!(reading::row_count(&encoded) + encoded.refused.len(), records.len());
     }
 }

@@ -262,7 +262,7 @@ fn what_is_no_object_of_json_is_refused_alone() {
     .collect();
     let encoded = Encoder::new(&schema, Codec::None, FileSettings::default())
         .unwrap()
-        .encode(&records, Vec::new(), Blocks::default())
+        .encode(&records, Vec::new(), Blocks::default(), usize::MAX)
         .unwrap();
     assert_eq!(values(&encoded), [[Integer(1)], [Integer(2)]]);
     let expected = [
