@@ -94,7 +94,7 @@ fn of_a_spilled_window_of_which_most_is_refused_each_record_is_in_an_object_or_i
     services.create_stream("refused", 1);
     let pad = "x".repeat(300);
     // No JSON, and no line.
-    let end = |n: usize| if n % 4 == 0 { "" } else { "\n" };
+    let end = |n: usize| if n.is_multiple_of(4) { "" } else { "\n" };
     let records = (0..REFUSED / 3 * 4).map(|n| format!(r#"{{"n":{n},"pad":"{pad}{}"}}"#, end(n)).into_bytes());
     let records: Vec<Vec<u8>> = records.collect();
     services.put("refused", &records);
