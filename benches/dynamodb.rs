@@ -64,12 +64,13 @@ fn main() {
     runtime.block_on(services.fill(SHARDS, records, &of));
     for round in 1..=rounds {
         for (job, (name, sink)) in JOBS.iter().enumerate() {
-            let table = format!("bench-{job}-{round}");
+            let app = format!("bench-{job}-{round}");
+            let table = format!("{app}-items");
             let Run { wall_s, cpu_s, start_s, rss_mib } = match sink {
                 Some(sink) => {
                     let sink = format!("type = \"dynamodb\"\ntable = \"{table}\"\n{sink}");
-                    services.create(&table, &sink);
-                    services.kinesink(&table, &sink, records)
+                    services.create(&app, &sink);
+                    services.kinesink(&app, &sink, records)
                 }
                 None if java => {
                     runtime.block_on(services.create_table(&table));
