@@ -75,7 +75,7 @@ fn main() {
                 None if java => {
                     runtime.block_on(services.create_table(&table));
                     let emitter = [("connectorDestination", "dynamodb"), ("dynamoDBDataTableName", &*table)];
-                    services.java("kinesink.bench.Tables", &table, records, &emitter)
+                    services.java("kinesink.bench.Tables", &app, records, &emitter)
                 }
                 None => continue,
             };

@@ -60,12 +60,12 @@ impl Services {
         ]
     }
 
-    /// Creates the stream and waits until it takes its first record, of partition key `k`.
-    pub(crate) async fn create_stream(&self, name: &str, shards: i32, first: &str) {
+    /// Creates the stream and waits until it takes its first record, a partition key and data.
+    pub(crate) async fn create_stream(&self, name: &str, shards: i32, (key, data): (&str, &str)) {
         let client = client(&self.kinesis);
         client.create_stream().stream_name(name).shard_count(shards).send().await.unwrap();
         let put =
-            || client.put_record().stream_name(name).partition_key("k").data(first.as_bytes().to_vec().into()).send();
+            || client.put_record().stream_name(name).partition_key(key).data(data.as_bytes().to_vec().into()).send();
         while put().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

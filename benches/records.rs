@@ -14,8 +14,8 @@ const CALL_RECORDS: usize = 500;
 impl Services {
     /// Fills the stream: partition key and data of each record by its number, all of one size.
     pub(crate) async fn fill(&self, shards: i32, records: usize, of: &impl Fn(usize) -> (String, String)) {
-        let (_, first) = of(0);
-        self.create_stream(STREAM, shards, &first).await;
+        let (key, first) = of(0);
+        self.create_stream(STREAM, shards, (&key, &first)).await;
         let client = client(&self.kinesis);
         let per_call = (CALL_BYTES / first.len()).min(CALL_RECORDS);
         // The first record made the stream known.

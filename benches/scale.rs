@@ -35,7 +35,7 @@ fn main() {
     let mut runs = Vec::new();
     for shards in [1, 4, shards] {
         let services = Services::start(&[]);
-        runtime.block_on(services.create_stream("bench", i32::try_from(shards).unwrap(), "{}"));
+        runtime.block_on(services.create_stream("bench", i32::try_from(shards).unwrap(), ("k", "{}")));
         let relay = runtime.block_on(Relay::start(&services.dynamodb));
         runs.push(run(&services, &relay, shards, Duration::from_secs(seconds)));
     }
