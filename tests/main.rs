@@ -48,6 +48,7 @@ mod local_kills;
 mod local_s3;
 mod local_s3_kills;
 mod partitions;
+mod proxy;
 mod put;
 mod replay;
 mod replay_bucket;

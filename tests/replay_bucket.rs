@@ -1,18 +1,21 @@
 //! Dead letters in a bucket, and what replays note beside them: the local S3, behind a policy that denies what a test says.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::harness::{Process, Services, eventually, lines, objects};
+use crate::proxy::{self, Answer};
 use crate::replay::{killed_at_work, record, write_file};
 
 const RECORDS: usize = 200;
 const STRICT: &str = r#"if .bad then error("bad") else . end"#;
 const BUCKET: &str = "letters-bucket";
-const DENIED: &str = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+const DENIED: Answer = Answer {
+    status: "403 Forbidden",
+    kind: "application/xml",
+    text: "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
+};
 
 /// What the keys end with that may not be put; nothing is denied without it.
 type Policy = Arc<Mutex<Option<&'static str>>>;
@@ -20,7 +23,7 @@ type Policy = Arc<Mutex<Option<&'static str>>>;
 /// The bucket's service, on a state of its own.
 struct Bucket {
     services: Services,
-    address: String,
+    url: String,
     policy: Policy,
     _process: Process,
     _state: tempfile::TempDir,
@@ -34,17 +37,13 @@ impl Bucket {
         let folder = state.path().join("local/s3").join(BUCKET);
         std::fs::create_dir_all(&folder).unwrap();
         let (services, process) = Services::start_in(state.path());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
         let policy = Policy::default();
-        let (upstream, denied) = (services.endpoint("S3").to_owned(), Arc::clone(&policy));
-        std::thread::spawn(move || {
-            for socket in listener.incoming().map_while(Result::ok) {
-                let (upstream, denied) = (upstream.clone(), Arc::clone(&denied));
-                std::thread::spawn(move || serve(&socket, &upstream, &denied));
-            }
+        let denied = Arc::clone(&policy);
+        let url = proxy::start(services.endpoint("S3"), move |head| {
+            let target = head.strip_prefix("PUT ")?.split([' ', '?']).next()?;
+            denied.lock().unwrap().is_some_and(|end| target.ends_with(end)).then_some(DENIED)
         });
-        Self { services, address, policy, _process: process, _state: state, folder }
+        Self { services, url, policy, _process: process, _state: state, folder }
     }
 
     fn deny(&self, end: Option<&'static str>) {
@@ -64,7 +63,7 @@ impl Bucket {
 
     fn command(&self, name: &str, file: &Path) -> std::process::Command {
         let mut command = self.services.kinesink();
-        command.env("AWS_ENDPOINT_URL_S3", &self.address).arg(name).arg(file);
+        command.env("AWS_ENDPOINT_URL_S3", &self.url).arg(name).arg(file);
         command
     }
 
@@ -88,46 +87,6 @@ impl Bucket {
         let (code, log) = process.terminate();
         assert_eq!(code, 0, "{log}");
     }
-}
-
-/// One request a connection.
-fn serve(mut client: &TcpStream, upstream: &str, policy: &Policy) -> Option<()> {
-    let mut reader = BufReader::new(client);
-    let (mut head, mut length) = (String::new(), 0);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if line == "\r\n" {
-            break;
-        }
-        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.trim().parse().unwrap(),
-            "connection" => continue,
-            "expect" => {
-                client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
-                continue;
-            }
-            _ => {}
-        }
-        head.push_str(&line);
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let target = head.split(' ').nth(1)?.split('?').next()?;
-    let end = *policy.lock().unwrap();
-    if head.starts_with("PUT ") && end.is_some_and(|end| target.ends_with(end)) {
-        let head = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/xml\r\nconnection: close";
-        return write!(client, "{head}\r\ncontent-length: {}\r\n\r\n{DENIED}", DENIED.len()).ok();
-    }
-    let mut service = TcpStream::connect(upstream).ok()?;
-    write!(service, "{head}connection: close\r\n\r\n").ok()?;
-    service.write_all(&body).ok()?;
-    let mut reply = Vec::new();
-    service.read_to_end(&mut reply).ok()?;
-    client.write_all(&reply).ok()
 }
 
 fn once(records: &[Vec<u8>]) -> BTreeMap<Vec<u8>, usize> {
