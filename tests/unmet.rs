@@ -43,6 +43,35 @@ fn an_event_time_that_no_record_has_was_taken_for_the_arrival_in_silence() {
     }
 }
 
+/// A mistyped field in a key: the sink says so once, amid the run or at its end, and of no field that records have.
+#[test]
+fn a_key_field_that_no_record_has_sent_all_to_the_unknown_in_silence() {
+    let services = Services::start();
+    services.create_stream("fields", 1);
+    let record = |n: usize| format!(r#"{{"kind":"{}"}}"#, ["a", "b"][n % 2]).into_bytes();
+    services.put("fields", &(0..1_100).map(record).collect::<Vec<_>>());
+    let run = |app: &str, key: &str| {
+        let (file, folder) = (services.path(&format!("{app}.toml")), services.path(app));
+        std::fs::write(&file, pipeline_toml(app, "fields", &folder, &format!("key = \"{key}\""))).unwrap();
+        let mut command = services.kinesink();
+        command.arg("run").arg(&file);
+        let process = Process::start(command, &services.path(&format!("{app}.log")));
+        eventually("some is written", || {
+            let checkpoints = services.checkpoints(app);
+            checkpoints.values().any(|checkpoint| checkpoint != "TRIM_HORIZON").then_some(())
+        });
+        let (code, log) = process.terminate();
+        assert_eq!(code, 0, "{log}");
+        let told = log.lines().filter(|line| line.contains("no record had a value for a key"));
+        told.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = run("mistyped", "{.knid}/{.kind}/{first}");
+    let [line] = &told[..] else { panic!("{told:?}") };
+    assert!(line.contains("WARN") && line.contains("field=.knid"), "{line}");
+    assert!(line.contains("name a field in `key` that the records have"), "{line}");
+    assert_eq!(run("right", "{.kind}/{first}"), [""; 0]);
+}
+
 #[test]
 fn columns_of_a_sample_broke_a_file_whose_last_sink_was_another_or_had_some() {
     let services = Services::start();

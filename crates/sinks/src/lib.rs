@@ -42,6 +42,8 @@ mod position_text;
 mod rows;
 #[cfg(feature = "s3")]
 pub mod s3;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
+mod unmet;
 
 pub use error::Error;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]

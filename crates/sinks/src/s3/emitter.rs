@@ -15,10 +15,11 @@ use super::config::{Compression, Format, Naming, S3Config};
 use super::contents::{Contents, Origin, Rejects};
 use super::error;
 use super::format::Body;
-use super::key;
+use super::key::{self, Divided};
 use super::lifecycle::LeftUploads;
 use super::parquet::{Columns, SchemaError};
 use super::store::{Object, Put, Store};
+use super::unknown_fields::UnknownFields;
 use crate::event_times::EventTimes;
 use crate::rows::Rows;
 use crate::{Error, failures};
@@ -38,6 +39,7 @@ pub struct S3Emitter {
     /// Where objects are Parquet files.
     columns: Option<Columns>,
     times: EventTimes,
+    unknown: UnknownFields,
 }
 
 /// What became of one object: the items that it does not hold, and its bytes if it was made now.
@@ -70,7 +72,8 @@ impl S3Emitter {
         let columns = config.parquet.as_ref().map(Columns::open).transpose();
         let refuse = |error: SchemaError| Error::Setting { place: config.location.to_string(), why: error.to_string() };
         let columns = columns.map_err(refuse)?;
-        Ok(Self { store, prefix, config, columns, times: EventTimes::default() })
+        let unknown = UnknownFields::new(&config.key);
+        Ok(Self { store, prefix, config, columns, times: EventTimes::default(), unknown })
     }
 
     /// What becomes of the parts of large objects that killed writers leave, as far as the bucket says so; none in a directory.
@@ -98,10 +101,12 @@ impl S3Emitter {
     }
 
     fn partition_of(&self, item: &Item<Bytes>) -> String {
-        let (partition, is_own_time) = self.config.key.divided(&item.value, item.record.arrival);
-        if let Some(event_time) = &self.config.key.settings().event_time {
-            self.times.note(is_own_time, event_time, &self.config.location);
+        let S3Config { key, location, .. } = &self.config;
+        let Divided { partition, has_own_time, unknown } = key.divided(&item.value, item.record.arrival);
+        if let Some(event_time) = &key.settings().event_time {
+            self.times.note(has_own_time, event_time, location);
         }
+        self.unknown.note(&unknown, key, location);
         partition
     }
 
@@ -345,9 +350,11 @@ impl Emitter<Bytes> for S3Emitter {
     }
 
     async fn close(&self) -> Result<(), Failure> {
-        if let Some(event_time) = &self.config.key.settings().event_time {
-            self.times.end(event_time, &self.config.location);
+        let S3Config { key, location, .. } = &self.config;
+        if let Some(event_time) = &key.settings().event_time {
+            self.times.end(event_time, location);
         }
+        self.unknown.end(key, location);
         Ok(())
     }
 }

@@ -34,6 +34,7 @@ mod sifting;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unknown_fields;
 mod upload;
 
 pub use config::{BucketSettings, Compression, Format, Naming, S3Config};

@@ -93,6 +93,15 @@ pub enum LateTo {
     Arrival,
 }
 
+/// What a record decides of its object.
+pub(super) struct Divided {
+    pub(super) partition: String,
+    /// Whether the record's own time was read.
+    pub(super) has_own_time: bool,
+    /// Fields of the key that count as unknown, by number.
+    pub(super) unknown: Vec<usize>,
+}
+
 /// A checked [`KeySettings`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyTemplate {
@@ -222,6 +231,14 @@ impl KeyTemplate {
         !self.fields.is_empty()
     }
 
+    /// The record's fields that stand in it.
+    pub(super) fn fields(&self) -> &[FieldPath] {
+        match (&self.settings.event_time, self.fields.split_last()) {
+            (Some(_), Some((_, fields))) => fields,
+            _ => &self.fields,
+        }
+    }
+
     /// Whether all records of a window share one object.
     pub(super) fn is_one_partition(&self) -> bool {
         !self.parts.iter().any(|part| matches!(part, Part::Field(_) | Part::Time(..)))
@@ -234,28 +251,33 @@ impl KeyTemplate {
 
     /// The partition that an output belongs to, made of a record of that arrival.
     pub(super) fn partition(&self, value: &[u8], arrival: Timestamp) -> String {
-        self.divided(value, arrival).0
+        self.divided(value, arrival).partition
     }
 
-    /// The same, and whether the record's own time was read.
-    pub(super) fn divided(&self, value: &[u8], arrival: Timestamp) -> (String, bool) {
+    /// The same, and what of the record it was made of.
+    pub(super) fn divided(&self, value: &[u8], arrival: Timestamp) -> Divided {
         let found = if self.reads_records() { field::find(value, &self.fields) } else { Vec::new() };
         let own = self.settings.event_time.as_ref().and_then(|event_time| {
             let text = field::scalar((*found.last()?)?)?;
             event_time.read(&text, &self.time_zone)
         });
         let (event, is_late) = self.judge(own, arrival);
-        let key = self.filled(&found, arrival, event, is_late);
-        let key = match self.in_directory && too_long(&key, template::STREAM_BYTES_MAX).is_some() {
-            true => self.filled(&[], arrival, event, is_late),
-            false => key,
-        };
-        (key, own.is_some())
+        let (mut partition, mut unknown) = self.filled(&found, arrival, event, is_late);
+        if self.in_directory && too_long(&partition, template::STREAM_BYTES_MAX).is_some() {
+            (partition, unknown) = self.filled(&[], arrival, event, is_late);
+        }
+        Divided { partition, has_own_time: own.is_some(), unknown }
     }
 
-    /// The partition of a record with these fields and times.
-    fn filled(&self, found: &[Option<&RawValue>], arrival: Timestamp, event: Timestamp, is_late: bool) -> String {
-        let mut key = String::new();
+    /// The partition of a record with these fields and times, and which of the fields count as unknown.
+    fn filled(
+        &self,
+        found: &[Option<&RawValue>],
+        arrival: Timestamp,
+        event: Timestamp,
+        is_late: bool,
+    ) -> (String, Vec<usize>) {
+        let (mut key, mut unknown) = (String::new(), Vec::new());
         if is_late {
             key.push_str(LATE);
             key.push('/');
@@ -265,7 +287,9 @@ impl KeyTemplate {
                 Part::Text(text) => key.push_str(text),
                 Part::Field(index) => {
                     let value = found.get(*index).copied().flatten().and_then(field::scalar);
-                    self.push_value(&mut key, value.as_deref());
+                    if !self.push_value(&mut key, value.as_deref()) {
+                        unknown.push(*index);
+                    }
                 }
                 Part::Time(time, format) => {
                     let time = match time {
@@ -283,7 +307,7 @@ impl KeyTemplate {
                 Part::Count => key.push(COUNT),
             }
         }
-        key
+        (key, unknown)
     }
 
     /// The time that stands for the record's own, and whether the record is sent below `late/`.
@@ -298,9 +322,13 @@ impl KeyTemplate {
         }
     }
 
-    fn push_value(&self, key: &mut String, value: Option<&str>) {
+    /// Adds a field's value, or what stands for one that is unknown: then it is false.
+    fn push_value(&self, key: &mut String, value: Option<&str>) -> bool {
         let escaped = value.map(escaped).filter(|value| !value.is_empty() && value.len() <= VALUE_BYTES_MAX);
-        let Some(value) = escaped else { return key.push_str(&self.settings.unknown) };
+        let Some(value) = escaped else {
+            key.push_str(&self.settings.unknown);
+            return false;
+        };
         let begins_a_name = key.is_empty() || key.ends_with('/');
         match value.strip_prefix(['.', '_']) {
             // Query engines skip names that begin so.
@@ -310,6 +338,7 @@ impl KeyTemplate {
             }
             _ => key.push_str(&value),
         }
+        true
     }
 }
 
