@@ -260,6 +260,39 @@ fn a_check_asked_where_nothing_answers_for_much_longer_than_a_start() {
 }
 
 #[test]
+fn a_check_that_makes_tables_said_nothing_of_buckets_which_it_does_not_make() {
+    let services = Services::start();
+    let file = services.path("orders.toml");
+    let sink = |name: &str, more: &str| format!("[[sink]]\ntype = \"s3\"\nname = \"{name}\"\n{more}\n");
+    let toml = [
+        GOOD.replace("file:///tmp/kinesink-never-made", "s3://one/orders"),
+        sink("again", "url = \"s3://one/again\""),
+        sink("far", "url = \"s3://two/orders\"\nregion = \"eu-west-1\""),
+        sink("else", "url = \"s3://one/else\"\nendpoint = \"http://127.0.0.1:1\""),
+        sink("files", "url = \"file:///var/orders\""),
+        "[dead_letter]\nurl = \"s3://dead/orders\"\n".into(),
+    ];
+    std::fs::write(&file, toml.concat()).unwrap();
+    let check = |arguments: &[&str]| {
+        let check = output(services.kinesink().arg("check").arg(&file).args(arguments));
+        assert_eq!(check.status.code(), Some(0), "{}", text(&check.stderr));
+        let said = text(&check.stdout);
+        said.lines().filter(|line| line.contains("bucket")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let says = |bucket: &str, command: &str| {
+        format!("  bucket {bucket} is not made by --create; where it is missing: aws s3 mb {command}")
+    };
+    let told = [
+        says("one", "s3://one --region us-east-1"),
+        says("two", "s3://two --region eu-west-1"),
+        says("one", "s3://one --region us-east-1 --endpoint-url http://127.0.0.1:1"),
+        says("dead", "s3://dead --region us-east-1"),
+    ];
+    assert_eq!(check(&["--create"]), told);
+    assert_eq!(check(&[]), [""; 0]);
+}
+
+#[test]
 fn a_replay_of_a_mistyped_stream_or_place_was_no_records_or_ended_otherwise_than_a_start() {
     let services = Services::start();
     let (file, dead) = (services.path("letters.toml"), services.path("dead"));

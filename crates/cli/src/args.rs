@@ -161,7 +161,7 @@ pub(crate) struct Check {
     /// for a sink of Parquet files. Takes no lease and changes nothing
     #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) sample: Option<u64>,
-    /// Create the tables of DynamoDB sinks that are missing, paid by the request
+    /// Create the tables of DynamoDB sinks that are missing, paid by the request, and print the command that makes each bucket
     #[arg(long, conflicts_with = "sample")]
     pub(crate) create: bool,
     /// Ask the stream, the sinks and the dead letters too whether they are there and may be used, as a start does. Records and

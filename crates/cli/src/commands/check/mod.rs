@@ -3,15 +3,18 @@
 
 mod sample;
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
 use kinesink::aws::{self, AwsOptions, Clients, connect};
 use kinesink::config::Config;
+use kinesink::sinks::Location;
 use kinesink::{Clock as _, Connection, Programs, SystemClock, connections, create_tables};
 
 use crate::args::Check;
 use crate::exit::{Exit, Problem};
+use crate::shell::quoted;
 use crate::stdout;
 
 /// Far more than any pipeline file has.
@@ -34,6 +37,9 @@ pub(crate) async fn run(args: &Check) -> Result<Exit, Problem> {
     for sink in &config.tables {
         stdout::line(format!("  sink {} -> DynamoDB table {}, {}", sink.name, sink.table, sink.delivery()))?;
     }
+    if args.create {
+        tell_buckets(&config)?;
+    }
     if config.dead_letter.is_none() {
         stdout::line("  no [dead_letter]: a record that cannot be transformed or delivered halts its shard")?;
     }
@@ -41,6 +47,28 @@ pub(crate) async fn run(args: &Check) -> Result<Exit, Problem> {
         return Ok(Exit::Drained);
     }
     tell(Box::pin(connections(&config, &clients(&config).await?)).await?)
+}
+
+/// How the buckets are made that the file names: who owns them gives them more than a name.
+fn tell_buckets(config: &Config) -> Result<(), Problem> {
+    let of_sinks = config.sinks.iter().map(|sink| (&sink.url, &sink.reached));
+    let places = of_sinks.chain(config.dead_letter.iter().map(|letters| (&letters.url, &letters.reached)));
+    let mut told = BTreeSet::new();
+    for (url, reached) in places {
+        let Location::Bucket { bucket, .. } = url else { continue };
+        if !told.insert((bucket, &reached.endpoint)) {
+            continue;
+        }
+        let mut command = format!("aws s3 mb {}", quoted(&format!("s3://{bucket}")));
+        let region = reached.region.as_ref().or(config.source.region.as_ref());
+        for (option, value) in [("--region", region), ("--endpoint-url", reached.endpoint.as_ref())] {
+            if let Some(value) = value {
+                command.push_str(&format!(" {option} {}", quoted(value)));
+            }
+        }
+        stdout::line(format!("  bucket {bucket} is not made by --create; where it is missing: {command}"))?;
+    }
+    Ok(())
 }
 
 /// Clients for what the file names.
