@@ -106,6 +106,35 @@ fn a_window_that_cannot_be_replayed_is_told_with_its_remedy_and_the_others_are_s
     assert!(lines(&folder) == all_once());
 }
 
+/// Each of them was shown as refused, by its position, and no remedy.
+#[test]
+fn letters_for_a_sink_that_the_file_has_not_are_told_once_with_the_remedy() {
+    let services = Services::start();
+    let file = write_file(&services, &services.path("objects"), ".");
+    let folder = services.path("dead/letters/shardId-000000000000");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (number, sink) in [(1, "gone"), (2, "s3"), (3, "gone")] {
+        let letter = format!(
+            "{{\"version\":1,\"stage\":\"sink:{sink}\",\"stream\":\"letters\",\"shard\":\"shardId-000000000000\",\
+             \"sequence\":\"{number}\",\"sub_sequence\":0,\"ordinal\":0,\"arrival\":\"2026-01-02T03:04:05Z\",\
+             \"partition_key\":null,\"reason\":\"then\",\"data\":\"e30=\"}}\n"
+        );
+        std::fs::write(folder.join(format!("{number}.0-{number}.0-x.ndjson")), letter).unwrap();
+    }
+    let remedy = "letters are for sink gone, which the file has not: give its name to the sink that is to have them";
+    for delivered in [1, 0] {
+        let (code, told) = replayed(&services, &file);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(&format!("{delivered} outputs delivered, 0 filtered, 0 refused again")), "{told}");
+        assert_eq!(told.matches(remedy).count(), 1, "{told}");
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("format = \"ndjson\"\n", "format = \"ndjson\"\nname = \"gone\"\n")).unwrap();
+    let (code, told) = replayed(&services, &file);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("2 outputs delivered") && !told.contains("letters are for"), "{told}");
+}
+
 fn text_lines(path: &Path) -> usize {
     std::fs::read_to_string(path).unwrap().lines().count()
 }

@@ -53,6 +53,8 @@ pub struct Remade<U> {
     pub filtered: usize,
     /// What no sink is owed.
     pub refused: Vec<Refusal>,
+    /// Names of sinks that the letters are for and the pipeline has not.
+    pub unknown_sinks: BTreeSet<String>,
     /// What the sinks are owed.
     pub owed: Places,
     outputs: BTreeMap<Place, Item<U>>,
@@ -90,13 +92,12 @@ impl<T: Transformer> Pipeline<T> {
         owes: impl Fn(&str, Place) -> bool,
     ) -> Result<Remade<T::Output>, Failure> {
         let wanted = merged(letters, shard)?;
-        let (outputs, owed) = (BTreeMap::new(), Places::new());
-        let mut remade = Remade { records: wanted.len(), filtered: 0, refused: Vec::new(), owed, outputs };
+        let (outputs, owed, unknown_sinks) = (BTreeMap::new(), Places::new(), BTreeSet::new());
+        let mut remade =
+            Remade { records: wanted.len(), filtered: 0, refused: Vec::new(), unknown_sinks, owed, outputs };
         for (position, wanted) in wanted {
-            for name in wanted.by_sink.keys().filter(|name| !self.sinks.iter().any(|sink| sink.name == **name)) {
-                let why = "the pipeline has no sink of this name any more".to_owned();
-                remade.refused.push((position, format!("{SINK}{name}"), why));
-            }
+            let is_unknown = |name: &&String| !self.sinks.iter().any(|sink| sink.name == **name);
+            remade.unknown_sinks.extend(wanted.by_sink.keys().filter(is_unknown).cloned());
             let mut models = Vec::new();
             if let Err(why) = self.transformer.to_model(&wanted.record, &mut models) {
                 remade.refused.push((position, TRANSFORM.into(), why.reason().into()));

@@ -77,7 +77,7 @@ async fn run_range(config: &Config, programs: Programs, range: &TimeRange) -> Re
 }
 
 fn tell(report: &ReplayReport) -> Result<Exit, Problem> {
-    let ReplayReport { windows, records, delivered, filtered, refused, failed, .. } = report;
+    let ReplayReport { windows, records, delivered, filtered, refused, unknown_sinks, failed, .. } = report;
     stdout::line(format!(
         "{records} records of {windows} windows: {delivered} outputs delivered, {filtered} filtered, {} refused again",
         refused.count
@@ -87,6 +87,11 @@ fn tell(report: &ReplayReport) -> Result<Exit, Problem> {
     }
     let shown = refused.first.iter().map(|(position, stage, reason)| format!("{position}, {stage}: {reason}"));
     show(shown, refused.count)?;
+    for name in unknown_sinks {
+        stdout::line(format!(
+            "letters are for sink {name}, which the file has not: give its name to the sink that is to have them, or remove them"
+        ))?;
+    }
     if failed.count > 0 {
         stdout::line(format!("{} of the windows could not be replayed:", failed.count))?;
     }
@@ -99,7 +104,7 @@ fn tell(report: &ReplayReport) -> Result<Exit, Problem> {
         stdout::line(format!("{} windows behind were not tried, as the sinks do not come back", report.untried))?;
     }
     match failed.count {
-        0 if refused.count == 0 => Ok(Exit::Drained),
+        0 if refused.count == 0 && unknown_sinks.is_empty() => Ok(Exit::Drained),
         0 => Ok(Exit::Failed),
         failed => Err(Problem::new(
             Exit::Failed,

@@ -194,6 +194,7 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
         let remade = self.pipeline.remake(letters.into_letters(), &begin.shard, owes)?;
         self.report.records += remade.records;
         self.report.refused.extend(remade.refused.iter().cloned());
+        self.report.unknown_sinks.extend(remade.unknown_sinks.iter().cloned());
         self.send(begin, notes, round, &remade).await
     }
 
@@ -223,6 +224,7 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
             self.report.records += remade.records;
             self.report.filtered += remade.filtered;
             self.report.refused.extend(std::mem::take(&mut remade.refused));
+            self.report.unknown_sinks.append(&mut remade.unknown_sinks);
             while remade.owed.values().any(|places| !places.is_empty()) {
                 let places = remade.owed.clone();
                 let round = notes.begin(next, begin.last, places).await?;

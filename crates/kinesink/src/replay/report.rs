@@ -1,5 +1,7 @@
 //! What became of a file's dead letters.
 
+use std::collections::BTreeSet;
+
 use kinesink_core::{Position, ShardId};
 use kinesink_pipeline::Refusal;
 
@@ -24,6 +26,8 @@ pub struct ReplayReport {
     pub filtered: usize,
     /// What is refused still.
     pub refused: Told<Refusal>,
+    /// Names of sinks that letters are for and the file has not: these letters are as before.
+    pub unknown_sinks: BTreeSet<String>,
     /// Windows that could not be replayed, and so are as before, or have a part of their letters still to be sent.
     pub failed: Told<FailedWindow>,
     /// Windows that were not tried, as the sinks did not come back.

@@ -85,10 +85,11 @@ async fn each_letter_goes_once_to_whom_refused_it() {
     let whole = |sink| [one(sink, 3, 0, "u"), one(sink, 3, 1, "v")];
     let expected = [&whole("a")[..], &whole("b"), &[one("b", 5, 1, "y")]].concat();
     assert_eq!(delivered(&log), expected);
-    let gone = (position(7), "sink:gone".to_owned(), "the pipeline has no sink of this name any more".to_owned());
-    assert_eq!(replayed, Replayed { records: 3, delivered: 5, refused: vec![gone], missing: Places::new() });
+    assert_eq!(replayed, Replayed { records: 3, delivered: 5, refused: vec![], missing: Places::new() });
     let named = |event: &Event| matches!(event, Event::Durable { .. } | Event::Begun { first: 1, last: 9, .. });
     assert!(log.lock().unwrap().iter().all(named), "batches are named by the window");
+    let gone = pipeline.remake([letter(7, "z", "sink:gone", 0)], &shard(), |_, _| true).unwrap();
+    assert_eq!((gone.unknown_sinks, gone.owed), (["gone".to_owned()].into(), Places::new()));
 }
 
 #[tokio::test(start_paused = true)]
