@@ -254,7 +254,7 @@ fn a_check_asked_where_nothing_answers_for_much_longer_than_a_start() {
     assert_eq!(check.status.code(), Some(3), "{said}");
     let errors: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!((errors.len(), said.lines().count()), (2, 2 * 5), "five requests to each: {said}");
-    assert!(errors[0].starts_with("error: cannot list the shards of stream orders: no answer from "), "{said}");
+    assert!(errors[0].starts_with("error: stream: cannot list the shards of stream orders: no answer from "), "{said}");
     assert!(errors[1].starts_with("error: sink s3: cannot write to s3://bucket/orders: no answer from "), "{said}");
     assert!(errors.iter().all(|error| error.ends_with("`endpoint` in the file or AWS_ENDPOINT_URL, if set")), "{said}");
 }

@@ -207,7 +207,7 @@ fn what_a_start_would_find_is_told_without_one() {
     };
     let (code, found, missing) = check(&["--connect"]);
     assert_eq!(code, Some(3), "{missing}");
-    assert!(missing.contains("error: cannot list the shards of stream latest: "), "{missing}");
+    assert!(missing.contains("error: stream: cannot list the shards of stream latest: "), "{missing}");
     assert!(missing.contains("error: sink dynamodb: cannot describe table latest-items: there is none"), "{missing}");
     assert!(
         missing.contains(&format!("error: [spill]: cannot spill windows: cannot make a file in {spilled}")),
@@ -221,7 +221,7 @@ fn what_a_start_would_find_is_told_without_one() {
     let (code, found, said) = check(&["--create", "--connect"]);
     assert_eq!(code, Some(0), "{found}{said}");
     for fact in [
-        "stream latest: its shards can be listed",
+        "stream: its shards can be listed",
         "sink dynamodb: its key is `id` (text)",
         "sink dynamodb: it is paid by the request",
         "sink dynamodb: dynamodb:DescribeTable and dynamodb:PutItem may be used",

@@ -72,7 +72,7 @@ pub async fn connections(config: &Config, clients: &Clients) -> Result<Vec<Conne
     let listed = retried_up_to(ATTEMPTS_MAX, || list(&clients.kinesis, stream)).await;
     // Of one that cannot be listed, enough is said.
     let of_stream = if listed.is_ok() { stream_findings(config, clients).await } else { Vec::new() };
-    let mut found = vec![Connection::new(format!("stream {stream}"), listed.map(|()| "its shards can be listed"))];
+    let mut found = vec![Connection::new("stream".into(), listed.map(|()| "its shards can be listed"))];
     for sink in &config.sinks {
         let objects = objects_config(config, sink, &services, Naming::Positions)?;
         let may_be_large = config.spill.is_some() || config.buffer.bytes > objects.bucket.put_bytes_max;

@@ -90,11 +90,7 @@ fn tell(found: Vec<Connection>) -> Result<Exit, Problem> {
         for warning in warnings {
             stdout::line(format!("  {place}: warning: {warning}"))?;
         }
-        // The failure may name the place itself.
-        failures.extend(failure.map(|failure| match failure.contains(&place) {
-            true => failure,
-            false => format!("{place}: {failure}"),
-        }));
+        failures.extend(failure.map(|failure| format!("{place}: {failure}")));
     }
     if failures.is_empty() {
         return Ok(Exit::Drained);
