@@ -64,7 +64,7 @@ fn what_cannot_be_is_named_and_nothing_is_written() {
     let cases: [(&[&str], i32, &str); 23] = [
         (&[APP, "--drop-plan", FIRST, "--yes"], 2, "has no plan"),
         (&[APP, "--finish-plan", FIRST, "--yes"], 2, "has no plan"),
-        (&["nobody"], 3, "there is no such table"),
+        (&["nobody"], 3, "region and account, or name the table with --table"),
         (&[APP, "--stream", "no/name"], 2, "no/name"),
         (&["nowhere.toml"], 2, "nowhere.toml"),
         (&[APP, "--yes"], 2, "--move"),

@@ -13,10 +13,7 @@ pub enum Error {
     #[error("{0}")]
     Start(Failure),
     /// There is no lease table of this name: no worker has run, or the name, region or account is another's.
-    #[error(
-        "cannot read lease table {0}: there is no such table; check the application's name, region and account, or name the \
-         table with --table"
-    )]
+    #[error("cannot read lease table {0}: there is no such table; check the application's name, region and account")]
     NoTable(String),
     /// A row of the lease table is not what KCL or we write: look at it, or use another table.
     #[error("cannot read lease table {table}: {row}; is it the lease table of another kind of application?")]

@@ -105,10 +105,10 @@ async fn warn_of_kcl_3(table: &Leases, target: &Target, in_the_table: Option<Str
 }
 
 fn problem(error: Error) -> Problem {
-    let exit = match error {
-        Error::Start(_) | Error::NoTable(_) => Exit::Start,
-        Error::Setting(_) => Exit::Configuration,
-        _ => Exit::Failed,
-    };
-    Problem::new(exit, error)
+    match error {
+        Error::NoTable(_) => Problem::new(Exit::Start, format!("{error}, or name the table with --table")),
+        Error::Start(_) => Problem::new(Exit::Start, error),
+        Error::Setting(_) => Problem::new(Exit::Configuration, error),
+        _ => Problem::new(Exit::Failed, error),
+    }
 }
