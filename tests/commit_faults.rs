@@ -16,7 +16,7 @@ const RECORDS: usize = 150;
 /// A window is three times the records that a memory of one megabyte holds.
 const SPILLED_RECORD_BYTES: usize = 25_000;
 /// The local S3 looks at no key.
-const SIGNED: &str = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=any&X-Amz-Date=29991231T000000Z&X-Amz-Expires=60\
+pub(crate) const SIGNED: &str = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=any&X-Amz-Date=29991231T000000Z&X-Amz-Expires=60\
                       &X-Amz-SignedHeaders=host&X-Amz-Signature=any";
 const SIGABRT: i32 = 6;
 const FINISHED: &str = "finished the window that was announced";

@@ -21,6 +21,7 @@
 //! - `throttled_table`: a lease table without capacity
 //! - `table_pages`: the files of `docs/dynamodb.md`
 //! - `spills`: windows that are larger than memory
+//! - `spilled_letters`: more of them refused than is kept in mind, and what fails between the object and its letters
 //! - `replay`, `replay_bucket`, `replay_rounds`: dead letters and time ranges again, once
 //! - `put`, `tail`: the sample producer and the reader
 //! - `tools`: `local`, `check`, completions, readers that leave, the examples
@@ -54,6 +55,8 @@ mod replay;
 mod replay_bucket;
 mod replay_rounds;
 mod run;
+#[cfg(feature = "planted-faults")]
+mod spilled_letters;
 mod spills;
 mod table_pages;
 mod tail;

@@ -17,7 +17,7 @@ fn records() -> Vec<Vec<u8>> {
 }
 
 /// A pipeline of windows of so many records.
-fn pipeline(services: &Services, name: &str, records: usize, key: &str) -> std::path::PathBuf {
+pub(crate) fn pipeline(services: &Services, name: &str, records: usize, key: &str) -> std::path::PathBuf {
     let more = format!(
         "[spill]\ndir = \"{}\"\nmax = \"64MiB\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n",
         services.path("spill").display()
@@ -84,37 +84,4 @@ fn a_window_of_three_times_the_memory_lands_once_whatever_is_killed() {
     assert_eq!(lines.len(), RECORDS, "each once");
     assert!(lines.into_iter().collect::<BTreeSet<_>>() == records.into_iter().collect());
     assert_eq!(objects(&folder).len(), KINDS, "one window, an object for each of its partitions");
-}
-
-/// Each was kept in mind until its object was there.
-#[test]
-fn of_a_spilled_window_of_which_most_is_refused_each_record_is_in_an_object_or_in_the_letters_once() {
-    const REFUSED: usize = 30_000;
-    let services = Services::start();
-    services.create_stream("refused", 1);
-    let pad = "x".repeat(300);
-    // No JSON, and no line.
-    let end = |n: usize| if n.is_multiple_of(4) { "" } else { "\n" };
-    let records = (0..REFUSED / 3 * 4).map(|n| format!(r#"{{"n":{n},"pad":"{pad}{}"}}"#, end(n)).into_bytes());
-    let records: Vec<Vec<u8>> = records.collect();
-    services.put("refused", &records);
-    let file = pipeline(&services, "refused", records.len(), "{shard}-{first}-{count}");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let dead = services.path("dead");
-    std::fs::write(&file, format!("{text}\n[dead_letter]\nurl = \"file://{}\"\n", dead.display())).unwrap();
-    let process = start(&services, &file, "refused.log");
-    let letters = || objects(&dead).into_iter().flat_map(|(_, lines)| lines).collect::<Vec<_>>();
-    eventually("every letter is there", || (letters().len() >= REFUSED).then_some(()));
-    let (code, log) = process.terminate();
-    assert_eq!(code, 0, "{log}");
-    let objects = objects(&services.path("objects"));
-    assert_eq!(objects.len(), 1, "one window, and one object of it");
-    assert!(objects[0].1 == records.iter().filter(|record| !record.contains(&b'\n')).cloned().collect::<Vec<_>>());
-    let positions: BTreeSet<String> = letters()
-        .iter()
-        .map(|letter| {
-            serde_json::from_slice::<serde_json::Value>(letter).unwrap()["sequence"].as_str().unwrap().to_owned()
-        })
-        .collect();
-    assert_eq!((letters().len(), positions.len()), (REFUSED, REFUSED));
 }

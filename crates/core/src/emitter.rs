@@ -1,6 +1,7 @@
 //! Batches to a destination.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use async_trait::async_trait;
 
@@ -88,12 +89,10 @@ pub trait Pieces<U>: Send + Sync {
     /// A [`Failure`], if it cannot be read as it was written. Whoever owns the items reads the window again then.
     async fn piece(&self, number: usize) -> Result<Option<Piece<U>>, Failure>;
 
-    /// Takes items of the piece with that number that are refused for good, once all others are durable: for a sink that is refused
-    /// more than it may keep in mind. It names them nowhere else.
-    ///
-    /// # Errors
-    /// A [`Failure`] that ends the attempt.
-    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> Result<(), Failure>;
+    /// Takes all items of the piece with that number that are refused for good, once all others are durable: for a sink that is
+    /// refused more than it may keep in mind. It hands them back piece by piece, in order, and names them nowhere else. Whatever it
+    /// answers after a `Break` counts for nothing.
+    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> ControlFlow<()>;
 
     /// Says that more of them are durable than before. A sink that takes long for a partition is told apart by that from one
     /// that hangs.

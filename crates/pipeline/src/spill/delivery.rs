@@ -1,7 +1,8 @@
 //! A spilled window to one of its sinks.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -83,7 +84,9 @@ async fn partitions<U: Send + Sync + 'static>(
     ledger: &Mutex<Ledger>,
 ) -> Result<usize, Stop> {
     let mut pause = Pause::new(shard, format!("sink {}", delivery.name));
-    let (mut left, mut count) = (VecDeque::from(spilled.partitions(delivery.index)), 0);
+    let parts = spilled.partitions(delivery.index).into_iter();
+    let mut left: VecDeque<Owed<'_, U>> = parts.map(|part| (part, Mutex::default())).collect();
+    let mut count = 0;
     // What one partition refused is buried before more is copied of another.
     let burying = Turns::new(ledger);
     loop {
@@ -140,12 +143,15 @@ impl From<Failure> for Unsent {
     }
 }
 
+/// A partition, and what its sink has handed back of it, at whichever attempt.
+type Owed<'a, U> = (Part<'a, U>, Mutex<Handed>);
+
 async fn send<'a, U: Send + Sync + 'static>(
     shard: &Arc<Shard>,
     delivery: &Delivery<'_, U>,
-    part: Part<'a, U>,
+    part: Owed<'a, U>,
     burying: &Turns<&Mutex<Ledger>>,
-) -> (Result<usize, Unsent>, Part<'a, U>) {
+) -> (Result<usize, Unsent>, Owed<'a, U>) {
     (emit(shard, delivery, &part, burying).await, part)
 }
 
@@ -153,13 +159,13 @@ async fn send<'a, U: Send + Sync + 'static>(
 async fn emit<U: Send + Sync + 'static>(
     shard: &Arc<Shard>,
     delivery: &Delivery<'_, U>,
-    part: &Part<'_, U>,
+    (part, handed): &Owed<'_, U>,
     burying: &Turns<&Mutex<Ledger>>,
 ) -> Result<usize, Unsent> {
     let Some((first, last)) = delivery.window else { return Ok(0) };
     shard.metrics.emit_attempt(delivery.name);
     let sending = shard.health.sending(part.output_bytes);
-    let reported = Reported { part, shard, delivery, burying, handed: Mutex::default() };
+    let reported = Reported { part, shard, delivery, burying, handed };
     let partition = Partition {
         stream: &shard.stream,
         shard: &shard.id,
@@ -172,14 +178,16 @@ async fn emit<U: Send + Sync + 'static>(
     };
     let emitted = delivery.emitter.emit_partition(&partition).await;
     drop(sending);
-    let handed = reported.handed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(stop) = handed.stop {
-        return Err(Unsent::Stop(stop));
+    if let Some(why) = lock(handed).ended.take() {
+        return Err(why);
     }
     let emitted = emitted?;
     delivery.count_files(shard, &emitted);
     let (named, named_bytes) = refused(shard, delivery, part, &emitted, burying).await?;
-    let (refused, data_bytes) = (named + handed.items, named_bytes + handed.data_bytes);
+    let (refused, data_bytes) = {
+        let handed = lock(handed);
+        (named + handed.items, named_bytes + handed.data_bytes)
+    };
     let (items, data_bytes) = (part.items.saturating_sub(refused), part.data_bytes.saturating_sub(data_bytes));
     shard.metrics.emitted(delivery.name, items, data_bytes);
     Ok(refused)
@@ -191,16 +199,18 @@ struct Reported<'a, 'b, U> {
     shard: &'a Arc<Shard>,
     delivery: &'a Delivery<'a, U>,
     burying: &'a Turns<&'b Mutex<Ledger>>,
-    handed: Mutex<Handed>,
+    handed: &'a Mutex<Handed>,
 }
 
 /// The refused items that a sink has handed back.
 #[derive(Default)]
 struct Handed {
+    /// Those of pieces with a lower number: an attempt that fails behind them hands them back again.
+    pieces: usize,
     items: usize,
     data_bytes: usize,
-    /// Why the window ends, where they cannot be buried.
-    stop: Option<Stop>,
+    /// Why the attempt ends, where they cannot be taken.
+    ended: Option<Unsent>,
 }
 
 #[deny(clippy::missing_trait_methods, reason = "what is left out would pass this by")]
@@ -210,29 +220,39 @@ impl<U: Send + Sync + 'static> Pieces<U> for Reported<'_, '_, U> {
         self.part.piece(number).await
     }
 
-    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> Result<(), Failure> {
+    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> ControlFlow<()> {
+        if let Err(why) = self.take_back(number, rejects.into_iter().collect()).await {
+            lock(self.handed).ended = Some(why);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn progressed(&self) {
+        self.shard.health.progress(true);
+    }
+}
+
+impl<U: Send + Sync + 'static> Reported<'_, '_, U> {
+    async fn take_back(&self, number: usize, rejects: BTreeMap<usize, Reject>) -> Result<(), Unsent> {
         let Self { part, shard, delivery, burying, handed } = self;
-        let rejects: BTreeMap<usize, Reject> = rejects.into_iter().collect();
+        if number < lock(handed).pieces {
+            return Ok(());
+        }
         let taken = take(part, number, delivery.name, |index| rejects.get(&index)).await?;
         if taken.len() < rejects.len() {
-            return Err(not_given(delivery.name));
+            return Err(not_given(delivery.name).into());
         }
         {
             let mut handed = lock(handed);
+            handed.pieces = number + 1;
             handed.items += taken.len();
             handed.data_bytes += taken.iter().map(|refused| refused.record.data.len()).sum::<usize>();
         }
         shard.health.progress(true);
         let ledger = burying.lock().await;
         lock(&ledger).refused.extend(taken);
-        relieve(shard, delivery, &ledger).await.map_err(|stop| {
-            lock(handed).stop = Some(stop);
-            Failure::transient("what is refused of a partition cannot be buried")
-        })
-    }
-
-    fn progressed(&self) {
-        self.shard.health.progress(true);
+        relieve(shard, delivery, &ledger).await.map_err(Unsent::Stop)
     }
 }
 

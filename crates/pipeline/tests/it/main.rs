@@ -8,5 +8,6 @@ mod halts;
 mod model;
 mod plans;
 mod replay;
+mod spilled_letters;
 mod spills;
 mod windows;

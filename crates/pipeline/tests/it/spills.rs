@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::fakes::{Answer, Destination, Event, Rig, Split, Step, letter, plain, record, reply, shard};
 
-const MIB: usize = 1024 * 1024;
+pub(crate) const MIB: usize = 1024 * 1024;
 const REPLY_BYTES: usize = 256 * 1024;
 const REPLIES: u64 = 20;
 const RECORDS_PER_REPLY: u64 = 10;
@@ -43,7 +43,7 @@ fn script(value: impl Fn(u64) -> String) -> Vec<Step> {
     (0..REPLIES).map(reply_of).chain([Step::End]).collect()
 }
 
-fn rig(script: Vec<Step>, directory: &TempDir, bytes_max: usize) -> Rig {
+pub(crate) fn rig(script: Vec<Step>, directory: &TempDir, bytes_max: usize) -> Rig {
     let mut rig = Rig::new(script);
     rig.sinks = vec![Destination::new("one", &rig.log).planned()];
     rig.limits.records = 10_000;

@@ -3,8 +3,10 @@
 //! ```text
 //! for each piece: which of its items are refused        // a bit for each item
 //! the object of the others
-//! for each piece: hand back what is refused, and why    // once the object is there
+//! for each piece: hand back what is refused, and why    // once the object is there; of the others nothing is encoded again
 //! ```
+
+use std::ops::ControlFlow;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,19 +27,26 @@ struct Kept<'a> {
 #[async_trait]
 impl Pieces<Bytes> for Kept<'_> {
     async fn piece(&self, number: usize) -> Result<Option<Piece<Bytes>>, Failure> {
-        let Some(Piece { mut items, memory }) = self.partition.pieces.piece(number).await? else { return Ok(None) };
-        let refused = self.refused.get(number).map(Vec::as_slice).unwrap_or_default();
-        let mut places = 0..;
-        items.retain(|_| places.next().is_none_or(|place: usize| !is_set(refused, place)));
-        Ok(Some(Piece { items, memory }))
+        self.sifted(number, false).await
     }
 
-    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> Result<(), Failure> {
+    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> ControlFlow<()> {
         self.partition.pieces.refused(number, rejects).await
     }
 
     fn progressed(&self) {
         self.partition.pieces.progressed();
+    }
+}
+
+impl Kept<'_> {
+    /// The items of the piece that are refused, or the others.
+    async fn sifted(&self, number: usize, is_refused: bool) -> Result<Option<Piece<Bytes>>, Failure> {
+        let Some(Piece { mut items, memory }) = self.partition.pieces.piece(number).await? else { return Ok(None) };
+        let refused = self.refused.get(number).map(Vec::as_slice).unwrap_or_default();
+        let mut places = 0..;
+        items.retain(|_| places.next().is_some_and(|place: usize| is_set(refused, place) == is_refused));
+        Ok(Some(Piece { items, memory }))
     }
 }
 
@@ -69,11 +78,14 @@ impl S3Emitter {
             return Err(Failure::fatal("an item of a partition is refused that was not refused in its piece: a bug"));
         }
         for number in 0..kept.refused.len() {
-            let Some(piece) = partition.pieces.piece(number).await? else { break };
+            let Some(piece) = kept.sifted(number, true).await? else { break };
+            if piece.items.is_empty() {
+                continue;
+            }
             let rejects = self.refused_of(origin, &piece).await?;
             drop(piece);
-            if !rejects.is_empty() {
-                partition.pieces.refused(number, rejects).await?;
+            if partition.pieces.refused(number, rejects).await.is_break() {
+                break;
             }
         }
         Ok(published)

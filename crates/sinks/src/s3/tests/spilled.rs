@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl Pieces<Bytes> for Many {
         Ok(self.pieces.get(number).cloned().map(|items| Piece { items, memory: Reservation::none() }))
     }
 
-    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> Result<(), Failure> {
+    async fn refused(&self, number: usize, rejects: Vec<(usize, Reject)>) -> ControlFlow<()> {
         for (index, why) in rejects {
             assert!(
                 self.pieces[number].iter().any(|(of_piece, _)| *of_piece == index),
@@ -42,7 +43,7 @@ impl Pieces<Bytes> for Many {
             );
             assert_eq!(self.refused.lock().unwrap().insert(index, why), None, "{index} twice");
         }
-        Ok(())
+        ControlFlow::Continue(())
     }
 }
 
@@ -58,7 +59,7 @@ impl Pieces<Bytes> for Threes {
         Ok(items.map(|items| Piece { items, memory: Reservation::none() }))
     }
 
-    async fn refused(&self, _: usize, _: Vec<(usize, Reject)>) -> Result<(), Failure> {
+    async fn refused(&self, _: usize, _: Vec<(usize, Reject)>) -> ControlFlow<()> {
         unreachable!("so few are named at the end")
     }
 }

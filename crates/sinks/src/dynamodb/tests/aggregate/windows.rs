@@ -1,6 +1,7 @@
 //! Windows of time, keys, and windows that memory does not hold.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -185,7 +186,7 @@ impl Pieces<Bytes> for Fives {
         Ok(items.map(|items| Piece { items, memory: Reservation::none() }))
     }
 
-    async fn refused(&self, _: usize, _: Vec<(usize, Reject)>) -> Result<(), Failure> {
+    async fn refused(&self, _: usize, _: Vec<(usize, Reject)>) -> ControlFlow<()> {
         unreachable!("this sink names what it refuses at the end")
     }
 }
