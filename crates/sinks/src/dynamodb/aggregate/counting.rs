@@ -14,12 +14,12 @@ use tracing::debug;
 use super::super::chain::{Outcome, Read};
 use super::super::emitter::DynamoDbEmitter;
 use super::super::error::Verdict;
-use super::super::settling::Settling;
 use super::super::table::{ItemKey, Table};
 use super::super::traffic::Traffic;
 use super::config::Aggregate;
-use super::fold::{Fold, Group, Refusal, Share};
+use super::fold::{Fold, Group, Share};
 use super::patience::Patience;
+use super::refusals::{Progress, Refusals};
 use super::sending::{Sent, hash_of};
 use super::share::share;
 use crate::rows::Rows;
@@ -53,17 +53,6 @@ struct Slice {
     next: Option<PieceOffset>,
 }
 
-/// What became of the window so far.
-struct Progress<'a> {
-    settling: Settling<'a>,
-    /// From where on an item's records are refused, and why.
-    refused: Refusals,
-}
-
-/// By items, from which place on records are refused, and why.
-#[derive(Default)]
-struct Refusals(HashMap<ItemKey, (String, Reject)>);
-
 /// A window on its way.
 pub(super) struct Counting<'a, U> {
     pub(super) emitter: &'a DynamoDbEmitter,
@@ -72,7 +61,7 @@ pub(super) struct Counting<'a, U> {
     pub(super) guards: &'a Traffic,
     pub(super) stream: &'a StreamName,
     pub(super) shard: &'a ShardId,
-    rows: Rows<'a, U>,
+    pub(super) rows: Rows<'a, U>,
     read: Read<U>,
 }
 
@@ -121,7 +110,7 @@ impl DynamoDbEmitter {
 
 impl<'a, U: Send + Sync> Counting<'a, U> {
     async fn run(self) -> Result<Emitted, Failure> {
-        let mut progress = Progress { settling: Settling::new(self.emitter), refused: Refusals::default() };
+        let mut progress = Progress::new(self.emitter, &self.rows);
         let mut next = Some(PieceOffset::default());
         // A guard would pass over what waits, if what is behind it were counted.
         while let Some(from) = next
@@ -129,18 +118,21 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         {
             next = self.count_slice(from, &mut progress).await?;
         }
-        let Progress { settling, refused } = progress;
+        let Progress { settling, refused, has_unnamed, .. } = progress;
         let mut emitted = settling.finish()?;
         let waits = emitted.exceptions().iter().find_map(|(_, exception)| match exception {
             Exception::Retry(why) => Some(why.clone()),
             _ => None,
         });
-        let Some(why) = waits else { return Ok(emitted) };
-        if let Rows::Spilled(_) = &self.rows {
-            return Err(Failure::transient(why.to_string()));
-        }
-        if let Some(next) = next {
-            self.put_off(next, &refused, &why, &mut emitted).await?;
+        match (&self.rows, waits) {
+            (Rows::Spilled(_), Some(why)) => return Err(Failure::transient(why.to_string())),
+            (Rows::Spilled(partition), None) if has_unnamed => self.hand_back(partition, &refused).await?,
+            (Rows::Held(_), Some(why)) => {
+                if let Some(next) = next {
+                    self.put_off(next, &refused, &why, &mut emitted).await?;
+                }
+            }
+            _ => {}
         }
         Ok(emitted)
     }
@@ -213,7 +205,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
             largest_bytes = record_bytes.max(largest_bytes);
             match self.share(item) {
                 Ok(share) => self.add(index, share, &mut fold, progress),
-                Err(why) => progress.settling.reject(index, why),
+                Err(why) => progress.reject(index, why),
             }
             ControlFlow::Continue(())
         };
@@ -290,7 +282,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         Ok(None)
     }
 
-    fn share(&self, item: &Item<U>) -> Result<Share, Reject> {
+    pub(super) fn share(&self, item: &Item<U>) -> Result<Share, Reject> {
         let config = &self.emitter.config;
         let attributes = (self.read)(config, &item.value)?;
         let own_time = self.aggregate.own_time(&attributes);
@@ -306,7 +298,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
             return;
         }
         if let Some(why) = progress.refused.of(&share) {
-            return progress.settling.reject(index, why);
+            return progress.reject(index, why);
         }
         if let Err(refusal) = fold.add(index, share) {
             progress.refused(refusal, vec![index]);
@@ -357,35 +349,5 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
         debug!(table = self.emitter.config.table, groups = waiting.len(), ?wait, "some of a spilled window waits");
         sleep(wait).await;
         waiting.into_iter().map(|(group, _)| group).collect()
-    }
-}
-
-impl Progress<'_> {
-    /// These records of an item are refused, and so are those behind them, unless they have guards of their own.
-    fn refused(&mut self, Refusal { id, from, why }: Refusal, indexes: Vec<usize>) {
-        indexes.into_iter().for_each(|index| self.settling.reject(index, why.clone()));
-        if !self.settling.is_replay() {
-            self.refused.add(id, from, why);
-        }
-    }
-
-    /// The pipeline sends the group's records again.
-    fn failed(&mut self, group: Group, why: Verdict) {
-        self.settling.add(group.id, Outcome { again: group.indexes, why: Some(why), ..Outcome::default() });
-    }
-}
-
-impl Refusals {
-    fn add(&mut self, id: ItemKey, from: String, why: Reject) {
-        let first = self.0.entry(id).or_insert_with(|| (from.clone(), why.clone()));
-        if from < first.0 {
-            *first = (from, why);
-        }
-    }
-
-    /// Why the record is refused, if it is.
-    fn of(&self, share: &Share) -> Option<Reject> {
-        let (from, why) = self.0.get(&share.id)?;
-        (share.place >= *from).then(|| why.clone())
     }
 }

@@ -29,6 +29,7 @@ mod counting;
 mod fold;
 mod guard;
 mod patience;
+mod refusals;
 mod sending;
 mod share;
 mod transaction;

@@ -3,6 +3,7 @@
 mod refusals;
 mod room;
 mod shards;
+mod slices;
 mod start;
 mod windows;
 
