@@ -24,10 +24,12 @@ import sys
 import tempfile
 import threading
 import time
+import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 
+import proxy_test
 from oracle import expected, found, live, read_stream, refused, taken
 from pipeline import pipeline
 from proxy import POISON, Proxy
@@ -282,6 +284,8 @@ def main():
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="goes on with further seeds for so long")
     arguments = parser.parse_args()
+    tested = unittest.TextTestRunner(stream=sys.stdout).run(unittest.defaultTestLoader.loadTestsFromModule(proxy_test))
+    wrong = len(tested.failures) + len(tested.errors)
     deadline = time.monotonic() + 60 * (arguments.minutes or 0)
     passed, failed, lock = [], [], threading.Lock()
 
@@ -304,8 +308,8 @@ def main():
         folder = pathlib.Path(name)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(one, seeds))
-    print(f"{len(passed)} passed, {len(failed)} failed")
-    return 1 if failed or not passed else 0
+    print(f"{tested.testsRun - wrong + len(passed)} passed, {wrong + len(failed)} failed")
+    return 1 if wrong or failed or not passed else 0
 
 
 if __name__ == "__main__":
