@@ -262,10 +262,15 @@ mod tests {
         let (a, b) = (("a", "a", "STANDARD_IA"), ("b", "b", "GLACIER_IR"));
         let then = file(&[a, b]);
         let c = ("c", "a", "STANDARD");
+        let swapped = [("b", "a", "STANDARD"), ("a", "b", "GLACIER_IR")];
         // A sink that has the place now, by whatever name, or else the one of that name.
-        for (now, expected) in
-            [(&[a, b], [a, b]), (&[b, a], [a, b]), (&[("b", "c", b.2), a], [a, b]), (&[c, b], [c, b])]
-        {
+        for (now, expected) in [
+            (&[a, b], [a, b]),
+            (&[b, a], [a, b]),
+            (&[("b", "c", b.2), a], [a, b]),
+            (&[c, b], [c, b]),
+            (&swapped, swapped),
+        ] {
             let expected = ["s3://lake/a", "s3://lake/b"].into_iter().zip(expected);
             let expected: Vec<_> = expected
                 .map(|(url, (name, _, class))| {
