@@ -169,8 +169,7 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
         for round in rounds {
             next = round.number + 1;
             if round.missing.is_none() {
-                let done = self.again(begin, &notes, round).await?;
-                standing.add(&done);
+                self.again(begin, &notes, &round).await?;
             }
         }
         self.rest(begin, &notes, &mut standing, next).await?;
@@ -179,7 +178,7 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
     }
 
     /// A round that was begun, as it was.
-    async fn again(&mut self, begin: &Begin, notes: &Notes<'_>, round: Round) -> Result<Round, Failure> {
+    async fn again(&mut self, begin: &Begin, notes: &Notes<'_>, round: &Round) -> Result<(), Failure> {
         let has = |letter: &DeadLetter, position: Position| {
             let mut places = match letter.sink() {
                 Some(sink) => round.places.get(sink).into_iter().collect(),
@@ -232,8 +231,7 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
                 standing.add(&round);
                 bounded(standing, self.config)?;
                 if round.missing.is_none() {
-                    let done = self.send(begin, notes, round, &remade).await?;
-                    standing.add(&done);
+                    self.send(begin, notes, &round, &remade).await?;
                 }
                 // Another replay may have begun it, of fewer letters.
                 for (sink, places) in &mut remade.owed {
@@ -250,9 +248,9 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
         &mut self,
         begin: &Begin,
         notes: &Notes<'_>,
-        mut round: Round,
+        round: &Round,
         remade: &Remade<Bytes>,
-    ) -> Result<Round, Failure> {
+    ) -> Result<(), Failure> {
         let Begin { stream, shard, first, .. } = begin;
         let window = RefusedWindow { stream: stream.clone(), shard: shard.clone(), first: *first, last: round.last };
         let pipeline = self.pipeline;
@@ -262,10 +260,9 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
         self.report.refused.extend(resent.refused);
         // One that nobody takes anything of stays open: each replay tries the same again.
         if resent.delivered > 0 {
-            notes.end(&round, &resent.missing).await?;
-            round.missing = Some(resent.missing);
+            notes.end(round, &resent.missing).await?;
         }
-        Ok(round)
+        Ok(())
     }
 
     fn sinks(&mut self, round: u32) -> Result<&[Sink<Bytes>], Failure> {

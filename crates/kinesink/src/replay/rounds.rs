@@ -128,33 +128,19 @@ fn name_of_end(number: u32) -> String {
     format!("replay-{number}-done")
 }
 
-/// How an output stands with a sink. What one round left may be settled by another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
-    /// It was sent, and the sink does not have it.
-    Left,
-    /// A round has it that is not done.
-    Open,
-    /// The sink has it.
-    Settled,
-}
-
-/// How outputs stand with the sinks, by all rounds that were looked at.
+/// How outputs stand with the sinks, by all rounds that were looked at: whether each that was sent is left over. What one round
+/// left, another may have; what a round has that is not done is sent again as it was, by that round alone.
 #[derive(Debug, Default)]
-pub(super) struct Standing(BTreeMap<String, BTreeMap<Place, State>>);
+pub(super) struct Standing(BTreeMap<String, BTreeMap<Place, bool>>);
 
 impl Standing {
     pub(super) fn add(&mut self, round: &Round) {
         for (sink, places) in &round.places {
+            let missing = round.missing.as_ref().and_then(|missing| missing.get(sink));
             let of_sink = self.0.entry(sink.clone()).or_default();
             for place in places {
-                let now = match &round.missing {
-                    None => State::Open,
-                    Some(missing) if missing.get(sink).is_some_and(|missing| missing.contains(place)) => State::Left,
-                    Some(_) => State::Settled,
-                };
-                let state = of_sink.entry(*place).or_insert(now);
-                *state = now.max(*state);
+                let is_left = missing.is_some_and(|missing| missing.contains(place));
+                *of_sink.entry(*place).or_insert(true) &= is_left;
             }
         }
     }
@@ -166,8 +152,7 @@ impl Standing {
 
     /// Whether the output is still to be sent to the sink, by a round of its own.
     pub(super) fn owes(&self, sink: &str, place: Place) -> bool {
-        let state = self.0.get(sink).and_then(|places| places.get(&place));
-        state.is_none_or(|state| *state == State::Left)
+        self.0.get(sink).and_then(|places| places.get(&place)).is_none_or(|is_left| *is_left)
     }
 
     /// Whether something of the letter may still have to be sent, by a round of its own.
@@ -179,7 +164,7 @@ impl Standing {
         sinks.iter().any(|sink| {
             let Some(places) = self.0.get(*sink) else { return true };
             let mut of_record = places.range((position, 0)..=(position, u32::MAX)).peekable();
-            of_record.peek().is_none() || of_record.any(|(_, state)| *state == State::Left)
+            of_record.peek().is_none() || of_record.any(|(_, is_left)| *is_left)
         })
     }
 }
