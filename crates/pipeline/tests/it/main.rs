@@ -5,6 +5,7 @@ mod commits;
 mod contracts;
 mod fakes;
 mod halts;
+mod lives;
 mod model;
 mod plans;
 mod replay;
