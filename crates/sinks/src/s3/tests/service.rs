@@ -144,6 +144,31 @@ async fn answer(mut socket: TcpStream, reply: &Reply) -> (String, String) {
     request
 }
 
+/// A sink that sends more than ten bytes in parts of six.
+pub(super) fn in_parts(service: &Service) -> S3Emitter {
+    let mut config = service.config();
+    (config.bucket.put_bytes_max, config.bucket.part_bytes) = (10, 6);
+    S3Emitter::open(config).unwrap()
+}
+
+pub(super) fn xml(body: &str) -> Reply {
+    Reply { body: body.into(), ..fine() }
+}
+
+/// Method and query of each request.
+pub(super) fn told(service: &Service) -> Vec<String> {
+    let target = |head: &String| {
+        let mut words = head.split_whitespace();
+        let (method, target) = (words.next().unwrap(), words.next().unwrap());
+        format!("{method} {}", target.split_once('?').map_or("", |(_, query)| query))
+    };
+    service.requests().iter().map(target).collect()
+}
+
+pub(super) const LEFT: &str = "<ListMultipartUploadsResult></ListMultipartUploadsResult>";
+pub(super) const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>u7</UploadId></InitiateMultipartUploadResult>";
+pub(super) const DONE: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
+
 #[tokio::test]
 async fn a_put_is_signed_create_only_and_in_path_style() {
     let service = Service::start(vec![fine()]).await;
@@ -340,89 +365,5 @@ async fn a_start_that_may_not_delete_its_empty_object_goes_on_and_one_that_may_n
         let failure = Service::start(replies).await.sink().check().await.unwrap_err();
         assert_eq!(failure.class, Class::Configuration);
         assert!(failure.message.starts_with(&format!("cannot {what} s3://my-bucket")), "{failure}");
-    }
-}
-
-/// A sink that sends more than ten bytes in parts of six.
-pub(super) fn in_parts(service: &Service) -> S3Emitter {
-    let mut config = service.config();
-    (config.bucket.put_bytes_max, config.bucket.part_bytes) = (10, 6);
-    S3Emitter::open(config).unwrap()
-}
-
-pub(super) fn xml(body: &str) -> Reply {
-    Reply { body: body.into(), ..fine() }
-}
-
-/// Method and query of each request.
-pub(super) fn told(service: &Service) -> Vec<String> {
-    let target = |head: &String| {
-        let mut words = head.split_whitespace();
-        let (method, target) = (words.next().unwrap(), words.next().unwrap());
-        format!("{method} {}", target.split_once('?').map_or("", |(_, query)| query))
-    };
-    service.requests().iter().map(target).collect()
-}
-
-pub(super) const LEFT: &str = "<ListMultipartUploadsResult></ListMultipartUploadsResult>";
-pub(super) const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>u7</UploadId></InitiateMultipartUploadResult>";
-pub(super) const DONE: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
-
-#[tokio::test]
-async fn a_large_object_goes_in_parts_and_is_completed_create_only() {
-    let service = Service::start(vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), xml(DONE)]).await;
-    let (source, items) = (source(), items(&[b"hello", b"world"]));
-    assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
-    let (requests, told) = (service.requests(), told(&service));
-    assert!(told[0].starts_with("GET ") && told[0].contains("uploads"), "{told:?}");
-    assert!(told[1].starts_with("HEAD "), "{told:?}");
-    assert!(told[2].starts_with("POST ") && requests[2].contains("x-amz-meta-kinesink-digest: "), "{told:?}");
-    // The sums of the parts count only in an upload that was begun with them.
-    assert!(requests[2].contains("x-amz-checksum-algorithm: CRC32"), "{}", requests[2]);
-    let mut parts = told[3..5].to_vec();
-    parts.sort();
-    assert!(parts[0].contains("partNumber=1") && parts[1].contains("partNumber=2"), "{told:?}");
-    assert!(told[5].starts_with("POST ") && told[5].contains("uploadId=u7"), "{told:?}");
-    assert!(requests[5].contains("if-none-match: *"), "{}", requests[5]);
-    assert_eq!(told.len(), 6);
-}
-
-#[tokio::test]
-async fn a_part_that_there_was_no_room_for_is_sent_again_and_not_the_whole_object() {
-    let slow = || reply(503, "SlowDown");
-    let begun = [xml(LEFT), absent(), xml(BEGUN)];
-    let parts = [slow(), slow(), slow(), fine(), fine(), xml(DONE)];
-    let service = Service::start(begun.into_iter().chain(parts).collect()).await;
-    let (source, items) = (source(), items(&[b"hello", b"world"]));
-    assert_eq!(in_parts(&service).emit(&batch(&source, &items)).await.unwrap().exceptions(), []);
-    let told = told(&service);
-    let sent = |word: &str| told.iter().filter(|request| request.contains(word)).count();
-    assert_eq!((sent("partNumber="), sent("uploads"), sent("DELETE")), (5, 2, 0), "{told:?}");
-}
-
-#[tokio::test]
-async fn an_upload_that_fails_or_comes_second_is_aborted() {
-    let (source, items) = (source(), items(&[b"hello", b"world"]));
-    let left = "<ListMultipartUploadsResult><Upload><Key>another</Key><UploadId>no</UploadId></Upload></ListMultipartUploadsResult>";
-
-    // A part that is refused again and again; the other one comes through, or does not.
-    let slow = std::iter::repeat_n((), 8).map(|()| reply(503, "SlowDown"));
-    let service = Service::start([xml(left), absent(), xml(BEGUN)].into_iter().chain(slow).collect()).await;
-    let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
-    assert_eq!(failure.class, Class::Transient);
-    assert!(failure.message.contains("part") && failure.message.contains("SlowDown"), "{failure}");
-    let told = told(&service);
-    assert!(told.last().unwrap().starts_with("DELETE ") && told.last().unwrap().contains("uploadId=u7"), "{told:?}");
-    assert!(!told.iter().any(|request| request.contains("uploadId=no")), "another object's upload is left alone");
-
-    // Another writer was first; a completion may say so in a reply whose status is 200.
-    for taken in [reply(412, "PreconditionFailed"), reply(200, "PreconditionFailed")] {
-        let there = metadata(&[("stream", "orders")]);
-        let service = Service::start(vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), taken, fine(), there]).await;
-        let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
-        assert_eq!(failure.class, Class::Configuration, "{failure}");
-        assert!(failure.message.contains("exists with other content"), "{failure}");
-        let told = super::service::told(&service);
-        assert!(told[6].starts_with("DELETE ") && told[7].starts_with("HEAD "), "{told:?}");
     }
 }
