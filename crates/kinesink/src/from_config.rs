@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kinesink_aws::{BucketOptions, Clients, ServiceOptions, dynamodb, s3};
-use kinesink_core::{Buffer, Emitter, Filter as _, Item, Record, Reject, Transformer};
-use kinesink_pipeline::{Event, Jq, Needs, PatternFilter, Pipeline, Raw, Sink, Spill, WindowBuffer, WindowLimits};
+use kinesink_core::{Buffer, Emitter, Item, Transformer};
+use kinesink_pipeline::{Event, PatternFilter, Pipeline, Sink, Spill, WindowBuffer, WindowLimits};
 use kinesink_sinks::Location;
 use kinesink_sinks::dynamodb::{DynamoDbConfig, DynamoDbEmitter, TableMetrics, TableTraffic};
 use kinesink_sinks::s3::parquet::{Codec, ParquetSettings};
 use kinesink_sinks::s3::{Compression, Encoding, Format, Naming, S3Config, S3Emitter};
 use prometheus_client::registry::Registry;
 
-use crate::config::{self, Config, ConfigError, TableSink};
+use crate::config::{self, Config, TableSink};
 use crate::connector::METRICS_PREFIX;
 use crate::handler::{Earlier, any};
+use crate::programs::{Programs, Transform};
 use crate::retry::retried;
 use crate::until::Until;
 use crate::{Connector, Error, recipe};
@@ -23,63 +24,6 @@ use crate::{Connector, Error, recipe};
 /// Objects of spilled windows that all sinks encode at a time, of earlier settings too: they leave threads to read what they
 /// encode.
 const ENCODERS_MAX: usize = 6;
-
-/// What the file's programs compile to. Made before anything is started, so that a mistake in one is a mistake in the
-/// file.
-#[derive(Debug)]
-pub struct Programs {
-    pub(crate) filter: Option<PatternFilter>,
-    pub(crate) transform: Transform,
-}
-
-#[derive(Debug)]
-pub(crate) enum Transform {
-    Raw(Raw),
-    Jq(Box<Jq>),
-}
-
-impl Programs {
-    /// Compiles the jq program and reads the patterns.
-    ///
-    /// # Errors
-    /// [`ConfigError`] shows the place in the file.
-    pub fn compile(config: &Config) -> Result<Self, ConfigError> {
-        let filter = (!config.patterns.is_empty()).then(|| PatternFilter::new(&config.patterns)).transpose();
-        let filter = filter.map_err(|error| config.mistake("filter.pattern", &error.to_string()))?;
-        let mut needs = filter.as_ref().map_or_else(Needs::default, PatternFilter::needs);
-        needs.lines = config.sinks.iter().any(|sink| sink.format == config::Format::Ndjson);
-        let transform = match &config.jq {
-            None => Transform::Raw(Raw::new(needs)),
-            Some(program) => {
-                let jq = Jq::new(program, needs);
-                Transform::Jq(Box::new(jq.map_err(|error| config.mistake("transform.jq", &error.to_string()))?))
-            }
-        };
-        Ok(Self { filter, transform })
-    }
-
-    /// What the sinks would get of one record: nothing, one output or several.
-    ///
-    /// # Errors
-    /// A [`Reject`], if the transform refuses it.
-    pub fn outputs(&self, record: &Record) -> Result<Vec<Bytes>, Reject> {
-        match &self.transform {
-            Transform::Raw(raw) => outputs(raw, self.filter.as_ref(), record),
-            Transform::Jq(jq) => outputs(&**jq, self.filter.as_ref(), record),
-        }
-    }
-}
-
-fn outputs<T: Transformer<Model = Event, Output = Bytes>>(
-    transformer: &T,
-    filter: Option<&PatternFilter>,
-    record: &Record,
-) -> Result<Vec<Bytes>, Reject> {
-    let mut models = Vec::new();
-    transformer.to_model(record, &mut models)?;
-    models.retain(|model| filter.is_none_or(|filter| filter.keep(model)));
-    models.into_iter().map(|model| transformer.to_output(model)).collect()
-}
 
 /// Builds what the file asks for. Sends nothing yet.
 ///
@@ -388,24 +332,6 @@ mod tests {
     use kinesink_aws::{AwsOptions, StaticCredentials, connect};
 
     use super::*;
-
-    #[test]
-    fn a_sink_of_lines_takes_no_bytes_of_a_schema_registry() {
-        let needs = |formats: &[&str]| {
-            let sink = |(index, format): (usize, &&str)| {
-                format!(
-                    "[[sink]]\nname = \"{index}\"\ntype = \"s3\"\nurl = \"s3://bucket/{index}\"\nformat = \"{format}\"\n"
-                )
-            };
-            let sinks: String = formats.iter().enumerate().map(sink).collect();
-            let text = format!("version = 1\napp = \"orders\"\n[source]\nstream = \"orders\"\n{sinks}");
-            let config = Config::parse(&text, "orders.toml").unwrap();
-            let programs = Programs::compile(&config).unwrap();
-            format!("{:?}", programs.transform)
-        };
-        assert!(needs(&["ndjson"]).contains("lines: true") && needs(&["raw", "ndjson"]).contains("lines: true"));
-        assert!(needs(&["raw"]).contains("lines: false"));
-    }
 
     #[tokio::test]
     async fn what_finishes_earlier_windows_encodes_within_the_limits_of_today() {

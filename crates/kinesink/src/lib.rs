@@ -64,6 +64,8 @@ mod handler;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+mod programs;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod recipe;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 mod replay;
@@ -83,7 +85,7 @@ pub use connector::{Connector, ConnectorBuilder, Outcome};
 pub use create::create_stream;
 pub use error::Error;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
-pub use from_config::{Programs, connector_from, create_tables};
+pub use from_config::{connector_from, create_tables};
 pub use kinesink_aws as aws;
 pub use kinesink_consumer as consumer;
 pub use kinesink_core::Error as CoreError;
@@ -107,6 +109,8 @@ pub use kinesink_pipeline::{
 #[cfg(feature = "jq")]
 pub use kinesink_pipeline::{JQ_STACK_BYTES, Jq};
 pub use kinesink_sinks as sinks;
+#[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
+pub use programs::Programs;
 #[cfg(all(feature = "s3", feature = "jq", feature = "pattern"))]
 pub use replay::{FailedWindow, ReplayReport, TimeRange, Told, replay, replay_range};
 pub use stop::Stop;

@@ -19,7 +19,8 @@ use super::reading::Letters;
 use super::report::{FailedWindow, ReplayReport};
 use super::rounds::{Notes, Round, Standing};
 use crate::config::Config;
-use crate::from_config::{Services, Transform, dead_letter_place, pipeline, services, sinks};
+use crate::from_config::{Services, dead_letter_place, pipeline, services, sinks};
+use crate::programs::Transform;
 use crate::{Error, Programs};
 
 /// So many windows in a row whose sinks do not come back end the replay.
