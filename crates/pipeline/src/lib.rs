@@ -123,6 +123,6 @@ pub use metrics::{METRICS, MetricRow, Metrics, Progress};
 pub use pattern::PatternFilter;
 pub use pipeline::{Finished, Pipeline, Retry, ShardInput, Sink};
 pub use plan::{Recipe, announced_recipe, finished_as_is};
-pub use replay::{Place, Places, Refusal, RefusedWindow, Remade, Resent};
+pub use replay::{OutputId, OutputIds, Refusal, RefusedWindow, Remade, Resent};
 pub use spill::Spill;
 pub use window_buffer::{WindowBuffer, WindowLimits};

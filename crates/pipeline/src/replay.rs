@@ -22,11 +22,11 @@ use crate::{DeadLetter, Pipeline, Sink};
 /// A sink that does not take a batch is asked so often.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// Where an output stands in its shard: its record's position, and which output of that record it is.
-pub type Place = (Position, u32);
+/// Which output of a shard it is: its record's position, and which output of that record.
+pub type OutputId = (Position, u32);
 
 /// Outputs, by the name of the sink that they are for.
-pub type Places = BTreeMap<String, BTreeSet<Place>>;
+pub type OutputIds = BTreeMap<String, BTreeSet<OutputId>>;
 
 /// The window whose letters are sent.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ pub struct Remade<U> {
     /// Names of sinks that the letters are for and the pipeline has not.
     pub unknown_sinks: BTreeSet<String>,
     /// What the sinks are owed.
-    pub owed: Places,
-    outputs: BTreeMap<Place, Item<U>>,
+    pub owed: OutputIds,
+    outputs: BTreeMap<OutputId, Item<U>>,
 }
 
 /// What became of what was sent.
@@ -66,7 +66,7 @@ pub struct Resent {
     /// Outputs that a sink has now; counted for each sink.
     pub delivered: usize,
     /// Outputs that a sink does not have.
-    pub missing: Places,
+    pub missing: OutputIds,
     /// Why not, where a sink refused them.
     pub refused: Vec<Refusal>,
 }
@@ -89,10 +89,10 @@ impl<T: Transformer> Pipeline<T> {
         &self,
         letters: impl IntoIterator<Item = DeadLetter>,
         shard: &ShardId,
-        owes: impl Fn(&str, Place) -> bool,
+        owes: impl Fn(&str, OutputId) -> bool,
     ) -> Result<Remade<T::Output>, Failure> {
         let wanted = merged(letters, shard)?;
-        let (outputs, owed, unknown_sinks) = (BTreeMap::new(), Places::new(), BTreeSet::new());
+        let (outputs, owed, unknown_sinks) = (BTreeMap::new(), OutputIds::new(), BTreeSet::new());
         let mut remade =
             Remade { records: wanted.len(), filtered: 0, refused: Vec::new(), unknown_sinks, owed, outputs };
         for (position, wanted) in wanted {
@@ -146,13 +146,13 @@ impl<T: Transformer> Pipeline<T> {
         sinks: &[Sink<T::Output>],
         window: &RefusedWindow,
         remade: &Remade<T::Output>,
-        places: &Places,
+        sent: &OutputIds,
     ) -> Result<Resent, Failure> {
         let RefusedWindow { stream, shard, first, last } = window;
-        let mut resent = Resent { missing: places.clone(), ..Resent::default() };
+        let mut resent = Resent { missing: sent.clone(), ..Resent::default() };
         for sink in sinks {
-            let Some(places) = places.get(&sink.name) else { continue };
-            let items: Vec<_> = places.iter().filter_map(|place| remade.outputs.get(place)).collect();
+            let Some(ids) = sent.get(&sink.name) else { continue };
+            let items: Vec<_> = ids.iter().filter_map(|id| remade.outputs.get(id)).collect();
             if items.is_empty() {
                 continue;
             }
@@ -160,7 +160,7 @@ impl<T: Transformer> Pipeline<T> {
             let batch = Batch { stream, shard, first, last, items, partitions, keep_existing: false };
             self.send(&sink.name, &*sink.emitter, batch, &mut resent).await?;
         }
-        resent.missing.retain(|_, places| !places.is_empty());
+        resent.missing.retain(|_, ids| !ids.is_empty());
         Ok(resent)
     }
 

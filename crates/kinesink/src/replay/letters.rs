@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use kinesink_aws::Clients;
 use kinesink_core::{Class, Failure, Position, ShardId, StreamName, Transformer};
-use kinesink_pipeline::{DeadLetter, Event, PatternFilter, Pipeline, Places, RefusedWindow, Remade, Sink};
+use kinesink_pipeline::{DeadLetter, Event, OutputIds, PatternFilter, Pipeline, RefusedWindow, Remade, Sink};
 use kinesink_sinks::s3::{Listed, Naming, S3Reader, Window};
 
 use super::reading::Letters;
@@ -30,9 +30,9 @@ const STREAMS_TOLD_MAX: usize = 10;
 /// Of the memory for records, the part that is for letters: what they are made into takes as much again.
 const LETTERS_SHARE: usize = 2;
 /// The part that is for what is known of each output that was sent,
-const PLACES_SHARE: usize = 4;
+const OUTPUTS_SHARE: usize = 4;
 /// and what one takes.
-const PLACE_BYTES: usize = 128;
+const OUTPUT_BYTES: usize = 128;
 
 /// Sends the dead letters of the file's stream again: what a sink had refused to that sink, what the transformer had refused
 /// to all of them, as the file is now. Nothing is removed, and a second replay changes nothing: what is sent of a window
@@ -181,16 +181,16 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
     /// A round that was begun, as it was.
     async fn again(&mut self, begin: &Begin, notes: &Notes<'_>, round: &Round) -> Result<(), Failure> {
         let has = |letter: &DeadLetter, position: Position| {
-            let mut places = match letter.sink() {
-                Some(sink) => round.places.get(sink).into_iter().collect(),
-                None => round.places.values().collect::<Vec<_>>(),
+            let mut sent = match letter.sink() {
+                Some(sink) => round.outputs.get(sink).into_iter().collect(),
+                None => round.outputs.values().collect::<Vec<_>>(),
             };
-            places.retain(|places| places.range((position, 0)..=(position, u32::MAX)).next().is_some());
-            !places.is_empty()
+            sent.retain(|ids| ids.range((position, 0)..=(position, u32::MAX)).next().is_some());
+            !sent.is_empty()
         };
         // Whoever began it had memory for it.
         let letters = Letters::read(self.reader, &begin.objects, usize::MAX, has).await?;
-        let owes = |sink: &str, place| round.places.get(sink).is_some_and(|places| places.contains(&place));
+        let owes = |sink: &str, id| round.outputs.get(sink).is_some_and(|ids| ids.contains(&id));
         let remade = self.pipeline.remake(letters.into_letters(), &begin.shard, owes)?;
         self.report.records += remade.records;
         self.report.refused.extend(remade.refused.iter().cloned());
@@ -219,15 +219,14 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
                 return Ok(());
             }
             behind = letters.goes_on_behind();
-            let owes = |sink: &str, place| standing.owes(sink, place);
+            let owes = |sink: &str, id| standing.owes(sink, id);
             let mut remade = self.pipeline.remake(letters.into_letters(), &begin.shard, owes)?;
             self.report.records += remade.records;
             self.report.filtered += remade.filtered;
             self.report.refused.extend(std::mem::take(&mut remade.refused));
             self.report.unknown_sinks.append(&mut remade.unknown_sinks);
-            while remade.owed.values().any(|places| !places.is_empty()) {
-                let places = remade.owed.clone();
-                let round = notes.begin(next, begin.last, places).await?;
+            while remade.owed.values().any(|ids| !ids.is_empty()) {
+                let round = notes.begin(next, begin.last, remade.owed.clone()).await?;
                 next += 1;
                 standing.add(&round);
                 bounded(standing, self.config)?;
@@ -235,8 +234,8 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
                     self.send(begin, notes, &round, &remade).await?;
                 }
                 // Another replay may have begun it, of fewer letters.
-                for (sink, places) in &mut remade.owed {
-                    places.retain(|place| standing.owes(sink, *place));
+                for (sink, ids) in &mut remade.owed {
+                    ids.retain(|id| standing.owes(sink, *id));
                 }
             }
             if behind.is_none() {
@@ -256,7 +255,7 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
         let window = RefusedWindow { stream: stream.clone(), shard: shard.clone(), first: *first, last: round.last };
         let pipeline = self.pipeline;
         let sinks = self.sinks(round.number)?;
-        let resent = pipeline.resend(sinks, &window, remade, &round.places).await?;
+        let resent = pipeline.resend(sinks, &window, remade, &round.outputs).await?;
         self.report.delivered += resent.delivered;
         self.report.refused.extend(resent.refused);
         // One that nobody takes anything of stays open: each replay tries the same again.
@@ -286,20 +285,20 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
 
 /// What is known of the outputs that were sent has to fit into memory.
 fn bounded(standing: &Standing, config: &Config) -> Result<(), Failure> {
-    let (places, places_max) = (standing.places(), config.record_bytes() / PLACES_SHARE / PLACE_BYTES);
-    if places <= places_max {
+    let (outputs, outputs_max) = (standing.outputs(), config.record_bytes() / OUTPUTS_SHARE / OUTPUT_BYTES);
+    if outputs <= outputs_max {
         return Ok(());
     }
     Err(Failure::configuration(format!(
-        "it has letters of {places} outputs, and `memory` has room to know of {places_max}: raise `memory` for the replay"
+        "it has letters of {outputs} outputs, and `memory` has room to know of {outputs_max}: raise `memory` for the replay"
     )))
 }
 
 impl Round {
     /// Outputs that the sinks have by it.
     fn settled(&self) -> usize {
-        let count = |places: &Places| places.values().map(BTreeSet::len).sum::<usize>();
-        self.missing.as_ref().map_or(0, |missing| count(&self.places).saturating_sub(count(missing)))
+        let count = |ids: &OutputIds| ids.values().map(BTreeSet::len).sum::<usize>();
+        self.missing.as_ref().map_or(0, |missing| count(&self.outputs).saturating_sub(count(missing)))
     }
 }
 
@@ -345,17 +344,16 @@ mod tests {
     fn more_outputs_than_memory_has_room_for_are_refused_with_the_remedy() {
         let config = config(std::path::Path::new("/letters"));
         let standing = |outputs: usize| {
-            let place =
-                |number: usize| (Position { sequence: number.to_string().parse().unwrap(), sub_sequence: 0 }, 0);
-            let places = Places::from([("s3".into(), (0..outputs).map(place).collect())]);
-            let last = place(outputs).0;
+            let id = |number: usize| (Position { sequence: number.to_string().parse().unwrap(), sub_sequence: 0 }, 0);
+            let sent = OutputIds::from([("s3".into(), (0..outputs).map(id).collect())]);
+            let last = id(outputs).0;
             let mut standing = Standing::default();
-            standing.add(&Round { number: 1, last, places, missing: None });
+            standing.add(&Round { number: 1, last, outputs: sent, missing: None });
             standing
         };
-        let places_max = config.record_bytes() / 4 / 128;
-        assert!(bounded(&standing(places_max), &config).is_ok());
-        let failure = bounded(&standing(places_max + 1), &config).unwrap_err();
-        assert!(failure.message.contains(&format!("room to know of {places_max}: raise `memory`")), "{failure}");
+        let outputs_max = config.record_bytes() / 4 / 128;
+        assert!(bounded(&standing(outputs_max), &config).is_ok());
+        let failure = bounded(&standing(outputs_max + 1), &config).unwrap_err();
+        assert!(failure.message.contains(&format!("room to know of {outputs_max}: raise `memory`")), "{failure}");
     }
 }

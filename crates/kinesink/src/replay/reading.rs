@@ -16,7 +16,7 @@ const OVERHEAD_BYTES: usize = 1024;
 /// Letters in the order of the stream, each once.
 #[derive(Debug, Default)]
 pub(super) struct Letters {
-    by_place: BTreeMap<(Position, u32, String), DeadLetter>,
+    by_output: BTreeMap<(Position, u32, String), DeadLetter>,
     bytes: usize,
     /// Those from here on are left to the next pass.
     end: Option<Position>,
@@ -55,31 +55,31 @@ impl Letters {
             return;
         }
         let bytes = held_bytes(&letter);
-        if self.by_place.insert((position, letter.ordinal, letter.stage.clone()), letter).is_none() {
+        if self.by_output.insert((position, letter.ordinal, letter.stage.clone()), letter).is_none() {
             self.bytes += bytes;
         }
         while self.bytes > bytes_max
-            && let Some(((last, ..), _)) = self.by_place.last_key_value()
-            && self.by_place.first_key_value().is_some_and(|((first, ..), _)| first < last)
+            && let Some(((last, ..), _)) = self.by_output.last_key_value()
+            && self.by_output.first_key_value().is_some_and(|((first, ..), _)| first < last)
         {
             let end = *last;
-            let left = self.by_place.split_off(&(end, 0, String::new()));
+            let left = self.by_output.split_off(&(end, 0, String::new()));
             self.bytes -= left.values().map(held_bytes).sum::<usize>();
             self.end = Some(end);
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.by_place.is_empty()
+        self.by_output.is_empty()
     }
 
     /// Position of the last record, if there are letters of later ones.
     pub(super) fn goes_on_behind(&self) -> Option<Position> {
-        self.end.and_then(|_| self.by_place.last_key_value()).map(|((last, ..), _)| *last)
+        self.end.and_then(|_| self.by_output.last_key_value()).map(|((last, ..), _)| *last)
     }
 
     pub(super) fn into_letters(self) -> impl Iterator<Item = DeadLetter> {
-        self.by_place.into_values()
+        self.by_output.into_values()
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
             let wanted = |_: &DeadLetter, position: Position| behind.is_none_or(|behind| position > behind);
             let letters = Letters::read(&reader, &listed, bytes_max, wanted).await?;
             behind = letters.goes_on_behind();
-            let records = letters.by_place.keys().map(|(position, ..)| position.sequence.to_string().parse().unwrap());
+            let records = letters.by_output.keys().map(|(position, ..)| position.sequence.to_string().parse().unwrap());
             passes.push((records.collect(), letters.bytes));
             if behind.is_none() {
                 return Ok(passes);

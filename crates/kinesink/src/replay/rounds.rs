@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kinesink_core::{Failure, Position};
-use kinesink_pipeline::{DeadLetter, Place, Places};
+use kinesink_pipeline::{DeadLetter, OutputId, OutputIds};
 use kinesink_sinks::s3::S3Reader;
 use serde::{Deserialize, Serialize};
 
@@ -37,9 +37,9 @@ pub(super) struct Round {
     pub(super) number: u32,
     /// The last record of the window that it is named by.
     pub(super) last: Position,
-    pub(super) places: Places,
+    pub(super) outputs: OutputIds,
     /// Once it is done: what the sinks do not have.
-    pub(super) missing: Option<Places>,
+    pub(super) missing: Option<OutputIds>,
 }
 
 /// The notes about windows that begin with one record.
@@ -62,31 +62,31 @@ impl Notes<'_> {
     }
 
     async fn round(&self, number: u32) -> Result<Option<Round>, Failure> {
-        let Some((last, places)) = self.read(&name(number)).await? else { return Ok(None) };
+        let Some((last, outputs)) = self.read(&name(number)).await? else { return Ok(None) };
         let missing = self.read(&name_of_end(number)).await?.map(|(_, missing)| missing);
-        Ok(Some(Round { number, last, places, missing }))
+        Ok(Some(Round { number, last, outputs, missing }))
     }
 
     /// Begins a round; or gives the one that another replay has begun at the same time.
-    pub(super) async fn begin(&self, number: u32, last: Position, places: Places) -> Result<Round, Failure> {
+    pub(super) async fn begin(&self, number: u32, last: Position, outputs: OutputIds) -> Result<Round, Failure> {
         if number > ROUNDS_MAX {
             let why = format!(
                 "it was replayed {ROUNDS_MAX} times with letters left: see that its objects are right, and remove"
             );
             return Err(Failure::configuration(format!("{why} its notes beside {}", self.key)));
         }
-        if self.write(&name(number), last, &places).await? {
-            return Ok(Round { number, last, places, missing: None });
+        if self.write(&name(number), last, &outputs).await? {
+            return Ok(Round { number, last, outputs, missing: None });
         }
         let begun = self.round(number).await?;
         begun.ok_or_else(|| Failure::transient(format!("a note beside {} is there and gone: replay again", self.key)))
     }
 
-    pub(super) async fn end(&self, round: &Round, missing: &Places) -> Result<(), Failure> {
+    pub(super) async fn end(&self, round: &Round, missing: &OutputIds) -> Result<(), Failure> {
         self.write(&name_of_end(round.number), round.last, missing).await.map(drop)
     }
 
-    async fn read(&self, name: &str) -> Result<Option<(Position, Places)>, Failure> {
+    async fn read(&self, name: &str) -> Result<Option<(Position, OutputIds)>, Failure> {
         let Some(note) = self.reader.note(self.key, name).await? else { return Ok(None) };
         let unusable = |why: String| {
             let why = format!("the note {name} beside the dead letters {} cannot be read: {why}", self.key);
@@ -100,19 +100,18 @@ impl Notes<'_> {
             let sequence = sequence.parse().map_err(|error: kinesink_core::Error| unusable(error.to_string()))?;
             Ok(Position { sequence, sub_sequence })
         };
-        let mut places = Places::new();
+        let mut ids = OutputIds::new();
         for (sink, outputs) in note.outputs {
             let outputs = outputs.iter().map(|(sequence, sub, ordinal)| Ok((position(sequence, *sub)?, *ordinal)));
-            places.insert(sink, outputs.collect::<Result<_, Failure>>()?);
+            ids.insert(sink, outputs.collect::<Result<_, Failure>>()?);
         }
-        Ok(Some((position(&note.last.0, note.last.1)?, places)))
+        Ok(Some((position(&note.last.0, note.last.1)?, ids)))
     }
 
-    async fn write(&self, name: &str, last: Position, places: &Places) -> Result<bool, Failure> {
-        let written = |(position, ordinal): &Place| (position.sequence.to_string(), position.sub_sequence, *ordinal);
-        let of_sink =
-            |(sink, places): (&String, &BTreeSet<Place>)| (sink.clone(), places.iter().map(written).collect());
-        let outputs = places.iter().map(of_sink).collect();
+    async fn write(&self, name: &str, last: Position, ids: &OutputIds) -> Result<bool, Failure> {
+        let written = |(position, ordinal): &OutputId| (position.sequence.to_string(), position.sub_sequence, *ordinal);
+        let of_sink = |(sink, ids): (&String, &BTreeSet<OutputId>)| (sink.clone(), ids.iter().map(written).collect());
+        let outputs = ids.iter().map(of_sink).collect();
         let note = Note { version: VERSION, last: (last.sequence.to_string(), last.sub_sequence), outputs };
         let json =
             serde_json::to_vec(&note).map_err(|error| Failure::fatal(format!("cannot write a note: {error}")))?;
@@ -131,28 +130,28 @@ fn name_of_end(number: u32) -> String {
 /// How outputs stand with the sinks, by all rounds that were looked at: whether each that was sent is left over. What one round
 /// left, another may have; what a round has that is not done is sent again as it was, by that round alone.
 #[derive(Debug, Default)]
-pub(super) struct Standing(BTreeMap<String, BTreeMap<Place, bool>>);
+pub(super) struct Standing(BTreeMap<String, BTreeMap<OutputId, bool>>);
 
 impl Standing {
     pub(super) fn add(&mut self, round: &Round) {
-        for (sink, places) in &round.places {
+        for (sink, ids) in &round.outputs {
             let missing = round.missing.as_ref().and_then(|missing| missing.get(sink));
             let of_sink = self.0.entry(sink.clone()).or_default();
-            for place in places {
-                let is_left = missing.is_some_and(|missing| missing.contains(place));
-                *of_sink.entry(*place).or_insert(true) &= is_left;
+            for id in ids {
+                let is_left = missing.is_some_and(|missing| missing.contains(id));
+                *of_sink.entry(*id).or_insert(true) &= is_left;
             }
         }
     }
 
     /// How many outputs it knows of.
-    pub(super) fn places(&self) -> usize {
+    pub(super) fn outputs(&self) -> usize {
         self.0.values().map(BTreeMap::len).sum()
     }
 
     /// Whether the output is still to be sent to the sink, by a round of its own.
-    pub(super) fn owes(&self, sink: &str, place: Place) -> bool {
-        self.0.get(sink).and_then(|places| places.get(&place)).is_none_or(|is_left| *is_left)
+    pub(super) fn owes(&self, sink: &str, id: OutputId) -> bool {
+        self.0.get(sink).and_then(|ids| ids.get(&id)).is_none_or(|is_left| *is_left)
     }
 
     /// Whether something of the letter may still have to be sent, by a round of its own.
@@ -162,8 +161,8 @@ impl Standing {
         }
         // What the transformer makes of it is not known before; once a sink has some of it, it has all, but for what it lacks.
         sinks.iter().any(|sink| {
-            let Some(places) = self.0.get(*sink) else { return true };
-            let mut of_record = places.range((position, 0)..=(position, u32::MAX)).peekable();
+            let Some(ids) = self.0.get(*sink) else { return true };
+            let mut of_record = ids.range((position, 0)..=(position, u32::MAX)).peekable();
             of_record.peek().is_none() || of_record.any(|(_, is_left)| *is_left)
         })
     }
@@ -179,7 +178,7 @@ mod tests {
         Position { sequence: number.to_string().parse().unwrap(), sub_sequence: 0 }
     }
 
-    fn places(sink: &str, numbers: &[u64]) -> Places {
+    fn outputs(sink: &str, numbers: &[u64]) -> OutputIds {
         [(sink.to_owned(), numbers.iter().map(|number| (position(*number), 0)).collect())].into()
     }
 
@@ -190,17 +189,17 @@ mod tests {
         let reader = S3Reader::open(&S3Config::new(place.parse().unwrap())).unwrap();
         let notes = Notes { reader: &reader, key: "orders/shardId-0/07.0-09.0-x.ndjson" };
         assert!(notes.rounds().await.unwrap().is_empty());
-        let begun = notes.begin(1, position(9), places("one", &[7, 8])).await.unwrap();
-        assert_eq!((&begun.places, &begun.missing), (&places("one", &[7, 8]), &None));
+        let begun = notes.begin(1, position(9), outputs("one", &[7, 8])).await.unwrap();
+        assert_eq!((&begun.outputs, &begun.missing), (&outputs("one", &[7, 8]), &None));
         // Another replay knows of one letter more, and of a longer window.
-        let met = notes.begin(1, position(11), places("one", &[7, 8, 11])).await.unwrap();
-        assert_eq!((met.last, &met.places), (position(9), &begun.places));
-        notes.end(&begun, &places("one", &[8])).await.unwrap();
-        notes.begin(2, position(11), places("one", &[8])).await.unwrap();
+        let met = notes.begin(1, position(11), outputs("one", &[7, 8, 11])).await.unwrap();
+        assert_eq!((met.last, &met.outputs), (position(9), &begun.outputs));
+        notes.end(&begun, &outputs("one", &[8])).await.unwrap();
+        notes.begin(2, position(11), outputs("one", &[8])).await.unwrap();
         let rounds = notes.rounds().await.unwrap();
         let told: Vec<_> = rounds.iter().map(|round| (round.number, round.last, round.missing.clone())).collect();
-        assert_eq!(told, [(1, position(9), Some(places("one", &[8]))), (2, position(11), None)]);
-        let failure = notes.begin(ROUNDS_MAX + 1, position(9), Places::new()).await.unwrap_err();
+        assert_eq!(told, [(1, position(9), Some(outputs("one", &[8]))), (2, position(11), None)]);
+        let failure = notes.begin(ROUNDS_MAX + 1, position(9), OutputIds::new()).await.unwrap_err();
         assert!(failure.message.contains("remove its notes beside orders/shardId-0/07.0"), "{failure}");
     }
 
@@ -222,8 +221,8 @@ mod tests {
         let round = |number, sent: &[u64], missing: Option<&[u64]>| Round {
             number,
             last: position(9),
-            places: places("one", sent),
-            missing: missing.map(|missing| places("one", missing)),
+            outputs: outputs("one", sent),
+            missing: missing.map(|missing| outputs("one", missing)),
         };
         let mut standing = Standing::default();
         standing.add(&round(1, &[1, 2, 3], Some(&[2, 3])));
@@ -234,6 +233,6 @@ mod tests {
         let owed: Vec<_> = (1..=5).filter(|number| standing.owes("one", (position(*number), 0))).collect();
         assert_eq!(owed, [2, 5]);
         assert!(standing.owes("another", (position(1), 0)));
-        assert_eq!(standing.places(), 4);
+        assert_eq!(standing.outputs(), 4);
     }
 }

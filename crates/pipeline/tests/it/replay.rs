@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kinesink_core::{Class, Failure};
-use kinesink_pipeline::{DeadLetter, Pipeline, Places, Refusal, RefusedWindow, Sink};
+use kinesink_pipeline::{DeadLetter, OutputIds, Pipeline, Refusal, RefusedWindow, Sink};
 
 use crate::fakes::{Answer, Destination, Event, Log, Split, position, record, shard};
 
@@ -30,7 +30,7 @@ struct Replayed {
     records: usize,
     delivered: usize,
     refused: Vec<Refusal>,
-    missing: Places,
+    missing: OutputIds,
 }
 
 async fn replay(
@@ -85,11 +85,11 @@ async fn each_letter_goes_once_to_whom_refused_it() {
     let whole = |sink| [one(sink, 3, 0, "u"), one(sink, 3, 1, "v")];
     let expected = [&whole("a")[..], &whole("b"), &[one("b", 5, 1, "y")]].concat();
     assert_eq!(delivered(&log), expected);
-    assert_eq!(replayed, Replayed { records: 3, delivered: 5, refused: vec![], missing: Places::new() });
+    assert_eq!(replayed, Replayed { records: 3, delivered: 5, refused: vec![], missing: OutputIds::new() });
     let named = |event: &Event| matches!(event, Event::Durable { .. } | Event::Begun { first: 1, last: 9, .. });
     assert!(log.lock().unwrap().iter().all(named), "batches are named by the window");
     let gone = pipeline.remake([letter(7, "z", "sink:gone", 0)], &shard(), |_, _| true).unwrap();
-    assert_eq!((gone.unknown_sinks, gone.owed), (["gone".to_owned()].into(), Places::new()));
+    assert_eq!((gone.unknown_sinks, gone.owed), (["gone".to_owned()].into(), OutputIds::new()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +101,7 @@ async fn what_a_sink_did_not_take_is_sent_again_and_what_it_refuses_is_told() {
     let replayed = replay(&pipeline, &sinks, letters).await.unwrap();
     assert_eq!(delivered(&log), [one("a", 3, 0, "c"), one("a", 2, 0, "b")]);
     let refused = (position(1), "sink:a".to_owned(), "poisonous".to_owned());
-    let missing = Places::from([("a".into(), [(position(1), 0)].into())]);
+    let missing = OutputIds::from([("a".into(), [(position(1), 0)].into())]);
     assert_eq!(replayed, Replayed { records: 3, delivered: 2, refused: vec![refused], missing });
 }
 
@@ -131,12 +131,12 @@ async fn what_is_not_owed_is_made_of_no_letter_and_what_is_not_there_stays_missi
     let log = Log::default();
     let (pipeline, sinks) = pipeline(&log, vec![]);
     let letters = vec![letter(3, "u,v", "transform", 0), letter(5, "x", "sink:a", 0)];
-    let remade = pipeline.remake(letters, &shard(), |sink, place| (sink, place) == ("b", (position(3), 1))).unwrap();
-    let owed = Places::from([("b".into(), [(position(3), 1)].into())]);
+    let remade = pipeline.remake(letters, &shard(), |sink, id| (sink, id) == ("b", (position(3), 1))).unwrap();
+    let owed = OutputIds::from([("b".into(), [(position(3), 1)].into())]);
     assert_eq!((&remade.owed, remade.records), (&owed, 2));
-    let asked = Places::from([("b".into(), [(position(3), 1), (position(7), 0)].into())]);
+    let asked = OutputIds::from([("b".into(), [(position(3), 1), (position(7), 0)].into())]);
     let (stream, shard, first, last) = ("orders".parse().unwrap(), shard(), position(1), position(9));
     let resent = pipeline.resend(&sinks, &RefusedWindow { stream, shard, first, last }, &remade, &asked).await.unwrap();
     assert_eq!(delivered(&log), [one("b", 3, 1, "v")]);
-    assert_eq!((resent.delivered, resent.missing), (1, Places::from([("b".into(), [(position(7), 0)].into())])));
+    assert_eq!((resent.delivered, resent.missing), (1, OutputIds::from([("b".into(), [(position(7), 0)].into())])));
 }
