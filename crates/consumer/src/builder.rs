@@ -15,7 +15,7 @@ use crate::fetch::{BeyondRetention, ReaderSettings, Registration, Texts};
 use crate::lease::assignment::Appetite;
 use crate::lease::{LeaseTable, TableOptions};
 use crate::metrics::Metrics;
-use crate::shard_sync::Listing;
+use crate::shard_list::Listing;
 use crate::worker::Worker;
 use crate::{Coordination, Error, ShardHandler};
 

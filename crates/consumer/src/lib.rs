@@ -62,6 +62,7 @@ mod lease;
 mod leases;
 mod metrics;
 mod planted;
+mod shard_list;
 mod shard_sync;
 mod worker;
 
@@ -74,4 +75,4 @@ pub use lease::{Billing, TableOptions};
 pub use leases::{Handoff, Lease, LeaseEdit, Leases, Look, Place, Plan, Seen, look};
 #[cfg(feature = "planted-faults")]
 pub use planted::{Fault, plant};
-pub use shard_sync::shards_open_at;
+pub use shard_list::shards_open_at;

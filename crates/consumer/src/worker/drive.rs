@@ -17,7 +17,7 @@ use super::taking::{Made, Taker};
 use super::{Worker, mixed};
 use crate::coordination::{Keeper, Leading, Standing};
 use crate::lease::{Purpose, Term};
-use crate::shard_sync::Listing;
+use crate::shard_list::Listing;
 use crate::{Error, Finished, ShardHandler};
 
 /// How long a worker that leaves tries to take its wishes back: what it is given nevertheless expires.

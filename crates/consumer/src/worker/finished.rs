@@ -10,7 +10,8 @@ use tracing::{debug, error, info};
 
 use crate::lease::{HeldLease, LeaseError, LeaseRow, Purpose};
 use crate::planted::{Fault, planted};
-use crate::shard_sync::{self, Listing};
+use crate::shard_list::{self, Listing};
+use crate::shard_sync;
 
 /// The lease of a finished shard, held until it may be deleted.
 pub(super) struct Leftover<'a> {
@@ -71,7 +72,7 @@ impl Leftover<'_> {
         if !row.children.is_empty() {
             return Ok(Some(row.children.clone()));
         }
-        let listed = shard_sync::list(self.client, self.stream, None, Listing::ONCE).await?;
+        let listed = shard_list::list(self.client, self.stream, None, Listing::ONCE).await?;
         let children = listed.iter().filter(|shard| shard.parents.contains(&row.shard));
         let children: Vec<_> = children.map(|shard| shard.id.clone()).collect();
         let gone = children.is_empty() && shard_sync::is_trimmed(&listed, &row.shard);

@@ -34,7 +34,8 @@ use crate::fetch::ReaderSettings;
 use crate::lease::assignment::Appetite;
 use crate::lease::{LeaseRow, LeaseTable, Purpose, TableOptions};
 use crate::metrics::Metrics;
-use crate::shard_sync::{self, Listing, Misfit};
+use crate::shard_list::{self, Listing};
+use crate::shard_sync::{self, Misfit};
 use crate::{Error, ShardHandler, Start};
 
 /// Attempts before the first record; afterwards everything transient is tried without end.
@@ -95,7 +96,7 @@ impl Worker {
             let prepared = async {
                 // The stream first: without it no table should be made.
                 let (client, stream) = (&self.reader.client, &self.reader.stream);
-                shard_sync::find(client, stream, self.listing).await.map_err(Error::Start)?;
+                shard_list::find(client, stream, self.listing).await.map_err(Error::Start)?;
                 self.reader.prepare().await.map_err(Error::Start)?;
                 self.table.ensure(&self.table_options).await.map_err(Error::Start)?;
                 let standing = self.coordinator.prepare().await.map_err(Error::Start)?;
@@ -150,12 +151,12 @@ impl Worker {
         let (client, stream, start) = (&self.reader.client, &self.reader.stream, &self.start);
         let found = table.scan().await?;
         if found.is_empty() {
-            let shards = shard_sync::list(client, stream, Some(start), listing).await.map_err(Error::Start)?;
+            let shards = shard_list::list(client, stream, Some(start), listing).await.map_err(Error::Start)?;
             let missing = shard_sync::for_new_application(&shards, start);
             // Another worker that began meanwhile has listed other shards, perhaps, than there are now.
             return Ok(if table.scan().await?.is_empty() { missing } else { Err(Misfit::Overtaken) });
         }
-        let shards = shard_sync::list(client, stream, None, listing).await.map_err(Error::Start)?;
+        let shards = shard_list::list(client, stream, None, listing).await.map_err(Error::Start)?;
         match shard_sync::for_known_application(&shards, &found, start) {
             Err(misfit @ Misfit::Renumbered(_)) => Err(Error::EarlierStream(self.earlier_stream(&misfit))),
             // A listing takes long where the service has no room: of a new shard whose parents got their leases meanwhile,

@@ -8,7 +8,8 @@ use tracing::{debug, error};
 
 use crate::fetch::{Child, ReaderSettings};
 use crate::lease::HeldLease;
-use crate::shard_sync::{self, Listing};
+use crate::shard_list::{self, Listing};
+use crate::shard_sync;
 
 /// A reader that ends with its shard also where the stream has forgotten the shard: its records are gone, and what
 /// follows it must not wait for ever. A shard that the stream does not show yet is tried again.
@@ -51,7 +52,7 @@ impl<R: ShardReader> ShardReader for UntilTrimmed<R> {
 /// What comes after a shard that the stream has forgotten.
 async fn follows(settings: &ReaderSettings, lease: &HeldLease) -> Option<Vec<Child>> {
     let row = lease.row().await;
-    match shard_sync::list(&settings.client, &settings.stream, None, Listing::ONCE).await {
+    match shard_list::list(&settings.client, &settings.stream, None, Listing::ONCE).await {
         Ok(listed) => shard_sync::is_trimmed(&listed, &row.shard).then(|| shard_sync::after_trimmed(&listed, &row)),
         Err(failure) => {
             debug!(%failure, "not known whether the stream still has the shard");
