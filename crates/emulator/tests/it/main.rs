@@ -15,6 +15,8 @@ mod consumers;
 mod dry_run;
 /// Faults, by value and over HTTP.
 mod faults;
+/// Logs of every format there was.
+mod formats;
 /// HTTP/2, TLS, and the end of connections.
 mod http;
 /// The service's limits, on and off.
