@@ -12,7 +12,7 @@ use kinesink_core::{Class, Failure, Reject};
 
 use super::super::attributes::{Attributes, bytes};
 use super::super::config::{DynamoDbConfig, POSITION};
-use super::super::error::{self, Action, CONDITION_FAILED_OF_MANY as CONDITION_FAILED, Verdict};
+use super::super::error::{self, Action, CONDITION_FAILED_OF_MANY, Verdict};
 use super::super::number::Decimal;
 use super::super::pace::{Pace, units};
 use super::super::requests::COMES_AFTER;
@@ -70,7 +70,7 @@ pub(super) async fn count(tables: Tables<'_>, guard_key: Attributes, group: &Gro
         if let Some(verdict) = error::cancelled(Action::UpdateItem, &config.table, of_item) {
             return Err(verdict);
         }
-        if of_item.code() != Some(CONDITION_FAILED) {
+        if of_item.code() != Some(CONDITION_FAILED_OF_MANY) {
             return Err(unknown(config, "for no reason that it gives"));
         }
         kept = match of_item.item() {
@@ -282,7 +282,7 @@ fn of_the_guard(
     reason: &CancellationReason,
     group: &Group,
 ) -> Option<Result<Met, Verdict>> {
-    if reason.code() == Some(CONDITION_FAILED) {
+    if reason.code() == Some(CONDITION_FAILED_OF_MANY) {
         return Some(there(config, aggregate, reason, group));
     }
     error::cancelled(Action::PutItem, &aggregate.guards, reason).map(|verdict| Err(lasting(verdict)))

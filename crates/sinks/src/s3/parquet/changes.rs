@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use super::file::{Encoded, Encoder};
+use super::file::{EncodedFile, Encoder};
 use super::rows::{Mismatch, Outcome, Refusal};
 use super::schema::{ParquetSettings, SchemaError};
 use crate::rows::Rows;
-use crate::s3::blocks::{Blocks, Encoded as Body, Overflow};
+use crate::s3::blocks::{Blocks, Encoded, Overflow};
 use crate::s3::contents::{Origin, Rejects};
 use crate::s3::error;
 
@@ -46,7 +46,7 @@ impl Columns {
         rows: &Rows<'_>,
         overflow: Option<Overflow>,
         refused_max: usize,
-    ) -> Result<(Body, Rejects), Failure> {
+    ) -> Result<(Encoded, Rejects), Failure> {
         let Origin { stream, shard, first, last } = origin;
         let encoder = Arc::clone(&self.encoder);
         let footer = vec![
@@ -85,7 +85,7 @@ impl Columns {
     }
 
     /// Each change of a type is told once.
-    fn note(&self, shard: &ShardId, told: &Told, encoded: &Encoded) {
+    fn note(&self, shard: &ShardId, told: &Told, encoded: &EncodedFile) {
         for change in &encoded.changes {
             let Some((_, position)) = told.get(&change.first).copied() else { continue };
             let key = (change.mismatch, change.outcome);
@@ -117,7 +117,7 @@ impl Columns {
 }
 
 /// Looks up the records that did not go into the file as they were.
-async fn told(rows: &Rows<'_>, encoded: &Encoded) -> Result<Told, Failure> {
+async fn told(rows: &Rows<'_>, encoded: &EncodedFile) -> Result<Told, Failure> {
     let refused = encoded.refused.iter().map(|(place, _)| *place);
     let places: BTreeSet<usize> = refused.chain(encoded.changes.iter().map(|change| change.first)).collect();
     let (mut told, mut place, mut number) = (Told::new(), 0, 0);

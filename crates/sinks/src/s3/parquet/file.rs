@@ -13,7 +13,7 @@ use parquet::file::writer::SerializedFileWriter;
 use super::layout::Layout;
 use super::rows::{Change, Mismatch, Refusal, Rows};
 use super::schema::{Codec, FileSettings, Schema, SchemaError, Statistics};
-use crate::s3::blocks::{Blocks, Encoded as Body};
+use crate::s3::blocks::{Blocks, Encoded};
 
 /// A row group closes with so many rows, whatever they take,
 const ROW_GROUP_ROWS: usize = 1024 * 1024;
@@ -35,9 +35,9 @@ pub(super) struct Encoder {
 
 /// A file, and what of the records is not in it.
 #[derive(Debug)]
-pub(super) struct Encoded {
+pub(super) struct EncodedFile {
     /// The file's bytes.
-    pub(super) body: Body,
+    pub(super) body: Encoded,
     /// Records that are not in the file, by their place.
     pub(super) refused: Vec<(usize, Refusal)>,
     /// Values that did not fit, whatever became of them.
@@ -94,7 +94,7 @@ impl Encoder {
         metadata: Vec<(&str, String)>,
         out: Blocks,
         refused_max: usize,
-    ) -> Result<Encoded, ParquetError> {
+    ) -> Result<EncodedFile, ParquetError> {
         let file_type = Arc::clone(&self.layout.file_type);
         let mut file = SerializedFileWriter::new(out, file_type, Arc::clone(&self.properties))?;
         let (mut rows, mut refused, mut written) = (Rows::new(&self.layout), Vec::new(), 0);
@@ -124,7 +124,7 @@ impl Encoder {
             file.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
         let body = file.into_inner()?.close();
-        Ok(Encoded { body, refused, changes: rows.into_changes() })
+        Ok(EncodedFile { body, refused, changes: rows.into_changes() })
     }
 }
 

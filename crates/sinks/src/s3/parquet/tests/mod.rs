@@ -11,7 +11,7 @@ mod schemas;
 
 use bytes::Bytes;
 
-use super::file::{Encoded, Encoder};
+use super::file::{EncodedFile, Encoder};
 use super::{Codec, Column, ColumnType, FileSettings, OnMismatch, REST, Schema};
 use crate::s3::blocks::Blocks;
 
@@ -25,7 +25,7 @@ fn schema(columns: &[(&str, &str, OnMismatch)]) -> Schema {
     Schema::new(columns.iter().map(column).collect(), REST).unwrap()
 }
 
-fn encode(schema: &Schema, records: &[&str]) -> Encoded {
+fn encode(schema: &Schema, records: &[&str]) -> EncodedFile {
     let records: Vec<Bytes> = records.iter().map(|record| Bytes::copy_from_slice(record.as_bytes())).collect();
     Encoder::new(schema, Codec::Zstd, FileSettings::default())
         .unwrap()
@@ -38,7 +38,7 @@ fn column_type(text: &str) -> ColumnType {
 }
 
 /// The file.
-fn bytes(encoded: &Encoded) -> Vec<u8> {
+fn bytes(encoded: &EncodedFile) -> Vec<u8> {
     let mut bytes = Vec::new();
     encoded.body.write_to(&mut bytes).unwrap();
     bytes

@@ -5,7 +5,7 @@ use parquet::data_type::AsBytes as _;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 
-use super::Encoded;
+use super::EncodedFile;
 
 /// What a row reader says of a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,22 +25,22 @@ pub(super) enum Value {
     Struct(Vec<(String, Value)>),
 }
 
-pub(super) fn reader(encoded: &Encoded) -> SerializedFileReader<Bytes> {
+pub(super) fn reader(encoded: &EncodedFile) -> SerializedFileReader<Bytes> {
     SerializedFileReader::new(Bytes::from(super::bytes(encoded))).unwrap()
 }
 
-pub(super) fn row_count(encoded: &Encoded) -> usize {
+pub(super) fn row_count(encoded: &EncodedFile) -> usize {
     usize::try_from(reader(encoded).metadata().file_metadata().num_rows()).unwrap()
 }
 
 /// The rows, and in each of them the columns.
-pub(super) fn rows(encoded: &Encoded) -> Vec<Vec<(String, Value)>> {
+pub(super) fn rows(encoded: &EncodedFile) -> Vec<Vec<(String, Value)>> {
     let reader = reader(encoded);
     reader.get_row_iter(None).unwrap().map(|row| fields(&row.unwrap())).collect()
 }
 
 /// The values of each row, without the rest column.
-pub(super) fn values(encoded: &Encoded) -> Vec<Vec<Value>> {
+pub(super) fn values(encoded: &EncodedFile) -> Vec<Vec<Value>> {
     let rows = rows(encoded).into_iter();
     rows.map(|mut row| {
         row.pop();
@@ -50,7 +50,7 @@ pub(super) fn values(encoded: &Encoded) -> Vec<Vec<Value>> {
 }
 
 /// The rest column.
-pub(super) fn rests(encoded: &Encoded) -> Vec<Option<String>> {
+pub(super) fn rests(encoded: &EncodedFile) -> Vec<Option<String>> {
     let rest = |mut row: Vec<(String, Value)>| match row.pop() {
         Some((_, Value::Text(text))) => Some(text),
         Some((_, Value::Null)) => None,
