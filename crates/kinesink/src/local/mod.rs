@@ -2,8 +2,10 @@
 //!
 //! Not a second code path: the services listen on ports, and the ordinary SDK clients are pointed at them.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+mod directory;
+
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,12 +17,11 @@ use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::directory::VERSION;
 use crate::aws::{AwsOptions, StaticCredentials};
 use crate::config::Config;
 use crate::sinks::Location;
 
-/// The version of the directory's layout that this program writes and reads.
-const DIRECTORY_VERSION: u32 = 1;
 /// Any region does; the local services do not tell them apart.
 const REGION: &str = "us-east-1";
 /// Accepted without a check, as by every local service.
@@ -41,7 +42,7 @@ pub enum Error {
     /// The directory was written by a newer kinesink.
     #[error(
         "cannot open {directory}: its layout version {found} was written by kinesink {writer}, and this is kinesink \
-         {this} with version {DIRECTORY_VERSION}; use that kinesink or a newer one",
+         {this} with version {VERSION}; use that kinesink or a newer one",
         this = env!("CARGO_PKG_VERSION")
     )]
     Newer {
@@ -127,7 +128,7 @@ impl Local {
     /// # Errors
     /// [`Error`] names the directory, the port and the remedy; nothing is left running.
     pub async fn start(options: &LocalOptions) -> Result<Self, Error> {
-        let lock = options.directory.as_deref().map(open_directory).transpose()?;
+        let lock = options.directory.as_deref().map(directory::open).transpose()?;
         let kinesis_listener = listen("kinesis", options.kinesis_port).await?;
         let dynamodb_listener = listen("dynamodb", options.dynamodb_port).await?;
         let s3_listener = listen("s3", options.s3_port).await?;
@@ -314,69 +315,6 @@ fn open_services(options: &LocalOptions) -> Result<Opened, Error> {
 
 async fn listen(service: &'static str, port: u16) -> Result<TcpListener, Error> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| Error::Port { service, port, source })
-}
-
-/// Creates the directory, takes its lock and checks its version. The lock lives as long as the file.
-fn open_directory(directory: &Path) -> Result<File, Error> {
-    let storage = |path: &Path, error: &std::io::Error| Error::Storage {
-        path: path.into(),
-        message: format!("{error}; choose a directory that this user may write"),
-    };
-    std::fs::create_dir_all(directory).map_err(|error| storage(directory, &error))?;
-    let lock_path = directory.join("lock");
-    let mut lock = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&lock_path)
-        .map_err(|error| storage(&lock_path, &error))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // An unreadable pid is reported as unknown: the lock itself is what counts.
-            let known = lock.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-            let pid = if known { pid.trim().to_owned() } else { "unknown".into() };
-            return Err(Error::InUse { directory: directory.into(), pid });
-        }
-        Err(TryLockError::Error(error)) => return Err(storage(&lock_path, &error)),
-    }
-    let write_pid = |lock: &mut File| {
-        lock.set_len(0)?;
-        lock.rewind()?;
-        writeln!(lock, "{}", std::process::id())
-    };
-    write_pid(&mut lock).map_err(|error| storage(&lock_path, &error))?;
-    check_version(directory)?;
-    Ok(lock)
-}
-
-fn check_version(directory: &Path) -> Result<(), Error> {
-    let path = directory.join("version");
-    let storage = |message: String| Error::Storage { path: path.clone(), message };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let mut words = text.split_whitespace();
-            let found = words.next().and_then(|word| word.parse().ok());
-            let found: u32 = found.ok_or_else(|| {
-                storage("it does not start with a layout version; choose a directory that kinesink made".into())
-            })?;
-            if found > DIRECTORY_VERSION {
-                let writer = words.next().unwrap_or("unknown").to_owned();
-                return Err(Error::Newer { directory: directory.into(), found, writer });
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let text = format!("{DIRECTORY_VERSION} {}\n", env!("CARGO_PKG_VERSION"));
-            // In one piece: half a version would lock the directory up for good.
-            let new = directory.join("version.new");
-            let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path));
-            written.map_err(|error| storage(error.to_string()))
-        }
-        Err(error) => Err(storage(error.to_string())),
-    }
 }
 
 /// The authority's certificate in a file, in the directory if there is one, else among the temporary files.
