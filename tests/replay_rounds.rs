@@ -73,6 +73,41 @@ fn what_a_sink_refuses_of_a_round_waits_for_the_next_replay() {
     assert!(told.contains("20 outputs delivered, 0 filtered, 20 refused again"), "{told}");
 }
 
+/// The outputs of a record that has fewer now had been told apart by the numbers that they had: one of them was lost, one there twice.
+#[test]
+fn what_a_program_of_other_outputs_makes_is_not_sent_until_it_makes_as_many() {
+    let services = Services::start();
+    services.create_stream("letters", 1);
+    let (folder, of_letters) = (services.path("objects"), services.path("letters.toml"));
+    let write = |jq: &str| {
+        write_file(&services, &folder, jq);
+        let text = std::fs::read_to_string(&of_letters).unwrap();
+        let parquet = "format = \"parquet\"\ncolumns = { id = \"int64\" }\n";
+        std::fs::write(&of_letters, text.replace("format = \"ndjson\"\n", parquet)).unwrap();
+    };
+    write(".items[]");
+    services.put("letters", &[br#"{"items":[{"id":null},{"id":"7"},{"id":3}]}"#.to_vec()]);
+    let mut command = services.kinesink();
+    command.arg("run").arg(&of_letters);
+    let process = Process::start(command, &services.path("run.log"));
+    let folder_of_letters = services.path("dead/letters/shardId-000000000000");
+    eventually("the refused output is a letter", || folder_of_letters.exists().then_some(()));
+    let (code, log) = process.terminate();
+    assert_eq!(code, 0, "{log}");
+    let before = objects(&folder);
+
+    write(".items[] | select(.id != null) | .id |= tonumber");
+    let (code, told) = replayed(&services, &of_letters);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("0 outputs delivered, 0 filtered, 1 refused again"), "{told}");
+    assert!(told.contains("had 3 outputs when one of them was refused and has 2 now"), "{told}");
+    assert!(objects(&folder) == before);
+    write(".items[] | .id |= (tonumber? // .)");
+    let (code, told) = replayed(&services, &of_letters);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("1 outputs delivered, 0 filtered, 0 refused again"), "{told}");
+}
+
 /// The replay ended there, and gave up all later windows.
 #[test]
 fn a_window_that_cannot_be_replayed_is_told_with_its_remedy_and_the_others_are_sent() {

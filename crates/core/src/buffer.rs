@@ -13,6 +13,8 @@ pub struct Item<T> {
     pub record: Record,
     /// Its place among the outputs of that record, from 0.
     pub ordinal: u32,
+    /// How many outputs that record has, before the filter.
+    pub outputs: u32,
     /// The model, or later the output.
     pub value: T,
 }

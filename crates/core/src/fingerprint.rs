@@ -101,7 +101,7 @@ mod tests {
             };
             let limbs = if digits == largest { position.sequence.significant_limbs() } else { limbs };
             let (mut whole, mut single) = (Fingerprint::new(), Fingerprint::new());
-            whole.place(&Item { record, ordinal: 2, value: () });
+            whole.place(&Item { record, ordinal: 2, outputs: 3, value: () });
             single.number(limbs.len() as u64);
             limbs.iter().copied().chain([3, 2]).for_each(|number| single.number(number));
             assert_eq!(whole.finish(), single.finish(), "{digits}");

@@ -217,10 +217,10 @@ pub(crate) fn encode<T: Transformer>(
     refused: &mut Vec<Refused>,
 ) -> Vec<Item<T::Output>> {
     // Collected in place: the outputs take the memory of the items.
-    let output = |Item { record, ordinal, value }| match transformer.to_output(value) {
-        Ok(value) => Some(Item { record, ordinal, value }),
+    let output = |Item { record, ordinal, outputs, value }| match transformer.to_output(value) {
+        Ok(value) => Some(Item { record, ordinal, outputs, value }),
         Err(reason) => {
-            refused.push(Refused { record, ordinal, stage: Stage::Transform, reason });
+            refused.push(Refused { record, ordinal, outputs: None, stage: Stage::Transform, reason });
             None
         }
     };
@@ -347,8 +347,9 @@ fn settle<U>(
     })?;
     for (index, reason) in refused {
         if let Some(item) = items.get(index) {
-            let stage = Stage::Sink(delivery.name.into());
-            ledger.refused.push(Refused { record: item.record.clone(), ordinal: item.ordinal, stage, reason });
+            let (stage, outputs) = (Stage::Sink(delivery.name.into()), Some(item.outputs));
+            let (record, ordinal) = (item.record.clone(), item.ordinal);
+            ledger.refused.push(Refused { record, ordinal, outputs, stage, reason });
         }
     }
     Ok(())

@@ -40,6 +40,8 @@ impl Stage {
 pub(crate) struct Refused {
     pub(crate) record: Record,
     pub(crate) ordinal: u32,
+    /// How many outputs the record has, where a sink refused one of them.
+    pub(crate) outputs: Option<u32>,
     pub(crate) stage: Stage,
     pub(crate) reason: Reject,
 }
@@ -48,7 +50,7 @@ impl Refused {
     /// The envelope, as an item for the dead-letter destination.
     pub(crate) fn into_item(self, stream: &StreamName) -> Result<Item<Bytes>, Error> {
         let value = DeadLetter::of(&self, stream).to_json()?;
-        Ok(Item { record: self.record, ordinal: self.ordinal, value })
+        Ok(Item { record: self.record, ordinal: self.ordinal, outputs: 1, value })
     }
 }
 
@@ -71,6 +73,9 @@ pub struct DeadLetter {
     pub sub_sequence: u64,
     /// Which output of the record was refused; 0 where the record itself was.
     pub ordinal: u32,
+    /// How many outputs the record had, where a sink refused one of them. Not known of letters from before this was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<u32>,
     /// When Kinesis received it.
     pub arrival: Timestamp,
     /// The producer's partition key, if it has one.
@@ -93,6 +98,7 @@ impl DeadLetter {
             sequence: record.position.sequence.to_string(),
             sub_sequence: record.position.sub_sequence,
             ordinal: refused.ordinal,
+            outputs: refused.outputs,
             arrival: record.arrival,
             partition_key: record.partition_key.as_deref().map(str::to_owned),
             reason: refused.reason.reason().into(),
@@ -179,7 +185,7 @@ mod tests {
             data: Bytes::from_static(b"not \xff JSON"),
         };
         let reason = Reject::new("not JSON: line 1, column 1");
-        let refused = Refused { record, ordinal: 0, stage: Stage::Sink("s3".into()), reason };
+        let refused = Refused { record, ordinal: 0, outputs: None, stage: Stage::Sink("s3".into()), reason };
         DeadLetter::of(&refused, &"orders".parse().unwrap())
     }
 

@@ -78,6 +78,8 @@ struct Wanted {
     whole: bool,
     /// Outputs that a sink had refused, by its name.
     by_sink: BTreeMap<String, BTreeSet<u32>>,
+    /// How many outputs it had then, where its letters say so.
+    outputs: BTreeSet<u32>,
 }
 
 impl<T: Transformer> Pipeline<T> {
@@ -103,6 +105,15 @@ impl<T: Transformer> Pipeline<T> {
                 remade.refused.push((position, TRANSFORM.into(), why.reason().into()));
                 continue;
             }
+            let outputs = u32::try_from(models.len()).unwrap_or(u32::MAX);
+            if let Some(why) = wanted.is_made_otherwise(outputs) {
+                let is_owed = |(sink, ordinals): &(&String, &BTreeSet<u32>)| {
+                    ordinals.iter().any(|ordinal| owes(sink.as_str(), (position, *ordinal)))
+                };
+                let sinks = wanted.by_sink.iter().filter(is_owed);
+                remade.refused.extend(sinks.map(|(sink, _)| (position, format!("{SINK}{sink}"), why.clone())));
+                continue;
+            }
             for (ordinal, model) in (0..).zip(models) {
                 let mut takers = self.takers(&wanted, ordinal);
                 takers.retain(|sink| owes(sink, (position, ordinal)));
@@ -116,7 +127,7 @@ impl<T: Transformer> Pipeline<T> {
                 match self.transformer.to_output(model) {
                     Ok(value) => {
                         let record = wanted.record.clone();
-                        remade.outputs.insert((position, ordinal), Item { record, ordinal, value });
+                        remade.outputs.insert((position, ordinal), Item { record, ordinal, outputs, value });
                         for sink in takers {
                             remade.owed.entry(sink).or_default().insert((position, ordinal));
                         }
@@ -222,6 +233,22 @@ impl Resent {
     }
 }
 
+impl Wanted {
+    /// Why it is not known which of these outputs are owed. One that has none now is left out by the transformer, as a whole.
+    fn is_made_otherwise(&self, outputs: u32) -> Option<String> {
+        let beyond = || self.by_sink.values().flatten().any(|ordinal| *ordinal >= outputs);
+        let then = self.outputs.iter().find(|then| **then != outputs);
+        if self.whole || outputs == 0 || (then.is_none() && !beyond()) {
+            return None;
+        }
+        let then = then.map_or_else(|| "more".into(), u32::to_string);
+        Some(format!(
+            "its record had {then} outputs when one of them was refused and has {outputs} now, so that which of these is owed is not \
+             known: let the transformer make as many, in the same order, and the filter leave out what is not to be sent"
+        ))
+    }
+}
+
 /// The records of the letters, each with all that is asked for of it.
 fn merged(
     letters: impl IntoIterator<Item = DeadLetter>,
@@ -236,8 +263,10 @@ fn merged(
                 record.shard
             )));
         }
-        let new = || Wanted { record: record.clone(), whole: false, by_sink: BTreeMap::new() };
+        let new =
+            || Wanted { record: record.clone(), whole: false, by_sink: BTreeMap::new(), outputs: BTreeSet::new() };
         let wanted = merged.entry(record.position).or_insert_with(new);
+        wanted.outputs.extend(letter.outputs);
         match letter.sink() {
             Some(sink) => {
                 wanted.by_sink.entry(sink.to_owned()).or_default().insert(letter.ordinal);

@@ -130,7 +130,7 @@ mod tests {
             let (shard, arrival) = ("shardId-000000000000".parse().unwrap(), jiff::Timestamp::UNIX_EPOCH);
             let record =
                 kinesink_core::Record { shard, position, arrival, partition_key: None, data: b"0123456789"[..].into() };
-            Item { record, ordinal: 0, value: vec![0_u8; made] }
+            Item { record, ordinal: 0, outputs: 1, value: vec![0_u8; made] }
         };
         let now = Instant::now();
         let mut plain = WindowBuffer::new(limits);

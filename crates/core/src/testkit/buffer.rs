@@ -58,7 +58,7 @@ impl<M> Suite<M> {
         M: Fn(&Record) -> T,
     {
         let record = sample_record(&sample_shard(0), n, data);
-        Item { value: (self.model)(&record), record, ordinal }
+        Item { value: (self.model)(&record), record, ordinal, outputs: ordinal + 1 }
     }
 
     /// How many records may be pushed without reaching the count limit, up to `most`.

@@ -97,7 +97,7 @@ fn window<U>(shard: &ShardId, numbers: Range<u64>, output: impl Fn(&Record) -> U
     let items = numbers.map(|n| {
         let mut record = sample_record(shard, n / 4, format!("{{\"shard\":\"{shard}\",\"n\":{n}}}"));
         record.position.sub_sequence = n / 2 % 2;
-        Item { value: output(&record), record, ordinal: u32::from(n % 2 == 1) }
+        Item { value: output(&record), record, ordinal: u32::from(n % 2 == 1), outputs: 2 }
     });
     items.collect()
 }

@@ -148,6 +148,7 @@ mod tests {
             sequence: number.to_string(),
             sub_sequence: 0,
             ordinal,
+            outputs: None,
             arrival: jiff::Timestamp::UNIX_EPOCH,
             partition_key: None,
             reason: String::new(),

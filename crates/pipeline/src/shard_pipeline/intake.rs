@@ -99,7 +99,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         let pushed = match self.pipeline.transformer.to_model(&record, &mut self.models) {
             Ok(()) => self.push_models(record, now, tally),
             Err(reason) => {
-                let refused = Refused { record, ordinal: 0, stage: Stage::Transform, reason };
+                let refused = Refused { record, ordinal: 0, outputs: None, stage: Stage::Transform, reason };
                 if self.pipeline.dead_letters.is_none() {
                     self.halt = Some(Halt::of(&refused));
                     // An announced window is not cut: it halts as a whole.
@@ -123,7 +123,7 @@ impl<T: Transformer> ShardPipeline<'_, T> {
     /// Pushes what the filter keeps of the record's models. The last one takes the record, the others a clone.
     fn push_models(&mut self, record: Record, now: Instant, tally: &mut Tally) -> bool {
         let filter = self.pipeline.filter.as_deref();
-        let made = self.models.len() as u64;
+        let of_record = u32::try_from(self.models.len()).unwrap_or(u32::MAX);
         let mut kept = (0_u32..)
             .zip(self.models.drain(..))
             .filter(|(_, model)| filter.is_none_or(|filter| filter.keep(model)))
@@ -133,11 +133,11 @@ impl<T: Transformer> ShardPipeline<'_, T> {
         while let Some((ordinal, value)) = kept.next() {
             let owned = if kept.peek().is_some() { record.clone() } else { record.take() };
             let Some(record) = owned else { break };
-            self.window.push(Item { record, ordinal, value }, &self.reply.reservation, now);
+            self.window.push(Item { record, ordinal, outputs: of_record, value }, &self.reply.reservation, now);
             outputs += 1;
         }
         tally.outputs += outputs;
-        tally.filtered += made - outputs;
+        tally.filtered += u64::from(of_record) - outputs;
         outputs > 0
     }
 }

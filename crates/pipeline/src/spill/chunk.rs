@@ -186,8 +186,9 @@ impl Segment {
     pub(super) fn among<U>(&self, held: &[(u32, Item<U>)], codec: Codec<U>) -> Option<Placed<U>> {
         let from = usize::try_from(self.at).unwrap_or(usize::MAX);
         let copy = |(place, item): &(u32, Item<U>)| {
-            let (record, ordinal) = (item.record.clone(), item.ordinal);
-            Some((*place, Item { record, ordinal, value: (codec.read)((codec.write)(&item.value))? }))
+            let value = (codec.read)((codec.write)(&item.value))?;
+            let Item { ordinal, outputs, .. } = *item;
+            Some((*place, Item { record: item.record.clone(), ordinal, outputs, value }))
         };
         held.get(from..from.saturating_add(self.items)).unwrap_or_default().iter().map(copy).collect()
     }

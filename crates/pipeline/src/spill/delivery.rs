@@ -300,9 +300,9 @@ async fn take<'a, U: Send + Sync + 'static>(
     reason_of: impl Fn(usize) -> Option<&'a Reject>,
 ) -> Result<Vec<Refused>, Failure> {
     let Piece { items, memory: _read } = part.piece(number).await?.ok_or_else(|| not_given(sink))?;
-    let refused = items.into_iter().filter_map(|(index, Item { record, ordinal, .. })| {
+    let refused = items.into_iter().filter_map(|(index, Item { record, ordinal, outputs, .. })| {
         let (stage, reason) = (Stage::Sink(sink.into()), reason_of(index)?.clone());
-        Some(copied(Refused { record, ordinal, stage, reason }))
+        Some(copied(Refused { record, ordinal, outputs: Some(outputs), stage, reason }))
     });
     Ok(refused.collect())
 }

@@ -1,7 +1,7 @@
 //! One item on disk.
 //!
 //! ```text
-//! place in its chunk u32 | ordinal u32 | sub-sequence u64 | arrival: seconds i64, nanoseconds i32
+//! place in its chunk u32 | ordinal u32 | outputs u32 | sub-sequence u64 | arrival: seconds i64, nanoseconds i32
 //! sequence number: length u8, bytes | partition key, data, output: length u32, bytes
 //! ```
 //! A key that is none and an output that is the record's data have a length of all ones and no bytes.
@@ -27,7 +27,7 @@ impl<U> Copy for Codec<U> {}
 
 /// Stands for a length.
 const NONE: u32 = u32::MAX;
-const FIXED_BYTES: usize = 4 + 4 + 8 + 8 + 4 + 1 + 3 * 4;
+const FIXED_BYTES: usize = 4 + 4 + 4 + 8 + 8 + 4 + 1 + 3 * 4;
 const SEQUENCE_BYTES_MAX: usize = 56;
 
 /// At most so many bytes are what [`write`] writes.
@@ -43,6 +43,7 @@ pub(super) fn write<U>(place: u32, item: &Item<U>, codec: Codec<U>, out: &mut Ve
     let record = &item.record;
     out.put_u32(place);
     out.put_u32(item.ordinal);
+    out.put_u32(item.outputs);
     out.put_u64(record.position.sub_sequence);
     out.put_i64(record.arrival.as_second());
     out.put_i32(record.arrival.subsec_nanosecond());
@@ -65,7 +66,7 @@ pub(super) fn write<U>(place: u32, item: &Item<U>, codec: Codec<U>, out: &mut Ve
 
 /// Takes one item from the front: its place and itself. None: that is not what stands there.
 pub(super) fn read<U>(shard: &ShardId, codec: Codec<U>, from: &mut Bytes) -> Option<(u32, Item<U>)> {
-    let (place, ordinal) = (from.try_get_u32().ok()?, from.try_get_u32().ok()?);
+    let (place, ordinal, outputs) = (from.try_get_u32().ok()?, from.try_get_u32().ok()?, from.try_get_u32().ok()?);
     let sub_sequence = from.try_get_u64().ok()?;
     let arrival = Timestamp::new(from.try_get_i64().ok()?, from.try_get_i32().ok()?).ok()?;
     let length = from.try_get_u8().ok()?;
@@ -82,7 +83,7 @@ pub(super) fn read<U>(shard: &ShardId, codec: Codec<U>, from: &mut Bytes) -> Opt
     let value = (codec.read)(output.unwrap_or_else(|| data.clone()))?;
     let position = Position { sequence, sub_sequence };
     let record = Record { shard: shard.clone(), position, arrival, partition_key, data };
-    Some((place, Item { record, ordinal, value }))
+    Some((place, Item { record, ordinal, outputs, value }))
 }
 
 fn take(from: &mut Bytes, length: usize) -> Option<Bytes> {
@@ -118,7 +119,7 @@ mod tests {
             partition_key: key.map(PartitionKey::from),
             data: data.clone(),
         };
-        Item { record, ordinal, value: output.map_or(data, Bytes::from) }
+        Item { record, ordinal, outputs: 7, value: output.map_or(data, Bytes::from) }
     }
 
     proptest! {
@@ -143,7 +144,7 @@ mod tests {
             let mut rest = Bytes::from(written);
             let (place_again, again) = read(&item.record.shard, CODEC, &mut rest).unwrap();
             prop_assert_eq!(&*rest, b"the next");
-            prop_assert_eq!((place_again, again.ordinal, again.value), (place, item.ordinal, item.value));
+            prop_assert_eq!((place_again, again.ordinal, again.outputs, again.value), (place, item.ordinal, 7, item.value));
             prop_assert_eq!(again.record.position, item.record.position);
             prop_assert_eq!(again.record.arrival, item.record.arrival);
             prop_assert_eq!(again.record.partition_key, item.record.partition_key);

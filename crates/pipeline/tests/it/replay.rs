@@ -17,6 +17,7 @@ fn letter(number: u64, data: &str, stage: &str, ordinal: u32) -> DeadLetter {
         sequence: number.to_string(),
         sub_sequence: 0,
         ordinal,
+        outputs: None,
         arrival: record.arrival,
         partition_key: None,
         reason: "then".into(),
@@ -124,6 +125,36 @@ async fn a_letter_of_another_shard_is_not_sent() {
     let ended = replay(&pipeline, &sinks, vec![stray]).await.unwrap_err();
     assert_eq!(ended.class, Class::Configuration);
     assert!(ended.message.contains("shardId-000000000009") && delivered(&log).is_empty(), "{ended}");
+}
+
+/// An output was taken for the one that had its number when it was refused: that one was lost, and the other there twice.
+#[tokio::test(start_paused = true)]
+async fn an_output_of_a_record_that_has_more_or_fewer_now_is_not_sent_and_told() {
+    let log = Log::default();
+    let (pipeline, sinks) = pipeline(&log, vec![]);
+    let of = |number, data, ordinal, outputs| DeadLetter { outputs, ..letter(number, data, "sink:a", ordinal) };
+    let letters = vec![
+        of(1, "x,y", 1, Some(3)),
+        of(2, "x,y", 1, Some(2)),
+        // The transformer leaves out all of it.
+        of(3, "", 0, Some(1)),
+        // Written before letters said how many there are.
+        of(4, "x", 1, None),
+        of(5, "x,y", 0, None),
+        // Refused as a whole by another attempt: all of it is owed.
+        of(6, "x", 0, Some(2)),
+        letter(6, "x", "transform", 0),
+    ];
+    let replayed = replay(&pipeline, &sinks, letters).await.unwrap();
+    assert_eq!(delivered(&log), [one("a", 2, 1, "y"), one("a", 5, 0, "x"), one("a", 6, 0, "x"), one("b", 6, 0, "x")]);
+    let refused: Vec<_> = replayed.refused.iter().map(|(position, stage, why)| (*position, &**stage, &**why)).collect();
+    let [(first, "sink:a", why), (second, "sink:a", more)] = refused[..] else { panic!("{refused:?}") };
+    assert_eq!((first, second), (position(1), position(4)));
+    assert!(why.starts_with("its record had 3 outputs when one of them was refused and has 2 now"), "{why}");
+    assert!(more.starts_with("its record had more outputs") && more.ends_with("is not to be sent"), "{more}");
+    // What is there already is no matter of the program any more.
+    let done = pipeline.remake([of(1, "x,y", 1, Some(3))], &shard(), |_, _| false).unwrap();
+    assert!(done.refused.is_empty() && done.owed.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

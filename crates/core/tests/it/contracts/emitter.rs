@@ -65,7 +65,7 @@ impl InMemory {
     }
 
     fn row(&self, item: &Item<Bytes>) -> Row {
-        let Item { record, ordinal, value } = item;
+        let Item { record, ordinal, value, .. } = item;
         let id = match self.way {
             Way::IdentifiesWithoutTheOrdinal => record.position.to_string(),
             _ => format!("{}.{ordinal}", record.position),

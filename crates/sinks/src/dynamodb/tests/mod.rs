@@ -54,7 +54,7 @@ fn items(samples: &[Sample<'_>]) -> Vec<Item<Bytes>> {
             partition_key: Some((*key).into()),
             data: data.clone(),
         };
-        Item { record, ordinal: 0, value: data }
+        Item { record, ordinal: 0, outputs: 1, value: data }
     };
     samples.iter().map(item).collect()
 }

@@ -64,6 +64,7 @@ pub(super) fn parse(template: &str, time_zone: &TimeZone) -> Result<(Vec<Part>, 
         return Err("it lacks {first}, without which two windows would have one name".into());
     }
     check_text(&parts)?;
+    check_counts(&parts)?;
     let longest = longest(&parts, time_zone) + PREFIX_BYTES_MAX;
     if longest > KEY_BYTES_MAX {
         return Err(format!(
@@ -141,6 +142,30 @@ fn check_text(parts: &[Part]) -> Result<(), String> {
     }
     if whole.split('/').any(|folder| matches!(folder, "" | "." | "..")) {
         return Err("a folder's name is empty, `.` or `..`, or it begins or ends with a slash".into());
+    }
+    Ok(())
+}
+
+/// Partitions of a window differ in what their records fill in, and in their counts, which are digits: from a key, each must be told.
+fn check_counts(parts: &[Part]) -> Result<(), String> {
+    let varies = |part: &Part| matches!(part, Part::Field(_) | Part::Time(..));
+    let is_other_than_digits = |part: &Part| match part {
+        Part::Text(text) => text.contains(|char: char| !char.is_ascii_digit()),
+        part => !matches!(part, Part::Count),
+    };
+    let is_told =
+        |side: &mut dyn Iterator<Item = &Part>| side.take_while(|part| !varies(part)).any(is_other_than_digits);
+    for (at, _) in parts.iter().enumerate().filter(|(_, part)| **part == Part::Count) {
+        let (before, behind) = (parts.get(..at).unwrap_or_default(), parts.get(at + 1..).unwrap_or_default());
+        let (varies_before, varies_behind) = (before.iter().any(varies), behind.iter().any(varies));
+        let touches_before = varies_before && !is_told(&mut before.iter().rev());
+        let touches_behind = varies_behind && !is_told(&mut behind.iter());
+        let is_between = varies_before && varies_behind;
+        if is_between || touches_before || touches_behind {
+            return Err("{count} and what records fill in could make one key of two: write it behind all fields and times, after a \
+                        text such as `-`"
+                .into());
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kinesink_core::{Position, ShardId, StreamName};
 use proptest::prelude::*;
@@ -45,6 +45,36 @@ fn a_key_is_the_template_with_everything_filled_in() {
     ] {
         let json = r#"{"type": "click", "user": {"n": 1.10, "m": []}, "a b": {"}": "x"}}"#;
         assert_eq!(key(template, json), format!("pre/fix/{expected}"), "{template}");
+    }
+}
+
+/// Records of `a` 1 and 12 had one key where 23 and 3 of them were in a window, and their shard halted for good.
+#[test]
+fn a_count_is_told_from_what_stands_beside_it_or_refused() {
+    let first = position("7", 0);
+    for text in ["{first}-{.a}{count}", "{count}{.a}-{first}", "{.a}0{count}-{first}", "{.a}-{count}-{first}-{.b}"] {
+        let settings = KeySettings { template: text.into(), ..KeySettings::default() };
+        let refused = KeyTemplate::new(settings).unwrap_err().to_string();
+        assert!(refused.contains("could make one key of two") && refused.contains("behind all fields"), "{refused}");
+    }
+    let (stream, shard): (StreamName, ShardId) = ("orders".parse().unwrap(), "shardId-000000000003".parse().unwrap());
+    for text in [
+        "{.a}-{count}-{first}",
+        "{.a}{.b}{first}{count}",
+        "{count}-{.a}/{first}",
+        "{count}{first}",
+        "{count}-{.b}0{.a}{shard}{count}{first}",
+    ] {
+        let template = template(text);
+        let mut partitions = BTreeMap::<String, String>::new();
+        for (a, b, count) in (0..200).flat_map(|n| [1, 2, 11, 12, 21, 211].map(|count| (n, n % 13, count))) {
+            let partition =
+                partition(&template, &format!("{{\"a\": \"{a}\", \"b\": \"{b}-{a}\"}}"), "1970-01-01T00:00:00Z");
+            let key =
+                of_object(&partition, "pre/fix", Origin { stream: &stream, shard: &shard, first, last: first }, count);
+            let of_key = partitions.entry(key).or_insert_with(|| partition.clone());
+            assert_eq!(*of_key, partition, "{text}");
+        }
     }
 }
 

@@ -37,7 +37,7 @@ fn items(values: &[&[u8]]) -> Vec<Item<Bytes>> {
         let shard = source().shard;
         let record =
             Record { shard, position, arrival: Timestamp::UNIX_EPOCH, partition_key: None, data: data.clone() };
-        Item { record, ordinal: 0, value: data }
+        Item { record, ordinal: 0, outputs: 1, value: data }
     };
     values.iter().map(item).collect()
 }

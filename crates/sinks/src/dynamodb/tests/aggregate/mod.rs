@@ -73,7 +73,7 @@ fn items(shard_number: u64, sent: &[Sent]) -> Vec<Item<Bytes>> {
             partition_key: None,
             data: data.clone(),
         };
-        Item { record, ordinal: 0, value: data }
+        Item { record, ordinal: 0, outputs: 1, value: data }
     };
     sent.iter().map(item).collect()
 }
