@@ -225,3 +225,38 @@ fn letters_of_attempts_that_ended_elsewhere_are_each_sent_once_whenever_they_com
         assert!(landed.iter().all(|object| objects(&folder).contains(object)), "{key}: what is there is not changed");
     }
 }
+
+/// Both stood, each where the file of its time had put it, and the replay ended with 0.
+#[test]
+fn a_round_that_was_killed_is_not_sent_again_by_a_file_that_was_changed_since() {
+    let services = Services::start();
+    let folder = services.path("objects");
+    let file = refused(&services, &folder);
+    let mended = |jq: &str| {
+        write_file(&services, &folder, jq);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("format = \"ndjson\"\n", "format = \"ndjson\"\nkey = \"bad={.bad}/{first}-{last}\"\n");
+        std::fs::write(&file, text).unwrap();
+    };
+    mended(".");
+    assert_eq!(replayed(&services, &file).0, Some(0));
+    assert!(lines(&folder) == all_once());
+    let landed = objects(&folder);
+    // As a kill between the object and the note leaves it.
+    let name = letters(&services).swap_remove(0).file_name().unwrap().to_string_lossy().into_owned();
+    let note = services.path(&format!("dead/letters/shardId-000000000000/.{}-replay-1", name.get(..65).unwrap()));
+    std::fs::remove_file(format!("{}-done.json", note.display())).unwrap();
+
+    mended(".bad = \"mended\"");
+    for _ in 0..2 {
+        let (code, told) = replayed(&services, &file);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("1 of the windows could not be replayed:\n  records "), "{told}");
+        assert!(told.contains(&format!("remove {}.json", note.display())), "{told}");
+        assert!(objects(&folder) == landed, "{told}");
+    }
+    mended(".");
+    let (code, told) = replayed(&services, &file);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(objects(&folder) == landed, "{told}");
+}

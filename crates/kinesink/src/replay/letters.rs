@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kinesink_aws::Clients;
-use kinesink_core::{Class, Failure, Position, ShardId, StreamName, Transformer};
-use kinesink_pipeline::{DeadLetter, Event, OutputIds, PatternFilter, Pipeline, RefusedWindow, Remade, Sink};
+use kinesink_core::{Class, Failure, Fingerprint, Position, ShardId, StreamName, Transformer};
+use kinesink_pipeline::{DeadLetter, Event, OutputIds, PatternFilter, Pipeline, Recipe, RefusedWindow, Remade, Sink};
 use kinesink_sinks::s3::{Listed, Naming, S3Reader, Window};
 
 use super::reading::Letters;
@@ -74,7 +74,8 @@ async fn replay_with<T: Transformer<Model = Event, Output = Bytes>>(
     }
     let objects = begins.iter().map(|begin| begin.objects.len()).sum();
     let (rounds, report) = (BTreeMap::new(), ReplayReport { objects, ..ReplayReport::default() });
-    let mut replay = Replay { config, services, reader: &reader, pipeline: &pipeline, rounds, report };
+    let recipe = digest(pipeline.recipe());
+    let mut replay = Replay { config, services, reader: &reader, pipeline: &pipeline, recipe: &recipe, rounds, report };
     let (mut reaching, mut unanswered) = (VecDeque::<&Begin>::new(), 0);
     for (index, begin) in begins.iter().enumerate() {
         reaching.retain(|earlier| earlier.shard == begin.shard && earlier.last >= begin.first);
@@ -148,6 +149,8 @@ struct Replay<'a, T: Transformer> {
     services: &'a Services,
     reader: &'a S3Reader,
     pipeline: &'a Pipeline<T>,
+    /// Digest of what decides names and contents of what is sent.
+    recipe: &'a str,
     /// The sinks of each round, as far as they were wanted.
     rounds: BTreeMap<u32, Vec<Sink<Bytes>>>,
     report: ReplayReport,
@@ -156,10 +159,10 @@ struct Replay<'a, T: Transformer> {
 impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
     /// Sends what is left of the letters. `others` are windows that have records in common with it.
     async fn letters_of(&mut self, begin: &Begin, others: &[&Begin]) -> Result<(), Failure> {
-        let notes = Notes { reader: self.reader, key: &begin.key };
+        let notes = Notes { reader: self.reader, key: &begin.key, recipe: self.recipe };
         let mut standing = Standing::default();
         for other in others {
-            let notes = Notes { reader: self.reader, key: &other.key };
+            let notes = Notes { reader: self.reader, key: &other.key, recipe: self.recipe };
             notes.rounds().await?.iter().for_each(|round| standing.add(round));
         }
         let rounds = notes.rounds().await?;
@@ -251,15 +254,17 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
         round: &Round,
         remade: &Remade<Bytes>,
     ) -> Result<(), Failure> {
+        notes.as_begun(round)?;
         let Begin { stream, shard, first, .. } = begin;
         let window = RefusedWindow { stream: stream.clone(), shard: shard.clone(), first: *first, last: round.last };
         let pipeline = self.pipeline;
         let sinks = self.sinks(round.number)?;
         let resent = pipeline.resend(sinks, &window, remade, &round.outputs).await?;
         self.report.delivered += resent.delivered;
+        // One that is refused whole is at its end too, for a mended file to send it; unless it may have been begun by another.
+        let is_refused = round.recipe.is_some() && !resent.refused.is_empty();
         self.report.refused.extend(resent.refused);
-        // One that nobody takes anything of stays open: each replay tries the same again.
-        if resent.delivered > 0 {
+        if resent.delivered > 0 || is_refused {
             notes.end(round, &resent.missing).await?;
         }
         Ok(())
@@ -281,6 +286,16 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
         }
         Ok(self.report)
     }
+}
+
+/// The same for the same recipe.
+fn digest(recipe: &Recipe) -> String {
+    let mut digest = Fingerprint::new();
+    for (name, value) in recipe {
+        digest.part(name.as_bytes());
+        digest.part(value.as_bytes());
+    }
+    format!("{:032x}", digest.finish())
 }
 
 /// What is known of the outputs that were sent has to fit into memory.
@@ -348,7 +363,7 @@ mod tests {
             let sent = OutputIds::from([("s3".into(), (0..outputs).map(id).collect())]);
             let last = id(outputs).0;
             let mut standing = Standing::default();
-            standing.add(&Round { number: 1, last, outputs: sent, missing: None });
+            standing.add(&Round { number: 1, last, outputs: sent, missing: None, recipe: None });
             standing
         };
         let outputs_max = config.record_bytes() / 4 / 128;

@@ -5,8 +5,8 @@
 //! .FIRST-replay-N-done.json    what of that the sinks do not have; written once they have the rest
 //! ```
 //!
-//! A round that is not done is sent again as it was: its replay was killed, or every sink refused all of it. Each note is made
-//! once, so replays at the same time agree. Windows that begin with one record share their rounds, however they ended.
+//! A round that is not done is sent again as it was, its replay was killed; but not by a file that would make other objects of it.
+//! Each note is made once, so replays at the same time agree. Windows that begin with one record share their rounds, however they ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use kinesink_pipeline::{DeadLetter, OutputId, OutputIds};
 use kinesink_sinks::s3::S3Reader;
 use serde::{Deserialize, Serialize};
 
-/// Rounds of a window. A round more is begun only where letters came in, or were mended, since the last.
+/// Rounds of a window. A round more is begun only where letters came in since the last, or are left of it.
 const ROUNDS_MAX: u32 = 99;
 /// The newest version of a note that this program writes and reads.
 const VERSION: u32 = 1;
@@ -29,6 +29,9 @@ struct Note {
     /// Position of the window's last record.
     last: (String, u64),
     outputs: BTreeMap<String, Vec<Written>>,
+    /// Digest of the file's recipe. Notes of earlier programs have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recipe: Option<String>,
 }
 
 /// Some letters' outputs, sent together.
@@ -40,6 +43,8 @@ pub(super) struct Round {
     pub(super) outputs: OutputIds,
     /// Once it is done: what the sinks do not have.
     pub(super) missing: Option<OutputIds>,
+    /// Of what it was begun by, where that is known.
+    pub(super) recipe: Option<String>,
 }
 
 /// The notes about windows that begin with one record.
@@ -48,6 +53,8 @@ pub(super) struct Notes<'a> {
     pub(super) reader: &'a S3Reader,
     /// Of one of their letters.
     pub(super) key: &'a str,
+    /// Of the file as it is now.
+    pub(super) recipe: &'a str,
 }
 
 impl Notes<'_> {
@@ -62,9 +69,9 @@ impl Notes<'_> {
     }
 
     async fn round(&self, number: u32) -> Result<Option<Round>, Failure> {
-        let Some((last, outputs)) = self.read(&name(number)).await? else { return Ok(None) };
-        let missing = self.read(&name_of_end(number)).await?.map(|(_, missing)| missing);
-        Ok(Some(Round { number, last, outputs, missing }))
+        let Some((last, outputs, recipe)) = self.read(&name(number)).await? else { return Ok(None) };
+        let missing = self.read(&name_of_end(number)).await?.map(|(_, missing, _)| missing);
+        Ok(Some(Round { number, last, outputs, missing, recipe }))
     }
 
     /// Begins a round; or gives the one that another replay has begun at the same time.
@@ -76,7 +83,7 @@ impl Notes<'_> {
             return Err(Failure::configuration(format!("{why} its notes beside {}", self.key)));
         }
         if self.write(&name(number), last, &outputs).await? {
-            return Ok(Round { number, last, outputs, missing: None });
+            return Ok(Round { number, last, outputs, missing: None, recipe: Some(self.recipe.to_owned()) });
         }
         let begun = self.round(number).await?;
         begun.ok_or_else(|| Failure::transient(format!("a note beside {} is there and gone: replay again", self.key)))
@@ -86,7 +93,19 @@ impl Notes<'_> {
         self.write(&name_of_end(round.number), round.last, missing).await.map(drop)
     }
 
-    async fn read(&self, name: &str) -> Result<Option<(Position, OutputIds)>, Failure> {
+    /// Sent by another file, what is there of a round may be there twice, under other names.
+    pub(super) fn as_begun(&self, round: &Round) -> Result<(), Failure> {
+        if round.recipe.as_ref().is_none_or(|recipe| recipe == self.recipe) {
+            return Ok(());
+        }
+        let note = self.reader.note_url(self.key, &name(round.number));
+        Err(Failure::configuration(format!(
+            "a replay with other settings began to send it and did not come to its end: replay with the file of then, or look for \
+             what is there of it, remove that, then remove {note} and replay again"
+        )))
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<(Position, OutputIds, Option<String>)>, Failure> {
         let Some(note) = self.reader.note(self.key, name).await? else { return Ok(None) };
         let unusable = |why: String| {
             let why = format!("the note {name} beside the dead letters {} cannot be read: {why}", self.key);
@@ -105,14 +124,15 @@ impl Notes<'_> {
             let outputs = outputs.iter().map(|(sequence, sub, ordinal)| Ok((position(sequence, *sub)?, *ordinal)));
             ids.insert(sink, outputs.collect::<Result<_, Failure>>()?);
         }
-        Ok(Some((position(&note.last.0, note.last.1)?, ids)))
+        Ok(Some((position(&note.last.0, note.last.1)?, ids, note.recipe)))
     }
 
     async fn write(&self, name: &str, last: Position, ids: &OutputIds) -> Result<bool, Failure> {
         let written = |(position, ordinal): &OutputId| (position.sequence.to_string(), position.sub_sequence, *ordinal);
         let of_sink = |(sink, ids): (&String, &BTreeSet<OutputId>)| (sink.clone(), ids.iter().map(written).collect());
         let outputs = ids.iter().map(of_sink).collect();
-        let note = Note { version: VERSION, last: (last.sequence.to_string(), last.sub_sequence), outputs };
+        let (last, recipe) = ((last.sequence.to_string(), last.sub_sequence), Some(self.recipe.to_owned()));
+        let note = Note { version: VERSION, last, outputs, recipe };
         let json =
             serde_json::to_vec(&note).map_err(|error| Failure::fatal(format!("cannot write a note: {error}")))?;
         self.reader.take_note(self.key, name, json.into()).await
@@ -187,7 +207,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = format!("file://{}", directory.path().display());
         let reader = S3Reader::open(&S3Config::new(place.parse().unwrap())).unwrap();
-        let notes = Notes { reader: &reader, key: "orders/shardId-0/07.0-09.0-x.ndjson" };
+        let notes = Notes { reader: &reader, key: "orders/shardId-0/07.0-09.0-x.ndjson", recipe: "one" };
         assert!(notes.rounds().await.unwrap().is_empty());
         let begun = notes.begin(1, position(9), outputs("one", &[7, 8])).await.unwrap();
         assert_eq!((&begun.outputs, &begun.missing), (&outputs("one", &[7, 8]), &None));
@@ -208,7 +228,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = format!("file://{}", directory.path().display());
         let reader = S3Reader::open(&S3Config::new(place.parse().unwrap())).unwrap();
-        let notes = Notes { reader: &reader, key: "7-9.ndjson" };
+        let notes = Notes { reader: &reader, key: "7-9.ndjson", recipe: "one" };
         for (text, says) in [(r#"{"version":2,"last":["9",0],"outputs":{}}"#, "version 2"), ("{", "EOF")] {
             std::fs::write(directory.path().join(".7-replay-1.json"), text).unwrap();
             let failure = notes.rounds().await.unwrap_err();
@@ -223,6 +243,7 @@ mod tests {
             last: position(9),
             outputs: outputs("one", sent),
             missing: missing.map(|missing| outputs("one", missing)),
+            recipe: None,
         };
         let mut standing = Standing::default();
         standing.add(&round(1, &[1, 2, 3], Some(&[2, 3])));

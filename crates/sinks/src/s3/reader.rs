@@ -8,7 +8,7 @@ use kinesink_core::{Failure, Position, ShardId, StreamName};
 
 use super::S3Config;
 use super::store::{Listed, Store};
-use crate::Error;
+use crate::{Error, Location};
 
 /// Objects that are listed at most.
 const OBJECTS_MAX: usize = 1_000_000;
@@ -31,6 +31,7 @@ pub struct Window {
 pub struct S3Reader {
     store: Store,
     prefix: String,
+    location: Location,
 }
 
 impl S3Reader {
@@ -40,7 +41,7 @@ impl S3Reader {
     /// [`Error::Setting`] where a bucket has no client.
     pub fn open(config: &S3Config) -> Result<Self, Error> {
         let (store, prefix) = config.open()?;
-        Ok(Self { store, prefix })
+        Ok(Self { store, prefix, location: config.location.clone() })
     }
 
     /// The objects of each window, by key: several, where their names have something random behind. What is no object of
@@ -74,6 +75,12 @@ impl S3Reader {
     /// A [`Failure`] where it cannot be read.
     pub async fn note(&self, key: &str, name: &str) -> Result<Option<Bytes>, Failure> {
         self.store.note(&note_key(key, name)).await
+    }
+
+    /// Where that note stands, for a message.
+    #[must_use]
+    pub fn note_url(&self, key: &str, name: &str) -> String {
+        self.location.object(&note_key(key, name))
     }
 
     /// Writes the note, unless there is one of this name: whether it did. Not cancel safe: dropped, it may or may not have.
