@@ -114,6 +114,7 @@ pub(crate) async fn commit<T: Transformer>(
         after: standing.committed,
         first,
         last: last.position,
+        named: outputs.bounds(),
         memory_bytes: outputs.disk_bytes()
             + reservations.iter().map(|reservation| reservation.bytes() as u64).sum::<u64>(),
         content,
@@ -158,15 +159,17 @@ pub(crate) async fn commit<T: Transformer>(
     Ok(())
 }
 
-/// What its batches are named by. Where the first or last records of an announced window have left the stream, it keeps
-/// the names that it was announced with: what exists of it is found by them.
+/// What its batches are named by. A window that is finished as far as it can be made keeps the names that it was announced with,
+/// whatever is left of its records: what exists of it is found by them.
 fn named_by(
     as_is: Option<&Plan>,
     window: Option<(Position, Position)>,
     bounds: Option<(Position, Position)>,
 ) -> Option<(Position, Position)> {
     let (Some(plan), Some((first, last)), Some((from, to))) = (as_is, window, bounds) else { return bounds };
-    Some((if first == plan.first { from } else { plan.first }, if last == plan.last { to } else { plan.last }))
+    let not_told =
+        (if first == plan.first { from } else { plan.first }, if last == plan.last { to } else { plan.last });
+    Some(plan.named.unwrap_or(not_told))
 }
 
 /// Announces the window before any sink has a part of it, if it needs that; or, where it was announced before, sees that

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) after: Checkpoint,
     pub(crate) first: Position,
     pub(crate) last: Position,
+    /// What its batches are named by: its first and last records that have outputs. Plans of earlier programs do not say.
+    pub(crate) named: Option<(Position, Position)>,
     /// Memory that its records take.
     pub(crate) memory_bytes: u64,
     /// The digest of positions, keys and outputs.
@@ -70,6 +72,8 @@ struct PlanV1 {
     after: (String, u64),
     first: (String, u64),
     last: (String, u64),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    named: Option<[(String, u64); 2]>,
     memory_bytes: u64,
     content: String,
     recipe: Recipe,
@@ -84,6 +88,7 @@ impl Plan {
             after: pair(self.after),
             first: pair(Checkpoint::At(self.first)),
             last: pair(Checkpoint::At(self.last)),
+            named: self.named.map(|(first, last)| [first, last].map(|position| pair(Checkpoint::At(position)))),
             memory_bytes: self.memory_bytes,
             content: format!("{:032x}", self.content),
             recipe: self.recipe.clone(),
@@ -105,7 +110,12 @@ impl Plan {
         let plan: PlanV1 = serde_json::from_slice(&json).ok()?;
         let position =
             |(sequence, sub_sequence): (String, u64)| Some(Position { sequence: sequence.parse().ok()?, sub_sequence });
+        let named = match plan.named {
+            Some([first, last]) => Some((position(first)?, position(last)?)),
+            None => None,
+        };
         Some(Self {
+            named,
             after: Checkpoint::from_row(&plan.after.0, plan.after.1).ok()?,
             first: position(plan.first)?,
             last: position(plan.last)?,
@@ -253,6 +263,7 @@ mod tests {
             after: Checkpoint::TrimHorizon,
             first: position("49590338271490256608559692538361571095921575989136588898", 0),
             last: position("49590338271490256608559692540925702759324208523137515618", 7),
+            named: None,
             memory_bytes: 1_234_567,
             content: 0x0123_4567_89ab_cdef_0011_2233_4455_6677,
             recipe: [("transform.jq".to_owned(), ". + {day: 1}".to_owned())].into(),
@@ -330,7 +341,8 @@ mod tests {
         #[test]
         fn what_is_written_is_read(content: u128, sequence in "[1-9][0-9]{0,55}", sub: u64, recipe: BTreeMap<String, String>) {
             let last = position(&sequence, sub);
-            let written = Plan { content, last, recipe, ..plan() };
+            let named = (sub % 2 == 0).then_some((plan().first, last));
+            let written = Plan { content, last, recipe, named, ..plan() };
             prop_assert_eq!(found(&prepared(&written), Checkpoint::TrimHorizon), Found::Plan(Box::new(written)));
         }
     }

@@ -161,6 +161,27 @@ async fn a_window_that_is_to_be_finished_as_it_is_keeps_its_end_and_is_published
     }
 }
 
+/// It was named by records without outputs once those had left the stream: what was there of it was not found, and there twice.
+#[tokio::test(start_paused = true)]
+async fn a_window_whose_records_without_outputs_left_the_stream_keeps_its_name() {
+    let quiet = |number| record(number, "");
+    let window = [vec![quiet(1)], plain(2, 4), vec![quiet(5)]].concat();
+    for left_of_it in [window.clone(), window[1..].to_vec(), window[..4].to_vec(), window[2..3].to_vec()] {
+        let mut rig = planned(vec![reply(window.clone()), Step::End]);
+        rig.limits.records = 5;
+        rig.lease.lost_at = Some(1);
+        assert_eq!(rig.run().await.unwrap(), Finished::LeaseLost);
+        let left = rig.lease.prepared.lock().unwrap().take().unwrap();
+
+        let mut rig = planned(vec![reply([left_of_it, plain(6, 7)].concat()), Step::End]);
+        let plan = Some(finished_as_is(&left, rig.start).unwrap());
+        *rig.lease.prepared.lock().unwrap() = Some(Prepared { plan, ..left });
+        assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+        let begun = |event: &Event| matches!(event, Event::Begun { first: 2, last: 4, keep_existing: true, .. });
+        assert_eq!(rig.events().iter().filter(|event| begun(event)).count(), 1, "{:?}", rig.events());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_finishes_an_announced_window_alone_reads_nothing_behind_it_while_it_commits() {
     const REPLY_BYTES: usize = 1024;
