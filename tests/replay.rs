@@ -84,7 +84,7 @@ fn a_time_range_lands_once_in_another_place_whatever_is_killed_and_with_force_on
     };
     let (code, said, log) = told(&["--into", &into]);
     assert_eq!(code, Some(0), "{log}");
-    assert!(said.contains("remembers that this range is done"), "{said}");
+    assert!(said.contains("remembers that this range is done: delete it to replay the range anew"), "{said}");
     let lines_again = lines(&again);
     assert_eq!(lines_again.len(), wanted.len());
     assert!(lines_again == wanted, "a record is there twice");

@@ -65,7 +65,7 @@ async fn run_range(config: &Config, programs: Programs, range: &TimeRange) -> Re
         Outcome::Drained if is_over => {
             let table = applied.lease.table;
             stdout::line(format!(
-                "table {table} remembers that this range is done; delete it when nobody replays it again"
+                "table {table} remembers that this range is done: delete it to replay the range anew, or when nobody does"
             ))?;
             Ok(Exit::Drained)
         }

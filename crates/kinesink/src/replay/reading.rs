@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kinesink_core::{Failure, Position};
+use kinesink_core::{Failure, Position, ShardId};
 use kinesink_pipeline::DeadLetter;
 use kinesink_sinks::s3::{Listed, S3Reader};
 
@@ -23,9 +23,11 @@ pub(super) struct Letters {
 }
 
 impl Letters {
-    /// The first letters of these objects that are `wanted`, by position: as many as take `bytes_max`, of one record at least.
+    /// The first letters of these objects, which are of that shard, that are `wanted`, by position: as many as take `bytes_max`, of
+    /// one record at least.
     pub(super) async fn read(
         reader: &S3Reader,
+        shard: &ShardId,
         objects: &[Listed],
         bytes_max: usize,
         wanted: impl Fn(&DeadLetter, Position) -> bool,
@@ -36,10 +38,9 @@ impl Letters {
             while let Some(block) = lines.block().await? {
                 for line in block.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     lines.number += 1;
-                    let (letter, position) = parse(line).map_err(|why| {
+                    let (letter, position) = parse(line, shard).map_err(|why| {
                         let (key, number) = (&object.key, lines.number);
-                        let why = format!("dead letters {key}, line {number}: {why}: mend the line, or remove it");
-                        Failure::configuration(why)
+                        Failure::configuration(format!("dead letters {key}, line {number}: {why}"))
                     })?;
                     if wanted(&letter, position) {
                         letters.add(letter, position, bytes_max);
@@ -87,10 +88,16 @@ fn held_bytes(letter: &DeadLetter) -> usize {
     letter.data.len() + letter.reason.len() + OVERHEAD_BYTES
 }
 
-fn parse(line: &[u8]) -> Result<(DeadLetter, Position), kinesink_pipeline::Error> {
-    let letter = DeadLetter::from_json(line)?;
-    let position = letter.record()?.position;
-    Ok((letter, position))
+/// The letter and its record's position, or what is wrong with the line and what to do.
+fn parse(line: &[u8], shard: &ShardId) -> Result<(DeadLetter, Position), String> {
+    let unreadable = |why: kinesink_pipeline::Error| format!("{why}: mend the line, or remove it");
+    let letter = DeadLetter::from_json(line).map_err(unreadable)?;
+    let record = letter.record().map_err(unreadable)?;
+    if record.shard != *shard {
+        let of = record.shard;
+        return Err(format!("it is of {of}, among those of {shard}: move the line to where it belongs, or remove it"));
+    }
+    Ok((letter, record.position))
 }
 
 /// Whole lines of an object, a block at a time.
@@ -168,10 +175,11 @@ mod tests {
         }
         let place = format!("file://{}", directory.path().display());
         let reader = S3Reader::open(&S3Config::new(place.parse().unwrap())).unwrap();
+        let shard = "shardId-000000000000".parse().unwrap();
         let (mut passes, mut behind) = (Vec::new(), None);
         loop {
             let wanted = |_: &DeadLetter, position: Position| behind.is_none_or(|behind| position > behind);
-            let letters = Letters::read(&reader, &listed, bytes_max, wanted).await?;
+            let letters = Letters::read(&reader, &shard, &listed, bytes_max, wanted).await?;
             behind = letters.goes_on_behind();
             let records = letters.by_output.keys().map(|(position, ..)| position.sequence.to_string().parse().unwrap());
             passes.push((records.collect(), letters.bytes));
@@ -210,5 +218,17 @@ mod tests {
         assert!(failure.message.contains("0.ndjson have a line of more than") && failure.message.contains("remove it"));
         let failure = passes(&[line(1, 0, "a") + "\n\nno letter"], usize::MAX).await.unwrap_err();
         assert!(failure.message.contains("0.ndjson, line 2: "), "{failure}");
+        assert!(failure.message.ends_with("mend the line, or remove it"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_letter_among_those_of_another_shard_was_sent_as_one_of_them() {
+        let stray = line(2, 0, "b").replace("shardId-000000000000", "shardId-000000000007");
+        let failure = passes(&[[line(1, 0, "a"), stray].join("\n")], usize::MAX).await.unwrap_err();
+        assert_eq!(
+            failure.message,
+            "dead letters 0.ndjson, line 2: it is of shardId-000000000007, among those of shardId-000000000000: move the line to \
+             where it belongs, or remove it"
+        );
     }
 }

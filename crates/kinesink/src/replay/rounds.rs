@@ -108,15 +108,21 @@ impl Notes<'_> {
     async fn read(&self, name: &str) -> Result<Option<(Position, OutputIds, Option<String>)>, Failure> {
         let Some(note) = self.reader.note(self.key, name).await? else { return Ok(None) };
         let unusable = |why: String| {
-            let why = format!("the note {name} beside the dead letters {} cannot be read: {why}", self.key);
-            Failure::configuration(why)
+            let note = self.reader.note_url(self.key, name);
+            Failure::configuration(format!("the note {note} cannot be read: {why}"))
         };
-        let note: Note = serde_json::from_slice(&note).map_err(|error| unusable(error.to_string()))?;
+        let damaged = |error: String| {
+            unusable(format!(
+                "{error}: look for what replays made of the window, remove that, then remove its notes, this one and those whose names \
+                 begin the same, and replay again"
+            ))
+        };
+        let note: Note = serde_json::from_slice(&note).map_err(|error| damaged(error.to_string()))?;
         if note.version > VERSION {
             return Err(unusable(format!("it has version {}: replay with the kinesink that wrote it", note.version)));
         }
         let position = |sequence: &str, sub_sequence| {
-            let sequence = sequence.parse().map_err(|error: kinesink_core::Error| unusable(error.to_string()))?;
+            let sequence = sequence.parse().map_err(|error: kinesink_core::Error| damaged(error.to_string()))?;
             Ok(Position { sequence, sub_sequence })
         };
         let mut ids = OutputIds::new();
@@ -224,15 +230,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_note_of_a_newer_version_or_a_damaged_one_is_told_by_name() {
+    async fn a_note_of_a_newer_version_or_a_damaged_one_is_told_by_its_file_and_with_the_remedy() {
         let directory = tempfile::tempdir().unwrap();
         let place = format!("file://{}", directory.path().display());
         let reader = S3Reader::open(&S3Config::new(place.parse().unwrap())).unwrap();
         let notes = Notes { reader: &reader, key: "7-9.ndjson", recipe: "one" };
-        for (text, says) in [(r#"{"version":2,"last":["9",0],"outputs":{}}"#, "version 2"), ("{", "EOF")] {
-            std::fs::write(directory.path().join(".7-replay-1.json"), text).unwrap();
-            let failure = notes.rounds().await.unwrap_err();
-            assert!(failure.message.contains("note replay-1 beside") && failure.message.contains(says), "{failure}");
+        let file = directory.path().join(".7-replay-1.json");
+        for (text, says, remedy) in [
+            (r#"{"version":2,"last":["9",0],"outputs":{}}"#, "version 2", "replay with the kinesink that wrote it"),
+            (r#"{"version":1,"last":["x",0],"outputs":{}}"#, "x", "remove its notes"),
+            ("{", "EOF", "remove its notes"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let Failure { message, .. } = notes.rounds().await.unwrap_err();
+            assert!(message.starts_with(&format!("the note {} cannot be read: ", file.display())), "{message}");
+            assert!(message.contains(says) && message.contains(remedy), "{message}");
         }
     }
 
