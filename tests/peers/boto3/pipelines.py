@@ -19,6 +19,8 @@ class Pipeline(unittest.TestCase):
     """Stream, bucket and application have one name."""
 
     name = None
+    # Between two looks whether it is done.
+    pause_s = 0.1
 
     def setUp(self):
         self.kinesis, self.s3 = boto3.client("kinesis", config=CONFIG), boto3.client("s3", config=CONFIG)
@@ -34,8 +36,8 @@ class Pipeline(unittest.TestCase):
             batch = [{"Data": data, "PartitionKey": "one"} for data in records[start : start + 40]]
             self.assertEqual(self.kinesis.put_records(StreamName=self.name, Records=batch)["FailedRecordCount"], 0)
 
-    def run_until(self, records, sinks, done, *arguments):
-        """Runs a pipeline of windows of so many records, until it is done; then it is drained."""
+    def run_until(self, records, sinks, done, *arguments, end=signal.SIGTERM):
+        """Runs a pipeline of windows of so many records, until it is done; then it is drained, or killed."""
         file, log = self.folder / "pipeline.toml", self.folder / "run.log"
         file.write_text(f"""
 version = 1
@@ -48,6 +50,7 @@ worker_id = "one"
 failover = "10s"
 [buffer]
 records = {records}
+bytes = "100MiB"
 age = "10m"
 {sinks}
 """)
@@ -59,9 +62,10 @@ age = "10m"
         while not done():
             self.assertIsNone(process.poll(), log.read_text())
             self.assertLess(time.monotonic(), deadline, log.read_text())
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(timeout=PATIENCE_SECONDS), 0, log.read_text())
+            time.sleep(self.pause_s)
+        process.send_signal(end)
+        code = 0 if end == signal.SIGTERM else -end
+        self.assertEqual(process.wait(timeout=PATIENCE_SECONDS), code, log.read_text())
 
     def listed(self):
         found = self.s3.list_objects_v2(Bucket=self.name).get("Contents", [])
