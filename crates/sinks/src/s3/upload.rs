@@ -207,9 +207,12 @@ impl Bucket {
             .set_expected_bucket_owner(self.settings.owner.clone())
             .send()
             .await;
-        if let Err(error) = aborted {
+        // One that is gone was completed after all, or aborted by another writer of the object.
+        if let Err(error) = aborted
+            && kinesink_aws::code(&error) != Some("NoSuchUpload")
+        {
             let failure = error::service(&format!("abort an upload of {}", self.url(key)), &self.name, &error);
-            warn!(%failure, "its parts cost storage until a lifecycle rule of the bucket removes them; see docs/s3.md");
+            warn!(%failure, "parts of it may be left, and cost storage until a lifecycle rule of the bucket removes them; see docs/s3.md");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Large objects: their parts, what killed writers leave of them, and how long a request may take.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -74,6 +76,47 @@ async fn an_upload_that_fails_or_comes_second_is_aborted() {
         assert!(failure.message.contains("exists with other content"), "{failure}");
         let told = super::service::told(&service);
         assert!(told[6].starts_with("DELETE ") && told[7].starts_with("HEAD "), "{told:?}");
+    }
+}
+
+/// Counts warnings.
+#[derive(Debug, Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN && metadata.target().starts_with("kinesink_sinks")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_completion_whose_answer_was_lost_warned_of_parts_that_were_not_left() {
+    let (source, items) = (source(), items(&[b"hello", b"world"]));
+    for (aborted, warnings_wanted) in [(reply(404, "NoSuchUpload"), 0), (reply(403, "AccessDenied"), 1)] {
+        let lost = reply(500, "InternalError");
+        let service = Service::start(vec![xml(LEFT), absent(), xml(BEGUN), fine(), fine(), lost, aborted]).await;
+        let warnings = Warnings::default();
+        let _until_the_end = tracing::subscriber::set_default(warnings.clone());
+        let failure = in_parts(&service).emit(&batch(&source, &items)).await.unwrap_err();
+        assert!(failure.class == Class::Transient && failure.message.contains("complete"), "{failure}");
+        assert!(told(&service).last().unwrap().starts_with("DELETE "));
+        assert_eq!(warnings.0.load(Ordering::Relaxed), warnings_wanted);
     }
 }
 
