@@ -23,6 +23,7 @@ pub(super) const FINER: Found = "a time finer than a microsecond";
 const TIME_OUT_OF_RANGE: Found = "a time outside of the years 1 to 9999";
 const NOT_A_NUMBER: Found = "a string that is no number";
 const NOT_A_TIME: Found = "a string that is no RFC 3339 time with its offset";
+const LEAP_SECOND: Found = "a time with a second 60";
 const NOT_A_DATE: Found = "a string that is no date";
 const NOT_BASE64: Found = "a string that is no base64";
 const NOT_TEXT: Found = "a string with half of a surrogate pair";
@@ -172,7 +173,7 @@ fn days(text: &str) -> Option<i32> {
 pub(super) fn timestamp(json: &str, form: TimeForm, coerce: bool) -> Read<i64> {
     let strict = || {
         let micros = match scale(form) {
-            None => match utc(&text(json)?).ok_or(NOT_A_TIME)?.as_nanosecond() {
+            None => match rfc3339(&text(json)?)?.as_nanosecond() {
                 nanos if nanos % 1000 == 0 => nanos / 1000,
                 _ => return Err(FINER),
             },
@@ -212,7 +213,34 @@ fn in_range(micros: i128) -> Option<i64> {
     i64::try_from(micros).ok()
 }
 
-/// A time with an offset. A zone that follows in brackets is no RFC 3339, and its rules differ from machine to machine.
+/// A time as RFC 3339 has it. Of its second 60 there is none in what counts from 1970.
+fn rfc3339(text: &str) -> Result<Timestamp, Found> {
+    const DATE_TIME: &str = "0000-00-00T00:00:00";
+    let (date_time, rest) = text.split_at_checked(DATE_TIME.len()).ok_or(NOT_A_TIME)?;
+    let offset = rest.trim_start_matches(|fraction: char| fraction == '.' || fraction.is_ascii_digit());
+    let is_offset =
+        matches!(offset, "Z" | "z") || has_form(offset, "+00:00") && offset.get(1..3).is_some_and(|hour| hour < "24");
+    if !has_form(date_time, DATE_TIME) || !is_offset {
+        return Err(NOT_A_TIME);
+    }
+    if date_time.ends_with(":60") {
+        return Err(LEAP_SECOND);
+    }
+    text.parse().map_err(|_| NOT_A_TIME)
+}
+
+/// Whether it is the form, with any digits for its zeros. A date and its time may stand apart, by RFC 3339 too.
+fn has_form(text: &str, form: &str) -> bool {
+    let fits = |(byte, form): (u8, u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        b'T' => matches!(byte, b'T' | b't' | b' '),
+        b'+' => matches!(byte, b'+' | b'-'),
+        _ => byte == form,
+    };
+    text.len() == form.len() && text.bytes().zip(form.bytes()).all(fits)
+}
+
+/// A time with an offset, as ISO 8601 has it. The rules of a zone that follows in brackets differ from machine to machine.
 fn utc(text: &str) -> Option<Timestamp> {
     let has_year = text.len() > 10 && text.bytes().take(4).all(|byte| byte.is_ascii_digit());
     if !has_year || text.contains('[') {
