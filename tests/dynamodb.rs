@@ -193,6 +193,50 @@ fn what_no_table_takes_is_a_dead_letter_and_a_key_that_the_table_has_not_is_know
 }
 
 #[test]
+fn a_stray_record_first_condemned_all_that_were_put_right_and_a_replay_put_one_over_them() {
+    let services = Services::start();
+    services.create_stream("latest", 1);
+    let (file, dead) = (services.path("latest.toml"), services.path("dead"));
+    let sink = "key = { shop = \".shop\", id = \".id\" }\npartition_key = \"id\"";
+    let letters = format!("[dead_letter]\nurl = \"file://{}\"", dead.display());
+    std::fs::write(&file, pipeline("one", &format!("{sink}\n{letters}"))).unwrap();
+    let call = |command: &str, arguments: &[&str]| {
+        let output = services.kinesink().arg(command).arg(&file).args(arguments).output().unwrap();
+        (output.status.code(), crate::harness::text(&[output.stdout, output.stderr].concat()))
+    };
+    let (code, said) = call("check", &["--create"]);
+    let put_by = "  sink dynamodb: each record's partition key is `id` of its item's key, or the record is refused\n";
+    assert!(code == Some(0) && said.contains(put_by), "{said}");
+
+    let record = |id: &str, n: u64| json!({ "shop": "s", "id": id, "n": n });
+    let put_by_shop = |record: Value| {
+        let request = services.kinesis.put_record().stream_name("latest").partition_key("s");
+        services.block_on(request.data(Blob::new(record.to_string())).send()).unwrap();
+    };
+    put_by_shop(record("a", 10));
+    services.put_keyed("latest", &[record("a", 1), record("b", 2)]);
+    put_by_shop(record("a", 11));
+    let mut command = services.kinesink();
+    command.arg("run").arg(&file);
+    let process = Process::start(command, &services.path("run.log"));
+    let strays = || Some(crate::harness::lines(&dead)).filter(|letters| letters.len() == 2);
+    let strays = eventually("both strays are dead letters", strays);
+    let state = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    eventually("the others land", || (services.latest() == state).then_some(()));
+    assert_eq!(process.terminate().0, 0);
+    for letter in strays.into_keys() {
+        let letter = String::from_utf8(letter).unwrap();
+        assert!(
+            letter.contains("its partition key is `shop` of its item's key in table latest-items, and not `id`"),
+            "{letter}"
+        );
+    }
+    let (code, told) = call("replay", &[]);
+    assert!(code == Some(1) && told.contains("2 refused again"), "{told}");
+    assert_eq!(services.latest(), state);
+}
+
+#[test]
 fn what_a_start_would_find_is_told_without_one() {
     let services = Services::start();
     let file = services.path("latest.toml");

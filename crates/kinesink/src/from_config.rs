@@ -234,6 +234,7 @@ pub(crate) fn table_emitter(
     let mut table = DynamoDbConfig::new(client, sink.table.clone(), sink.key.clone());
     table.types.clone_from(&sink.types);
     table.order.clone_from(&sink.order);
+    table.partition_key.clone_from(&sink.partition_key);
     table.guard = sink.guard;
     table.changes.clone_from(&sink.changes);
     table.aggregate.clone_from(&sink.aggregate);

@@ -7,7 +7,7 @@ use kinesink_aws::kinesis::Client;
 use kinesink_aws::kinesis::types::{RecordDistributionStrategy, StreamDescriptionSummary};
 use kinesink_aws::{Clients, failure};
 use kinesink_core::Failure;
-use kinesink_sinks::dynamodb::{Guard, KeySource, Order};
+use kinesink_sinks::dynamodb::Guard;
 
 use crate::Error;
 use crate::config::{Config, TableSink};
@@ -55,9 +55,8 @@ enum Need {
 }
 
 fn needs(sink: &TableSink) -> impl Iterator<Item = Need> {
-    let has_many_writes = !sink.key.iter().any(|part| part.source == KeySource::Position);
-    let is_ordered = sink.order == Order::PartitionKey && sink.aggregate.is_none() && has_many_writes;
-    is_ordered.then(|| Need::Order(sink.table.clone())).into_iter().chain(kept(sink).map(Need::Kept))
+    let ordered = sink.put_by().map(|_| Need::Order(sink.table.clone()));
+    ordered.into_iter().chain(kept(sink).map(Need::Kept))
 }
 
 impl Need {

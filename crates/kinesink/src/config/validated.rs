@@ -11,7 +11,9 @@ use kinesink_consumer::{BeyondRetention, Coordination, Retrieval, Start, TableOp
 use kinesink_core::StreamName;
 use kinesink_sinks::FieldPath;
 use kinesink_sinks::Location;
-use kinesink_sinks::dynamodb::{Aggregate, Changes, Deletion, FieldType, Guard, KeyAttribute, Order, Provisioned};
+use kinesink_sinks::dynamodb::{
+    Aggregate, Changes, Deletion, FieldType, Guard, KeyAttribute, KeySource, Order, Provisioned, partition_key_part,
+};
 use kinesink_sinks::s3::parquet::{FileSettings, Schema};
 use kinesink_sinks::s3::{BucketSettings, KeyTemplate};
 use serde_json::Value;
@@ -171,6 +173,8 @@ pub struct TableSink {
     pub types: BTreeMap<FieldPath, FieldType>,
     /// What the writes of an item are ordered by.
     pub order: Order,
+    /// The attribute of the key that is the records' partition key, if it is named.
+    pub partition_key: Option<String>,
     /// When a write is conditional.
     pub guard: Guard,
     /// What a record changes of its item; all of it without this.
@@ -196,6 +200,15 @@ pub struct TableSink {
 }
 
 impl TableSink {
+    /// The attribute of its item's key that each record's partition key has to be, where the stream orders the writes of an item.
+    #[must_use]
+    pub fn put_by(&self) -> Option<&str> {
+        let has_many_writes = !self.key.iter().any(|part| part.source == KeySource::Position);
+        let is_ordered = self.order == Order::PartitionKey && self.aggregate.is_none() && has_many_writes;
+        let part = partition_key_part(&self.key, self.partition_key.as_deref()).filter(|_| is_ordered);
+        part.and_then(|part| self.key.get(part)).map(|part| part.name.as_str())
+    }
+
     /// How often a record may take effect in the table, whatever crashes meanwhile.
     #[must_use]
     pub fn delivery(&self) -> &'static str {

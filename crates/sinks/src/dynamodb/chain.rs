@@ -161,8 +161,8 @@ impl<U: Send + Sync> Sending<'_, U> {
     }
 
     fn write(&self, item: &Item<U>) -> Result<Write, NoWrite> {
-        let DynamoDbEmitter { config, ordering, .. } = self.emitter;
-        write(config, self.table, ordering, item, (self.read)(config, &item.value)?)
+        let config = &self.emitter.config;
+        write(config, self.table, item, (self.read)(config, &item.value)?)
     }
 
     /// Of an item that was read before.

@@ -90,8 +90,8 @@ pub struct KeyAttribute {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Order {
-    /// The stream's own order, which all records of one partition key have. Each record's partition key has to be a part of
-    /// its item's key, so that no item has writes of two.
+    /// The stream's own order, which all records of one partition key have. Each record's partition key has to be one part of
+    /// its item's key, the same of all, so that no item has writes of two: see [`DynamoDbConfig::partition_key`].
     #[default]
     PartitionKey,
     /// The number in this field, a version that the producer gives: the highest stays.
@@ -159,6 +159,9 @@ pub struct DynamoDbConfig {
     pub types: BTreeMap<FieldPath, FieldType>,
     /// What an item's writes are ordered by.
     pub order: Order,
+    /// The key attribute that is the records' partition key, where that orders writes. Without it, the one that is made of the partition
+    /// key; else the first that is a field, which is the hash key unless that is a shard.
+    pub partition_key: Option<String>,
     /// When a write is conditional.
     pub guard: Guard,
     /// What a record changes of its item; all of it without this.
@@ -195,6 +198,18 @@ pub struct DynamoDbConfig {
     pub encoded_bytes_max: usize,
 }
 
+/// Which part of a key is the records' partition key: the one of that name, or the one that is made of it, or the first that is a field.
+#[must_use]
+pub fn partition_key_part(key: &[KeyAttribute], named: Option<&str>) -> Option<usize> {
+    let is_field = |part: &KeyAttribute| matches!(part.source, KeySource::Field(_));
+    match named {
+        Some(name) => key.iter().position(|part| part.name == name),
+        None => {
+            key.iter().position(|part| part.source == KeySource::PartitionKey).or_else(|| key.iter().position(is_field))
+        }
+    }
+}
+
 impl DynamoDbConfig {
     /// Guarded puts, in the order of the stream.
     #[must_use]
@@ -205,6 +220,7 @@ impl DynamoDbConfig {
             key,
             types: BTreeMap::new(),
             order: Order::default(),
+            partition_key: None,
             guard: Guard::default(),
             changes: None,
             aggregate: None,
@@ -227,6 +243,32 @@ impl DynamoDbConfig {
     pub(super) fn is_ordered_by_stream(&self) -> bool {
         let is_alone = self.key.iter().any(|part| part.source == KeySource::Position);
         self.order == Order::PartitionKey && !is_alone
+    }
+
+    /// Why the records' partition key is no part of the key, or not the one that is named.
+    pub(super) fn contradiction_of_partition_key(&self) -> Option<String> {
+        if !self.is_ordered_by_stream() {
+            let why = "`partition_key` means nothing where a version orders writes, or a position tells all items apart: leave it out";
+            return self.partition_key.is_some().then(|| why.into());
+        }
+        let made_of_it = self.key.iter().find(|part| part.source == KeySource::PartitionKey);
+        let part = partition_key_part(&self.key, self.partition_key.as_deref()).and_then(|part| self.key.get(part));
+        match (part, &self.partition_key, made_of_it) {
+            (None, None, _) => {
+                Some("no part of the key is of a record, so that the stream orders no writes: give it one".into())
+            }
+            (None, Some(name), _) => {
+                Some(format!("`partition_key` is `{name}`, which is no part of the key: name one that is"))
+            }
+            (Some(part), _, _) if part.source == KeySource::Shard => {
+                Some(format!("`partition_key` is `{}`, which is the shard: name another part of the key", part.name))
+            }
+            (Some(part), _, Some(other)) if part.source != KeySource::PartitionKey => Some(format!(
+                "`partition_key` is `{}`, but `{}` is the partition key: leave `partition_key` out",
+                part.name, other.name
+            )),
+            _ => None,
+        }
     }
 
     /// The attribute that a guarded write compares.

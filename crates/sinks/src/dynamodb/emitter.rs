@@ -1,6 +1,6 @@
 //! Windows to items.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,8 +33,6 @@ pub struct DynamoDbEmitter {
     /// Where records are counted.
     pub(super) guards: Option<TableHandle>,
     shards: Shards,
-    /// Which part of the items' keys is the records' partition key: that of the first record that shows it.
-    pub(super) ordering: OnceLock<usize>,
     /// Where records are counted by their own times.
     pub(super) times: EventTimes,
     /// The memory that items which are being made may take.
@@ -54,8 +52,8 @@ impl DynamoDbEmitter {
         let traffic = Arc::clone(&items.traffic);
         config.metrics.may_send(&config.table, traffic.lanes.requests());
         let encoding = Budget::new(config.encoded_bytes_max);
-        let (shards, ordering, times) = (Shards::default(), OnceLock::new(), EventTimes::default());
-        Ok(Self { config, traffic, items, guards, shards, ordering, times, encoding })
+        let (shards, times) = (Shards::default(), EventTimes::default());
+        Ok(Self { config, traffic, items, guards, shards, times, encoding })
     }
 
     /// Makes the table if it is missing, and that of its guards, paid by the request or with the units of
@@ -236,7 +234,8 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
             part.name
         )));
     }
-    if let Some(why) = aggregate::contradiction(config) {
+    let of_key = || config.contradiction_of_partition_key().filter(|_| config.aggregate.is_none());
+    if let Some(why) = aggregate::contradiction(config).or_else(of_key) {
         return Err(refuse(&why));
     }
     if config.expire_after.is_some() && config.ttl.is_none() {

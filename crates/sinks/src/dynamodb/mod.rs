@@ -16,9 +16,9 @@
 //!
 //! Or records count up to an item for each key and time window: see [`Aggregate`].
 //!
-//! Limits: the stream orders records of one partition key alone, so that each record's has to be a part of its item's key, and
-//! a producer that chooses shards by explicit hash keys breaks that order. What is read from the table between two writes may
-//! be older than the stream by the window that is open.
+//! Limits: the stream orders records of one partition key alone, so that each record's has to be the part of its item's key that
+//! the settings say, and a producer that chooses shards by explicit hash keys breaks that order. What is read from the table
+//! between two writes may be older than the stream by the window that is open.
 
 mod aggregate;
 mod attributes;
@@ -48,6 +48,7 @@ pub use aggregate::Aggregate;
 pub use attributes::{Attributes, FieldType};
 pub use config::{
     Changes, Deletion, DynamoDbConfig, Guard, KeyAttribute, KeySource, OWN_ATTRIBUTES, Order, Provisioned,
+    partition_key_part,
 };
 pub use emitter::DynamoDbEmitter;
 pub use metrics::TableMetrics;

@@ -237,13 +237,12 @@ impl ItemKey {
         digest.iter().take(HASH_SHOWN_BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Which parts of it are this text; as a number, the one text that it has: 7 is no part of "07", which is another partition key.
-    pub(super) fn parts_that_are(&self, text: &str) -> impl Iterator<Item = usize> {
-        let is_it = move |part: &Scalar| match part {
+    /// Whether a part of it is this text; as a number, the one text that it has: 7 is not "07", which is another partition key.
+    pub(super) fn is(&self, part: usize, text: &str) -> bool {
+        self.0.get(part).is_some_and(|part| match part {
             Scalar::Text(part) | Scalar::Number(part) => part == text,
             Scalar::Bytes(part) => part == text.as_bytes(),
-        };
-        self.0.iter().enumerate().filter(move |(_, part)| is_it(part)).map(|(place, _)| place)
+        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a record asks of the table: an item, or that there be none.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +7,9 @@ use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
 use kinesink_core::{Failure, Item, Position, Record, Reject};
 
 use super::attributes::{Attributes, ITEM_BYTES_MAX, at, bytes, too_large, type_of};
-use super::config::{Changes, DELETED, Deletion, DynamoDbConfig, Guard, KeySource, Order, POSITION};
+use super::config::{
+    Changes, DELETED, Deletion, DynamoDbConfig, Guard, KeyAttribute, KeySource, Order, POSITION, partition_key_part,
+};
 use super::number::Decimal;
 use super::table::{ItemKey, Table, key_part};
 use super::update::Update;
@@ -87,7 +88,6 @@ impl From<Reject> for NoWrite {
 pub(super) fn write<U>(
     config: &DynamoDbConfig,
     table: &Table,
-    ordering: &OnceLock<usize>,
     item: &Item<U>,
     mut attributes: Attributes,
 ) -> Result<Write, NoWrite> {
@@ -115,7 +115,7 @@ pub(super) fn write<U>(
     attributes.extend(key_values(config, table, record, &position, None, &attributes)?);
     let key = table.key_of(&attributes)?;
     if is_ordered_by_stream {
-        check_order(config, record, &key, ordering)?;
+        check_order(config, record, &key)?;
     }
     let rank = match version {
         None => Rank::Position(position),
@@ -251,38 +251,35 @@ fn without_keys(config: &DynamoDbConfig) -> Failure {
     ))
 }
 
-/// Only records of one partition key are in one order: an item may not have writes of two. So it is the same part of the key for all
-/// items, which the first record shows.
-fn check_order(
-    config: &DynamoDbConfig,
-    record: &Record,
-    key: &ItemKey,
-    ordering: &OnceLock<usize>,
-) -> Result<(), Reject> {
+/// Only records of one partition key are in one order: an item may not have writes of two. So it is the same part of the key for
+/// all.
+fn check_order(config: &DynamoDbConfig, record: &Record, key: &ItemKey) -> Result<(), Reject> {
     let partition_key = record.partition_key.as_deref().unwrap_or_default();
-    let parts: Vec<usize> = key.parts_that_are(partition_key).collect();
-    let [first, others @ ..] = parts.as_slice() else {
-        return Err(Reject::new(format!(
-            "its partition key is no part of its item's key in table {}, so that the stream does not order the item's writes: put \
-             records by that key, or name a field with a version in `ordered_by`",
-            config.table
-        )));
+    let part = partition_key_part(&config.key, config.partition_key.as_deref()).unwrap_or_default();
+    if key.is(part, partition_key) {
+        return Ok(());
+    }
+    let (table, name) = (&config.table, config.key.get(part).map_or("", |part| part.name.as_str()));
+    let is_made_of_it = config.key.iter().any(|part| part.source == KeySource::PartitionKey);
+    let may_be_named = |source: &KeySource| !is_made_of_it && matches!(source, KeySource::Field(_));
+    let mut others =
+        config.key.iter().enumerate().filter(|(place, other)| *place != part && may_be_named(&other.source));
+    let (what, remedy) = match others.next() {
+        Some((place, KeyAttribute { name: other, .. })) if key.is(place, partition_key) => (
+            format!("is `{other}` of its item's key in table {table}, and not `{name}`"),
+            format!(
+                "where all records are put by `{other}`, write `partition_key = {other:?}`; else put them by `{name}`"
+            ),
+        ),
+        Some((_, KeyAttribute { name: other, .. })) => (
+            format!("is not `{name}` of its item's key in table {table}"),
+            format!("put records by `{name}`, or, where all are put by `{other}`, write `partition_key = {other:?}`"),
+        ),
+        None => (format!("is not `{name}` of its item's key in table {table}"), format!("put records by `{name}`")),
     };
-    // One that is both parts shows nothing, and has its order by either.
-    if !others.is_empty() {
-        return Ok(());
-    }
-    let expected = *ordering.get_or_init(|| *first);
-    if expected == *first {
-        return Ok(());
-    }
-    let name = |part: usize| config.key.get(part).map_or("", |part| part.name.as_str());
     Err(Reject::new(format!(
-        "its partition key is `{}` of its item's key in table {}, and that of records before it was `{}`, so that the stream does not \
-         order the item's writes: put all records by the same part of the key, or name a field with a version in `ordered_by`",
-        name(*first),
-        config.table,
-        name(expected)
+        "its partition key {what}, so that the stream does not order the item's writes: {remedy}, or name a field with a version in \
+         `ordered_by`"
     )))
 }
 

@@ -36,6 +36,11 @@ pub(crate) async fn run(args: &Check) -> Result<Exit, Problem> {
     }
     for sink in &config.tables {
         stdout::line(format!("  sink {} -> DynamoDB table {}, {}", sink.name, sink.table, sink.delivery()))?;
+        if let Some(attribute) = sink.put_by() {
+            let fact =
+                format!("each record's partition key is `{attribute}` of its item's key, or the record is refused");
+            stdout::line(format!("  sink {}: {fact}", sink.name))?;
+        }
     }
     if args.create {
         tell_buckets(&config)?;

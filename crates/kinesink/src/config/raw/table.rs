@@ -33,11 +33,16 @@ pub(in crate::config) struct RawTable {
     #[schemars(with = "BTreeMap<String, String>", extend("x-type" = "table"))]
     pub(in crate::config) key: Spanned<BTreeMap<Spanned<String>, Spanned<String>>>,
     /// What the writes of an item are ordered by. `"partition-key"`: the stream, which orders the records of a partition key; each
-    /// record's has to be a part of its item's key, or it goes to the dead letters. A field such as `".version"`: the number there,
-    /// the highest of which stays.
+    /// record's has to be the part of its item's key that `partition_key` says, or it goes to the dead letters. A field such as
+    /// `".version"`: the number there, the highest of which stays.
     #[serde(default)]
     #[schemars(with = "String", extend("x-type" = "`\"partition-key\"` or a field", "default" = ORDERED_BY))]
     pub(in crate::config) ordered_by: Option<Spanned<String>>,
+    /// The attribute of `key` that is the records' partition key, as in `"at"`. Without it, the one that is `{partition_key}`; else the
+    /// first that is a field.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(in crate::config) partition_key: Option<Spanned<String>>,
     /// When a write is made only if nothing later is there.
     #[serde(default)]
     #[schemars(with = "Guard", extend("default" = Guard::default()))]

@@ -215,6 +215,26 @@ fn every_key_of_a_table_is_read() {
 }
 
 #[test]
+fn the_attribute_that_is_the_records_partition_key_is_the_named_one_or_follows_from_the_key() {
+    let put_by = |sink: &str| {
+        let sink = format!("type = \"dynamodb\"\ntable = \"latest\"\n{sink}");
+        let sink = Config::parse(&MINIMAL.replacen(SINK, &sink, 1), "orders.toml").unwrap().tables.remove(0);
+        (sink.put_by().map(str::to_owned), sink.partition_key)
+    };
+    let (name, fields) = (|name: &str| Some(name.to_owned()), "key = { order = \".order\", id = \".id\" }");
+    assert_eq!(put_by(fields), (name("order"), None));
+    for guard in ["always", "takeover", "never"] {
+        let named = put_by(&format!("{fields}\npartition_key = \"id\"\nguard = \"{guard}\""));
+        assert_eq!(named, (name("id"), name("id")), "{guard}");
+    }
+    assert_eq!(put_by("key = { order = \".order\", id = \"{partition_key}\" }"), (name("id"), None));
+    let same = put_by("key = { order = \".order\", id = \"{partition_key}\" }\npartition_key = \"id\"");
+    assert_eq!(same, (name("id"), name("id")));
+    assert_eq!(put_by("key = { shard = \"{shard}\", id = \".id\" }"), (name("id"), None));
+    assert_eq!(put_by(&format!("{fields}\nordered_by = \".n\"")), (None, None));
+}
+
+#[test]
 fn every_key_of_what_records_count_up_to_is_read() {
     let sink = |more: &str| {
         let sink = "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\n";

@@ -7,7 +7,7 @@ use super::{MINIMAL, SINK, golden, rendered};
 use crate::config::Config;
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 108] = [
+const MISTAKES: [(&str, &str, &str); 115] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -180,6 +180,41 @@ const MISTAKES: [(&str, &str, &str); 108] = [
         "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\nttl = \"at\"\nexpire_after = \"1h\"\naggregate = { window = \"1s\", count = \"n\" }\n[dead_letter]\nurl = \"file:///var/dead\"",
     ),
     ("key of nothing but the shard", SINK, "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \"{shard}\" }"),
+    (
+        "partition key that is no part of the key",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\", order = \".order\" }\npartition_key = \".order\"",
+    ),
+    (
+        "partition key of a part that is itself a mistake",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\", order = \"order\" }\npartition_key = \"order\"",
+    ),
+    (
+        "partition key that is the shard",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\", shard = \"{shard}\" }\npartition_key = \"shard\"",
+    ),
+    (
+        "partition key that is another",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\", by = \"{partition_key}\" }\npartition_key = \"id\"",
+    ),
+    (
+        "partition key beside a version",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\", order = \".order\" }\nordered_by = \".n\"\npartition_key = \"id\"",
+    ),
+    (
+        "partition key of records that are all told apart",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\", at = \"{position}\" }\npartition_key = \"id\"",
+    ),
+    (
+        "partition key of what is counted",
+        SINK,
+        "type = \"dynamodb\"\ntable = \"minutes\"\nkey = { id = \".id\", at = \"{window}\" }\npartition_key = \"id\"\naggregate = { window = \"1s\", count = \"n\" }\n[dead_letter]\nurl = \"file:///var/dead\"",
+    ),
     ("field that is no list", SINK, "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\nset = \".n\""),
     ("event time that is no table", "url =", "event_time = \".ts\"\nurl ="),
     (

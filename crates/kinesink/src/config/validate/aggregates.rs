@@ -84,6 +84,7 @@ impl Checks {
             ("set`, `add` and `append", changes.map(Spanned::span)),
             ("delete", raw.delete.as_ref().map(Spanned::span)),
             ("ordered_by", raw.ordered_by.as_ref().map(Spanned::span)),
+            ("partition_key", raw.partition_key.as_ref().map(Spanned::span)),
             ("guard", raw.guard.as_ref().filter(|guard| *guard.get_ref() != raw::Guard::Always).map(Spanned::span)),
         ];
         for (key, span) in given.into_iter().filter_map(|(key, span)| Some((key, span?))) {

@@ -5,6 +5,7 @@ mod columns;
 mod lease;
 mod limits;
 mod sinks;
+mod table_order;
 mod tables;
 
 pub use self::lease::{WORKER_ID, is_worker_id};

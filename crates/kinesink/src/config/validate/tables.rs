@@ -47,18 +47,13 @@ impl Checks {
         let table = self.table_name("sink.table", &raw.table);
         let types = self.types(&raw.types);
         let key = self.table_key(raw, &types);
-        let order = self.order(raw.ordered_by.as_ref());
+        let order = self.order(raw, &key);
+        let partition_key = self.partition_key(raw, order.as_ref(), &key);
         let guard = match raw.guard.as_ref().map(Spanned::get_ref).copied().unwrap_or_default() {
             raw::Guard::Always => Guard::Always,
             raw::Guard::Takeover => Guard::Takeover,
             raw::Guard::Never => Guard::Never,
         };
-        let is_told_apart = key.iter().any(|part| !matches!(part.source, KeySource::Shard));
-        if raw.aggregate.is_none() && !key.is_empty() && !is_told_apart && order == Some(Order::PartitionKey) {
-            let hint = "give the key the field that is the records' partition key, or `{partition_key}`; or name a field with a \
-                        version in `ordered_by`";
-            self.refuse("`sink.key` has nothing of a record", raw.key.span(), "orders no writes", hint);
-        }
         let changes = self.changes(raw, order.as_ref(), &key);
         let aggregate = raw.aggregate.as_ref().and_then(|given| self.aggregate(raw, given, &key));
         self.window_of_key(raw);
@@ -89,6 +84,7 @@ impl Checks {
             key,
             types,
             order: order?,
+            partition_key,
             guard,
             changes,
             aggregate,
@@ -232,22 +228,6 @@ impl Checks {
             );
         }
         fraction
-    }
-
-    fn order(&mut self, given: Option<&Spanned<String>>) -> Option<Order> {
-        let Some(given) = given.filter(|given| given.get_ref() != raw::ORDERED_BY) else {
-            return Some(Order::PartitionKey);
-        };
-        let path = FieldPath::from_str(given.get_ref());
-        match path.as_ref().map(FieldPath::as_name) {
-            Ok(Some(name)) => Some(Order::Version(name.to_owned())),
-            _ => {
-                let what = format!("`sink.ordered_by` cannot be {:?}", given.get_ref());
-                let hint = "write \"partition-key\", or a field at the top of the record that holds a number, as in \".version\"";
-                self.refuse(what, given.span(), "orders nothing", hint);
-                None
-            }
-        }
     }
 
     /// What a record changes of its item, if not all of it.

@@ -129,9 +129,9 @@ pub(in crate::dynamodb) fn contradiction(config: &DynamoDbConfig) -> Option<Stri
     if config.ttl.is_some() != config.expire_after.is_some() {
         return Some("an item that is counted expires by `expire_after`, in `ttl`: set both, or none".into());
     }
-    let others = config.changes.is_some() || config.delete.is_some();
+    let others = config.changes.is_some() || config.delete.is_some() || config.partition_key.is_some();
     if others || config.guard != Guard::Always || config.order != Order::PartitionKey {
-        return Some("what is counted is always guarded, and neither changed nor deleted by records: leave `guard`, `ordered_by`, `set`, `add`, `append` and `delete` out".into());
+        return Some("what is counted is always guarded, and neither changed nor deleted by records: leave `guard`, `ordered_by`, `partition_key`, `set`, `add`, `append` and `delete` out".into());
     }
     None
 }

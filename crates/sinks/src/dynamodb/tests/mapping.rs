@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::dynamo::Dynamo;
 use super::{config, emit, emit_items, field, items, refusal, sink, stored, typed};
 use crate::dynamodb::attributes::attributes;
-use crate::dynamodb::{Changes, Deletion, DynamoDbEmitter, FieldType, KeyAttribute, KeySource};
+use crate::dynamodb::{
+    Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, FieldType, Guard, KeyAttribute, KeySource, Order,
+};
 
 /// The text as it is, for what `Value` would not keep.
 fn verbatim(text: &str) -> Vec<Item<Bytes>> {
@@ -160,7 +162,7 @@ async fn a_part_of_the_key_took_the_place_of_a_field_that_the_next_is_made_of() 
 #[test]
 fn settings_that_contradict_each_other_are_named() {
     let client = Dynamo::new().client();
-    let refused = |change: fn(&mut crate::dynamodb::DynamoDbConfig)| {
+    let refused = |change: fn(&mut DynamoDbConfig)| {
         let mut config = config(client.clone());
         change(&mut config);
         DynamoDbEmitter::open(config).unwrap_err().to_string()
@@ -169,17 +171,17 @@ fn settings_that_contradict_each_other_are_named() {
     // Every write of a key was an item of its own.
     assert!(refused(|config| config.key[0] = field("_position", ".id")).contains("`_position` has another meaning"));
     let mut by_version = config(client.clone());
-    (by_version.key[0], by_version.order) = (field("v", ".v"), crate::dynamodb::Order::Version("v".into()));
+    (by_version.key[0], by_version.order) = (field("v", ".v"), Order::Version("v".into()));
     assert!(DynamoDbEmitter::open(by_version.clone()).is_ok(), "each version has an item of its own");
     by_version.changes = Some(Changes { set: vec!["n".into()], ..Changes::default() });
     let why = DynamoDbEmitter::open(by_version).unwrap_err().to_string();
     assert!(why.contains("is a part of the key, and cannot say which change is the last"), "{why}");
     assert!(refused(|config| config.expire_after = Some(Duration::from_secs(1))).contains("set `ttl`"));
-    let taken: [fn(&mut crate::dynamodb::DynamoDbConfig); 6] = [
+    let taken: [fn(&mut DynamoDbConfig); 6] = [
         |config| config.ttl = Some("id".into()),
         |config| config.ttl = Some("_position".into()),
         |config| config.ttl = Some("_deleted".into()),
-        |config| (config.ttl, config.order) = (Some("v".into()), crate::dynamodb::Order::Version("v".into())),
+        |config| (config.ttl, config.order) = (Some("v".into()), Order::Version("v".into())),
         |config| {
             (config.ttl, config.changes) =
                 (Some("n".into()), Some(Changes { add: vec!["n".into()], ..Changes::default() }));
@@ -191,6 +193,43 @@ fn settings_that_contradict_each_other_are_named() {
     ];
     for change in taken {
         assert!(refused(change).contains("which has another meaning there"));
+    }
+}
+
+#[test]
+fn a_partition_key_that_means_nothing_or_contradicts_the_key_is_named() {
+    let client = Dynamo::new().client();
+    let part = |name: &str, source| KeyAttribute { name: name.into(), source, key_type: None };
+    let named = |name: Option<&str>, key: &[KeyAttribute]| DynamoDbConfig {
+        partition_key: name.map(Into::into),
+        key: key.to_vec(),
+        ..config(client.clone())
+    };
+    let (id, order) = (field("id", ".id"), field("order", ".order"));
+    let both = [id.clone(), order];
+    let by_version = DynamoDbConfig { order: Order::Version("v".into()), ..named(Some("id"), &both) };
+    let means_nothing =
+        "`partition_key` means nothing where a version orders writes, or a position tells all items apart";
+    let refused = [
+        (by_version, means_nothing),
+        (named(Some("id"), &[id.clone(), part("at", KeySource::Position)]), means_nothing),
+        (named(Some(".id"), &both), "`partition_key` is `.id`, which is no part of the key"),
+        (named(Some("s"), &[id.clone(), part("s", KeySource::Shard)]), "`partition_key` is `s`, which is the shard"),
+        (
+            named(Some("id"), &[id, part("pk", KeySource::PartitionKey)]),
+            "`partition_key` is `id`, but `pk` is the partition key",
+        ),
+        (named(None, &[part("s", KeySource::Shard)]), "no part of the key is of a record"),
+    ];
+    let said = |config| DynamoDbEmitter::open(config).map_or_else(|error| error.to_string(), |_| "nothing".into());
+    let others: Vec<_> = refused
+        .into_iter()
+        .map(|(config, why)| (said(config), why))
+        .filter(|(said, why)| !said.contains(why))
+        .collect();
+    assert!(others.is_empty(), "{others:#?}");
+    for guard in [Guard::Always, Guard::Takeover, Guard::Never] {
+        assert!(DynamoDbEmitter::open(DynamoDbConfig { guard, ..named(Some("order"), &both) }).is_ok(), "{guard:?}");
     }
 }
 

@@ -219,24 +219,87 @@ async fn a_record_without_the_key_that_its_items_are_made_of_had_been_a_dead_let
     assert_eq!(exceptions(&emitted), (vec![], vec![0]));
 }
 
-#[tokio::test]
-async fn records_put_by_one_part_of_the_key_and_by_the_other_have_no_order() {
-    let dynamo = Dynamo::new();
-    let mut config = config(dynamo.client());
-    config.key.push(field("order", ".order"));
-    let sink = sink(config.clone()).await;
-    let put = |sequence, key: &'static str| (sequence, key, json!({ "id": "c", "order": "o" }));
-    let both = (1, "same", json!({ "id": "same", "order": "same" }));
-    let emitted = emit(&sink, &[both.clone(), put(2, "c"), put(3, "o"), put(4, "c"), both.clone()]).await.unwrap();
-    let Some((2, Exception::Rejected(why))) = emitted.exceptions().first() else { panic!("{emitted:?}") };
-    assert_eq!(exceptions(&emitted), (vec![], vec![2]), "what is both has its order by either");
-    let said = "its partition key is `order` of its item's key in table items, and that of records before it was `id`";
-    assert!(why.to_string().starts_with(said), "{why}");
+/// A table of `id` and `order`.
+fn composite(dynamo: &Dynamo) -> DynamoDbConfig {
+    DynamoDbConfig { key: vec![field("id", ".id"), field("order", ".order")], ..config(dynamo.client()) }
+}
 
-    // The other part serves as well.
-    let other = DynamoDbEmitter::open(config).unwrap();
-    let emitted = emit(&other, &[both, put(5, "o"), put(6, "c"), put(7, "o")]).await.unwrap();
-    assert_eq!(exceptions(&emitted), (vec![], vec![2]));
+/// Of an item whose key is `c` and `o`.
+fn put_by(sequence: u64, partition_key: &str) -> Sample<'_> {
+    (sequence, partition_key, json!({ "id": "c", "order": "o" }))
+}
+
+fn why(emitted: &Emitted) -> Vec<(usize, String)> {
+    let why = |(index, exception): &(usize, Exception)| match exception {
+        Exception::Rejected(why) => (*index, why.to_string()),
+        other => panic!("{other:?}"),
+    };
+    emitted.exceptions().iter().map(why).collect()
+}
+
+#[tokio::test]
+async fn one_stray_record_first_condemned_all_that_were_put_right() {
+    let dynamo = Dynamo::new();
+    let sink = sink(composite(&dynamo)).await;
+    let both = (5, "same", json!({ "id": "same", "order": "same" }));
+    let first = emit(&sink, &[put_by(1, "o")]).await.unwrap();
+    let emitted =
+        emit(&sink, &[put_by(2, "c"), put_by(3, "o"), put_by(4, "neither"), both, put_by(6, "c")]).await.unwrap();
+    let stray = "its partition key is `order` of its item's key in table items, and not `id`, so that the stream does not order the \
+                 item's writes: where all records are put by `order`, write `partition_key = \"order\"`; else put them by `id`, or \
+                 name a field with a version in `ordered_by`";
+    let neither = "its partition key is not `id` of its item's key in table items, so that the stream does not order the item's \
+                   writes: put records by `id`, or, where all are put by `order`, write `partition_key = \"order\"`, or name a \
+                   field with a version in `ordered_by`";
+    assert_eq!(why(&first), [(0, stray.into())]);
+    assert_eq!(why(&emitted), [(1, stray.into()), (2, neither.into())]);
+}
+
+#[tokio::test]
+async fn a_replay_of_a_stray_record_put_it_over_the_state() {
+    let dynamo = Dynamo::new();
+    let running = sink(composite(&dynamo)).await;
+    assert_eq!(emit(&running, &[put_by(1, "c")]).await.unwrap(), Emitted::all());
+    let before = stored(&dynamo.client()).await;
+    let replay = DynamoDbEmitter::open(DynamoDbConfig { is_replay: true, ..composite(&dynamo) }).unwrap();
+    assert_eq!(exceptions(&emit(&replay, &[put_by(2, "o")]).await.unwrap()), (vec![], vec![0]));
+    assert_eq!(stored(&dynamo.client()).await, before);
+}
+
+#[tokio::test]
+async fn the_part_of_the_key_that_is_the_records_partition_key_is_what_the_settings_say() {
+    let fields = || vec![field("id", ".id"), field("order", ".order")];
+    let with = |place: usize, source| {
+        let mut key = fields();
+        key[place].source = source;
+        key
+    };
+    for (key, named, refused) in [
+        (fields(), None, [1, 2]),
+        (fields(), Some("id"), [1, 2]),
+        (fields(), Some("order"), [0, 2]),
+        // It is one however the record was put.
+        (with(1, KeySource::PartitionKey), None, [3, 3]),
+        (with(1, KeySource::PartitionKey), Some("order"), [3, 3]),
+        // No record is put by its shard.
+        (with(0, KeySource::Shard), None, [0, 2]),
+    ] {
+        let dynamo = Dynamo::new();
+        let sink = sink(DynamoDbConfig { key, partition_key: named.map(Into::into), ..config(dynamo.client()) }).await;
+        let emitted = emit(&sink, &[put_by(1, "c"), put_by(2, "o"), put_by(3, "neither")]).await.unwrap();
+        let expected: Vec<_> = refused.into_iter().filter(|index| *index < 3).collect();
+        assert_eq!(exceptions(&emitted), (vec![], expected), "{named:?} {:?}", sink.config.key);
+    }
+}
+
+#[tokio::test]
+async fn a_remedy_that_would_be_refused_is_not_named() {
+    let dynamo = Dynamo::new();
+    let mut config = composite(&dynamo);
+    (config.key[1].source, config.key[1].key_type) = (KeySource::PartitionKey, Some(ScalarAttributeType::N));
+    let emitted = emit(&sink(config).await, &[(1, "07", json!({ "id": "07" }))]).await.unwrap();
+    let [(0, said)] = &why(&emitted)[..] else { panic!("{emitted:?}") };
+    assert!(said.starts_with("its partition key is not `order`") && !said.contains("partition_key ="), "{said}");
 }
 
 #[tokio::test]

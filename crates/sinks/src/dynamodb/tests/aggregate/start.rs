@@ -127,11 +127,12 @@ fn settings_that_contradict_each_other_are_refused() {
     let position_key =
         KeyAttribute { name: "x".into(), source: KeySource::Position, key_type: Some(ScalarAttributeType::S) };
     let by_position = |config: &mut DynamoDbConfig| config.key[0] = position_key.clone();
-    let cases: [Contradiction<'_>; 11] = [
+    let cases: [Contradiction<'_>; 12] = [
         (&|config| config.aggregate.as_mut().unwrap().max = named(&[("", ".n")]), "has no name"),
         (&|config| config.key[1] = field("minute", ".minute"), "one part of the key is that"),
         (&by_position, "none a position"),
         (&|config| config.guard = Guard::Never, "always guarded"),
+        (&|config| config.partition_key = Some("id".into()), "leave `guard`, `ordered_by`, `partition_key`"),
         (&|config| config.ttl = Some("expires".into()), "set both"),
         (&|config| config.aggregate.as_mut().unwrap().guards = TABLE.into(), "a table of their own"),
         (&|config| config.aggregate.as_mut().unwrap().count = Some("sum".into()), "`sum` stands once"),
