@@ -101,6 +101,7 @@ fn a_time_range_lands_once_in_another_place_whatever_is_killed_and_with_force_on
     let (code, _, log) = told(&["--force"]);
     assert_eq!(code, Some(0), "{log}");
     assert!(lines(&folder) == wanted);
+    assert!(log.contains("each record that is read now will be there once more"), "{log}");
 }
 
 #[test]

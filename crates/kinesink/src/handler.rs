@@ -259,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn a_shard_that_is_halted_at_the_end_of_what_is_to_be_read_is_not_read_so_far() {
         let time = jiff::Timestamp::UNIX_EPOCH;
-        let until = Arc::new(Until::new(time, time, ["shardId-000000000000".parse().unwrap()]));
+        let until = Arc::new(Until::new(time..time, time, ["shardId-000000000000".parse().unwrap()]));
         let mut run = Run { until: Some(Arc::clone(&until)), ..run() };
         run.pipeline = Arc::new(Ends { as_told: Finished::Halted, at_the_end: true });
         let halted = ShardHandler::run(&run, shard(run.drain.child_token())).await;

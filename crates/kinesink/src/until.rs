@@ -1,6 +1,7 @@
-//! A run that ends at a time of its stream.
+//! A run over a time range of its stream.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -11,27 +12,27 @@ use tokio_util::sync::CancellationToken;
 /// Arrival times need not rise in the order of the stream: behind a record that is so much later none of before follows.
 const DISORDER_MAX: SignedDuration = SignedDuration::from_secs(10);
 
-/// Which shards are still to be read up to a time.
+/// Which shards are still to be read up to the end of a range.
 #[derive(Debug)]
 pub(crate) struct Until {
-    time: Timestamp,
+    range: Range<Timestamp>,
     /// What is read now was asked for then or later.
     began: Timestamp,
-    /// The shards that were open at the time.
+    /// The shards that were open at its end.
     open: BTreeSet<ShardId>,
     /// Those of them that are not read so far.
     left: Mutex<BTreeSet<ShardId>>,
 }
 
 impl Until {
-    /// `open` are the shards that were open at `time`: the others come before them, or after. Nothing was asked for before
+    /// `open` are the shards that were open at the range's end: the others come before them, or after. Nothing was asked for before
     /// `began`.
-    pub(crate) fn new(time: Timestamp, began: Timestamp, open: impl IntoIterator<Item = ShardId>) -> Self {
+    pub(crate) fn new(range: Range<Timestamp>, began: Timestamp, open: impl IntoIterator<Item = ShardId>) -> Self {
         let open: BTreeSet<_> = open.into_iter().collect();
-        Self { time, began, left: Mutex::new(open.clone()), open }
+        Self { range, began, left: Mutex::new(open.clone()), open }
     }
 
-    /// What arrived before the time; `reached` is cancelled once all of that was taken. A shard that was closed by then is
+    /// What arrived in the range; `reached` is cancelled once all of that was taken. A shard that was closed by then is
     /// read to its end.
     pub(crate) fn bounded(
         self: &Arc<Self>,
@@ -54,18 +55,19 @@ impl Until {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Takes off what arrived at the time or later. Whether nothing of before can follow, in a shard that was open then.
+    /// Takes off what arrived before the range, as stands behind its first record too, or after. Whether nothing of it can follow, in a
+    /// shard that was open at its end.
     fn cut(&self, reply: &mut Records, was_open: bool) -> bool {
         // Of a reply with records more may be left to give, and how long ago it came is not known here.
         let is_empty = reply.records.is_empty();
-        let later = self.time.saturating_add(DISORDER_MAX).unwrap_or(Timestamp::MAX);
+        let later = self.range.end.saturating_add(DISORDER_MAX).unwrap_or(Timestamp::MAX);
         let is_past = reply.records.iter().any(|record| record.arrival >= later);
-        reply.records.retain(|record| record.arrival < self.time);
+        reply.records.retain(|record| self.range.contains(&record.arrival));
         if is_past || !was_open || !is_empty {
             return is_past;
         }
         let behind = SignedDuration::from_millis(i64::try_from(reply.behind_latest_ms).unwrap_or(i64::MAX));
-        self.began.checked_sub(behind).is_ok_and(|read_to| read_to >= self.time)
+        self.began.checked_sub(behind).is_ok_and(|read_to| read_to >= self.range.end)
     }
 }
 
@@ -140,7 +142,7 @@ mod tests {
         fn seek(&mut self, _: Position) {}
     }
 
-    /// What comes before the end at 100 s, read at `now_s`, and how many requests that took.
+    /// What comes of the range from 1 s to 100 s, read at `now_s`, and how many requests that took.
     async fn read(began_s: i64, replies: &[(&[i64], u64)]) -> (Vec<i64>, usize) {
         read_of("shardId-000000000000", began_s, replies).await
     }
@@ -148,7 +150,7 @@ mod tests {
     async fn read_of(shard: &str, began_s: i64, replies: &[(&[i64], u64)]) -> (Vec<i64>, usize) {
         let shards = ["shardId-000000000000".parse().unwrap()];
         let until = Arc::new(Until::new(
-            Timestamp::from_second(100).unwrap(),
+            Timestamp::from_second(1).unwrap()..Timestamp::from_second(100).unwrap(),
             Timestamp::from_second(began_s).unwrap(),
             shards,
         ));
@@ -184,11 +186,18 @@ mod tests {
         assert!(waiting.is_err(), "it asks for more than there is");
     }
 
+    #[tokio::test]
+    async fn what_arrived_before_the_range_was_in_it_behind_a_later_record() {
+        let replies: &[(&[i64], u64)] = &[(&[1, 0, 2], 801), (&[-9], 801), (&[0, 3], 800), (&[110], 0)];
+        assert_eq!(read(900, replies).await, (vec![1, 2, 3], 4));
+    }
+
     #[test]
     fn the_last_shard_is_told_once_and_others_do_not_count() {
         let id = |text: &str| text.parse::<ShardId>().unwrap();
         let (one, two, parent) = (id("shardId-000000000001"), id("shardId-000000000002"), id("shardId-000000000000"));
-        let until = Until::new(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, [one.clone(), two.clone()]);
+        let until =
+            Until::new(Timestamp::UNIX_EPOCH..Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, [one.clone(), two.clone()]);
         assert!(!until.note_read(&parent) && !until.note_read(&one) && !until.note_read(&one) && !until.is_over());
         assert!(until.note_read(&two) && until.is_over() && !until.note_read(&two));
     }

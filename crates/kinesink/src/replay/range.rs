@@ -126,7 +126,7 @@ pub async fn replay_range(
     let began = SystemClock.now();
     let open = shards_open_at(&clients.kinesis, &config.source.stream, range.to).await;
     let open = open.map_err(|failure| Error::Start(failure.message))?;
-    let until = Arc::new(Until::new(range.to, began, open));
+    let until = Arc::new(Until::new(range.from..range.to, began, open));
     let leases = Leases::new(clients.dynamodb.clone(), &config.lease.table);
     for shard in finished(&leases).await? {
         until.note_read(&shard);
@@ -136,6 +136,9 @@ pub async fn replay_range(
     }
     let naming = if range.into.is_some() { Naming::Positions } else { Naming::Unique };
     tracing::info!(app = config.app, from = %range.from, to = %range.to, "replaying; the application's lease table remembers how far");
+    if range.into.is_none() {
+        tracing::warn!("each record that is read now will be there once more, where the file's sinks write");
+    }
     let mut registry = Registry::default();
     let connector =
         connector_named(&config, programs, clients, &mut registry, naming, Some(Arc::clone(&until))).await?;
