@@ -166,6 +166,16 @@ fn a_directory_that_cannot_be_written_is_named_at_start() {
     assert_eq!(run.status.code(), Some(3), "{said}");
     assert!(said.contains(&block.display().to_string()), "{said}");
     assert!(services.owners("blocked").is_empty(), "no lease was taken");
+    let toml = pipeline_toml("blocked", "blocked", &services.path("objects"), "");
+    std::fs::write(&file, format!("{toml}\n[dead_letter]\nurl = \"file://{}\"\n", block.display())).unwrap();
+    for command in [&["run"][..], &["check", "--connect"]] {
+        let run = output(services.kinesink().arg("--log-level").arg("warn").args(command).arg(&file));
+        let said = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(3), "{said}");
+        assert!(said.contains(&format!("cannot write to {}", block.display())), "{said}");
+        assert!(said.contains("move what is in the way") && !said.contains("trying again"), "{said}");
+    }
+    assert!(services.owners("blocked").is_empty(), "no lease was taken");
 }
 
 #[test]

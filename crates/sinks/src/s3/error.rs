@@ -21,7 +21,8 @@ pub(super) fn disk(attempt: &str, error: &io::Error) -> Failure {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             Failure::configuration(format!("cannot {attempt}: {error}: let this user write there"))
         }
-        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::InvalidFilename => {
+        // Of a file in place of the directory, or of one that is passed through to it.
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::InvalidFilename => {
             Failure::configuration(format!("cannot {attempt}: {error}: move what is in the way, or mend the url"))
         }
         _ => Failure::transient(format!("cannot {attempt}: {error}")),

@@ -293,13 +293,15 @@ async fn what_is_in_the_way_of_the_directory_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    let sink = S3Emitter::open(config(&file.join("orders"))).unwrap();
-    let failure = sink.check().await.unwrap_err();
-    assert_eq!(failure.class, Class::Configuration, "{failure}");
-    assert!(failure.message.contains("file/orders") && failure.message.contains("in the way"), "{failure}");
     let (source, items) = (source(), items(&[b"one"]));
-    let failure = sink.emit(&batch(&source, &items)).await.unwrap_err();
-    assert_eq!(failure.class, Class::Configuration, "{failure}");
+    for place in [file.clone(), file.join("orders")] {
+        let sink = S3Emitter::open(config(&place)).unwrap();
+        for failure in [sink.check().await.unwrap_err(), sink.emit(&batch(&source, &items)).await.unwrap_err()] {
+            assert_eq!(failure.class, Class::Configuration, "{failure}");
+            assert!(failure.message.contains(place.to_str().unwrap()), "{failure}");
+            assert!(failure.message.ends_with("move what is in the way, or mend the url"), "{failure}");
+        }
+    }
 }
 
 /// A full and a read-only disk need a mount; the end-to-end tests have one. Here is what their error numbers mean.
@@ -311,6 +313,7 @@ fn disk_errors_are_judged_by_their_kind() {
         (13, Class::Configuration, "let this user write there"),
         (1, Class::Configuration, "let this user write there"),
         (30, Class::Configuration, "let this user write there"),
+        (17, Class::Configuration, "in the way"),
         (20, Class::Configuration, "in the way"),
         (24, Class::Transient, "os error 24"),
         (5, Class::Transient, "os error 5"),
