@@ -314,6 +314,9 @@ fn set_expiry(config: &DynamoDbConfig, record: &Record, attributes: &mut Attribu
         Some(AttributeValue::N(number)) => match Decimal::parse(number).ok().and_then(Decimal::to_whole) {
             Some(seconds) if seconds <= EXPIRY_MAX_S => return Ok(()),
             Some(_) => "after the year 5000: if it is in milliseconds, divide it by 1000 in the transform",
+            None if number.starts_with('-') => {
+                "before 1970: give it the seconds since then in the transform, or leave it out of an item that is to stay"
+            }
             None => "no whole number of seconds since 1970: round it in the transform",
         },
         Some(other) => &format!("{}, not seconds since 1970", type_of(other)),

@@ -116,7 +116,8 @@ async fn a_new_table_expires_items_and_an_item_says_when() {
         ),
         (json!(1e30), "is after the year 5000"),
         (json!(1_800_000_000.5), "is no whole number of seconds since 1970: round it in the transform"),
-        (json!(-1), "is no whole number of seconds since 1970"),
+        (json!(-5), "is before 1970: give it the seconds since then in the transform, or leave it out"),
+        (json!(-0.5), "is before 1970"),
     ] {
         let refused = refusal(&sink, json!({"id": "a", "expires": expires})).await;
         assert!(refused.contains(why), "{refused}");
