@@ -286,7 +286,7 @@ impl fmt::Display for Proposal {
             writeln!(f, "{} = {value}{missing}", key(&column.name))?;
         }
         for (name, why) in &self.left_out {
-            writeln!(f, "# {} goes to the rest column: {}", quoted(name), why.escape_debug())?;
+            writeln!(f, "# {} goes to the rest column: {}", quoted(name), why)?;
         }
         Ok(())
     }

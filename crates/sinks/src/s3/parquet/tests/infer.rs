@@ -86,7 +86,7 @@ fn an_object_of_too_many_fields_is_a_map() {
 fn a_proposal_reads_as_the_table_of_a_pipeline_file() {
     let proposal = propose(&[
         r#"{"id":1,"at":"2026-01-31T08:00:00.123456789Z","a b":{"c":"x"}}"#,
-        r#"{"id":"2","x":null}"#,
+        r#"{"id":"2","x":null,"":3,"two\nlines":4}"#,
         "not JSON",
         "[1]",
     ]);
@@ -97,6 +97,8 @@ id = { type = "string", on_mismatch = "coerce" }
 at = { type = "timestamp", on_mismatch = "coerce" } # in 1 of 2
 "a b" = "struct<c: string>" # in 1 of 2
 # "x" goes to the rest column: null in all of the sample
+# "" goes to the rest column: "" cannot name a column or field: a name has 1 to 255 bytes and no control characters
+# "two\nlines" goes to the rest column: "two\nlines" cannot name a column or field: a name has 1 to 255 bytes and no control characters
 "#;
     assert_eq!(proposal.to_string(), expected);
 }
