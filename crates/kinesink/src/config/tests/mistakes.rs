@@ -7,7 +7,7 @@ use super::{MINIMAL, SINK, golden, rendered};
 use crate::config::Config;
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 115] = [
+const MISTAKES: [(&str, &str, &str); 117] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -25,6 +25,8 @@ const MISTAKES: [(&str, &str, &str); 115] = [
     ("key without a position", "url =", "key = \"{stream}/{shard}\"\nurl ="),
     ("field without a dot", "url =", "key = \"type={type}/{first}\"\nurl ="),
     ("event without its field", "url =", "key = \"{event:%H}/{first}\"\nurl ="),
+    ("folder that query engines skip", "url =", "key = \"_temporary/{first}\"\nurl ="),
+    ("file that query engines skip", "url =", "key = \"{stream}/.x-{first}\"\nurl ="),
     ("time zone", "url =", "time_zone = \"Berlin\"\nurl ="),
     ("format of a time", "url =", "event_time = { field = \".ts\", format = \"iso\" }\nurl ="),
     ("where late records go", "url =", "late = { after = \"1h\", to = \"void\" }\nurl ="),

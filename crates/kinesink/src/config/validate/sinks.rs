@@ -227,7 +227,15 @@ impl Checks {
         let template = KeyTemplate::new(settings);
         let room = |template: &KeyTemplate| url.map_or(Ok(()), |url| template.clone().placed(url).map(drop));
         match template.and_then(|template| room(&template).map(|()| template)) {
-            Ok(template) => Some(template),
+            Ok(template) => {
+                if let Some(given) = raw.key.as_ref().filter(|_| template.is_skipped()) {
+                    let what = "`sink.key` makes names that begin with `.` or `_`";
+                    let hint = "Spark, Hive and Athena skip those: begin no folder and no file so; where a folder is meant to be called \
+                                that, put it into `url`";
+                    self.refuse(what, given.span(), "skipped by query engines", hint);
+                }
+                Some(template)
+            }
             Err(error) => {
                 let (setting, why) = match error {
                     SinkError::Key { setting, why } => (setting, why),

@@ -192,6 +192,12 @@ impl KeyTemplate {
         Ok(Self { parts, fields, settings, time_zone, in_directory: false })
     }
 
+    /// Whether query engines skip the objects, by what the template itself says.
+    #[must_use]
+    pub fn is_skipped(&self) -> bool {
+        template::is_skipped(&self.parts)
+    }
+
     /// The same for objects in that place, if they have room there. In a directory, a record whose fields make a name too long
     /// counts as one without them.
     ///

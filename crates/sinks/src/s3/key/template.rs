@@ -133,10 +133,19 @@ fn written(format: &str, time_zone: &TimeZone) -> Option<String> {
     is_harmless.then_some(text)
 }
 
+/// Whatever is filled in is never empty, nor dots, nor begins or ends with a slash, nor begins a name that query engines skip.
+fn filled(parts: &[Part]) -> String {
+    parts.iter().map(|part| if let Part::Text(text) = part { text } else { "x" }).collect()
+}
+
+/// Whether a folder's or a file's name is one that query engines skip. Of the partitions' folders, those of a column `_k` they read.
+pub(super) fn is_skipped(parts: &[Part]) -> bool {
+    filled(parts).split('/').any(|name| name.starts_with('.') || name.starts_with('_') && !name.contains('='))
+}
+
 /// What is written as it is must not leave the prefix, nor make a folder without a name.
 fn check_text(parts: &[Part]) -> Result<(), String> {
-    // Whatever is filled in is never empty, nor dots, nor begins or ends with a slash.
-    let whole: String = parts.iter().map(|part| if let Part::Text(text) = part { text } else { "x" }).collect();
+    let whole = filled(parts);
     if whole.chars().any(char::is_control) {
         return Err("it holds a control character".into());
     }

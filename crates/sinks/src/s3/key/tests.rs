@@ -148,6 +148,17 @@ fn a_value_makes_no_name_that_query_engines_skip() {
     }
 }
 
+#[test]
+fn a_template_whose_text_makes_names_that_query_engines_skip_is_known() {
+    for skipped in [".x-{first}", "_temporary/{first}", "a/.b/{first}", "a={.a}/_{first}", ".k={.a}/{first}"] {
+        assert!(template(skipped).is_skipped(), "{skipped}");
+    }
+    for read in ["{stream}/{first}", "_k={.a}/{first}", "a_b.c/{.a}/{first}", "x{first}.y", "{.a}_/{first}"] {
+        assert!(!template(read).is_skipped(), "{read}");
+    }
+    assert!(!KeyTemplate::default().is_skipped());
+}
+
 proptest! {
     #[test]
     fn a_value_never_leaves_its_place(value in any::<String>(), other in any::<String>()) {
