@@ -5,7 +5,9 @@ from decimal import Decimal
 
 from boto3.dynamodb.types import TypeDeserializer
 
-MARK, PLACE, REFUSED, EXPIRES = "_deleted", "_position", "_refused", "expires"
+MARK, PLACE, EXPIRES = "_deleted", "_position", "expires"
+# What an item says of records that were refused.
+NOTES = {"_refused", "_refused_to"}
 # Why a record is one that some table does not take: see run.py.
 BAD = "bad"
 WHOLE = {"latest", "takeover", "never", "journal", "versions"}
@@ -60,8 +62,7 @@ def taken(table, records):
 def refused(records, tables):
     """What the dead letters have to say, and what they may: (sink, sequence number)."""
     needed, allowed = set(), set()
-    good = taken("counters", records)
-    deletes = {record["id"]: sequence for sequence, record in good if record["op"] == "delete"}
+    deletes = last_deletes(records)
     for sequence, record in records:
         for table in [table for table in tables if not takes(table, record)]:
             allowed.add((f"sink:{table}", sequence))
@@ -72,6 +73,11 @@ def refused(records, tables):
             if record[BAD] not in MENDED or not is_replaced and not is_mended:
                 needed.add((f"sink:{table}", sequence))
     return needed, allowed
+
+
+def last_deletes(records):
+    """Of each counter, the sequence number of the record that deleted it last."""
+    return {record["id"]: sequence for sequence, record in taken("counters", records) if record["op"] == "delete"}
 
 
 def journal(records):
@@ -184,8 +190,11 @@ def found(dynamodb, table, stored):
     names = KEYS.get(table, ("id",))
     for item in scanned(dynamodb, stored):
         key = item[names[0]] if len(names) == 1 else tuple(item[name] for name in names)
+        if table == "counters" and item.keys() - NOTES == {"id"}:
+            continue  # No record of it counts so far.
         if MARK in item:
-            assert item.keys() == MARKS.get(table, {"id", MARK, PLACE, EXPIRES}), f"no mark: {item}"
+            noted = NOTES if table == "counters" else set()
+            assert item.keys() - noted == MARKS.get(table, {"id", MARK, PLACE, EXPIRES}), f"no mark: {item}"
             marks[key] = item
         else:
             items[key] = item
@@ -194,4 +203,4 @@ def found(dynamodb, table, stored):
 
 def live(items):
     """As they are for readers."""
-    return {key: {name: value for name, value in item.items() if name != REFUSED} for key, item in items.items()}
+    return {key: {name: value for name, value in item.items() if name not in NOTES} for key, item in items.items()}

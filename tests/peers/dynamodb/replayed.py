@@ -1,6 +1,6 @@
 """What a replay of dead letters makes of tables, once what was wrong with some of the records is mended: as docs/dynamodb.md says."""
 
-from oracle import BAD, MENDED, PLACE, REFUSED, added_to, counted_with, journal, live, metrics, place
+from oracle import BAD, MENDED, PLACE, added_to, counted_with, journal, last_deletes, live, metrics, place
 
 
 def letters_of(table, records, letters):
@@ -9,7 +9,7 @@ def letters_of(table, records, letters):
     return [(sequence, record) for sequence, record in mended if (f"sink:{table}", sequence) in letters]
 
 
-def after(table, items, marks, letters):
+def after(table, items, marks, letters, records):
     """What was there, and what the letters make of it. Of the table without any order, what each item may be."""
     if table == "journal":
         return live(items) | journal(letters)
@@ -21,7 +21,7 @@ def after(table, items, marks, letters):
         return behind(items, marks, letters, lambda sequence, record: record | {PLACE: place(sequence)}, lambda item: item[PLACE], "id")
     if table == "never":
         return live(items) | {record["id"]: record for _, record in letters}
-    return counters(items, marks, letters)
+    return counters(items, marks, letters, last_deletes(records))
 
 
 def with_letters(items, letters):
@@ -48,15 +48,17 @@ def behind(items, marks, letters, item_of, order, key):
     return live({key: item for key, item in there.items() if item is not marks.get(key)})
 
 
-def counters(items, marks, letters):
-    """One that its item notes as refused counts, behind what is there; so does one that nothing later of its key was counted behind."""
+def counters(items, marks, letters, deletes):
+    """Each counts that is of no time before its key was deleted. What it sets is that of the last, wherever it was counted."""
     there, places = dict(items), {key: item[PLACE] for key, item in (items | marks).items()}
     for sequence, record in letters:
         id = record["id"]
+        if deletes.get(id, -1) > sequence:
+            continue
         if places.get(id, "") < place(sequence):
             there[id] = counted_with(there.get(id), sequence, record)
             places[id] = place(sequence)
-        elif place(sequence) in items.get(id, {}).get(REFUSED, ()):
+        else:
             there[id] = added_to(there[id], record)
     return live(there)
 

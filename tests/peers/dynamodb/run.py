@@ -208,7 +208,7 @@ class Seed:
         before, letters = self.found(), self.dead_letters()
         wanted = {}
         for table, (items, marks) in before.items():
-            wanted[table] = after(table, items, marks, letters_of(table, self.records, letters))
+            wanted[table] = after(table, items, marks, letters_of(table, self.records, letters), self.records)
         self.proxy.mended = True
         times = self.random.choice([1, 3])
         for time_left in reversed(range(times)):

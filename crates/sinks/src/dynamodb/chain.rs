@@ -10,6 +10,7 @@ use super::attributes::Attributes;
 use super::config::DynamoDbConfig;
 use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
+use super::notes::There;
 use super::settling::Settling;
 use super::table::{ItemKey, Table};
 use super::write::{Change, NoWrite, Rank, Write, write};
@@ -62,6 +63,11 @@ impl Chain {
         self.links.last().map_or(0, |link| link.index)
     }
 
+    /// Whether the write that counts is the one that is there.
+    pub(super) fn ends_at(&self, there: &There) -> bool {
+        self.links.last().is_some_and(|link| there.made.as_ref() == Some(&link.rank))
+    }
+
     /// Takes out the write that counts, so that the one before it does. Says whether there is one.
     pub(super) fn refuse_last(&mut self, why: Reject) -> bool {
         self.refused.extend(self.links.pop().map(|link| (link.index, why)));
@@ -90,14 +96,19 @@ impl Outcome {
         self.refused.extend(links.map(|link| (link.index, link.refused.unwrap_or_else(|| why.clone()))));
     }
 
+    /// What was refused goes along with what failed: the item has to say so.
+    pub(super) fn failed(&mut self, why: Verdict) {
+        self.again.extend(self.refused.drain(..).map(|(index, _)| index));
+        self.why = Some(why);
+    }
+
     /// What an item has, or had before what it has, as it says, but for what was refused.
-    pub(super) fn made(&mut self, links: impl Iterator<Item = Link>, found: Option<&Rank>, noted: &[String]) {
+    pub(super) fn decided(&mut self, links: impl Iterator<Item = Link>, there: &There) {
         for Link { index, rank, refused, .. } in links {
-            let is_noted = matches!(&rank, Rank::Position(text) if noted.contains(text));
-            let again = is_noted.then(|| Reject::new("refused before, as the item says, and a later change is made"));
+            let again = there.notes(&rank).then(|| Reject::new("refused before, as the item says"));
             match refused.or(again) {
                 Some(why) => self.refused.push((index, why)),
-                None if found == Some(&rank) => {}
+                None if there.made.as_ref() == Some(&rank) => {}
                 None => self.overtaken.push(index),
             }
         }

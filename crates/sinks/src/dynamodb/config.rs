@@ -23,8 +23,10 @@ pub(super) const DELETED: &str = "_deleted";
 /// The attribute with the positions of the changes that the table refused: whoever sends them again is told so, though later ones of the
 /// item are made.
 pub(super) const REFUSED: &str = "_refused";
+/// The attribute with the last of those positions behind which no change is made yet: no write of a change before it is let in.
+pub(super) const REFUSED_TO: &str = "_refused_to";
 /// Attributes that sinks write beside those of the record: no key, and nothing that records change, has the name of one.
-pub const OWN_ATTRIBUTES: [&str; 3] = [POSITION, DELETED, REFUSED];
+pub const OWN_ATTRIBUTES: [&str; 4] = [POSITION, DELETED, REFUSED, REFUSED_TO];
 const REQUESTS_MAX: usize = 64;
 const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -269,6 +271,11 @@ impl DynamoDbConfig {
             )),
             _ => None,
         }
+    }
+
+    /// Whether records count up in their items, each once.
+    pub(super) fn counts(&self) -> bool {
+        self.changes.as_ref().is_some_and(Changes::counts)
     }
 
     /// The attribute that a guarded write compares.

@@ -149,7 +149,15 @@ impl DynamoDbEmitter {
 
     /// Why a record is not written that is sent again.
     pub(super) fn overtaken(&self) -> Reject {
-        Reject::new(format!("overtaken: the item in table {} has a later write", self.config.table))
+        let why = format!("overtaken: the item in table {} has a later write", self.config.table);
+        if !self.config.counts() {
+            return Reject::new(why);
+        }
+        Reject::new(format!(
+            "{why}, and does not say that this one was refused: unless an earlier replay has counted it, the item lacks it, and no \
+             replay will count it: add it by hand with an update expression, or count the stream again into a new table, by a file \
+             with another `app` and `table`"
+        ))
     }
 }
 
@@ -266,8 +274,7 @@ fn contradictions(config: &DynamoDbConfig) -> Result<(), Error> {
                  field in `ordered_by`, or leave `set` out"
             )));
         }
-        let adds_up = !changes.add.is_empty() || !changes.append.is_empty();
-        if adds_up && config.order != Order::PartitionKey {
+        if changes.counts() && config.order != Order::PartitionKey {
             return Err(refuse(
                 "what is added up or appended counts each record, which a version does not tell apart: leave `ordered_by` out",
             ));

@@ -23,6 +23,7 @@
 mod aggregate;
 mod attributes;
 mod chain;
+mod changing;
 mod config;
 mod emitter;
 mod error;

@@ -1,21 +1,53 @@
-//! What items say of changes that were refused while later ones were made: the positions of those, in a set of each item.
+//! What items say of their changes: which was made last, and the positions of those that were refused, in a set of each item.
 
 use kinesink_aws::code;
 use kinesink_aws::dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use tracing::debug;
 
 use super::attributes::{Attributes, bytes, value_bytes};
-use super::config::{DynamoDbConfig, REFUSED};
+use super::config::{DELETED, DynamoDbConfig, POSITION, REFUSED, REFUSED_TO};
 use super::error::{self, Action, CONDITION_FAILED, Verdict};
 use super::pace::{Pace, units};
-use super::requests::took;
+use super::requests::{COMES_AFTER, OverMark, took};
 use super::update::{Expression, Update};
+use super::write::Rank;
 
 /// Refused changes of an item and a window that it is told of; each takes some 80 bytes of it. Behind more of them, all are refused.
 pub(super) const NOTES_OF_A_WINDOW_MAX: usize = 100;
 /// An item with more has the earliest taken out, but for as many as a window may add: those of the window that is on its way are
 /// the latest, and who sends that again has to find them.
 const NOTES_MAX: usize = 2 * NOTES_OF_A_WINDOW_MAX;
+
+/// What an item said where a condition did not hold. Nothing, where the service does not tell it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct There {
+    /// The last change that was made, if one was.
+    pub(super) made: Option<Rank>,
+    /// Up to which each change was made, or refused.
+    pub(super) decided: Option<Rank>,
+    /// It stands in the place of an item that was deleted.
+    pub(super) is_mark: bool,
+    /// Positions of those that were refused.
+    refused: Vec<String>,
+}
+
+impl There {
+    /// None where the item says nothing in the order of that rank.
+    pub(super) fn read(config: &DynamoDbConfig, rank: &Rank, item: &Attributes) -> Option<Self> {
+        let made = match item.get(config.guard_attribute()) {
+            Some(found) => Some(rank.of_same_order(found)?),
+            None => None,
+        };
+        let refused_to = item.get(REFUSED_TO).filter(|_| config.counts()).and_then(|found| rank.of_same_order(found));
+        let decided = Some(made.clone().max(refused_to)?);
+        Some(Self { made, decided, is_mark: item.contains_key(DELETED), refused: of(item).to_vec() })
+    }
+
+    /// Whether the change of this rank was refused.
+    pub(super) fn notes(&self, rank: &Rank) -> bool {
+        matches!(rank, Rank::Position(text) if self.refused.contains(text))
+    }
+}
 
 /// Those of an item.
 pub(super) fn of(item: &Attributes) -> &[String] {
@@ -25,30 +57,49 @@ pub(super) fn of(item: &Attributes) -> &[String] {
     }
 }
 
-/// Makes a change that the item says was refused, and has the item say so no more: it is made once. Says whether the item said so.
+/// Makes a change that the item says was refused, and has the item say so no more: it is made once. Where others were made behind it, it is
+/// what it adds and appends that is made, and what it sets is theirs. Says whether it was made.
 pub(super) async fn make(
     config: &DynamoDbConfig,
     pace: &Pace,
-    key: Attributes,
-    update: Update,
-    note: &str,
+    (key, mut update): (Attributes, Update),
+    rank: &Rank,
+    there: &mut There,
 ) -> Result<bool, Verdict> {
+    let Rank::Position(note) = rank else { return Ok(false) };
+    let is_last = there.made.as_ref().is_none_or(|made| made < rank);
+    let mut over_mark = OverMark::Whole;
+    let mut condition = "contains(#refused, :rank)".to_owned();
+    if is_last {
+        update.set(POSITION, rank.to_attribute());
+        condition.push_str(&format!(" AND ({COMES_AFTER})"));
+        if there.is_mark {
+            over_mark = OverMark::Anew;
+        }
+    } else {
+        let Some(counted) = update.counted() else { return Ok(false) };
+        update = counted;
+    }
     let foreseen = units(bytes(&key) + update.bytes());
     pace.take(foreseen).await;
-    let Expression { text, names, values } = update.expression(&[]);
+    let Expression { text, mut names, mut values } = update.expression(&over_mark.removed(config));
+    names.insert("#refused".into(), REFUSED.into());
+    if is_last {
+        names.insert("#rank".into(), POSITION.into());
+    }
+    values.insert(":rank".into(), rank.to_attribute());
+    values.insert(":notes".into(), AttributeValue::Ss(vec![note.clone()]));
     let request = config.client.update_item().table_name(&config.table).set_key(Some(key));
     let request = request
         .update_expression(format!("{text} DELETE #refused :notes"))
-        .condition_expression("contains(#refused, :note)")
+        .condition_expression(condition)
         .set_expression_attribute_names(Some(names))
         .set_expression_attribute_values(Some(values))
-        .expression_attribute_names("#refused", REFUSED)
-        .expression_attribute_values(":note", AttributeValue::S(note.to_owned()))
-        .expression_attribute_values(":notes", AttributeValue::Ss(vec![note.to_owned()]))
         .return_consumed_capacity(ReturnConsumedCapacity::Total);
     match request.send().await {
         Ok(reply) => {
             took(config, pace, foreseen, reply.consumed_capacity());
+            there.is_mark &= !is_last;
             Ok(true)
         }
         Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(false),

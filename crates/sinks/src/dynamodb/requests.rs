@@ -15,9 +15,9 @@ use kinesink_aws::{HttpResponse, SdkError, code};
 use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
-use super::config::{DELETED, DynamoDbConfig};
+use super::config::{DELETED, DynamoDbConfig, REFUSED_TO};
 use super::error::{self, Action, CONDITION_FAILED, CONDITION_FAILED_OF_MANY, Throttled, Verdict};
-use super::notes;
+use super::notes::{self, There};
 use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
 use super::update::{Expression, Update};
@@ -36,11 +36,8 @@ const PROBE_NUMBER: &str = "-7.3141592653589793238462643383279502884E+124";
 pub(super) enum Met {
     /// It is there now, and durable.
     Written,
-    /// It was there already, and these positions were refused.
-    There(Vec<String>),
-    /// What was made at this rank is there, which is a later one; or a later one that the service does not tell. These were
-    /// refused.
-    Later(Option<Rank>, Vec<String>),
+    /// It was there already, or a later one is.
+    There(There),
     /// No write of ours is there, and none can be ordered with it.
     Foreign(Reject),
 }
@@ -78,18 +75,17 @@ pub(super) async fn put_guarded(
 /// Where a condition did not hold, the item that was in the way says why.
 fn met(config: &DynamoDbConfig, rank: &Rank, there: Option<&Attributes>) -> Met {
     // A service that does not say what is there is taken at its word.
-    let Some(item) = there else { return Met::Later(None, Vec::new()) };
-    let guard = config.guard_attribute();
-    let refused = notes::of(item).to_vec();
-    match rank.of_same_order(item.get(guard)) {
-        Some(found) if found == *rank => Met::There(refused),
-        Some(found) => Met::Later(Some(found), refused),
-        None => Met::Foreign(Reject::new(format!(
-            "the item in table {} has an attribute `{guard}` of another kind than its writes are ordered by: another program \
-             writes there",
-            config.table
-        ))),
-    }
+    let Some(item) = there else { return Met::There(There::default()) };
+    There::read(config, rank, item).map_or_else(
+        || {
+            let (table, guard) = (&config.table, config.guard_attribute());
+            Met::Foreign(Reject::new(format!(
+                "the item in table {table} has an attribute `{guard}` of another kind than its writes are ordered by: another program \
+                 writes there"
+            )))
+        },
+        Met::There,
+    )
 }
 
 /// Makes the changes that stand at `first` to `last` unless some of them, or a later one, have been made.
@@ -103,35 +99,56 @@ pub(super) async fn update_guarded(
 ) -> Result<Met, Verdict> {
     update.set(config.guard_attribute(), last.to_attribute());
     if config.delete.is_none() {
-        return request_update(config, pace, (key, update), first, last, &[]).await;
+        return request_update(config, pace, (key, update), first, OverMark::Whole).await;
     }
     // What a mark has besides its rank goes, but a living item's own expiry stays: which it is, only the service knows.
-    match request_update(config, pace, (key.clone(), update.clone()), first, last, &[]).await? {
-        Met::Later(Some(found), _) if found < *first => {
-            let mark: Vec<_> = [Some(DELETED), config.ttl.as_deref()].into_iter().flatten().collect();
-            request_update(config, pace, (key, update), first, last, &mark).await
+    match request_update(config, pace, (key.clone(), update.clone()), first, OverMark::No).await? {
+        Met::There(there) if there.decided.as_ref().is_some_and(|decided| decided < first) => {
+            request_update(config, pace, (key, update), first, OverMark::Anew).await
         }
         met => Ok(met),
     }
 }
 
-/// `mark` are attributes that go. Without any, an item that was deleted is in the way, as a later one.
-async fn request_update(
+/// Where an item was deleted, and its mark is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OverMark {
+    /// It is in the way, as a later change.
+    No,
+    /// It stays one.
+    Whole,
+    /// It is an item again.
+    Anew,
+}
+
+impl OverMark {
+    /// What goes with the mark.
+    pub(super) fn removed(self, config: &DynamoDbConfig) -> Vec<&str> {
+        let mark = [Some(DELETED), config.ttl.as_deref()].into_iter().flatten();
+        mark.filter(|_| self == Self::Anew).collect()
+    }
+}
+
+/// Makes changes, of which `first` is the first.
+pub(super) async fn request_update(
     config: &DynamoDbConfig,
     pace: &Pace,
     (key, update): (Attributes, Update),
     first: &Rank,
-    last: &Rank,
-    mark: &[&str],
+    over_mark: OverMark,
 ) -> Result<Met, Verdict> {
     let foreseen = units(bytes(&key) + update.bytes());
     pace.take(foreseen).await;
     let notes = (!update.refused.is_empty()).then(|| key.clone());
-    let Expression { text, mut names, mut values } = update.expression(mark);
-    let mut condition = COMES_AFTER.to_owned();
-    if config.delete.is_some() && mark.is_empty() {
-        condition = format!("attribute_not_exists(#deleted) AND ({condition})");
+    let Expression { text, mut names, mut values } = update.expression(&over_mark.removed(config));
+    let mut condition = format!("({COMES_AFTER})");
+    if over_mark == OverMark::No {
+        condition.push_str(" AND attribute_not_exists(#deleted)");
         names.insert("#deleted".into(), DELETED.into());
+    }
+    if config.counts() {
+        condition.push_str(" AND (attribute_not_exists(#refused_to) OR #refused_to < :rank)");
+        names.insert("#refused_to".into(), REFUSED_TO.into());
     }
     names.insert("#rank".into(), config.guard_attribute().into());
     values.insert(":rank".into(), first.to_attribute());
@@ -156,8 +173,8 @@ async fn request_update(
     let Some(UpdateItemError::ConditionalCheckFailedException(failed)) = error.as_service_error() else {
         return Err(error::write(Action::UpdateItem, &config.table, &error));
     };
-    match met(config, last, failed.item()) {
-        Met::Later(None, _) => Err(Verdict::Failed(Failure::configuration(format!(
+    match met(config, first, failed.item()) {
+        Met::There(There { decided: None, .. }) => Err(Verdict::Failed(Failure::configuration(format!(
             "cannot update items in table {}: the service does not say what is there where a condition fails: name one that does",
             config.table
         )))),

@@ -186,6 +186,16 @@ impl Table {
         parts.collect::<Result<_, _>>().map(ItemKey)
     }
 
+    /// The attributes that a key is made of.
+    pub(super) fn attributes_of(&self, key: &ItemKey) -> Attributes {
+        let values = key.0.iter().map(|part| match part {
+            Scalar::Text(text) => AttributeValue::S(text.clone()),
+            Scalar::Number(number) => AttributeValue::N(number.clone()),
+            Scalar::Bytes(bytes) => AttributeValue::B(bytes.clone().into()),
+        });
+        self.key_names().map(str::to_owned).zip(values).collect()
+    }
+
     /// Whether the keys of indexes that an item is to stand in are what those can hold.
     pub(super) fn check_indexed(&self, item: &Attributes) -> Result<(), Reject> {
         let indexed = self.indexed.iter().filter_map(|(name, key_type)| Some((name, key_type, item.get(name)?)));

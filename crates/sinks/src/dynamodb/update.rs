@@ -14,6 +14,11 @@ const EXPRESSION_BYTES_MAX: usize = 4096;
 pub(super) const OPERATORS_MAX: usize = 300;
 
 impl Changes {
+    /// Whether each record counts, also one that is made behind later ones.
+    pub(super) fn counts(&self) -> bool {
+        !self.add.is_empty() || !self.append.is_empty()
+    }
+
     /// Whether one request can change all of them, and say at which rank it did.
     #[must_use]
     pub fn fit_in_a_request(&self) -> bool {
@@ -41,6 +46,8 @@ pub(super) struct Update {
     set: BTreeMap<String, AttributeValue>,
     add: BTreeMap<String, Decimal>,
     append: BTreeMap<String, Vec<AttributeValue>>,
+    /// What the item gets unless it has it.
+    default: BTreeMap<String, AttributeValue>,
     /// Positions of changes before these that were refused.
     pub(super) refused: Vec<String>,
 }
@@ -87,6 +94,10 @@ impl Update {
         self.set.insert(name.to_owned(), value);
     }
 
+    pub(super) fn set_default(&mut self, name: &str, value: AttributeValue) {
+        self.default.insert(name.to_owned(), value);
+    }
+
     /// This one, then a later one. Says whether one request can do both, and changes nothing where it cannot, as where a sum has
     /// too many digits.
     pub(super) fn absorb(&mut self, later: Self) -> bool {
@@ -118,6 +129,11 @@ impl Update {
         for (name, value) in self.set {
             let place = expression.name(&name);
             sets.push(format!("#n{place} = :v{place}"));
+            expression.values.insert(format!(":v{place}"), value);
+        }
+        for (name, value) in self.default {
+            let place = expression.name(&name);
+            sets.push(format!("#n{place} = if_not_exists(#n{place}, :v{place})"));
             expression.values.insert(format!(":v{place}"), value);
         }
         for (name, values) in self.append {

@@ -37,8 +37,8 @@ impl Rank {
     }
 
     /// The rank that an item says it was written at, if it is one of the same order.
-    pub(super) fn of_same_order(&self, found: Option<&AttributeValue>) -> Option<Self> {
-        match (self, found?) {
+    pub(super) fn of_same_order(&self, found: &AttributeValue) -> Option<Self> {
+        match (self, found) {
             (Self::Position(ours), AttributeValue::S(text)) if text.len() == ours.len() => {
                 Some(Self::Position(text.clone()))
             }

@@ -1,5 +1,6 @@
 //! Changes of attributes: each made once, whatever is sent how often.
 
+mod last;
 mod refused;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,271 @@
+//! Refused changes behind which no other of the window is made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kinesink_core::Emitted;
+use serde_json::{Value, json};
+
+use super::super::answers::exceptions;
+use super::super::dynamo::{Dynamo, Fault};
+use super::super::{Sample, emit, sink, stored};
+use super::{Random, change, changing, item};
+use crate::dynamodb::{Deletion, DynamoDbConfig, DynamoDbEmitter};
+
+fn replaying(config: DynamoDbConfig) -> DynamoDbEmitter {
+    DynamoDbEmitter::open(DynamoDbConfig { is_replay: true, ..config }).unwrap()
+}
+
+fn deleting(dynamo: &Dynamo) -> DynamoDbConfig {
+    let keep = Duration::from_secs(1000);
+    let delete = Deletion { field: ".op".parse().unwrap(), values: vec!["D".into()], keep };
+    DynamoDbConfig { delete: Some(delete), ttl: Some("expires".into()), ..changing(dynamo) }
+}
+
+/// Counts 1, refuses the second, and says so.
+async fn one_refused(dynamo: &Dynamo) -> DynamoDbEmitter {
+    let running = sink(changing(dynamo)).await;
+    let window = [change(1, json!({"count": 1})), change(2, json!({"count": "10", "status": "late"}))];
+    assert_eq!(exceptions(&emit(&running, &window).await.unwrap()), (vec![], vec![1]));
+    running
+}
+
+fn mended() -> Sample<'static> {
+    change(2, json!({"count": 10, "status": "late"}))
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_was_the_last_of_its_window_was_lost_once_a_later_window_counted() {
+    let dynamo = Dynamo::new();
+    let running = one_refused(&dynamo).await;
+    let later = change(3, json!({"count": 100, "status": "later"}));
+    assert_eq!(emit(&running, &[later]).await.unwrap(), Emitted::all());
+    assert_eq!(emit(&replaying(changing(&dynamo)), &[mended()]).await.unwrap(), Emitted::all());
+    let counted = item(&dynamo).await;
+    assert_eq!((&counted["count"], &counted["status"]), (&json!({"N": "111"}), &json!({"S": "later"})));
+    // No second time.
+    let emitted = emit(&replaying(changing(&dynamo)), &[mended()]).await.unwrap();
+    let said = format!("{:?}", emitted.exceptions());
+    assert!(said.contains("overtaken: ") && said.contains("add it by hand with an update expression"), "{said}");
+    assert_eq!(item(&dynamo).await, counted);
+}
+
+#[tokio::test]
+async fn a_dead_letter_behind_which_nothing_was_made_sets_what_it_sets_and_counts_once() {
+    let dynamo = Dynamo::new();
+    let running = one_refused(&dynamo).await;
+    for _ in 0..2 {
+        assert_eq!(emit(&replaying(changing(&dynamo)), &[mended()]).await.unwrap(), Emitted::all());
+        let item = item(&dynamo).await;
+        assert_eq!((&item["count"], &item["status"]), (&json!({"N": "11"}), &json!({"S": "late"})));
+        assert!(item.get("_refused").is_none(), "{item}");
+    }
+    // By whomever it is sent.
+    let again = [mended(), change(3, json!({"count": 100}))];
+    assert_eq!(emit(&running, &again).await.unwrap(), Emitted::all());
+    assert_eq!(item(&dynamo).await["count"], json!({"N": "111"}));
+}
+
+#[tokio::test]
+async fn what_was_refused_last_is_refused_whoever_sends_it_again() {
+    let dynamo = Dynamo::new();
+    one_refused(&dynamo).await;
+    let next = DynamoDbEmitter::open(changing(&dynamo)).unwrap();
+    let first = change(1, json!({"count": 1}));
+    for window in [vec![mended()], vec![first.clone(), mended()], vec![mended(), change(3, json!({"count": 100}))]] {
+        let place = usize::from(window[0].0 == 1);
+        assert_eq!(exceptions(&emit(&next, &window).await.unwrap()), (vec![], vec![place]));
+    }
+    assert_eq!(item(&dynamo).await["count"], json!({"N": "101"}));
+}
+
+/// Its program could not read what that of the next owner reads.
+#[tokio::test]
+async fn a_worker_that_woke_late_noted_as_refused_what_another_had_counted() {
+    for later in [json!({"count": 100}), json!({"count": "no number"})] {
+        let dynamo = Dynamo::new();
+        let next = sink(changing(&dynamo)).await;
+        let first = change(1, json!({"count": 1}));
+        assert_eq!(emit(&next, &[first, mended()]).await.unwrap(), Emitted::all());
+        let slow = DynamoDbEmitter::open(changing(&dynamo)).unwrap();
+        let window = [change(2, json!({"count": "10"})), change(3, later)];
+        assert!(exceptions(&emit(&slow, &window).await.unwrap()).1.contains(&0));
+        assert_eq!(exceptions(&emit(&replaying(changing(&dynamo)), &[mended()]).await.unwrap()).0, [0; 0]);
+        let count = item(&dynamo).await["count"]["N"].as_str().unwrap().parse::<u64>().unwrap();
+        assert_eq!(count % 100, 11, "once");
+    }
+}
+
+#[tokio::test]
+async fn an_item_of_which_all_was_refused_says_so_and_expires_as_others_do() {
+    let dynamo = Dynamo::new();
+    let config = || DynamoDbConfig {
+        ttl: Some("expires".into()),
+        expire_after: Some(Duration::from_secs(100)),
+        ..changing(&dynamo)
+    };
+    let running = sink(config()).await;
+    let window = [change(2, json!({"count": "10"}))];
+    assert_eq!(exceptions(&emit(&running, &window).await.unwrap()), (vec![], vec![0]));
+    let noted = stored(&dynamo.client()).await.remove("a").unwrap();
+    let names: BTreeSet<_> = noted.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["_refused", "_refused_to", "expires", "id"].into());
+    assert_eq!(emit(&running, &[change(3, json!({"count": 100}))]).await.unwrap(), Emitted::all());
+    assert_eq!(emit(&replaying(config()), &[mended()]).await.unwrap(), Emitted::all());
+    assert_eq!(item(&dynamo).await["count"], json!({"N": "110"}));
+}
+
+#[tokio::test]
+async fn a_refused_change_behind_a_delete_makes_an_item_again_when_it_is_replayed() {
+    let dynamo = Dynamo::new();
+    let config = || {
+        let mut config = deleting(&dynamo);
+        config.changes.as_mut().unwrap().set.push("expires".into());
+        config
+    };
+    let running = sink(config()).await;
+    let second = |n: Value| change(2, json!({"count": n, "expires": 2_000_000_000}));
+    let third = |n: Value| change(3, json!({"count": n, "status": "third"}));
+    let window = [change(1, json!({"op": "D"})), second("x".into()), third("x".into())];
+    assert_eq!(exceptions(&emit(&running, &window).await.unwrap()), (vec![], vec![1, 2]));
+    assert_eq!(item(&dynamo).await["_deleted"], json!({"BOOL": true}));
+    assert_eq!(emit(&replaying(config()), &[second(10.into()), third(1.into())]).await.unwrap(), Emitted::all());
+    let mut item = item(&dynamo).await;
+    item.as_object_mut().unwrap().remove("_refused_to");
+    let expires = json!({"N": "2000000000"});
+    assert_eq!(item, json!({"id": {"S": "a"}, "count": {"N": "11"}, "status": {"S": "third"}, "expires": expires}));
+}
+
+#[tokio::test]
+async fn what_was_refused_last_waits_with_the_item_that_is_to_say_so() {
+    let dynamo = Dynamo::new();
+    let running = sink(changing(&dynamo)).await;
+    let window = [change(1, json!({"count": 1})), change(2, json!({"count": "10"}))];
+    for fault in [Fault::Answer("ThrottlingException", "slow"), Fault::LoseAnswer] {
+        dynamo.fail("UpdateItem", Fault::None);
+        dynamo.fail("UpdateItem", fault);
+        emit(&running, &window).await.unwrap_err();
+    }
+    assert_eq!(exceptions(&emit(&running, &window).await.unwrap()), (vec![], vec![1]));
+    assert_eq!(item(&dynamo).await["_refused"]["SS"].as_array().unwrap().len(), 1);
+}
+
+/// A record counts, by a worker or by a replay.
+#[derive(Debug, Default)]
+struct Story {
+    random: u64,
+    records: Vec<(u64, String, Value)>,
+    /// Of those, the first so many of which the workers' program cannot read some.
+    letters: BTreeSet<u64>,
+}
+
+impl Story {
+    fn new(seed: u64) -> (Self, Random) {
+        let mut random = Random(seed);
+        let records = (1..=60)
+            .map(|n| {
+                let op = if random.below(12) == 0 { "D" } else { "U" };
+                let key = format!("k{}", random.below(4));
+                (n, key.clone(), json!({"id": key, "op": op, "count": n, "log": [n]}))
+            })
+            .collect();
+        (Self { random: seed, records, ..Self::default() }, random)
+    }
+
+    /// As a program reads them, a mended one or one that cannot read every third.
+    fn samples(&self, numbers: impl Iterator<Item = u64>, is_mended: bool) -> Vec<Sample<'_>> {
+        let of = |n: u64| &self.records[usize::try_from(n - 1).unwrap()];
+        let read = |(n, key, json): &(u64, String, Value)| {
+            let mut json = json.clone();
+            if n % 3 == 0 && !is_mended && json["op"] == "U" {
+                json["count"] = "unreadable".into();
+            }
+            (*n, json, key.clone())
+        };
+        let read = numbers.map(|n| read(of(n)));
+        read.map(|(n, json, _)| (n, self.records[usize::try_from(n - 1).unwrap()].1.as_str(), json)).collect()
+    }
+
+    async fn replay(&self, dynamo: &Dynamo, random: &mut Random) {
+        if self.letters.is_empty() {
+            return;
+        }
+        let emitter = replaying(deleting(dynamo));
+        fail(dynamo, random);
+        for tries in 0.. {
+            assert!(tries < 20, "seed {}: no end", self.random);
+            let letters = self.samples(self.letters.iter().copied(), true);
+            if emit(&emitter, &letters).await.is_ok_and(|emitted| exceptions(&emitted).0.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    /// Numbers of each key since it was last deleted.
+    fn wanted(&self) -> BTreeMap<&str, (u64, Vec<u64>)> {
+        let mut wanted = BTreeMap::<&str, Vec<u64>>::new();
+        for (n, key, json) in &self.records {
+            if json["op"] == "D" {
+                wanted.remove(key.as_str());
+            } else {
+                wanted.entry(key).or_default().push(*n);
+            }
+        }
+        wanted.into_iter().map(|(key, log)| (key, (log.iter().sum(), log))).collect()
+    }
+}
+
+fn fail(dynamo: &Dynamo, random: &mut Random) {
+    let fault = match random.below(5) {
+        0 => Fault::Cut,
+        1 => Fault::LoseAnswer,
+        2 => Fault::Answer("ThrottlingException", "slow"),
+        _ => return,
+    };
+    for _ in 0..random.below(3) {
+        dynamo.fail("UpdateItem", Fault::None);
+    }
+    dynamo.fail(if random.below(3) == 0 { "PutItem" } else { "UpdateItem" }, fault);
+}
+
+/// Windows that begin anew anywhere before where the last ended, by a program that is mended at some time, with replays between them.
+#[tokio::test]
+async fn each_record_counts_once_by_a_worker_or_a_replay_for_every_seed() {
+    for seed in 0..30 {
+        let dynamo = Dynamo::new();
+        let (mut story, mut random) = Story::new(seed);
+        let sink = sink(deleting(&dynamo)).await;
+        let mended_from = random.below(90);
+        let (mut end, mut windows) = (0, 0);
+        while end < 60 {
+            windows += 1;
+            assert!(windows < 1_000, "seed {seed}: no end");
+            fail(&dynamo, &mut random);
+            let from = end - random.below(12).min(end);
+            let to = (from + 1 + random.below(20)).min(60);
+            let window: Vec<u64> = (from + 1..=to).collect();
+            let samples = story.samples(window.iter().copied(), end >= mended_from);
+            let Ok(emitted) = emit(&sink, &samples).await else { continue };
+            let (again, refused) = exceptions(&emitted);
+            if again.is_empty() {
+                end = end.max(to);
+                story.letters.extend(refused.iter().map(|place| window[*place]));
+            }
+            if random.below(4) == 0 {
+                story.replay(&dynamo, &mut random).await;
+            }
+        }
+        story.replay(&dynamo, &mut random).await;
+        story.replay(&dynamo, &mut random).await;
+        let items = stored(&dynamo.client()).await;
+        let number = |value: &Value| value["N"].as_str().unwrap().parse::<u64>().unwrap();
+        let read = |item: &Value| {
+            let mut log: Vec<u64> = item["log"]["L"].as_array().unwrap().iter().map(number).collect();
+            log.sort_unstable();
+            (number(&item["count"]), log)
+        };
+        let live = items.iter().filter(|(_, item)| item.get("_deleted").is_none());
+        let found: BTreeMap<_, _> = live.map(|(key, item)| (key.as_str(), read(item))).collect();
+        assert_eq!(found, story.wanted(), "seed {seed}");
+    }
+}
