@@ -7,7 +7,7 @@ use super::attributes::Attributes;
 use super::chain::{Chain, Link, Outcome, Sending};
 use super::config::REFUSED_TO;
 use super::emitter::DynamoDbEmitter;
-use super::error::Verdict;
+use super::error::{Action, Verdict};
 use super::lanes::Answer;
 use super::notes::{self, NOTES_OF_A_WINDOW_MAX, There};
 use super::requests::{self, Met, OverMark};
@@ -70,7 +70,7 @@ impl<U: Send + Sync> Sending<'_, U> {
                 Ok(Met::Foreign(why)) => {
                     outcome.refused.extend(links.drain(..).map(|link| (link.index, why.clone())));
                 }
-                Err(Verdict::Refused(why)) => match replacing {
+                Err(Verdict::Refused(why) | Verdict::Unclear { why, .. }) => match replacing {
                     // What it would have replaced counts then.
                     Some(place) => refuse(links.get_mut(place), why),
                     None if sent == 1 => {
@@ -109,7 +109,7 @@ impl<U: Send + Sync> Sending<'_, U> {
             let item = (self.table.attributes_of(&chain.key), update);
             let met = requests::request_update(config, &traffic.pace, item, first, OverMark::Whole).await;
             self.emitter.answered(lane, Answer::of(&met), &met);
-            match met {
+            match self.explained(Action::UpdateItem, met).await {
                 // By this worker or another.
                 Ok(Met::There(there)) if drop_decided(&mut owed, &there) => {}
                 Ok(_) | Err(Verdict::Refused(_)) => return,
@@ -156,7 +156,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         let DynamoDbEmitter { config, traffic, .. } = self.emitter;
         let made = notes::make(config, &traffic.pace, (key, update), &link.rank, there).await;
         self.emitter.answered(lane, Answer::of(&made), &made);
-        made
+        self.explained(Action::UpdateItem, made).await
     }
 
     /// Sends the first changes together, and says how many they are.
@@ -197,7 +197,7 @@ impl<U: Send + Sync> Sending<'_, U> {
         let DynamoDbEmitter { config, traffic, .. } = self.emitter;
         let met = requests::update_guarded(config, &traffic.pace, key, update, first, last).await;
         self.emitter.answered(lane, Answer::of(&met), &met);
-        (count, met)
+        (count, if count > 1 { met } else { self.explained(Action::UpdateItem, met).await })
     }
 }
 

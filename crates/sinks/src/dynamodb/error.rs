@@ -19,7 +19,15 @@ const VALIDATION: &str = "ValidationException";
 /// A status of HTTP.
 const TOO_LARGE: u16 = 413;
 
-/// What the service says of an item without quoting it.
+/// What the service says of an item that is at fault. Some of it quotes what was sent.
+const OF_THE_ITEM: &[&str] = &[
+    "The parameter cannot be converted to a numeric value",
+    "Supplied AttributeValue",
+    "Type mismatch for attribute to update",
+    "ExpressionAttributeValues contains invalid value",
+    "Input collection",
+];
+/// The same, without quoting it.
 const SAYABLE: &[&str] = &[
     "An operand in the update expression has an incorrect data type",
     "Attempting to store more than 38 significant digits in a Number",
@@ -27,6 +35,7 @@ const SAYABLE: &[&str] = &[
     "Nesting Levels",
     "Number overflow",
     "Number underflow",
+    "One or more parameter values are not valid",
     "One or more parameter values were invalid",
 ];
 /// What it says where an item does not go with the table as it is now.
@@ -139,6 +148,8 @@ throttled!(PutItemError, UpdateItemError, BatchWriteItemError, TransactWriteItem
 pub(super) enum Verdict {
     /// The items are at fault.
     Refused(Reject),
+    /// The items are, for a reason that is not known here, or the service takes no such request, as it said.
+    Unclear { why: Reject, said: String },
     /// The table is not as it was described: ask again before anything else.
     Changed(Failure),
     /// There was no room in that table.
@@ -148,11 +159,20 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    /// Where no item can be at fault, or is.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Self::Refused(why) => Failure::configuration(why.to_string()),
+            Self::Unclear { said, .. } => Failure::configuration(said),
+            Self::Changed(failure) | Self::Throttled { failure, .. } | Self::Failed(failure) => failure,
+        }
+    }
+
     /// Why it is sent again, if it is.
     pub(super) fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Changed(failure) | Self::Throttled { failure, .. } | Self::Failed(failure) => Some(failure),
-            Self::Refused(_) => None,
+            Self::Refused(_) | Self::Unclear { .. } => None,
         }
     }
 }
@@ -213,10 +233,21 @@ fn invalid(action: Action, table: &str, message: &str) -> Verdict {
             "cannot {attempt} table {table}: its key is not the one that it had at the start: mend `key`, or restore the table"
         )));
     }
-    // Some of its texts quote what was sent.
-    let is_sayable = SAYABLE.iter().any(|text| message.starts_with(text)) && !message.contains('[');
-    let why = if is_sayable { message.trim_end_matches('.') } else { "it says that the item is not valid" };
-    Verdict::Refused(Reject::new(format!("table {table} refuses the item: {why}")))
+    let starts_with = |texts: &[&str]| texts.iter().any(|text| message.starts_with(text));
+    let is_sayable = starts_with(SAYABLE);
+    let why = if is_sayable && !message.contains('[') {
+        message.trim_end_matches('.')
+    } else {
+        "it says that the item is not valid"
+    };
+    let why = Reject::new(format!("table {table} refuses the item: {why}"));
+    if is_sayable || starts_with(OF_THE_ITEM) {
+        return Verdict::Refused(why);
+    }
+    let attempt = action.attempt();
+    let said =
+        format!("cannot {attempt} table {table}: the service takes no such request, of no item: it says: {message}");
+    Verdict::Unclear { why, said }
 }
 
 /// Items of one hash key are too many.

@@ -27,7 +27,7 @@ pub(super) enum Answer {
 impl Answer {
     pub(super) fn of<T>(result: &Result<T, Verdict>) -> Self {
         match result {
-            Ok(_) | Err(Verdict::Refused(_)) => Self::Taken,
+            Ok(_) | Err(Verdict::Refused(_) | Verdict::Unclear { .. }) => Self::Taken,
             Err(Verdict::Throttled { limit: Throttle::KeyRange, .. }) => Self::OfItsOwn,
             Err(Verdict::Throttled { .. }) => Self::NoRoom,
             Err(Verdict::Changed(_) | Verdict::Failed(_)) => Self::OfItsOwn,

@@ -33,6 +33,7 @@ mod metrics;
 mod notes;
 mod number;
 mod pace;
+mod probes;
 mod proof;
 mod requests;
 mod sending;

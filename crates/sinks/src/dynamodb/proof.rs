@@ -7,7 +7,7 @@ use super::emitter::DynamoDbEmitter;
 use super::error::Action;
 use super::handle::TableHandle;
 use super::pace::share;
-use super::requests;
+use super::probes;
 use super::table::{self, Capacity, Expiry, Table};
 
 /// What a start finds.
@@ -44,7 +44,7 @@ impl DynamoDbEmitter {
     /// Whether both are written by one request, as all that is counted is: a policy may allow that alone, or all but that.
     async fn prove_together(&self, guards: &TableHandle, report: &mut TableReport) -> Result<(), Failure> {
         let (table, of_guards) = (self.items.table().await?, guards.table().await?);
-        match requests::probe_transaction((&self.config, &table), (&guards.config, &of_guards)).await {
+        match probes::probe_transaction((&self.config, &table), (&guards.config, &of_guards)).await {
             Ok(()) => report.facts.push(format!(
                 "{}, with {} of the guards, may be used in a transaction",
                 Action::UpdateItem.name(),
@@ -89,11 +89,12 @@ impl TableHandle {
         Ok(report)
     }
 
-    async fn try_out(&self, action: Action, table: &Table) -> Result<(), Failure> {
+    /// Whether the service takes such a request.
+    pub(super) async fn try_out(&self, action: Action, table: &Table) -> Result<(), Failure> {
         match action {
-            Action::UpdateItem => requests::probe_update(&self.config, table).await,
-            Action::BatchWriteItem => requests::probe_batch(&self.config, &self.traffic.pace, table).await,
-            _ => requests::probe_put(&self.config, table).await,
+            Action::UpdateItem => probes::probe_update(&self.config, table).await,
+            Action::BatchWriteItem => probes::probe_batch(&self.config, &self.traffic.pace, table).await,
+            _ => probes::probe_put(&self.config, table).await,
         }
     }
 

@@ -1,22 +1,20 @@
 //! The requests that change the table.
 
 use std::collections::HashMap;
-use std::error::Error as StdError;
 
-use kinesink_aws::dynamodb::error::ProvideErrorMetadata;
 use kinesink_aws::dynamodb::operation::put_item::PutItemError;
-use kinesink_aws::dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use kinesink_aws::dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use kinesink_aws::dynamodb::operation::update_item::UpdateItemError;
+use kinesink_aws::dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use kinesink_aws::dynamodb::types::{
-    AttributeValue, ConsumedCapacity, DeleteRequest, Put, PutRequest, ReturnConsumedCapacity, ReturnValue,
-    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TransactWriteItem, Update as UpdateItem, WriteRequest,
+    ConsumedCapacity, DeleteRequest, PutRequest, ReturnConsumedCapacity, ReturnValue,
+    ReturnValuesOnConditionCheckFailure, WriteRequest,
 };
-use kinesink_aws::{HttpResponse, SdkError, code};
 use kinesink_core::{Failure, Reject};
 
 use super::attributes::{Attributes, bytes};
 use super::config::{DELETED, DynamoDbConfig, REFUSED_TO};
-use super::error::{self, Action, CONDITION_FAILED, CONDITION_FAILED_OF_MANY, Throttled, Verdict};
+use super::error::{self, Action, Verdict};
 use super::notes::{self, There};
 use super::pace::{Pace, units};
 use super::table::{ItemKey, Table};
@@ -25,11 +23,6 @@ use super::write::{Change, Rank};
 
 /// Comes after what is there, if anything is.
 pub(super) const COMES_AFTER: &str = "attribute_not_exists(#rank) OR #rank < :rank";
-/// Holds for no item.
-pub(super) const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
-/// The key that a start asks about; nothing is stored there.
-const PROBE_TEXT: &str = "_kinesink_check";
-const PROBE_NUMBER: &str = "-7.3141592653589793238462643383279502884E+124";
 
 /// What a guarded write met.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,15 +44,7 @@ pub(super) async fn put_guarded(
 ) -> Result<Met, Verdict> {
     let foreseen = units(bytes(&item));
     pace.take(foreseen).await;
-    let guard = config.guard_attribute();
-    let request = config.client.put_item().table_name(&config.table).set_item(Some(item));
-    let request = request
-        .condition_expression(COMES_AFTER)
-        .expression_attribute_names("#rank", guard)
-        .expression_attribute_values(":rank", rank.to_attribute())
-        .return_consumed_capacity(ReturnConsumedCapacity::Total)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let error = match request.send().await {
+    let error = match guarded_put(config, item, rank).send().await {
         Ok(reply) => {
             took(config, pace, foreseen, reply.consumed_capacity());
             return Ok(Met::Written);
@@ -70,6 +55,17 @@ pub(super) async fn put_guarded(
         Some(PutItemError::ConditionalCheckFailedException(failed)) => Ok(met(config, rank, failed.item())),
         _ => Err(error::write(Action::PutItem, &config.table, &error)),
     }
+}
+
+/// A put on the condition that nothing later is there.
+pub(super) fn guarded_put(config: &DynamoDbConfig, item: Attributes, rank: &Rank) -> PutItemFluentBuilder {
+    let request = config.client.put_item().table_name(&config.table).set_item(Some(item));
+    request
+        .condition_expression(COMES_AFTER)
+        .expression_attribute_names("#rank", config.guard_attribute())
+        .expression_attribute_values(":rank", rank.to_attribute())
+        .return_consumed_capacity(ReturnConsumedCapacity::Total)
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
 }
 
 /// Where a condition did not hold, the item that was in the way says why.
@@ -140,26 +136,8 @@ pub(super) async fn request_update(
     let foreseen = units(bytes(&key) + update.bytes());
     pace.take(foreseen).await;
     let notes = (!update.refused.is_empty()).then(|| key.clone());
-    let Expression { text, mut names, mut values } = update.expression(&over_mark.removed(config));
-    let mut condition = format!("({COMES_AFTER})");
-    if over_mark == OverMark::No {
-        condition.push_str(" AND attribute_not_exists(#deleted)");
-        names.insert("#deleted".into(), DELETED.into());
-    }
-    if config.counts() {
-        condition.push_str(" AND (attribute_not_exists(#refused_to) OR #refused_to < :rank)");
-        names.insert("#refused_to".into(), REFUSED_TO.into());
-    }
-    names.insert("#rank".into(), config.guard_attribute().into());
-    values.insert(":rank".into(), first.to_attribute());
-    let request = config.client.update_item().table_name(&config.table).set_key(Some(key)).update_expression(text);
-    let request = request
-        .condition_expression(condition)
-        .set_expression_attribute_names(Some(names))
-        .set_expression_attribute_values(Some(values))
-        .set_return_values(notes.is_some().then_some(ReturnValue::UpdatedNew))
-        .return_consumed_capacity(ReturnConsumedCapacity::Total)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let request = guarded_update(config, (key, update), first, over_mark);
+    let request = request.set_return_values(notes.is_some().then_some(ReturnValue::UpdatedNew));
     let error = match request.send().await {
         Ok(reply) => {
             took(config, pace, foreseen, reply.consumed_capacity());
@@ -180,6 +158,34 @@ pub(super) async fn request_update(
         )))),
         met => Ok(met),
     }
+}
+
+/// An update on the condition that nothing from `first` on is decided.
+pub(super) fn guarded_update(
+    config: &DynamoDbConfig,
+    (key, update): (Attributes, Update),
+    first: &Rank,
+    over_mark: OverMark,
+) -> UpdateItemFluentBuilder {
+    let Expression { text, mut names, mut values } = update.expression(&over_mark.removed(config));
+    let mut condition = format!("({COMES_AFTER})");
+    if over_mark == OverMark::No {
+        condition.push_str(" AND attribute_not_exists(#deleted)");
+        names.insert("#deleted".into(), DELETED.into());
+    }
+    if config.counts() {
+        condition.push_str(" AND (attribute_not_exists(#refused_to) OR #refused_to < :rank)");
+        names.insert("#refused_to".into(), REFUSED_TO.into());
+    }
+    names.insert("#rank".into(), config.guard_attribute().into());
+    values.insert(":rank".into(), first.to_attribute());
+    let request = config.client.update_item().table_name(&config.table).set_key(Some(key)).update_expression(text);
+    request
+        .condition_expression(condition)
+        .set_expression_attribute_names(Some(names))
+        .set_expression_attribute_values(Some(values))
+        .return_consumed_capacity(ReturnConsumedCapacity::Total)
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
 }
 
 /// Sends up to 25 changes at once; gives back the keys of those that the service had no room for.
@@ -246,94 +252,4 @@ fn to_request(change: Change) -> Result<WriteRequest, Verdict> {
             request.delete_request(DeleteRequest::builder().set_key(Some(key)).build().map_err(incomplete)?).build()
         }
     })
-}
-
-/// Proves that guarded items may be put, by one whose condition cannot hold.
-pub(super) async fn probe_put(config: &DynamoDbConfig, table: &Table) -> Result<(), Failure> {
-    let name = table.key_names().next().unwrap_or_default().to_owned();
-    let request = config.client.put_item().table_name(&config.table).set_item(Some(probe(table)));
-    let request = request.condition_expression(NEVER).expression_attribute_names("#key", name);
-    let answer = request.send().await;
-    let_in(config, Action::PutItem, answer.err().as_ref())
-}
-
-/// Proves that items may be updated, by a condition that cannot hold.
-pub(super) async fn probe_update(config: &DynamoDbConfig, table: &Table) -> Result<(), Failure> {
-    let name = table.key_names().next().unwrap_or_default().to_owned();
-    let request = config.client.update_item().table_name(&config.table).set_key(Some(probe(table)));
-    let request = request
-        .update_expression("REMOVE #mark")
-        .condition_expression(NEVER)
-        .expression_attribute_names("#key", name)
-        .expression_attribute_names("#mark", DELETED);
-    let answer = request.send().await;
-    let_in(config, Action::UpdateItem, answer.err().as_ref())
-}
-
-/// Who may ask, is told that the condition does not hold.
-fn let_in<E>(config: &DynamoDbConfig, action: Action, error: Option<&SdkError<E, HttpResponse>>) -> Result<(), Failure>
-where
-    E: ProvideErrorMetadata + Throttled + StdError + 'static,
-{
-    match error {
-        Some(error) if code(error) != Some(CONDITION_FAILED) => {
-            Err(lasting(error::write(action, &config.table, error)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Proves that an item and its guard may be written together, by conditions that cannot hold.
-pub(super) async fn probe_transaction(
-    (config, table): (&DynamoDbConfig, &Table),
-    (guards, of_guards): (&DynamoDbConfig, &Table),
-) -> Result<(), Failure> {
-    let incomplete = |error: kinesink_aws::dynamodb::error::BuildError| Failure::fatal(error.to_string());
-    let key = |table: &Table| table.key_names().next().unwrap_or_default().to_owned();
-    let update = UpdateItem::builder().table_name(&config.table).set_key(Some(probe(table)));
-    let update = update
-        .update_expression("REMOVE #mark")
-        .condition_expression(NEVER)
-        .expression_attribute_names("#key", key(table))
-        .expression_attribute_names("#mark", DELETED);
-    let put = Put::builder().table_name(&guards.table).set_item(Some(probe(of_guards)));
-    let put = put.condition_expression(NEVER).expression_attribute_names("#key", key(of_guards));
-    let request = config
-        .client
-        .transact_write_items()
-        .transact_items(TransactWriteItem::builder().update(update.build().map_err(incomplete)?).build())
-        .transact_items(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build());
-    let Err(error) = request.send().await else { return Ok(()) };
-    let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) = error.as_service_error() else {
-        return Err(error::transaction(&config.table, &guards.table, &error));
-    };
-    // Another worker that starts may ask at the same time, and was let in as this one.
-    let is_let_in = |code: &str| matches!(code, "None" | CONDITION_FAILED_OF_MANY | "TransactionConflict");
-    let tried = [(Action::UpdateItem, &config.table), (Action::PutItem, &guards.table)];
-    let reasons = canceled.cancellation_reasons().iter().zip(tried);
-    let mut others = reasons.filter(|(reason, _)| !reason.code().is_none_or(is_let_in));
-    let verdict = others.find_map(|(reason, (action, table))| error::cancelled(action, table, reason));
-    verdict.map_or(Ok(()), |verdict| Err(lasting(verdict)))
-}
-
-/// Proves that items may be written in batches, by deleting one that there is none of.
-pub(super) async fn probe_batch(config: &DynamoDbConfig, pace: &Pace, table: &Table) -> Result<(), Failure> {
-    let probed = put_batch(config, pace, table, vec![Change::Delete(probe(table))]).await;
-    probed.map(drop).map_err(lasting)
-}
-
-pub(super) fn probe(table: &Table) -> Attributes {
-    let value = |name: &str| match table.key_type(name) {
-        Some(ScalarAttributeType::N) => AttributeValue::N(PROBE_NUMBER.into()),
-        Some(ScalarAttributeType::B) => AttributeValue::B(PROBE_TEXT.as_bytes().to_vec().into()),
-        _ => AttributeValue::S(PROBE_TEXT.into()),
-    };
-    table.key_names().map(|name| (name.to_owned(), value(name))).collect()
-}
-
-pub(super) fn lasting(verdict: Verdict) -> Failure {
-    match verdict {
-        Verdict::Refused(why) => Failure::configuration(why.to_string()),
-        Verdict::Changed(failure) | Verdict::Throttled { failure, .. } | Verdict::Failed(failure) => failure,
-    }
 }

@@ -4,7 +4,7 @@ use kinesink_core::Failure;
 
 use super::chain::{Chain, Outcome, Sending};
 use super::emitter::DynamoDbEmitter;
-use super::error::{Throttle, Verdict};
+use super::error::{Action, Throttle, Verdict};
 use super::lanes::Answer;
 use super::requests::{self, Met};
 use super::table::ItemKey;
@@ -49,7 +49,18 @@ impl<U: Send + Sync> Sending<'_, U> {
         };
         let met = requests::put_guarded(config, &traffic.pace, item, &rank).await;
         self.emitter.answered(lane, Answer::of(&met), &met);
-        met
+        self.explained(Action::PutItem, met).await
+    }
+
+    /// What the service refuses for a reason that is not known is the record's fault, if it takes such a request without one.
+    pub(super) async fn explained<T>(&self, action: Action, result: Result<T, Verdict>) -> Result<T, Verdict> {
+        match result {
+            Err(Verdict::Unclear { why, .. }) => {
+                self.emitter.items.try_out(action, self.table).await.map_err(Verdict::Failed)?;
+                Err(Verdict::Refused(why))
+            }
+            result => result,
+        }
     }
 
     /// Chains that go in one request.
@@ -85,7 +96,7 @@ impl<U: Send + Sync> Sending<'_, U> {
                         if left.contains(&chain.key) { chain.failed(self.no_room()) } else { chain.delivered() };
                     (chain, outcome)
                 })),
-                Err(Verdict::Refused(_)) if part.len() > 1 => {
+                Err(Verdict::Refused(_) | Verdict::Unclear { .. }) if part.len() > 1 => {
                     let half = part.split_off(part.len() / 2);
                     parts.push(half);
                     parts.push(part);
@@ -130,7 +141,7 @@ impl<U: Send + Sync> Sending<'_, U> {
             config.metrics.throttled(&config.table, Throttle::Unknown, left.len());
         }
         self.emitter.answered(lane, answer, &left);
-        left
+        if part.len() > 1 { left } else { self.explained(Action::BatchWriteItem, left).await }
     }
 
     fn no_room(&self) -> Verdict {

@@ -61,15 +61,11 @@ impl<'a> Settling<'a> {
             overtaken.into_iter().for_each(|index| self.reject(index, self.emitter.overtaken()));
         }
         refused.into_iter().for_each(|(index, why)| self.reject(index, why));
-        let failure = match why {
-            Some(Verdict::Changed(failure)) => {
-                self.emitter.forget_tables();
-                failure
-            }
-            Some(Verdict::Throttled { failure, .. } | Verdict::Failed(failure)) => failure,
-            Some(Verdict::Refused(_)) | None => return,
-        };
-        self.failed.push(Failed { key, again, failure });
+        let Some(why) = why else { return };
+        if matches!(why, Verdict::Changed(_)) {
+            self.emitter.forget_tables();
+        }
+        self.failed.push(Failed { key, again, failure: why.into_failure() });
     }
 
     /// Whether some of it is to be sent again.

@@ -168,6 +168,11 @@ impl Table {
         self.key.iter().map(|(name, _)| name.as_str())
     }
 
+    /// Of a key of an index.
+    pub(super) fn indexed_type(&self, name: &str) -> Option<&ScalarAttributeType> {
+        self.indexed.get(name)
+    }
+
     pub(super) fn key_type(&self, name: &str) -> Option<&ScalarAttributeType> {
         self.key.iter().find(|(key, _)| key == name).map(|(_, key_type)| key_type)
     }

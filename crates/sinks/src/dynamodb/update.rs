@@ -22,17 +22,11 @@ impl Changes {
     /// Whether one request can change all of them, and say at which rank it did.
     #[must_use]
     pub fn fit_in_a_request(&self) -> bool {
-        let mut update = Update::default();
-        for name in &self.set {
-            update.set(name, AttributeValue::Null(true));
-        }
+        let mut update = Update::of_all(self, |_| AttributeValue::Null(true));
         for own in [".rank", ".expiry"] {
             // No field has such a name: one at the top is without dots in `set`, `add` and `append`.
             update.set(own, AttributeValue::Null(true));
         }
-        update.add = self.add.iter().map(|name| (name.clone(), Decimal::ZERO)).collect();
-        update.append = self.append.iter().map(|name| (name.clone(), Vec::new())).collect();
-        update.refused.push(String::new());
         let text = update.expression(&[".mark"]).text;
         // What is appended has an assignment and two functions. Five are the rank's, the expiry's, the mark's and the refusals'.
         let operators = self.set.len() + self.add.len() + 3 * self.append.len() + 5;
@@ -88,6 +82,17 @@ impl Update {
             update.append.insert(name.clone(), values);
         }
         Ok(update)
+    }
+
+    /// All that a record can change, and a change that was refused.
+    pub(super) fn of_all(changes: &Changes, value: impl Fn(&str) -> AttributeValue) -> Self {
+        Self {
+            set: changes.set.iter().map(|name| (name.clone(), value(name))).collect(),
+            add: changes.add.iter().map(|name| (name.clone(), Decimal::ZERO)).collect(),
+            append: changes.append.iter().map(|name| (name.clone(), Vec::new())).collect(),
+            refused: vec!["0".into()],
+            ..Self::default()
+        }
     }
 
     pub(super) fn set(&mut self, name: &str, value: AttributeValue) {

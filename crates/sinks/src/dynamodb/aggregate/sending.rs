@@ -37,7 +37,7 @@ impl<U: Send + Sync> Counting<'_, U> {
         let why = match met {
             Ok(Met::Done) => return Sent::Ended(group.id, Outcome::default(), None),
             Ok(Met::There(passed)) => return self.there(group, passed),
-            Ok(Met::Foreign(why)) | Err(Verdict::Refused(why)) => why,
+            Ok(Met::Foreign(why)) | Err(Verdict::Refused(why) | Verdict::Unclear { why, .. }) => why,
             Err(why) => return Sent::Failed(group, why),
         };
         self.refuse(group, guard_key, why).await

@@ -335,7 +335,7 @@ fn took(tables: Tables<'_>, foreseen: f64, of_guard: f64, counted: &[ConsumedCap
 /// A guard is of kinesink's own making: no record is at fault.
 fn lasting(verdict: Verdict) -> Verdict {
     match verdict {
-        Verdict::Refused(why) => Verdict::Changed(Failure::configuration(why.to_string())),
+        Verdict::Refused(_) | Verdict::Unclear { .. } => Verdict::Changed(verdict.into_failure()),
         other => other,
     }
 }

@@ -81,6 +81,34 @@ async fn answers_are_judged_and_nothing_is_retried() {
     }
 }
 
+/// What no one has met so far is the record's fault alone if the service takes a request of the same kind without it.
+#[tokio::test]
+async fn a_refusal_for_an_unknown_reason_condemned_record_after_record() {
+    let unknown = || Fault::Answer("ValidationException", "Requests of this kind are not taken today");
+    for (guard, operation) in [(Guard::Always, "PutItem"), (Guard::Never, "BatchWriteItem")] {
+        let dynamo = Dynamo::new();
+        let sink = sink(DynamoDbConfig { guard, ..config(dynamo.client()) }).await;
+        let one = [(1, "a", json!({"id": "a", "v": "SECRET"}))];
+        dynamo.fail(operation, unknown());
+        let emitted = emit(&sink, &one).await.unwrap();
+        let said = format!("{:?}", emitted.exceptions());
+        assert!(said.contains("it says that the item is not valid") && !said.contains("SECRET"), "{said}");
+        assert_eq!(exceptions(&emitted), (vec![], vec![0]));
+        // The same without a record.
+        dynamo.fail(operation, unknown());
+        dynamo.fail(operation, unknown());
+        let failure = emit(&sink, &one).await.unwrap_err();
+        assert_eq!(failure.class, Class::Configuration);
+        let said = "the service takes no such request, of no item: it says: Requests of this kind are not taken today";
+        assert!(failure.message.ends_with(said) && failure.message.contains("table items"), "{failure}");
+        // Nor is it known while the service has no room.
+        dynamo.fail(operation, unknown());
+        dynamo.fail(operation, Fault::Answer("ThrottlingException", "slow"));
+        assert_eq!(emit(&sink, &one).await.unwrap_err().class, Class::Transient);
+        assert_eq!((emit(&sink, &one).await.unwrap(), dynamo.faults_left()), (Emitted::all(), 0));
+    }
+}
+
 #[tokio::test]
 async fn throttles_are_told_apart_and_the_busiest_key_is_told_by_its_hash() {
     let dynamo = Dynamo::new();

@@ -74,7 +74,10 @@ async fn a_start_asks_for_the_transaction_and_for_no_other_write() {
             Fault::Answer("UnknownOperationException", "no"),
             &["table guards: UnknownOperationException", "name a service that has transactions"],
         ),
-        (Fault::Cancel([none, ("ValidationError", "no")]), &["table guards refuses"]),
+        (
+            Fault::Cancel([none, ("ValidationError", "no")]),
+            &["table guards: the service takes no such request, of no item: it says: no"],
+        ),
     ] {
         dynamo.fail("TransactWriteItems", fault);
         let failure = check(&sink).await.unwrap_err();

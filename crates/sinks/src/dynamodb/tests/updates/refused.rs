@@ -1,6 +1,8 @@
 //! Changes that the table refuses, and what its items say of them.
 
-use kinesink_core::Emitted;
+use std::collections::BTreeSet;
+
+use kinesink_core::{Emitted, Emitter};
 use serde_json::{Value, json};
 
 use super::super::answers::exceptions;
@@ -165,4 +167,40 @@ async fn each_refused_change_was_looked_for_among_all_that_were_left() {
     assert_eq!(exceptions(&emit(&sink, &bad).await.unwrap()).1.len(), 16);
     let calls = dynamo.calls("UpdateItem").len();
     assert!(calls <= 4 + 16 + 1, "{calls}");
+}
+
+#[tokio::test]
+async fn a_refusal_of_updates_for_an_unknown_reason_condemned_all_changes_of_an_item() {
+    let dynamo = Dynamo::new();
+    let sink = sink(changing(&dynamo)).await;
+    let window: Vec<_> = (1..=3).map(|n| change(n, json!({"count": 1}))).collect();
+    let unknown = || Fault::Answer("ValidationException", "Updates are not taken today");
+    // Of all three, of the first alone, and of none.
+    for _ in 0..3 {
+        dynamo.fail("UpdateItem", unknown());
+    }
+    let failure = emit(&sink, &window).await.unwrap_err();
+    assert!(
+        failure.message.contains("cannot update an item in table items: the service takes no such request"),
+        "{failure}"
+    );
+    assert_eq!((emit(&sink, &window).await.unwrap(), dynamo.faults_left()), (Emitted::all(), 0));
+    assert_eq!(item(&dynamo).await["count"], json!({"N": "3"}));
+}
+
+/// A start asks with all that a record can change.
+#[tokio::test]
+async fn an_update_that_the_service_does_not_take_is_found_at_the_start() {
+    let dynamo = Dynamo::new();
+    let started = sink(changing(&dynamo)).await;
+    Emitter::<bytes::Bytes>::check(&started).await.unwrap();
+    let asked = dynamo.calls("UpdateItem").pop().unwrap();
+    let names: BTreeSet<&str> =
+        asked["ExpressionAttributeNames"].as_object().unwrap().values().filter_map(Value::as_str).collect();
+    let all = ["_position", "_refused", "_refused_to", "count", "id", "log", "status", "sum"];
+    assert_eq!(names, all.into());
+    assert!(stored(&dynamo.client()).await.is_empty());
+    dynamo.fail("UpdateItem", Fault::Answer("ValidationException", "Invalid UpdateExpression: too long"));
+    let failure = Emitter::<bytes::Bytes>::check(&started).await.unwrap_err();
+    assert!(failure.message.ends_with("it says: Invalid UpdateExpression: too long"), "{failure}");
 }
