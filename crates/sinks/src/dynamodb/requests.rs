@@ -168,24 +168,32 @@ pub(super) fn guarded_update(
     over_mark: OverMark,
 ) -> UpdateItemFluentBuilder {
     let Expression { text, mut names, mut values } = update.expression(&over_mark.removed(config));
-    let mut condition = format!("({COMES_AFTER})");
+    let mut conditions = vec![COMES_AFTER];
     if over_mark == OverMark::No {
-        condition.push_str(" AND attribute_not_exists(#deleted)");
+        conditions.push("attribute_not_exists(#deleted)");
         names.insert("#deleted".into(), DELETED.into());
     }
     if config.counts() {
-        condition.push_str(" AND (attribute_not_exists(#refused_to) OR #refused_to < :rank)");
+        conditions.push("attribute_not_exists(#refused_to) OR #refused_to < :rank");
         names.insert("#refused_to".into(), REFUSED_TO.into());
     }
     names.insert("#rank".into(), config.guard_attribute().into());
     values.insert(":rank".into(), first.to_attribute());
     let request = config.client.update_item().table_name(&config.table).set_key(Some(key)).update_expression(text);
     request
-        .condition_expression(condition)
+        .condition_expression(all_of(&conditions))
         .set_expression_attribute_names(Some(names))
         .set_expression_attribute_values(Some(values))
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+}
+
+/// The service takes no parentheses that are not needed.
+fn all_of(conditions: &[&str]) -> String {
+    match conditions {
+        [one] => (*one).to_owned(),
+        several => several.iter().map(|condition| format!("({condition})")).collect::<Vec<_>>().join(" AND "),
+    }
 }
 
 /// Sends up to 25 changes at once; gives back the keys of those that the service had no room for.

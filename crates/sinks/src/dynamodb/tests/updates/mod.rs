@@ -6,7 +6,7 @@ mod refused;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinesink_core::Emitted;
+use kinesink_core::{Emitted, Emitter};
 use serde_json::{Value, json};
 
 use super::dynamo::{Dynamo, Fault};
@@ -52,6 +52,20 @@ async fn a_record_changes_the_named_attributes_alone() {
     assert_eq!(emit(&sink, &more).await.unwrap(), Emitted::all());
     assert_eq!(item(&dynamo).await, item_of("old", "-1", "0.3", &["x", "y", "z", "w"]));
     assert_eq!(dynamo.calls("UpdateItem").len(), calls + 1);
+}
+
+/// The service takes an expression only as it would write it itself: no parentheses that are not needed.
+#[tokio::test]
+async fn updates_of_a_table_without_counts_and_deletes_were_refused() {
+    for order in [Order::PartitionKey, Order::Version("v".into())] {
+        let dynamo = Dynamo::new();
+        let changes = Changes { set: vec!["status".into()], ..Changes::default() };
+        let sink = sink(DynamoDbConfig { changes: Some(changes), order, ..config(dynamo.client()) }).await;
+        Emitter::<bytes::Bytes>::check(&sink).await.unwrap();
+        let window = [change(1, json!({"v": 1, "status": "one"})), change(2, json!({"v": 2, "status": "two"}))];
+        assert_eq!(emit(&sink, &window).await.unwrap(), Emitted::all());
+        assert_eq!(stored(&dynamo.client()).await["a"]["status"], json!({"S": "two"}));
+    }
 }
 
 #[tokio::test]
