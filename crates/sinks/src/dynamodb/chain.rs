@@ -97,20 +97,18 @@ impl Outcome {
     }
 
     /// What was refused goes along with what failed: the item has to say so.
-    pub(super) fn failed(&mut self, why: Verdict) {
+    pub(super) fn failed(&mut self, links: &[Link], why: Verdict) {
+        self.again.extend(links.iter().map(|link| link.index));
         self.again.extend(self.refused.drain(..).map(|(index, _)| index));
         self.why = Some(why);
     }
 
     /// What an item has, or had before what it has, as it says, but for what was refused.
-    pub(super) fn decided(&mut self, links: impl Iterator<Item = Link>, there: &There) {
-        for Link { index, rank, refused, .. } in links {
-            let again = there.notes(&rank).then(|| Reject::new("refused before, as the item says"));
-            match refused.or(again) {
-                Some(why) => self.refused.push((index, why)),
-                None if there.made.as_ref() == Some(&rank) => {}
-                None => self.overtaken.push(index),
-            }
+    pub(super) fn decided(&mut self, link: &Link, there: &There) {
+        if there.notes(&link.rank) {
+            self.refused.push((link.index, Reject::new("refused before, as the item says")));
+        } else if there.made.as_ref() != Some(&link.rank) {
+            self.overtaken.push(link.index);
         }
     }
 }

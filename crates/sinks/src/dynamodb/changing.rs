@@ -1,7 +1,7 @@
 //! Chains of changes to requests.
 
 use kinesink_aws::dynamodb::types::AttributeValue;
-use kinesink_core::Reject;
+use kinesink_core::{Failure, Reject};
 
 use super::attributes::Attributes;
 use super::chain::{Chain, Link, Outcome, Sending};
@@ -30,25 +30,26 @@ impl<U: Send + Sync> Sending<'_, U> {
         let mut records_max = FOLD_RECORDS_MAX;
         // Refused, and no item says so yet.
         let mut owed: Vec<Rank> = Vec::new();
-        // Each turn sends, refuses or drops one link or note at least, or halves how many are tried at a time.
+        // What the item said, once a condition did not hold.
+        let mut known: Option<There> = None;
+        // Each turn sends, refuses or drops one link at least, halves how many are tried at a time, or knows more of the item.
         while let Some(first) = links.first() {
             if let Some(why) = first.refused.clone() {
-                // By a version the item need not say it: the highest stays.
-                let is_noted = matches!(first.rank, Rank::Position(_));
-                let Link { index, rank, .. } = links.remove(0);
-                outcome.refused.push((index, why));
-                if is_noted {
-                    owed.push(rank);
-                    if outcome.refused.len() >= NOTES_OF_A_WINDOW_MAX {
-                        outcome.refuse_rest(links.drain(..));
-                    }
+                self.refuse_first(&mut links, why, &mut owed, known.as_ref(), &mut outcome);
+                continue;
+            }
+            if let Some(there) = known.as_mut().filter(|there| there.has(&first.rank)) {
+                if let Err(why) = self.decided(first, there, &mut outcome).await {
+                    outcome.failed(&links, why);
+                    return (chain, outcome);
                 }
+                links.remove(0);
                 continue;
             }
             let replacing = replacing(&links);
             let (sent, result) = match replacing.and_then(|place| Some((place, links.get(place)?))) {
                 Some((place, link)) => (place + 1, self.put_one(link.index).await),
-                None => self.update_first(&links, records_max, &owed).await,
+                None => self.update_first(&links, records_max, &owed, known.as_ref()).await,
             };
             match result {
                 Ok(Met::Written) => {
@@ -57,15 +58,17 @@ impl<U: Send + Sync> Sending<'_, U> {
                     owed.clear();
                     records_max = (records_max * 2).min(FOLD_RECORDS_MAX);
                 }
+                // Of what is there, the service may say nothing.
+                Ok(Met::There(there)) if there.decided().is_none() => {
+                    outcome.overtaken.extend(links.drain(..sent).map(|link| link.index));
+                }
+                Ok(Met::There(there)) if known.as_ref() == Some(&there) => {
+                    outcome.failed(&links, self.unexplained());
+                    return (chain, outcome);
+                }
                 Ok(Met::There(there)) => {
-                    let is_told = drop_decided(&mut owed, &there);
-                    // Of what is there, the service may say nothing.
-                    let decided = match &there.decided {
-                        Some(decided) => links.iter().take_while(|link| link.rank <= *decided).count(),
-                        None => sent,
-                    };
-                    let decided = links.drain(..decided.max(usize::from(!is_told))).collect();
-                    self.decided(decided, there, &mut outcome).await;
+                    drop_decided(&mut owed, &there);
+                    known = Some(there);
                 }
                 Ok(Met::Foreign(why)) => {
                     outcome.refused.extend(links.drain(..).map(|link| (link.index, why.clone())));
@@ -80,14 +83,33 @@ impl<U: Send + Sync> Sending<'_, U> {
                     None => records_max = (sent / 2).max(1),
                 },
                 Err(why) => {
-                    outcome.again.extend(links.iter().map(|link| link.index));
-                    outcome.failed(why);
+                    outcome.failed(&links, why);
                     return (chain, outcome);
                 }
             }
         }
         self.leave(&chain, owed, &mut outcome).await;
         (chain, outcome)
+    }
+
+    /// It is to be noted, unless it is, or was one of more.
+    fn refuse_first(
+        &self,
+        links: &mut Vec<Link>,
+        why: Reject,
+        owed: &mut Vec<Rank>,
+        known: Option<&There>,
+        outcome: &mut Outcome,
+    ) {
+        let Link { index, rank, .. } = links.remove(0);
+        outcome.refused.push((index, why));
+        // By a version the item need not say it: the highest stays.
+        if matches!(rank, Rank::Position(_)) && owed.len() < NOTES_OF_A_WINDOW_MAX {
+            owed.extend(Some(rank).filter(|rank| known.is_none_or(|there| there.decided() < Some(rank))));
+            if outcome.refused.len() >= NOTES_OF_A_WINDOW_MAX && !self.emitter.config.is_replay {
+                outcome.refuse_rest(links.drain(..));
+            }
+        }
     }
 
     /// Has the item say what was refused behind all that was made, where each change counts: once one is made behind it, it could not be
@@ -107,13 +129,14 @@ impl<U: Send + Sync> Sending<'_, U> {
             }
             let lane = self.emitter.traffic.lanes.enter().await;
             let item = (self.table.attributes_of(&chain.key), update);
-            let met = requests::request_update(config, &traffic.pace, item, first, OverMark::Whole).await;
+            let met = requests::request_update(config, &traffic.pace, item, (first, None), OverMark::Whole).await;
             self.emitter.answered(lane, Answer::of(&met), &met);
             match self.explained(Action::UpdateItem, met).await {
                 // By this worker or another.
                 Ok(Met::There(there)) if drop_decided(&mut owed, &there) => {}
-                Ok(_) | Err(Verdict::Refused(_)) => return,
-                Err(why) => return outcome.failed(why),
+                Ok(Met::There(_)) => return outcome.failed(&[], self.unexplained()),
+                Ok(Met::Written | Met::Foreign(_)) | Err(Verdict::Refused(_)) => return,
+                Err(why) => return outcome.failed(&[], why),
             }
         }
     }
@@ -125,29 +148,33 @@ impl<U: Send + Sync> Sending<'_, U> {
         Some((config.ttl.as_deref()?, expiry(arrival, config.expire_after?)))
     }
 
+    fn unexplained(&self) -> Verdict {
+        let table = &self.emitter.config.table;
+        Verdict::Failed(Failure::transient(format!(
+            "cannot update an item in table {table}: a condition does not hold, though by what is there it should"
+        )))
+    }
+
     /// What an item has, or had before what it has; a dead letter of which it says that it was refused is made now.
-    async fn decided(&self, mut links: Vec<Link>, mut there: There, outcome: &mut Outcome) {
+    async fn decided(&self, link: &Link, there: &mut There, outcome: &mut Outcome) -> Result<(), Verdict> {
         if self.emitter.config.is_replay {
-            let mut others = Vec::new();
-            for link in links {
-                match self.make_noted(&link, &mut there).await {
-                    Ok(true) => {}
-                    Ok(false) => others.push(link),
-                    Err(Verdict::Refused(why)) => outcome.refused.push((link.index, why)),
-                    Err(why) => {
-                        outcome.again.push(link.index);
-                        outcome.why = Some(why);
-                    }
+            match self.make_noted(link, there).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(Verdict::Refused(why)) => {
+                    outcome.refused.push((link.index, why));
+                    return Ok(());
                 }
+                Err(why) => return Err(why),
             }
-            links = others;
         }
-        outcome.decided(links.into_iter(), &there);
+        outcome.decided(link, there);
+        Ok(())
     }
 
     /// Makes the change, if it is noted as refused and can be read now. Says whether it did.
     async fn make_noted(&self, link: &Link, there: &mut There) -> Result<bool, Verdict> {
-        if link.refused.is_some() || !there.notes(&link.rank) {
+        if !there.notes(&link.rank) {
             return Ok(false);
         }
         let lane = self.emitter.traffic.lanes.enter().await;
@@ -160,13 +187,21 @@ impl<U: Send + Sync> Sending<'_, U> {
     }
 
     /// Sends the first changes together, and says how many they are.
-    async fn update_first(&self, links: &[Link], records_max: usize, owed: &[Rank]) -> (usize, Result<Met, Verdict>) {
+    async fn update_first(
+        &self,
+        links: &[Link],
+        records_max: usize,
+        owed: &[Rank],
+        known: Option<&There>,
+    ) -> (usize, Result<Met, Verdict>) {
         if let Some(link) = links.first().filter(|link| link.replaces) {
             return (1, self.put_one(link.index).await);
         }
         let lane = self.emitter.traffic.lanes.enter().await;
         let mut folded: Option<Folded<'_>> = None;
-        for link in links.iter().take(records_max).take_while(|link| !link.replaces && link.refused.is_none()) {
+        let is_noted = |rank: &Rank| known.is_some_and(|there| there.notes(rank));
+        let can_fold = |link: &Link| !link.replaces && link.refused.is_none() && !is_noted(&link.rank);
+        for link in links.iter().take(records_max).take_while(|link| can_fold(link)) {
             // By versions, what comes late is overtaken.
             if folded.as_ref().is_some_and(|folded| *folded.last >= link.rank) {
                 break;
@@ -193,9 +228,10 @@ impl<U: Send + Sync> Sending<'_, U> {
         update.refused = positions(owed);
         // Of what the item is told here, nothing was made either: another worker may have.
         let first = owed.first().unwrap_or(&first.rank);
+        let seen = known.and_then(|there| there.refused_to.as_ref());
         let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
         let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let met = requests::update_guarded(config, &traffic.pace, key, update, first, last).await;
+        let met = requests::update_guarded(config, &traffic.pace, (key, update), (first, seen), last).await;
         self.emitter.answered(lane, Answer::of(&met), &met);
         (count, if count > 1 { met } else { self.explained(Action::UpdateItem, met).await })
     }
@@ -204,7 +240,7 @@ impl<U: Send + Sync> Sending<'_, U> {
 /// Takes out what needs no note, since the item says what became of it. Says whether there was any.
 fn drop_decided(owed: &mut Vec<Rank>, there: &There) -> bool {
     let before = owed.len();
-    owed.retain(|rank| there.decided.as_ref().is_none_or(|decided| rank > decided));
+    owed.retain(|rank| there.decided() < Some(rank));
     owed.len() < before
 }
 

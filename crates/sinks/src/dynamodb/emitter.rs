@@ -154,9 +154,9 @@ impl DynamoDbEmitter {
             return Reject::new(why);
         }
         Reject::new(format!(
-            "{why}, and does not say that this one was refused: unless an earlier replay has counted it, the item lacks it, and no \
-             replay will count it: add it by hand with an update expression, or count the stream again into a new table, by a file \
-             with another `app` and `table`"
+            "{why}, and does not say that this one was refused: an earlier replay has counted it, or a later delete took it along, or the \
+             item lacks it and no replay will count it: look, then add it by hand with an update expression, or count the stream again \
+             into a new table, by a file with another `app` and `table`"
         ))
     }
 }

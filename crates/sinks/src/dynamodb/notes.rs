@@ -23,8 +23,8 @@ const NOTES_MAX: usize = 2 * NOTES_OF_A_WINDOW_MAX;
 pub(super) struct There {
     /// The last change that was made, if one was.
     pub(super) made: Option<Rank>,
-    /// Up to which each change was made, or refused.
-    pub(super) decided: Option<Rank>,
+    /// The last of those that were refused when none was made behind them.
+    pub(super) refused_to: Option<Rank>,
     /// It stands in the place of an item that was deleted.
     pub(super) is_mark: bool,
     /// Positions of those that were refused.
@@ -34,13 +34,30 @@ pub(super) struct There {
 impl There {
     /// None where the item says nothing in the order of that rank.
     pub(super) fn read(config: &DynamoDbConfig, rank: &Rank, item: &Attributes) -> Option<Self> {
-        let made = match item.get(config.guard_attribute()) {
-            Some(found) => Some(rank.of_same_order(found)?),
-            None => None,
+        let read = |name: &str| match item.get(name) {
+            Some(found) => rank.of_same_order(found).map(Some),
+            None => Some(None),
         };
-        let refused_to = item.get(REFUSED_TO).filter(|_| config.counts()).and_then(|found| rank.of_same_order(found));
-        let decided = Some(made.clone().max(refused_to)?);
-        Some(Self { made, decided, is_mark: item.contains_key(DELETED), refused: of(item).to_vec() })
+        let made = read(config.guard_attribute())?;
+        let refused_to = if config.counts() { read(REFUSED_TO)? } else { None };
+        let there = Self { made, refused_to, is_mark: item.contains_key(DELETED), refused: of(item).to_vec() };
+        there.decided().is_some().then_some(there)
+    }
+
+    /// Behind it, nothing was made and nothing noted.
+    pub(super) fn decided(&self) -> Option<&Rank> {
+        self.made.as_ref().max(self.refused_to.as_ref())
+    }
+
+    /// Whether the change of this rank was made, or overtaken, or is noted as refused. Of others that were refused, the item was not told,
+    /// or has no note any more: they can be made as long as nothing behind them is.
+    pub(super) fn has(&self, rank: &Rank) -> bool {
+        self.made.as_ref().is_some_and(|made| rank <= made) || self.notes(rank)
+    }
+
+    /// Whether nothing was made from that rank on.
+    pub(super) fn ends_before(&self, rank: &Rank) -> bool {
+        self.made.as_ref().is_none_or(|made| made < rank)
     }
 
     /// Whether the change of this rank was refused.
@@ -67,7 +84,7 @@ pub(super) async fn make(
     there: &mut There,
 ) -> Result<bool, Verdict> {
     let Rank::Position(note) = rank else { return Ok(false) };
-    let is_last = there.made.as_ref().is_none_or(|made| made < rank);
+    let is_last = there.ends_before(rank);
     let mut over_mark = OverMark::Whole;
     let mut condition = "contains(#refused, :rank)".to_owned();
     if is_last {
@@ -99,7 +116,11 @@ pub(super) async fn make(
     match request.send().await {
         Ok(reply) => {
             took(config, pace, foreseen, reply.consumed_capacity());
-            there.is_mark &= !is_last;
+            there.refused.retain(|other| other != note);
+            if is_last {
+                there.made = Some(rank.clone());
+                there.is_mark = false;
+            }
             Ok(true)
         }
         Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(false),

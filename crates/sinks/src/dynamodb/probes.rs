@@ -45,7 +45,7 @@ pub(super) async fn probe_update(config: &DynamoDbConfig, table: &Table) -> Resu
     let mut update = config.changes.as_ref().map(|changes| Update::of_all(changes, neutral)).unwrap_or_default();
     update.set(config.guard_attribute(), rank.to_attribute());
     let over_mark = if config.delete.is_some() { OverMark::No } else { OverMark::Whole };
-    let request = guarded_update(config, (probe(table), update), &rank, over_mark);
+    let request = guarded_update(config, (probe(table), update), (&rank, None), over_mark);
     let condition = request.get_condition_expression().as_deref().map(never);
     let request = request.set_condition_expression(condition).expression_attribute_names("#key", hash_key(table));
     let answer = request.send().await;

@@ -84,23 +84,23 @@ fn met(config: &DynamoDbConfig, rank: &Rank, there: Option<&Attributes>) -> Met 
     )
 }
 
-/// Makes the changes that stand at `first` to `last` unless some of them, or a later one, have been made.
+/// Makes the changes that stand at `first` to `last` unless some of them, or a later one, have been made, or may be noted as refused: they
+/// are not where the notes go no further than was `seen`.
 pub(super) async fn update_guarded(
     config: &DynamoDbConfig,
     pace: &Pace,
-    key: Attributes,
-    mut update: Update,
-    first: &Rank,
+    (key, mut update): (Attributes, Update),
+    (first, seen): (&Rank, Option<&Rank>),
     last: &Rank,
 ) -> Result<Met, Verdict> {
     update.set(config.guard_attribute(), last.to_attribute());
     if config.delete.is_none() {
-        return request_update(config, pace, (key, update), first, OverMark::Whole).await;
+        return request_update(config, pace, (key, update), (first, seen), OverMark::Whole).await;
     }
     // What a mark has besides its rank goes, but a living item's own expiry stays: which it is, only the service knows.
-    match request_update(config, pace, (key.clone(), update.clone()), first, OverMark::No).await? {
-        Met::There(there) if there.decided.as_ref().is_some_and(|decided| decided < first) => {
-            request_update(config, pace, (key, update), first, OverMark::Anew).await
+    match request_update(config, pace, (key.clone(), update.clone()), (first, seen), OverMark::No).await? {
+        Met::There(there) if there.is_mark && there.ends_before(first) => {
+            request_update(config, pace, (key, update), (first, seen), OverMark::Anew).await
         }
         met => Ok(met),
     }
@@ -125,18 +125,18 @@ impl OverMark {
     }
 }
 
-/// Makes changes, of which `first` is the first.
+/// The same, of which `first` is the first.
 pub(super) async fn request_update(
     config: &DynamoDbConfig,
     pace: &Pace,
     (key, update): (Attributes, Update),
-    first: &Rank,
+    (first, seen): (&Rank, Option<&Rank>),
     over_mark: OverMark,
 ) -> Result<Met, Verdict> {
     let foreseen = units(bytes(&key) + update.bytes());
     pace.take(foreseen).await;
     let notes = (!update.refused.is_empty()).then(|| key.clone());
-    let request = guarded_update(config, (key, update), first, over_mark);
+    let request = guarded_update(config, (key, update), (first, seen), over_mark);
     let request = request.set_return_values(notes.is_some().then_some(ReturnValue::UpdatedNew));
     let error = match request.send().await {
         Ok(reply) => {
@@ -152,7 +152,7 @@ pub(super) async fn request_update(
         return Err(error::write(Action::UpdateItem, &config.table, &error));
     };
     match met(config, first, failed.item()) {
-        Met::There(There { decided: None, .. }) => Err(Verdict::Failed(Failure::configuration(format!(
+        Met::There(there) if there.decided().is_none() => Err(Verdict::Failed(Failure::configuration(format!(
             "cannot update items in table {}: the service does not say what is there where a condition fails: name one that does",
             config.table
         )))),
@@ -160,11 +160,11 @@ pub(super) async fn request_update(
     }
 }
 
-/// An update on the condition that nothing from `first` on is decided.
+/// An update on the condition that nothing from `first` on was made, or noted since the notes were `seen`.
 pub(super) fn guarded_update(
     config: &DynamoDbConfig,
     (key, update): (Attributes, Update),
-    first: &Rank,
+    (first, seen): (&Rank, Option<&Rank>),
     over_mark: OverMark,
 ) -> UpdateItemFluentBuilder {
     let Expression { text, mut names, mut values } = update.expression(&over_mark.removed(config));
@@ -174,8 +174,12 @@ pub(super) fn guarded_update(
         names.insert("#deleted".into(), DELETED.into());
     }
     if config.counts() {
-        conditions.push("attribute_not_exists(#refused_to) OR #refused_to < :rank");
+        conditions.push(match seen {
+            None => "attribute_not_exists(#refused_to) OR #refused_to < :rank",
+            Some(_) => "attribute_not_exists(#refused_to) OR #refused_to < :rank OR #refused_to = :seen",
+        });
         names.insert("#refused_to".into(), REFUSED_TO.into());
+        values.extend(seen.map(|seen| (":seen".into(), seen.to_attribute())));
     }
     names.insert("#rank".into(), config.guard_attribute().into());
     values.insert(":rank".into(), first.to_attribute());
