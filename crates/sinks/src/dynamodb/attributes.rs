@@ -9,15 +9,30 @@ use base64::engine::general_purpose::STANDARD;
 use kinesink_aws::dynamodb::primitives::Blob;
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::Reject;
-use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::json::{each_element, each_field, kind};
 use super::number::Decimal;
 use crate::FieldPath;
 
 /// An item, or a part of one.
 pub type Attributes = HashMap<String, AttributeValue>;
+
+/// What was read of an output.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) attributes: Attributes,
+    /// Why a field is not among them, if one could not be read.
+    pub(super) refused: Option<Reject>,
+}
+
+impl Fields {
+    /// All of them, or why not.
+    pub(super) fn whole(self) -> Result<Attributes, Reject> {
+        self.refused.map_or(Ok(self.attributes), Err)
+    }
+}
 
 /// Of values: that of an attribute is the first, an element of a list there the second.
 const DEPTH_MAX: usize = 32;
@@ -47,16 +62,17 @@ pub enum FieldType {
 /// The fields that have a type.
 pub(super) type Types = BTreeMap<FieldPath, FieldType>;
 
-/// The attributes of a record that is a JSON object, up to so many bytes as the service counts them. Of a name that stands twice, the
+/// The fields of a record that is a JSON object, up to so many bytes as the service counts them. Of a name that stands twice, the
 /// last.
-pub(super) fn attributes(json: &[u8], types: &Types, bytes_max: usize) -> Result<Attributes, Reject> {
+pub(super) fn fields(json: &[u8], types: &Types, bytes_max: usize) -> Result<Fields, Reject> {
     let value: &RawValue = serde_json::from_slice(json)
         .map_err(|error| Reject::new(format!("not JSON: line {}, column {}", error.line(), error.column())))?;
     if !value.get().starts_with('{') {
         return Err(Reject::new(format!("{} in place of an object: an item is made of fields", kind(value.get()))));
     }
-    let mut reading = Reading { types, path: Vec::new(), bytes: 0, bytes_max };
-    reading.object(value, 0)
+    let mut reading = Reading { types, path: Vec::new(), bytes: 0, bytes_max, refused: None };
+    let attributes = reading.object(value, 0)?;
+    Ok(Fields { attributes, refused: reading.refused })
 }
 
 /// What stands at the path.
@@ -147,6 +163,8 @@ struct Reading<'t> {
     /// Of what was read so far.
     bytes: usize,
     bytes_max: usize,
+    /// Why a field of the record is none of the item's, the first of them.
+    refused: Option<Reject>,
 }
 
 impl Reading<'_> {
@@ -154,19 +172,34 @@ impl Reading<'_> {
     fn object(&mut self, json: &RawValue, depth: usize) -> Result<Attributes, Reject> {
         let mut attributes = Attributes::new();
         each_field(json, |name, value| {
-            if name.is_empty() {
-                return Err(self.refuse("a field without a name: an attribute needs one"));
-            }
-            self.path.push(name.into_owned());
-            let value = self.value(value, depth + 1);
-            let name = self.path.pop().unwrap_or_default();
-            match value? {
-                Some(value) => attributes.insert(name, value),
-                None => attributes.remove(&name),
+            let (name, value) = self.field(name.into_owned(), value, depth);
+            match value {
+                Ok(Some(value)) => attributes.insert(name, value),
+                Ok(None) => attributes.remove(&name),
+                Err(why) => {
+                    // The others may say which item it is.
+                    self.refused.get_or_insert(why);
+                    attributes.remove(&name)
+                }
             };
             Ok(())
         })?;
         Ok(attributes)
+    }
+
+    /// `depth` is that of the object.
+    fn field(
+        &mut self,
+        name: String,
+        json: &RawValue,
+        depth: usize,
+    ) -> (String, Result<Option<AttributeValue>, Reject>) {
+        if name.is_empty() {
+            return (name, Err(self.refuse("a field without a name: an attribute needs one")));
+        }
+        self.path.push(name);
+        let value = self.value(json, depth + 1);
+        (self.path.pop().unwrap_or_default(), value)
     }
 
     /// `depth` counts this value.
@@ -314,73 +347,4 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { f.write_str(".") } else { self.0.iter().try_for_each(|name| write!(f, ".{name}")) }
     }
-}
-
-/// What a value of JSON is.
-fn kind(json: &str) -> &'static str {
-    match json.as_bytes().first() {
-        Some(b'{') => "an object",
-        Some(b'[') => "a list",
-        Some(b'"') => "text",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
-    }
-}
-
-/// Names and values of an object, in order, as far as `each` goes.
-fn each_field<'a>(
-    object: &'a RawValue,
-    each: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), Reject>,
-) -> Result<(), Reject> {
-    #[derive(PartialEq, Eq, Hash, Deserialize)]
-    struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    struct Fields<F>(F);
-
-    impl<'a, F: FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), Reject>> Visitor<'a> for Fields<F> {
-        type Value = Result<(), Reject>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'a>>(mut self, mut fields: A) -> Result<Self::Value, A::Error> {
-            let mut outcome = Ok(());
-            while let Some((Name(name), value)) = fields.next_entry()? {
-                // The rest is read all the same: a map that is left in its midst is an error of its own.
-                outcome = outcome.and_then(|()| (self.0)(name, value));
-            }
-            Ok(outcome)
-        }
-    }
-
-    let mut deserializer = serde_json::Deserializer::from_str(object.get());
-    deserializer
-        .deserialize_map(Fields(each))
-        .map_err(|_| Reject::new("a field's name has half of a surrogate pair"))?
-}
-
-/// Elements of a list, in order, as far as `each` goes: all of them at once would be several times as large as the list.
-fn each_element<'a>(list: &'a RawValue, each: impl FnMut(&'a RawValue) -> Result<(), Reject>) -> Result<(), Reject> {
-    struct Elements<F>(F);
-
-    impl<'a, F: FnMut(&'a RawValue) -> Result<(), Reject>> Visitor<'a> for Elements<F> {
-        type Value = Result<(), Reject>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list")
-        }
-
-        fn visit_seq<A: SeqAccess<'a>>(mut self, mut elements: A) -> Result<Self::Value, A::Error> {
-            let mut outcome = Ok(());
-            while let Some(element) = elements.next_element()? {
-                outcome = outcome.and_then(|()| (self.0)(element));
-            }
-            Ok(outcome)
-        }
-    }
-
-    let mut deserializer = serde_json::Deserializer::from_str(list.get());
-    deserializer.deserialize_seq(Elements(each)).map_err(|_| Reject::new("a list that cannot be read"))?
 }

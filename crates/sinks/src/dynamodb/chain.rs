@@ -6,11 +6,11 @@ use std::mem;
 
 use kinesink_core::{Batch, Failure, Item, Reject};
 
-use super::attributes::Attributes;
+use super::attributes::Fields;
 use super::config::DynamoDbConfig;
 use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
-use super::notes::There;
+use super::notes::{NOTES_OF_A_WINDOW_MAX, There};
 use super::settling::Settling;
 use super::table::{ItemKey, Table};
 use super::write::{Change, NoWrite, Rank, Write, write};
@@ -92,7 +92,8 @@ impl Chain {
 impl Outcome {
     /// Behind so many that are refused that the item would be told of too many.
     pub(super) fn refuse_rest(&mut self, links: impl Iterator<Item = Link>) {
-        let why = Reject::new(format!("{} changes of its item before it were refused", self.refused.len()));
+        let why = format!("{NOTES_OF_A_WINDOW_MAX} changes of its item before it, and in its window, were refused");
+        let why = Reject::new(why);
         self.refused.extend(links.map(|link| (link.index, link.refused.unwrap_or_else(|| why.clone()))));
     }
 
@@ -113,8 +114,8 @@ impl Outcome {
     }
 }
 
-/// Makes attributes of an output.
-pub(super) type Read<U> = fn(&DynamoDbConfig, &U) -> Result<Attributes, Reject>;
+/// Reads the fields of an output.
+pub(super) type Read<U> = fn(&DynamoDbConfig, &U) -> Result<Fields, Reject>;
 
 /// One batch on its way.
 pub(super) struct Sending<'a, U> {

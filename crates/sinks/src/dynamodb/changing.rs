@@ -3,238 +3,306 @@
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::{Failure, Reject};
 
-use super::attributes::Attributes;
 use super::chain::{Chain, Link, Outcome, Sending};
 use super::config::REFUSED_TO;
 use super::emitter::DynamoDbEmitter;
 use super::error::{Action, Verdict};
+use super::full::FULL_ITEMS_MAX;
 use super::lanes::Answer;
 use super::notes::{self, NOTES_OF_A_WINDOW_MAX, There};
 use super::requests::{self, Met, OverMark};
 use super::sending::bug;
 use super::update::Update;
 use super::write::{Change, Rank, Write, expiry};
+use crate::position_text::position_text;
 
 /// Updates of one item that go in one request.
 const FOLD_RECORDS_MAX: usize = 1_000;
 /// Of what they set and append, and a larger one alone.
 const FOLD_BYTES_MAX: usize = 64 * 1024;
+/// Conditions that do not hold one after the other, while others change the item.
+const LOOKS_MAX: usize = 100;
 
 impl<U: Send + Sync> Sending<'_, U> {
     /// Makes each change of the chain once, in order, as many as possible in a request. Each request is made on the condition
     /// that none of its changes has been made yet; where some have, the item says which, and the others are sent. What is refused
     /// is not made, and the next that is made says so in the item, or a request of its own: only there it outlives this process.
     pub(super) async fn update(&self, chain: Chain) -> (Chain, Outcome) {
-        let mut outcome = Outcome::default();
-        let mut links = chain.links().to_vec();
-        let mut records_max = FOLD_RECORDS_MAX;
-        // Refused, and no item says so yet.
-        let mut owed: Vec<Rank> = Vec::new();
-        // What the item said, once a condition did not hold.
-        let mut known: Option<There> = None;
+        let links = chain.links().to_vec();
+        let (owed, known, outcome) = (Vec::new(), None, Outcome::default());
+        let changing = Changing { sending: self, chain: &chain, links, refused: 0, owed, known, outcome };
+        let outcome = changing.run().await;
+        (chain, outcome)
+    }
+}
+
+/// A chain of changes on its way.
+struct Changing<'a, U> {
+    sending: &'a Sending<'a, U>,
+    chain: &'a Chain,
+    /// What is left of it.
+    links: Vec<Link>,
+    /// How many were refused here.
+    refused: usize,
+    /// Positions of those of them of which no item says so yet.
+    owed: Vec<Rank>,
+    /// What the item said, once a condition did not hold.
+    known: Option<There>,
+    outcome: Outcome,
+}
+
+impl<U: Send + Sync> Changing<'_, U> {
+    async fn run(mut self) -> Outcome {
+        if let Err(why) = self.make().await {
+            self.outcome.failed(&self.links, why);
+        } else if let Err(why) = self.leave().await {
+            self.outcome.failed(&[], why);
+        }
+        self.outcome
+    }
+
+    async fn make(&mut self) -> Result<(), Verdict> {
+        self.refuse_behind_full();
+        let (mut records_max, mut looks) = (FOLD_RECORDS_MAX, 0);
         // Each turn sends, refuses or drops one link at least, halves how many are tried at a time, or knows more of the item.
-        while let Some(first) = links.first() {
+        while let Some(first) = self.links.first() {
             if let Some(why) = first.refused.clone() {
-                self.refuse_first(&mut links, why, &mut owed, known.as_ref(), &mut outcome);
+                self.refuse_first(why)?;
                 continue;
             }
-            if let Some(there) = known.as_mut().filter(|there| there.has(&first.rank)) {
-                if let Err(why) = self.decided(first, there, &mut outcome).await {
-                    outcome.failed(&links, why);
-                    return (chain, outcome);
-                }
-                links.remove(0);
+            if self.known.as_ref().is_some_and(|there| there.has(&first.rank)) {
+                self.decide_first().await?;
                 continue;
             }
-            let replacing = replacing(&links);
-            let (sent, result) = match replacing.and_then(|place| Some((place, links.get(place)?))) {
-                Some((place, link)) => (place + 1, self.put_one(link.index).await),
-                None => self.update_first(&links, records_max, &owed, known.as_ref()).await,
+            let replacing = replacing(&self.links);
+            let (sent, result) = match replacing.and_then(|place| Some((place, self.links.get(place)?))) {
+                Some((place, link)) => (place + 1, self.sending.put_one(link.index).await),
+                None => self.update_first(records_max).await,
             };
             match result {
-                Ok(Met::Written) => {
-                    let refused = links.drain(..sent).filter_map(|link| Some((link.index, link.refused?)));
-                    outcome.refused.extend(refused);
-                    owed.clear();
-                    records_max = (records_max * 2).min(FOLD_RECORDS_MAX);
+                Ok(Met::Written { notes }) => {
+                    (records_max, looks) = ((records_max * 2).min(FOLD_RECORDS_MAX), 0);
+                    self.written(sent, notes).await?;
                 }
                 // Of what is there, the service may say nothing.
                 Ok(Met::There(there)) if there.decided().is_none() => {
-                    outcome.overtaken.extend(links.drain(..sent).map(|link| link.index));
+                    self.outcome.overtaken.extend(self.links.drain(..sent).map(|link| link.index));
                 }
-                Ok(Met::There(there)) if known.as_ref() == Some(&there) => {
-                    outcome.failed(&links, self.unexplained());
-                    return (chain, outcome);
+                Ok(Met::There(there)) if looks == LOOKS_MAX || self.known.as_ref() == Some(&there) => {
+                    return Err(self.unexplained());
                 }
                 Ok(Met::There(there)) => {
-                    drop_decided(&mut owed, &there);
-                    known = Some(there);
+                    looks += 1;
+                    drop_decided(&mut self.owed, &there);
+                    self.known = Some(there);
                 }
                 Ok(Met::Foreign(why)) => {
-                    outcome.refused.extend(links.drain(..).map(|link| (link.index, why.clone())));
+                    self.outcome.refused.extend(self.links.drain(..).map(|link| (link.index, why.clone())));
                 }
                 Err(Verdict::Refused(why) | Verdict::Unclear { why, .. }) => match replacing {
                     // What it would have replaced counts then.
-                    Some(place) => refuse(links.get_mut(place), why),
+                    Some(place) => refuse(self.links.get_mut(place), why),
                     None if sent == 1 => {
-                        refuse(links.first_mut(), why);
+                        refuse(self.links.first_mut(), why);
                         records_max = 1;
                     }
                     None => records_max = (sent / 2).max(1),
                 },
-                Err(why) => {
-                    outcome.failed(&links, why);
-                    return (chain, outcome);
-                }
+                Err(why) => return Err(why),
             }
         }
-        self.leave(&chain, owed, &mut outcome).await;
-        (chain, outcome)
+        Ok(())
+    }
+
+    /// What an earlier part of the window had refused counts in this one.
+    fn refuse_behind_full(&mut self) {
+        let Sending { emitter, batch, .. } = self.sending;
+        if let Some(last) = emitter.full.behind(batch, &self.chain.key) {
+            let place = self.links.partition_point(|link| link.rank <= last);
+            self.outcome.refuse_rest(self.links.drain(place..));
+        }
     }
 
     /// It is to be noted, unless it is, or was one of more.
-    fn refuse_first(
-        &self,
-        links: &mut Vec<Link>,
-        why: Reject,
-        owed: &mut Vec<Rank>,
-        known: Option<&There>,
-        outcome: &mut Outcome,
-    ) {
-        let Link { index, rank, .. } = links.remove(0);
-        outcome.refused.push((index, why));
+    fn refuse_first(&mut self, why: Reject) -> Result<(), Verdict> {
+        let Link { index, rank, .. } = self.links.remove(0);
+        self.outcome.refused.push((index, why));
+        self.refused += 1;
         // By a version the item need not say it: the highest stays.
-        if matches!(rank, Rank::Position(_)) && owed.len() < NOTES_OF_A_WINDOW_MAX {
-            owed.extend(Some(rank).filter(|rank| known.is_none_or(|there| there.decided() < Some(rank))));
-            if outcome.refused.len() >= NOTES_OF_A_WINDOW_MAX && !self.emitter.config.is_replay {
-                outcome.refuse_rest(links.drain(..));
-            }
+        if !matches!(rank, Rank::Position(_)) {
+            return Ok(());
         }
+        let is_news = self.known.as_ref().is_none_or(|there| there.decided() < Some(&rank));
+        if is_news && self.owed.len() < NOTES_OF_A_WINDOW_MAX {
+            self.owed.push(rank.clone());
+        }
+        if self.refused >= NOTES_OF_A_WINDOW_MAX { self.refuse_rest(&rank) } else { Ok(()) }
+    }
+
+    /// The first changes are made.
+    async fn written(&mut self, sent: usize, notes: Vec<String>) -> Result<(), Verdict> {
+        let last = sent.checked_sub(1).and_then(|last| self.links.get(last)).map(|link| link.rank.clone());
+        let refused = self.links.drain(..sent).filter_map(|link| Some((link.index, link.refused?)));
+        self.outcome.refused.extend(refused);
+        self.owed.clear();
+        match last {
+            Some(last) => self.noted(notes, &last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The item has these notes now, the last of them no later than the change `last`.
+    async fn noted(&mut self, notes: Vec<String>, last: &Rank) -> Result<(), Verdict> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let DynamoDbEmitter { config, traffic, .. } = self.sending.emitter;
+        let window = position_text(self.sending.batch.first);
+        let of_window = notes.iter().filter(|note| **note >= window).count();
+        notes::trim(config, &traffic.pace, self.sending.table.attributes_of(&self.chain.key), notes, &window).await;
+        if of_window >= NOTES_OF_A_WINDOW_MAX { self.refuse_rest(last) } else { Ok(()) }
+    }
+
+    /// Behind so many that were refused, all are until the window ends. Not of a replay, which has only records that were.
+    fn refuse_rest(&mut self, last: &Rank) -> Result<(), Verdict> {
+        let DynamoDbEmitter { config, full, .. } = self.sending.emitter;
+        if config.is_replay {
+            return Ok(());
+        }
+        if !full.add(self.sending.batch, &self.chain.key, last) {
+            return Err(Verdict::Failed(Failure::configuration(format!(
+                "cannot tell {FULL_ITEMS_MAX} items of table {} of all that is refused of a window, more than {NOTES_OF_A_WINDOW_MAX} \
+                 records of each: mend what refuses them, in the transform or in `types`",
+                config.table
+            ))));
+        }
+        self.outcome.refuse_rest(self.links.drain(..));
+        Ok(())
     }
 
     /// Has the item say what was refused behind all that was made, where each change counts: once one is made behind it, it could not be
     /// told from what is made. An item that has no room for it does not say it.
-    async fn leave(&self, chain: &Chain, mut owed: Vec<Rank>, outcome: &mut Outcome) {
-        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
+    async fn leave(&mut self) -> Result<(), Verdict> {
+        let DynamoDbEmitter { config, traffic, .. } = self.sending.emitter;
         if !config.counts() {
-            return;
+            return Ok(());
         }
         // Each turn has fewer.
-        while let (Some(first), Some(last)) = (owed.first(), owed.last()) {
+        while let (Some(first), Some(last)) = (self.owed.first().cloned(), self.owed.last().cloned()) {
             let mut update = Update::default();
             update.set(REFUSED_TO, last.to_attribute());
-            update.refused = positions(&owed);
-            if let Some((ttl, value)) = self.expiry_of_notes(chain) {
+            update.refused = positions(&self.owed);
+            if let Some((ttl, value)) = self.expiry_of_notes() {
                 update.set_default(ttl, value);
             }
-            let lane = self.emitter.traffic.lanes.enter().await;
-            let item = (self.table.attributes_of(&chain.key), update);
-            let met = requests::request_update(config, &traffic.pace, item, (first, None), OverMark::Whole).await;
-            self.emitter.answered(lane, Answer::of(&met), &met);
-            match self.explained(Action::UpdateItem, met).await {
+            let lane = traffic.lanes.enter().await;
+            let item = (self.sending.table.attributes_of(&self.chain.key), update);
+            let met = requests::request_update(config, &traffic.pace, item, (&first, None), OverMark::Whole).await;
+            self.sending.emitter.answered(lane, Answer::of(&met), &met);
+            match self.sending.explained(Action::UpdateItem, met).await {
                 // By this worker or another.
-                Ok(Met::There(there)) if drop_decided(&mut owed, &there) => {}
-                Ok(Met::There(_)) => return outcome.failed(&[], self.unexplained()),
-                Ok(Met::Written | Met::Foreign(_)) | Err(Verdict::Refused(_)) => return,
-                Err(why) => return outcome.failed(&[], why),
+                Ok(Met::There(there)) if drop_decided(&mut self.owed, &there) => {}
+                Ok(Met::There(_)) => return Err(self.unexplained()),
+                Ok(Met::Written { notes }) => return self.noted(notes, &last).await,
+                Ok(Met::Foreign(_)) | Err(Verdict::Refused(_)) => return Ok(()),
+                Err(why) => return Err(why),
             }
         }
+        Ok(())
     }
 
     /// When an item expires that says nothing else.
-    fn expiry_of_notes(&self, chain: &Chain) -> Option<(&str, AttributeValue)> {
-        let config = &self.emitter.config;
-        let arrival = self.batch.items.get(chain.last())?.record.arrival;
+    fn expiry_of_notes(&self) -> Option<(&str, AttributeValue)> {
+        let config = &self.sending.emitter.config;
+        let arrival = self.sending.batch.items.get(self.chain.last())?.record.arrival;
         Some((config.ttl.as_deref()?, expiry(arrival, config.expire_after?)))
     }
 
     fn unexplained(&self) -> Verdict {
-        let table = &self.emitter.config.table;
+        let table = &self.sending.emitter.config.table;
         Verdict::Failed(Failure::transient(format!(
             "cannot update an item in table {table}: a condition does not hold, though by what is there it should"
         )))
     }
 
     /// What an item has, or had before what it has; a dead letter of which it says that it was refused is made now.
-    async fn decided(&self, link: &Link, there: &mut There, outcome: &mut Outcome) -> Result<(), Verdict> {
-        if self.emitter.config.is_replay {
-            match self.make_noted(link, there).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(Verdict::Refused(why)) => {
-                    outcome.refused.push((link.index, why));
-                    return Ok(());
-                }
-                Err(why) => return Err(why),
-            }
+    async fn decide_first(&mut self) -> Result<(), Verdict> {
+        let (Some(link), Some(there)) = (self.links.first(), self.known.as_mut()) else { return Ok(()) };
+        let is_made = match self.sending.emitter.config.is_replay {
+            true => make_noted(self.sending, link, there).await,
+            false => Ok(false),
+        };
+        match is_made {
+            Ok(true) => {}
+            Ok(false) => self.outcome.decided(link, there),
+            Err(Verdict::Refused(why)) => self.outcome.refused.push((link.index, why)),
+            Err(why) => return Err(why),
         }
-        outcome.decided(link, there);
+        self.links.remove(0);
         Ok(())
     }
 
-    /// Makes the change, if it is noted as refused and can be read now. Says whether it did.
-    async fn make_noted(&self, link: &Link, there: &mut There) -> Result<bool, Verdict> {
-        if !there.notes(&link.rank) {
-            return Ok(false);
-        }
-        let lane = self.emitter.traffic.lanes.enter().await;
-        let Change::Update(key, update) = self.write_at(link.index)?.change else { return Ok(false) };
-        let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
-        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let made = notes::make(config, &traffic.pace, (key, update), &link.rank, there).await;
-        self.emitter.answered(lane, Answer::of(&made), &made);
-        self.explained(Action::UpdateItem, made).await
+    /// Sends the first changes together, and says how many they are.
+    async fn update_first(&self, records_max: usize) -> (usize, Result<Met, Verdict>) {
+        let DynamoDbEmitter { config, traffic, encoding, .. } = self.sending.emitter;
+        let lane = traffic.lanes.enter().await;
+        let (mut update, folded) = match self.fold(records_max) {
+            Ok(folded) => folded,
+            Err(why) => return (1, Err(why)),
+        };
+        let (Some(first), Some(last)) = (self.links.first(), self.links.get(folded - 1)) else {
+            return (1, Err(bug("there is nothing to update")));
+        };
+        update.refused = positions(&self.owed);
+        // Of what the item is told here, nothing was made either: another worker may have.
+        let first = self.owed.first().unwrap_or(&first.rank);
+        let seen = self.known.as_ref().and_then(|there| there.refused_to.as_ref());
+        let _reservation = encoding.reserve(update.bytes()).await;
+        let item = (self.sending.table.attributes_of(&self.chain.key), update);
+        let met = requests::update_guarded(config, &traffic.pace, item, (first, seen), &last.rank).await;
+        self.sending.emitter.answered(lane, Answer::of(&met), &met);
+        (folded, if folded > 1 { met } else { self.sending.explained(Action::UpdateItem, met).await })
     }
 
-    /// Sends the first changes together, and says how many they are.
-    async fn update_first(
-        &self,
-        links: &[Link],
-        records_max: usize,
-        owed: &[Rank],
-        known: Option<&There>,
-    ) -> (usize, Result<Met, Verdict>) {
-        if let Some(link) = links.first().filter(|link| link.replaces) {
-            return (1, self.put_one(link.index).await);
-        }
-        let lane = self.emitter.traffic.lanes.enter().await;
-        let mut folded: Option<Folded<'_>> = None;
-        let is_noted = |rank: &Rank| known.is_some_and(|there| there.notes(rank));
-        let can_fold = |link: &Link| !link.replaces && link.refused.is_none() && !is_noted(&link.rank);
-        for link in links.iter().take(records_max).take_while(|link| can_fold(link)) {
+    /// What the first changes make together, and how many they are.
+    fn fold(&self, records_max: usize) -> Result<(Update, usize), Verdict> {
+        let is_noted = |rank: &Rank| self.known.as_ref().is_some_and(|there| there.notes(rank));
+        let can_fold = |link: &&Link| !link.replaces && link.refused.is_none() && !is_noted(&link.rank);
+        let mut folded: Option<(Update, usize, &Rank)> = None;
+        for link in self.links.iter().take(records_max).take_while(can_fold) {
             // By versions, what comes late is overtaken.
-            if folded.as_ref().is_some_and(|folded| *folded.last >= link.rank) {
+            if folded.as_ref().is_some_and(|(_, _, last)| **last >= link.rank) {
                 break;
             }
-            let (key, update) = match self.write_at(link.index) {
-                Ok(Write { change: Change::Update(key, update), .. }) => (key, update),
-                Ok(_) => return (1, Err(bug("a put has become an update"))),
-                Err(why) => return (1, Err(why)),
+            let Write { change: Change::Update(_, next), .. } = self.sending.write_at(link.index)? else {
+                return Err(bug("a put has become an update"));
             };
             match &mut folded {
-                None => folded = Some(Folded { key, update, count: 1, last: &link.rank }),
-                Some(folded) => {
-                    if folded.update.bytes() + update.bytes() > FOLD_BYTES_MAX || !folded.update.absorb(update) {
+                None => folded = Some((next, 1, &link.rank)),
+                Some((update, count, last)) => {
+                    if update.bytes() + next.bytes() > FOLD_BYTES_MAX || !update.absorb(next) {
                         break;
                     }
-                    folded.count += 1;
-                    folded.last = &link.rank;
+                    (*count, *last) = (*count + 1, &link.rank);
                 }
             }
         }
-        let (Some(Folded { key, mut update, count, last }), Some(first)) = (folded, links.first()) else {
-            return (1, Err(bug("there is nothing to update")));
-        };
-        update.refused = positions(owed);
-        // Of what the item is told here, nothing was made either: another worker may have.
-        let first = owed.first().unwrap_or(&first.rank);
-        let seen = known.and_then(|there| there.refused_to.as_ref());
-        let _reservation = self.emitter.encoding.reserve(update.bytes()).await;
-        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let met = requests::update_guarded(config, &traffic.pace, (key, update), (first, seen), last).await;
-        self.emitter.answered(lane, Answer::of(&met), &met);
-        (count, if count > 1 { met } else { self.explained(Action::UpdateItem, met).await })
+        folded.map(|(update, count, _)| (update, count)).ok_or_else(|| bug("there is nothing to update"))
     }
+}
+
+/// Makes the change, if it is noted as refused and can be read now. Says whether it did.
+async fn make_noted<U: Send + Sync>(sending: &Sending<'_, U>, link: &Link, there: &mut There) -> Result<bool, Verdict> {
+    if !there.notes(&link.rank) {
+        return Ok(false);
+    }
+    let DynamoDbEmitter { config, traffic, encoding, .. } = sending.emitter;
+    let lane = traffic.lanes.enter().await;
+    let Change::Update(key, update) = sending.write_at(link.index)?.change else { return Ok(false) };
+    let _reservation = encoding.reserve(update.bytes()).await;
+    let made = notes::make(config, &traffic.pace, (key, update), &link.rank, there).await;
+    sending.emitter.answered(lane, Answer::of(&made), &made);
+    sending.explained(Action::UpdateItem, made).await
 }
 
 /// Takes out what needs no note, since the item says what became of it. Says whether there was any.
@@ -265,12 +333,4 @@ fn refuse(link: Option<&mut Link>, why: Reject) {
     if let Some(link) = link {
         link.refused = Some(why);
     }
-}
-
-/// Updates of one item that go in one request.
-struct Folded<'a> {
-    key: Attributes,
-    update: Update,
-    count: usize,
-    last: &'a Rank,
 }

@@ -9,10 +9,11 @@ use kinesink_core::{Batch, Budget, Emitted, Emitter, Failure, Fingerprint, Item,
 use tracing::{debug, warn};
 
 use super::aggregate;
-use super::attributes::{Attributes, ITEM_BYTES_MAX, attributes, canonical};
+use super::attributes::{Attributes, Fields, ITEM_BYTES_MAX, canonical, fields};
 use super::chain::{Chain, Outcome, Read, Sending};
 use super::config::{DynamoDbConfig, Guard, OWN_ATTRIBUTES, Order};
 use super::error::Verdict;
+use super::full::FullItems;
 use super::handle::TableHandle;
 use super::lanes::{Answer, Lane};
 use super::proof::TableReport;
@@ -33,6 +34,8 @@ pub struct DynamoDbEmitter {
     /// Where records are counted.
     pub(super) guards: Option<TableHandle>,
     shards: Shards,
+    /// Where records change items.
+    pub(super) full: FullItems,
     /// Where records are counted by their own times.
     pub(super) times: EventTimes,
     /// The memory that items which are being made may take.
@@ -52,8 +55,8 @@ impl DynamoDbEmitter {
         let traffic = Arc::clone(&items.traffic);
         config.metrics.may_send(&config.table, traffic.lanes.requests());
         let encoding = Budget::new(config.encoded_bytes_max);
-        let (shards, times) = (Shards::default(), EventTimes::default());
-        Ok(Self { config, traffic, items, guards, shards, times, encoding })
+        let (shards, full, times) = (Shards::default(), FullItems::default(), EventTimes::default());
+        Ok(Self { config, traffic, items, guards, shards, full, times, encoding })
     }
 
     /// Makes the table if it is missing, and that of its guards, paid by the request or with the units of
@@ -161,14 +164,14 @@ impl DynamoDbEmitter {
     }
 }
 
-fn of_json(config: &DynamoDbConfig, json: &Bytes) -> Result<Attributes, Reject> {
+fn of_json(config: &DynamoDbConfig, json: &Bytes) -> Result<Fields, Reject> {
     // Of other records it is some attributes, or the key alone, that the table gets.
     let is_item = config.changes.is_none() && config.aggregate.is_none() && config.delete.is_none();
-    attributes(json, &config.types, if is_item { ITEM_BYTES_MAX } else { usize::MAX })
+    fields(json, &config.types, if is_item { ITEM_BYTES_MAX } else { usize::MAX })
 }
 
-fn of_attributes(_: &DynamoDbConfig, attributes: &Attributes) -> Result<Attributes, Reject> {
-    Ok(attributes.clone())
+fn of_attributes(_: &DynamoDbConfig, attributes: &Attributes) -> Result<Fields, Reject> {
+    Ok(Fields { attributes: attributes.clone(), refused: None })
 }
 
 /// Of records that are JSON objects.

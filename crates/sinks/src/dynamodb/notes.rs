@@ -12,11 +12,15 @@ use super::requests::{COMES_AFTER, OverMark, took};
 use super::update::{Expression, Update};
 use super::write::Rank;
 
-/// Refused changes of an item and a window that it is told of; each takes some 80 bytes of it. Behind more of them, all are refused.
+/// Refused changes of an item and a window that it is told of, and as many more where the window comes in parts; each takes some 80 bytes
+/// of it. Behind them, all are refused.
 pub(super) const NOTES_OF_A_WINDOW_MAX: usize = 100;
-/// An item with more has the earliest taken out, but for as many as a window may add: those of the window that is on its way are
-/// the latest, and who sends that again has to find them.
+/// An item with more has the earliest taken out, but for the latest hundred, and for those of the window that is on its way: who sends that
+/// again has to find them.
 const NOTES_MAX: usize = 2 * NOTES_OF_A_WINDOW_MAX;
+
+/// Of an update that makes what was refused.
+pub(super) const DELETE_NOTES: &str = " DELETE #refused :notes";
 
 /// What an item said where a condition did not hold. Nothing, where the service does not tell it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,7 +112,7 @@ pub(super) async fn make(
     values.insert(":notes".into(), AttributeValue::Ss(vec![note.clone()]));
     let request = config.client.update_item().table_name(&config.table).set_key(Some(key));
     let request = request
-        .update_expression(format!("{text} DELETE #refused :notes"))
+        .update_expression(text + DELETE_NOTES)
         .condition_expression(condition)
         .set_expression_attribute_names(Some(names))
         .set_expression_attribute_values(Some(values))
@@ -128,15 +132,19 @@ pub(super) async fn make(
     }
 }
 
-/// Takes the earliest out of those that the item has, if they are too many. What goes wrong is made up for with the next that is noted.
-pub(super) async fn trim(config: &DynamoDbConfig, pace: &Pace, key: Attributes, notes: &[String]) {
+/// Takes the earliest out of those that the item has, if they are too many, and none from position `window` on. What goes wrong is made up
+/// for with the next that is noted.
+pub(super) async fn trim(config: &DynamoDbConfig, pace: &Pace, key: Attributes, mut notes: Vec<String>, window: &str) {
     if notes.len() <= NOTES_MAX {
         return;
     }
-    let mut earliest = notes.to_vec();
-    earliest.sort_unstable();
-    earliest.truncate(notes.len() - NOTES_OF_A_WINDOW_MAX);
-    let removed = earliest.len();
+    notes.sort_unstable();
+    notes.truncate(notes.len() - NOTES_OF_A_WINDOW_MAX);
+    notes.retain(|note| note.as_str() < window);
+    let (removed, earliest) = (notes.len(), notes);
+    if earliest.is_empty() {
+        return;
+    }
     let earliest = AttributeValue::Ss(earliest);
     let foreseen = units(bytes(&key) + value_bytes(&earliest));
     pace.take(foreseen).await;

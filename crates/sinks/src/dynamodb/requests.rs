@@ -27,8 +27,8 @@ pub(super) const COMES_AFTER: &str = "attribute_not_exists(#rank) OR #rank < :ra
 /// What a guarded write met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Met {
-    /// It is there now, and durable.
-    Written,
+    /// It is there now, and durable. The item has these notes of refused changes, where it was told of some.
+    Written { notes: Vec<String> },
     /// It was there already, or a later one is.
     There(There),
     /// No write of ours is there, and none can be ordered with it.
@@ -47,7 +47,7 @@ pub(super) async fn put_guarded(
     let error = match guarded_put(config, item, rank).send().await {
         Ok(reply) => {
             took(config, pace, foreseen, reply.consumed_capacity());
-            return Ok(Met::Written);
+            return Ok(Met::Written { notes: Vec::new() });
         }
         Err(error) => error,
     };
@@ -135,16 +135,14 @@ pub(super) async fn request_update(
 ) -> Result<Met, Verdict> {
     let foreseen = units(bytes(&key) + update.bytes());
     pace.take(foreseen).await;
-    let notes = (!update.refused.is_empty()).then(|| key.clone());
+    let notes = !update.refused.is_empty();
     let request = guarded_update(config, (key, update), (first, seen), over_mark);
-    let request = request.set_return_values(notes.is_some().then_some(ReturnValue::UpdatedNew));
+    let request = request.set_return_values(notes.then_some(ReturnValue::UpdatedNew));
     let error = match request.send().await {
         Ok(reply) => {
             took(config, pace, foreseen, reply.consumed_capacity());
-            if let (Some(key), Some(item)) = (notes, reply.attributes()) {
-                notes::trim(config, pace, key, notes::of(item)).await;
-            }
-            return Ok(Met::Written);
+            let notes = reply.attributes().map_or(&[][..], notes::of).to_vec();
+            return Ok(Met::Written { notes });
         }
         Err(error) => error,
     };

@@ -28,7 +28,7 @@ impl<U: Send + Sync> Sending<'_, U> {
                 Ok(Met::There(there)) if !chain.ends_at(&there) => {
                     break Outcome { overtaken: chain.all().collect(), ..chain.delivered() };
                 }
-                Ok(Met::Written | Met::There(_)) => break chain.delivered(),
+                Ok(Met::Written { .. } | Met::There(_)) => break chain.delivered(),
                 Err(Verdict::Refused(why)) => {
                     if !chain.refuse_last(why) {
                         break chain.delivered();

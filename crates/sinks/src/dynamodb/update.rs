@@ -7,6 +7,7 @@ use kinesink_core::Reject;
 
 use super::attributes::{Attributes, elements_bytes, type_of, value_bytes};
 use super::config::{Changes, REFUSED};
+use super::notes::DELETE_NOTES;
 use super::number::Decimal;
 
 /// What the service takes of the text of an expression, and of operators and functions in it.
@@ -30,7 +31,7 @@ impl Changes {
         let text = update.expression(&[".mark"]).text;
         // What is appended has an assignment and two functions. Five are the rank's, the expiry's, the mark's and the refusals'.
         let operators = self.set.len() + self.add.len() + 3 * self.append.len() + 5;
-        text.len() <= EXPRESSION_BYTES_MAX && operators <= OPERATORS_MAX
+        text.len() + DELETE_NOTES.len() <= EXPRESSION_BYTES_MAX && operators <= OPERATORS_MAX
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kinesink_aws::dynamodb::types::{AttributeValue, ScalarAttributeType};
 use kinesink_core::{Failure, Item, Position, Record, Reject};
 
-use super::attributes::{Attributes, ITEM_BYTES_MAX, at, bytes, too_large, type_of};
+use super::attributes::{Attributes, Fields, ITEM_BYTES_MAX, at, bytes, too_large, type_of};
 use super::config::{
     Changes, DELETED, Deletion, DynamoDbConfig, Guard, KeyAttribute, KeySource, Order, POSITION, partition_key_part,
 };
@@ -84,46 +84,60 @@ impl From<Reject> for NoWrite {
     }
 }
 
-/// What is to be written for one output.
+/// What is to be written for one output. Of a change, the item is told also what of the record could not be read, if it is known which item
+/// and where the change stands.
 pub(super) fn write<U>(
     config: &DynamoDbConfig,
     table: &Table,
     item: &Item<U>,
-    mut attributes: Attributes,
+    fields: Fields,
 ) -> Result<Write, NoWrite> {
     let record = &item.record;
     let is_ordered_by_stream = config.is_ordered_by_stream();
     if is_ordered_by_stream && record.partition_key.is_none() {
         return Err(NoWrite::Impossible(without_keys(config)));
     }
-    let guarded = config.guard != Guard::Never;
-    if guarded {
-        let own = [Some(DELETED), (config.order == Order::PartitionKey).then_some(POSITION)];
-        if let Some(name) = own.into_iter().flatten().find(|name| attributes.contains_key(*name)) {
-            let why =
-                format!("it has a field {name}, which is the name of an attribute that kinesink writes: rename it");
-            return Err(Reject::new(why).into());
-        }
-    }
+    let (mut attributes, unreadable) = match &config.changes {
+        Some(_) => (fields.attributes, fields.refused),
+        None => (whole(config, fields)?, None),
+    };
     let position = position(record.position, item.ordinal)?;
     let deletion = config.delete.as_ref().filter(|deletion| deletes(deletion, &attributes));
     let version = match &config.order {
         Order::PartitionKey => None,
         Order::Version(field) => Some(version(&attributes, field)),
     };
-    // What the record itself says is read by now: a part of the key may have the name of another field.
-    attributes.extend(key_values(config, table, record, &position, None, &attributes)?);
-    let key = table.key_of(&attributes)?;
+    let key = key_values(config, table, record, &position, None, &attributes).and_then(|values| {
+        // What the record itself says is read by now: a part of the key may have the name of another field.
+        attributes.extend(values);
+        table.key_of(&attributes)
+    });
+    let or_unreadable = |why| unreadable.clone().unwrap_or(why);
+    let key = key.map_err(or_unreadable)?;
     if is_ordered_by_stream {
         check_order(config, record, &key)?;
     }
     let rank = match version {
         None => Rank::Position(position),
-        Some(version) => Rank::Version(version?),
+        Some(version) => Rank::Version(version.map_err(or_unreadable)?),
     };
-    match change(config, table, record, attributes, deletion, &rank) {
+    let change = unreadable.clone().map_or_else(|| change(config, table, record, attributes, deletion, &rank), Err);
+    match change {
         Err(why) if config.changes.is_some() => Ok(Write { key, rank, change: Change::Refused(why) }),
         change => Ok(Write { key, rank, change: change? }),
+    }
+}
+
+/// All of an item's attributes, none of which has the name of one that kinesink writes itself.
+fn whole(config: &DynamoDbConfig, fields: Fields) -> Result<Attributes, Reject> {
+    let attributes = fields.whole()?;
+    let own = [Some(DELETED), (config.order == Order::PartitionKey).then_some(POSITION)];
+    let mut own = own.into_iter().flatten().filter(|_| config.guard != Guard::Never);
+    match own.find(|name| attributes.contains_key(*name)) {
+        None => Ok(attributes),
+        Some(name) => Err(Reject::new(format!(
+            "it has a field {name}, which is the name of an attribute that kinesink writes: rename it"
+        ))),
     }
 }
 

@@ -284,7 +284,7 @@ impl<'a, U: Send + Sync> Counting<'a, U> {
 
     pub(super) fn share(&self, item: &Item<U>) -> Result<Share, Reject> {
         let config = &self.emitter.config;
-        let attributes = (self.read)(config, &item.value)?;
+        let attributes = (self.read)(config, &item.value)?.whole()?;
         let own_time = self.aggregate.own_time(&attributes);
         if let Some(event_time) = &self.aggregate.event_time {
             self.emitter.times.note(own_time.is_some(), event_time, &config.table);

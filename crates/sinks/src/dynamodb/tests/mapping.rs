@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use super::dynamo::Dynamo;
 use super::{config, emit, emit_items, field, items, refusal, sink, stored, typed};
-use crate::dynamodb::attributes::attributes;
+use crate::dynamodb::attributes;
 use crate::dynamodb::{
     Changes, Deletion, DynamoDbConfig, DynamoDbEmitter, FieldType, Guard, KeyAttribute, KeySource, Order,
 };
 
 /// The text as it is, for what `Value` would not keep.
-fn verbatim(text: &str) -> Vec<Item<Bytes>> {
+pub(super) fn verbatim(text: &str) -> Vec<Item<Bytes>> {
     let mut items = items(&[(1, "a", json!({}))]);
     items[0].value = text.to_owned().into();
     items
@@ -267,7 +267,7 @@ proptest! {
     #[test]
     fn any_json_comes_back_as_it_was(fields in prop::collection::btree_map(".{1,4}", any_json(), 0..5)) {
         let json = Value::Object(fields.into_iter().collect());
-        let read = attributes(json.to_string().as_bytes(), &BTreeMap::new(), usize::MAX).unwrap();
+        let read = attributes::fields(json.to_string().as_bytes(), &BTreeMap::new(), usize::MAX).unwrap().whole().unwrap();
         let back: serde_json::Map<_, _> = read.iter().map(|(name, value)| (name.clone(), plain(&typed(value)))).collect();
         prop_assert_eq!(Value::Object(back), json);
     }

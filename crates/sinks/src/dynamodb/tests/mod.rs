@@ -64,8 +64,13 @@ fn shard() -> ShardId {
 }
 
 async fn emit_items(sink: &DynamoDbEmitter, items: &[Item<Bytes>]) -> Result<Emitted, Failure> {
+    emit_part(sink, items, items).await
+}
+
+/// Some items of a window.
+async fn emit_part(sink: &DynamoDbEmitter, window: &[Item<Bytes>], items: &[Item<Bytes>]) -> Result<Emitted, Failure> {
     let stream: StreamName = "orders".parse().unwrap();
-    let (first, last) = (items[0].record.position, items.last().unwrap().record.position);
+    let (first, last) = (window[0].record.position, window.last().unwrap().record.position);
     sink.emit(&Batch {
         stream: &stream,
         shard: &shard(),

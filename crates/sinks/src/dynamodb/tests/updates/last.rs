@@ -3,13 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::Emitted;
 use serde_json::{Value, json};
 
 use super::super::answers::exceptions;
 use super::super::dynamo::{Dynamo, Fault};
-use super::super::{Sample, emit, sink, stored};
+use super::super::{Sample, emit, items, sink, stored};
 use super::{Random, change, changing, item};
+use crate::dynamodb::attributes::Attributes;
+use crate::dynamodb::requests::{Met, update_guarded};
+use crate::dynamodb::update::Update;
+use crate::dynamodb::write::{Rank, position};
 use crate::dynamodb::{Deletion, DynamoDbConfig, DynamoDbEmitter};
 
 fn replaying(config: DynamoDbConfig) -> DynamoDbEmitter {
@@ -174,6 +179,24 @@ async fn letters_without_a_note_were_overtaken_by_the_notes_of_others() {
         let item = item(&dynamo).await;
         let log: Vec<_> = (1..=last).map(|n| json!({"N": n.to_string()})).collect();
         assert_eq!((&item["count"], &item["log"]["L"]), (&json!({"N": last.to_string()}), &json!(log)));
+    }
+}
+
+/// What another worker notes meanwhile is looked at first.
+#[tokio::test]
+async fn an_update_is_made_only_while_the_notes_are_as_they_were_read() {
+    let dynamo = Dynamo::new();
+    let running = sink(changing(&dynamo)).await;
+    let window: Vec<_> = (1..=5).map(|n| change(n, json!({"count": "1"}))).collect();
+    assert_eq!(exceptions(&emit(&running, &window).await.unwrap()).1.len(), 5);
+    let items = items(&window);
+    let rank = |n: usize| Rank::Position(position(items[n - 1].record.position, 0).unwrap());
+    let key = Attributes::from([("id".to_owned(), AttributeValue::S("a".into()))]);
+    for (seen, is_made) in [(None, false), (Some(4), false), (Some(5), true)] {
+        let (first, seen, item) = (rank(1), seen.map(rank), (key.clone(), Update::default()));
+        let (config, pace) = (changing(&dynamo), &running.traffic.pace);
+        let met = update_guarded(&config, pace, item, (&first, seen.as_ref()), &first).await.unwrap();
+        assert_eq!(matches!(met, Met::Written { .. }), is_made, "{seen:?}");
     }
 }
 

@@ -1,7 +1,9 @@
 //! Changes of attributes: each made once, whatever is sent how often.
 
 mod last;
+mod parts;
 mod refused;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
