@@ -138,7 +138,8 @@ impl Consumer {
     /// Dropping the future is an abort.
     ///
     /// # Errors
-    /// [`Error::Start`], [`Error::Row`] and [`Error::EarlierStream`] before the first record, [`Error::Running`] later.
+    /// [`Error::Start`], [`Error::NoTable`], [`Error::Row`] and [`Error::EarlierStream`] before the first record,
+    /// [`Error::Running`] later.
     pub async fn run(
         &self,
         handler: Arc<dyn ShardHandler>,

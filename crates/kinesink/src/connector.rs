@@ -109,7 +109,7 @@ impl Connector {
             () = announce => {}
             ran = ran => ran.map_err(|error| match error {
                 ConsumerError::Setting(_) => Error::Configuration(error.to_string()),
-                ConsumerError::Start(_) | ConsumerError::Row { .. } => Error::Start(error.to_string()),
+                ConsumerError::Start(_) | ConsumerError::NoTable(_) | ConsumerError::Row { .. } => Error::Start(error.to_string()),
                 _ => Error::Running(error.to_string()),
             })?,
         }

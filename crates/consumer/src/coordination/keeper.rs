@@ -1,5 +1,6 @@
 //! Keeps this worker's part in KCL 3.x up to date: which algorithm holds, its report, the leader's lock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use kinesink_core::{Clock, Failure};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Coordination;
 use super::leader_lock::{LeaderLock, Role};
@@ -102,12 +103,22 @@ impl Coordinator {
         let layout = Layout::of(migration);
         let mut version = None;
         for home in layout.versions() {
-            if let Found::Row(row) = self.tables.get(*home, MIGRATION).await? {
-                version = Some(Version::of(&row).map_err(|said| {
-                    let does = "it says how leases are divided, and this program is too old to know it";
-                    Failure::configuration(format!("row {MIGRATION} has version {said:?}: {does}; use a newer one"))
-                })?);
-                break;
+            match self.tables.get(*home, MIGRATION).await? {
+                Found::Row(row) => {
+                    version = Some(Version::of(&row).map_err(|said| {
+                        let does = "it says how leases are divided, and this program is too old to know it";
+                        Failure::configuration(format!("row {MIGRATION} has version {said:?}: {does}; use a newer one"))
+                    })?);
+                    break;
+                }
+                // Restored, it may say that a leader assigns: nobody takes leases until then.
+                Found::NoTable if *home == Home::Leases => {
+                    let table = self.tables.name(Home::Leases);
+                    return Err(Failure::configuration(format!(
+                        "cannot read row {MIGRATION}: lease table {table} is gone"
+                    )));
+                }
+                Found::NoTable | Found::Denied | Found::NoRow => {}
             }
         }
         let has_index =
@@ -187,6 +198,7 @@ impl Keeper {
         let call_max = self.coordinator.failover / 2;
         let (mut reports, mut beats, mut polls) = (every(REPORT_PERIOD), every(call_max), every(POLL_PERIOD));
         polls.reset();
+        let mut told = BTreeMap::new();
         loop {
             let standing = *self.standing.borrow();
             // In this order: who is not known to be alive should not lead.
@@ -202,7 +214,12 @@ impl Keeper {
                 timeout(call_max, self.step(step, standing)).await.unwrap_or_else(late)
             };
             if let Some(Err(failure)) = drain.run_until_cancelled(stepping).await {
-                warn!(%failure, ?step, "coordination not kept up; trying again");
+                if told.get(&step).is_some_and(|at: &Instant| at.elapsed() < POLL_PERIOD) {
+                    debug!(%failure, ?step, "coordination not kept up; trying again");
+                } else {
+                    told.insert(step, Instant::now());
+                    warn!(%failure, ?step, "coordination not kept up; trying again");
+                }
                 if step == Step::Poll {
                     // A whole period is long for who takes leases that others divide in another way by now.
                     polls.reset_after(call_max);
@@ -305,7 +322,7 @@ impl Keeper {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Report,
     Beat,

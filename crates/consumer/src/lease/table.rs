@@ -148,6 +148,9 @@ impl LeaseTable {
     }
 
     /// Every row, of whatever kind.
+    ///
+    /// # Errors
+    /// [`Error::NoTable`] where the table is gone.
     pub(crate) async fn rows(&self) -> Result<Vec<Item>, Error> {
         let mut rows = Vec::new();
         let mut from: Option<Item> = None;
@@ -155,7 +158,10 @@ impl LeaseTable {
             self.counted("Scan");
             let request = self.client.scan().table_name(&*self.name).set_exclusive_start_key(from.take());
             let reply = request.consistent_read(true).send().await;
-            let reply = reply.map_err(|error| Error::Start(failure("scan", &self.what(), &error)))?;
+            let reply = reply.map_err(|error| match code(&error) {
+                Some("ResourceNotFoundException") => Error::NoTable(self.name.to_string()),
+                _ => Error::Start(failure("scan", &self.what(), &error)),
+            })?;
             rows.extend(reply.items.unwrap_or_default());
             from = reply.last_evaluated_key;
             if from.is_none() || planted(Fault::ScansOnePage) {

@@ -3,7 +3,7 @@
 use futures::stream::{self, StreamExt as _};
 use kinesink_core::{Class, Failure};
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::drive::Drive;
 use crate::Error;
@@ -21,20 +21,27 @@ impl Drive<'_> {
             self.leading = Leading::default();
         }
         let by_index = standing.has_index && standing.role == Role::Follower;
-        let mut done = if by_index { self.find_by_index().await } else { self.find_by_scan(standing).await };
-        if let Err(failure) = &done
+        let mut done = match by_index {
+            true => self.find_by_index().await.map_err(Error::Running),
+            false => self.find_by_scan(standing).await,
+        };
+        if let Err(Error::Running(failure)) = &done
             && by_index
             && failure.class == Class::Configuration
         {
             // The leader goes on giving leases to who reports, found or not.
-            warn!(%failure, "finding leases by a scan of the table instead");
-            done = self.find_by_scan(standing).await;
+            let by_scan = self.find_by_scan(standing).await;
+            if by_scan.is_ok() {
+                warn!(%failure, "finding leases by a scan of the table instead");
+            }
+            done = by_scan;
         }
         if standing.role == Role::Leader {
             self.worker.coordinator.led(done.is_ok());
         }
-        if let Err(failure) = done {
-            error!(%failure, "leases not read; trying again");
+        match done {
+            Ok(()) => self.unread = None,
+            Err(error) => self.not_read(&error),
         }
         self.worker.metrics.holds(self.held.lock().len());
     }
@@ -57,10 +64,10 @@ impl Drive<'_> {
         lease.owner.as_ref() == Some(&self.worker.id) && lease.checkpoint_owner.is_none()
     }
 
-    async fn find_by_scan(&mut self, standing: Standing) -> Result<(), Failure> {
+    async fn find_by_scan(&mut self, standing: Standing) -> Result<(), Error> {
         let table = self.worker.table.by(Purpose::Take);
-        let rows = table.rows().await.map_err(as_failure)?;
-        let found = table.leases(&rows).map_err(as_failure)?;
+        let rows = table.rows().await?;
+        let found = table.leases(&rows)?;
         self.worker.metrics.cannot_read(found.unreadable.len());
         self.taker.note(found, &self.worker.id);
         let held = self.held.shards();
@@ -70,7 +77,7 @@ impl Drive<'_> {
         if standing.role == Role::Follower {
             return Ok(());
         }
-        self.lead(standing, &rows).await
+        self.lead(standing, &rows).await.map_err(Error::Running)
     }
 
     /// Assigns what has no live owner, and moves what is divided unevenly.
@@ -117,12 +124,5 @@ impl Drive<'_> {
             Ok(false) => debug!(shard = %lease.shard, "the lease has moved"),
             Err(failure) => warn!(shard = %lease.shard, %failure, "lease not handed over; trying again"),
         }
-    }
-}
-
-fn as_failure(error: Error) -> Failure {
-    match error {
-        Error::Start(failure) | Error::Running(failure) => failure,
-        other => Failure::configuration(other.to_string()),
     }
 }

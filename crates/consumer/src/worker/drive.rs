@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::held::{Held, renew_all, watch_clocks};
 use super::taking::{Made, Taker};
@@ -20,11 +20,23 @@ use crate::lease::{Purpose, Term};
 use crate::shard_list::Listing;
 use crate::{Error, Finished, ShardHandler};
 
-/// How long a worker that leaves tries to take its wishes back: what it is given nevertheless expires.
-const WITHDRAW_MAX: Duration = Duration::from_secs(1);
+/// How long a worker that leaves tries to take its wishes back: what it is given nevertheless expires. And how long it
+/// looks whether the table is there.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// How often it is said that the table cannot be read, which is looked at every second or so.
+const UNREAD_PERIOD: Duration = Duration::from_secs(60);
 
 /// What ended: the shard's id, and how.
 pub(super) type Ended = (ShardId, Result<Finished, Failure>);
+
+/// Since the table was read last.
+#[derive(Debug)]
+pub(super) struct Unread {
+    told_at: Instant,
+    /// It is not there any more: what was not checkpointed cannot be, and no lease is held.
+    is_gone: bool,
+}
 
 /// A worker under way.
 pub(super) struct Drive<'a> {
@@ -39,6 +51,10 @@ pub(super) struct Drive<'a> {
     /// What this worker remembers while it leads.
     pub(super) leading: Leading,
     standing: Standing,
+    /// None: the last look at the table saw it.
+    pub(super) unread: Option<Unread>,
+    /// Whether a lease was lost, perhaps because the table is gone.
+    has_lost: bool,
     /// Told whenever a shard was read to its end.
     pub(super) ended: Arc<Notify>,
 }
@@ -61,6 +77,8 @@ impl<'a> Drive<'a> {
             taker: Taker::new(worker.failover, Rng::with_seed(mixed(worker.seed, &worker.id, "")), Some(made)),
             leading: Leading::default(),
             standing,
+            unread: None,
+            has_lost: false,
             ended: Arc::default(),
         }
     }
@@ -89,8 +107,9 @@ impl<'a> Drive<'a> {
         loop {
             let draining = drain.is_cancelled();
             if draining && self.shards.is_empty() && keepers.is_empty() {
-                let _out_of_time = timeout(WITHDRAW_MAX, self.withdraw()).await;
-                return failed.map_or(Ok(()), |failure| Err(Error::Running(failure)));
+                let _out_of_time = timeout(LEAVE_MAX, self.withdraw()).await;
+                let gone = self.is_gone().await.then(|| self.gone());
+                return failed.or(gone).map_or(Ok(()), |failure| Err(Error::Running(failure)));
             }
             let went_on = tokio::select! {
                 biased;
@@ -150,8 +169,41 @@ impl<'a> Drive<'a> {
         self.taker.next_round(&self.worker.id)
     }
 
+    /// Notes that a look at the table was in vain.
+    pub(super) fn not_read(&mut self, error: &Error) {
+        let (now, is_gone) = (Instant::now(), matches!(error, Error::NoTable(_)));
+        let told_at = self.unread.as_ref().filter(|unread| unread.is_gone == is_gone).map(|unread| unread.told_at);
+        let told_at = told_at.filter(|at| now < *at + UNREAD_PERIOD);
+        match (told_at, is_gone) {
+            (Some(_), _) => debug!(%error, "leases not read; trying again"),
+            (None, true) => error!(failure = %self.gone(), "leases not read; trying again"),
+            (None, false) => error!(%error, "leases not read; trying again"),
+        }
+        self.unread = Some(Unread { told_at: told_at.unwrap_or(now), is_gone });
+    }
+
+    /// Whether the table is gone, as far as a worker that leaves can tell.
+    async fn is_gone(&self) -> bool {
+        match &self.unread {
+            Some(unread) => unread.is_gone,
+            // Beside others a lease expires before the next look.
+            None if self.has_lost => {
+                matches!(timeout(LEAVE_MAX, self.worker.table.rows()).await, Ok(Err(Error::NoTable(_))))
+            }
+            None => false,
+        }
+    }
+
+    fn gone(&self) -> Failure {
+        Failure::configuration(format!(
+            "lease table {} is gone: without it nothing is read or checkpointed; restore it from a backup under its name, and its \
+             workers go on; one that starts without it makes a new table and reads from `start`",
+            self.worker.table.name()
+        ))
+    }
+
     /// Notes how a shard's task came to its end.
-    fn left(&self, joined: Result<Ended, JoinError>) -> Result<(), Failure> {
+    fn left(&mut self, joined: Result<Ended, JoinError>) -> Result<(), Failure> {
         let (shard, ended) = joined.map_err(|error| Failure::fatal(format!("the task of a shard failed: {error}")))?;
         self.held.lock().remove(&shard);
         self.worker.metrics.holds(self.held.lock().len());
@@ -159,6 +211,7 @@ impl<'a> Drive<'a> {
         if finished == Finished::LeaseLost {
             warn!(%shard, "lease lost");
             self.worker.metrics.lost();
+            self.has_lost = true;
         }
         info!(%shard, ?finished, "shard finished");
         Ok(())

@@ -84,7 +84,8 @@ impl Worker {
         tokio::select! {
             biased;
             () = abort.cancelled() => Ok(()),
-            done = Drive::new(self, handler, &drain, standing, made).run() => done,
+            // Boxed: it is most of the consumer, and every caller's future would hold it.
+            done = Box::pin(Drive::new(self, handler, &drain, standing, made).run()) => done,
         }
     }
 

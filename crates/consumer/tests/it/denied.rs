@@ -1,11 +1,12 @@
 //! A lease table that refuses for an hour, and permissions that are missing one by one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kinesink_consumer::{ConsumerBuilder, Error, Finished, Retrieval, Shard, ShardHandler};
+use kinesink_consumer::{ConsumerBuilder, Coordination, Error, Finished, Retrieval, Shard, ShardHandler};
 use kinesink_core::{Class, Failure, Read};
 use kinesink_emulator::{Fault as KinesisFault, FaultKind};
 
@@ -95,6 +96,98 @@ async fn a_permission_that_is_missing_for_a_while_loses_no_record() {
         };
         survives(operation, denied).await;
     }
+}
+
+/// Counts what the log says, by level.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    errors: Arc<AtomicUsize>,
+    warnings: Arc<AtomicUsize>,
+}
+
+impl tracing::Subscriber for Said {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN && metadata.is_event()
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let is_error = *event.metadata().level() == tracing::Level::ERROR;
+        let count = if is_error { &self.errors } else { &self.warnings };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Every call fails like this from now on, or none.
+fn every_call(world: &World, fault: Option<Fault>) {
+    OPERATIONS.iter().chain(&["Query", "DescribeTable"]).for_each(|operation| world.dynamo.every(operation, fault));
+}
+
+fn is_of_a_table_that_is_gone(ended: Result<(), Error>) {
+    let Err(Error::Running(failure)) = ended else { panic!("it ends as if all were well: {ended:?}") };
+    assert_eq!(failure.class, Class::Configuration);
+    assert!(failure.message.contains("lease table orders-to-s3 is gone"), "{failure}");
+    assert!(failure.message.contains("restore it from a backup"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_table_that_was_deleted_filled_the_log_and_a_drain_ended_as_if_all_were_well() {
+    for coordination in [Coordination::Auto, Coordination::Kcl3] {
+        let world = World::new(1).await;
+        let recorder = Recorder::new(Commit::Each);
+        // What fails, and whether it does until the end.
+        for (fault, lasts) in [(Fault::NoTable, true), (Fault::NoTable, false), (Fault::Throttle, true)] {
+            let starts = recorder.starts().len();
+            let running = run(world.consumer("one").coordination(coordination), &recorder);
+            until("reading has begun", async || recorder.starts().len() > starts).await;
+            let said = Said::default();
+            let until_the_end = tracing::subscriber::set_default(said.clone());
+            every_call(&world, Some(fault));
+            tokio::time::sleep(Duration::from_secs(150)).await;
+            drop(until_the_end);
+            let what = format!("{coordination:?} {fault:?} {said:?}");
+            assert_eq!(said.errors.load(Ordering::Relaxed), 3, "one at once, then one a minute: {what}");
+            assert!(said.warnings.load(Ordering::Relaxed) <= 20, "{what}");
+            if !lasts {
+                every_call(&world, None);
+                until("it goes on", async || recorder.starts().len() > starts + 1).await;
+            }
+            running.drain.cancel();
+            let ended = running.ended().await;
+            match (fault, lasts) {
+                (Fault::NoTable, true) => is_of_a_table_that_is_gone(ended),
+                _ => ended.unwrap(),
+            }
+            every_call(&world, None);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_lost_with_the_table_ended_well_where_the_next_look_was_late() {
+    let world = World::new(1).await;
+    let recorder = Recorder::new(Commit::Each);
+    let running = run(world.consumer("one"), &recorder);
+    until("reading has begun", async || !recorder.starts().is_empty()).await;
+    // The looks hang; the renewals are answered.
+    world.dynamo.every("Scan", Some(Fault::Hang));
+    world.dynamo.every("UpdateItem", Some(Fault::NoTable));
+    let is_lost = |event: &Event| matches!(event, Event::Stopped(..));
+    until("the lease is lost", async || recorder.events().iter().any(is_lost)).await;
+    world.dynamo.every("Scan", Some(Fault::NoTable));
+    running.drain.cancel();
+    is_of_a_table_that_is_gone(running.ended().await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Throttle,
     /// It is refused for want of a permission.
     Deny,
+    /// There is no such table.
+    NoTable,
     /// It never arrives, and its caller is not told.
     Hang,
     /// Its caller's task panics.
@@ -138,6 +140,9 @@ impl Dynamo {
             }
             Some(Fault::Deny) => {
                 return at_once(Ok(answer(400, DENIED)));
+            }
+            Some(Fault::NoTable) => {
+                return at_once(Ok(answer(400, r#"{"__type":"x#ResourceNotFoundException","message":"none"}"#)));
             }
             Some(Fault::Pass | Fault::LoseAnswer | Fault::Slow(_)) | None => {}
         }

@@ -118,7 +118,7 @@ async fn whoever_wants_the_table_first_makes_it_as_kcl_does() {
 #[tokio::test]
 async fn a_table_that_is_missing_is_a_failure_and_not_an_empty_one() {
     let store = Store::bare();
-    assert!(matches!(store.table.scan().await, Err(Error::Start(_))));
+    assert!(matches!(store.table.scan().await, Err(Error::NoTable(_))));
     assert!(store.table.get(&shard(1)).await.is_err());
     assert!(store.table.create(&lease()).await.is_err());
 }

@@ -12,7 +12,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use kinesink_core::Checkpoint;
 use tokio::time::Instant;
-use tracing::{Instrument as _, debug, error, error_span, info, warn};
+use tracing::{Instrument as _, debug, error_span, info, warn};
 
 pub(super) use self::taker::{Made, Taker};
 use super::drive::Drive;
@@ -37,10 +37,11 @@ impl Drive<'_> {
             let found = match table.scan().await {
                 Ok(found) => found,
                 Err(error) => {
-                    error!(%error, "leases not read; trying again");
+                    self.not_read(&error);
                     return self.taker.look_later();
                 }
             };
+            self.unread = None;
             self.worker.metrics.cannot_read(found.unreadable.len());
             self.taker.note(found, &self.worker.id);
         }

@@ -111,6 +111,23 @@ async fn an_application_that_is_to_be_of_kcl3_has_the_rows_and_the_index_that_ja
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_table_that_was_away_had_its_leases_taken_beside_the_leader_once_it_was_back() {
+    let world = application(4, Some(V3), true).await;
+    let mut leader = java::leads(&world);
+    let way = world.dynamo.apart();
+    let us = run(world.consumer_by(&way, US), &Recorder::new(Commit::Each));
+    tokio::time::sleep(FAILOVER * 4).await;
+    let away = |fault| ["Scan", "Query", "GetItem", "UpdateItem"].iter().for_each(|call| way.every(call, fault));
+    away(Some(Fault::NoTable));
+    tokio::time::sleep(POLL).await;
+    away(None);
+    tokio::time::sleep(FAILOVER * 3).await;
+    assert!(owners(&world).await.is_empty(), "{:?}", owners(&world).await);
+    us.drained().await;
+    leader.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_algorithm_follows_the_row_both_ways_while_running() {
     let world = application(4, Some(V3), true).await;
     let mut leader = java::leads(&world);
