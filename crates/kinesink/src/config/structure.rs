@@ -194,7 +194,7 @@ fn in_words<'a>(expected: &'a str, key: &str) -> (&'a str, String) {
         "a string" if matches!(key, "set" | "add" | "append" | "is") => {
             ("a list of texts", example.unwrap_or_default())
         }
-        "a string" => ("text", format!("write `{key} = \"...\"`")),
+        "a string" => ("text", example.unwrap_or_else(|| format!("write `{key} = \"...\"`"))),
         size if size.starts_with("a size ") => (size, format!("write `{key} = \"64MiB\"`")),
         other if other == "a map" || other.starts_with("struct ") => {
             ("a table", example.unwrap_or_else(|| format!("write `[{key}]` and its keys below")))
@@ -203,8 +203,8 @@ fn in_words<'a>(expected: &'a str, key: &str) -> (&'a str, String) {
     }
 }
 
-/// What a key inside a section holds, where that is a list or a table.
-fn example(key: &str) -> Option<&'static str> {
+/// What a key inside a section holds, where that is a list, a table or a duration.
+pub(super) fn example(key: &str) -> Option<&'static str> {
     Some(match key {
         "set" | "add" | "append" => "[\".field\"]",
         "is" => "[\"delete\"]",
@@ -218,6 +218,9 @@ fn example(key: &str) -> Option<&'static str> {
         "aggregate" => "{ window = \"1m\", count = \"records\" }",
         "sum" | "min" | "max" => "{ price = \".price\" }",
         "tags" => "{ team = \"orders\" }",
+        "after" | "age" | "cleanup_interval" | "expire_after" | "failover" | "grace" | "idle" | "list_shards_pause"
+        | "shard_sync" | "window" => "\"10s\"",
+        "keep" => "\"192h\"",
         _ => return None,
     })
 }

@@ -7,7 +7,7 @@ use super::{MINIMAL, SINK, golden, rendered};
 use crate::config::Config;
 
 /// Mistakes as (title, what to replace in the minimal file, by what).
-const MISTAKES: [(&str, &str, &str); 117] = [
+const MISTAKES: [(&str, &str, &str); 118] = [
     ("unknown section", "[source]", "[sorce]"),
     ("unknown key", "stream =", "steam ="),
     ("unknown key with nothing near", "url =", "colour = 1\nurl ="),
@@ -259,6 +259,7 @@ const MISTAKES: [(&str, &str, &str); 117] = [
     ("capacity without a table", SINK, "type = \"dynamodb\"\ntable = \"latest\"\nkey = { id = \".id\" }\ncapacity = 5"),
     ("yes", "url =", "path_style = \"yes\"\nurl ="),
     ("fraction of a record", "[[sink]]", "[buffer]\nrecords = 1.5\n[[sink]]"),
+    ("duration without a unit", "[[sink]]", "idle = -5\n[[sink]]"),
     ("program that is a list", "[[sink]]", "[transform]\njq = [\".\"]\n[[sink]]"),
     (
         "several at once",

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::{golden, rendered};
 use crate::config::raw::RawConfig;
-use crate::config::{Config, EXAMPLE, reference};
+use crate::config::structure::example;
+use crate::config::{Config, EXAMPLE, reference, values};
 
 #[test]
 fn the_example_and_the_reference_are_true() {
@@ -99,4 +100,16 @@ fn what_the_page_for_java_users_calls_a_setting_is_one_and_no_setting_of_leases_
     let of_leases = documented.iter().filter(|key| key.starts_with("lease."));
     let left_out: Vec<_> = of_leases.filter(|key| !named.contains(*key)).collect();
     assert_eq!(left_out, Vec::<&String>::new());
+}
+
+#[test]
+fn every_duration_that_is_written_as_a_number_is_told_with_an_example() {
+    let page = reference();
+    let durations: Vec<_> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | duration |")).collect();
+    assert!(durations.len() > 10, "{durations:?}");
+    for (key, _) in durations {
+        let text = example(key).unwrap_or_else(|| panic!("{key} has none"));
+        assert!(values::duration(text.trim_matches('"')).is_some(), "{key} = {text}");
+    }
 }
