@@ -113,6 +113,13 @@ struct Begin {
     objects: Vec<Listed>,
 }
 
+impl Begin {
+    /// Whose letters these are.
+    fn of(&self) -> (&StreamName, &ShardId) {
+        (&self.stream, &self.shard)
+    }
+}
+
 /// Of which streams else there are letters: the first few.
 fn others(windows: &BTreeMap<Window, Vec<Listed>>, than: &StreamName) -> String {
     let streams: BTreeSet<_> = windows.keys().map(|window| window.stream.as_str()).collect();
@@ -192,7 +199,7 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
             !sent.is_empty()
         };
         // Whoever began it had memory for it.
-        let letters = Letters::read(self.reader, &begin.shard, &begin.objects, usize::MAX, has).await?;
+        let letters = Letters::read(self.reader, begin.of(), &begin.objects, usize::MAX, has).await?;
         let owes = |sink: &str, id| round.outputs.get(sink).is_some_and(|ids| ids.contains(&id));
         let remade = self.pipeline.remake(letters.into_letters(), &begin.shard, owes)?;
         self.report.records += remade.records;
@@ -217,7 +224,7 @@ impl<T: Transformer<Model = Event, Output = Bytes>> Replay<'_, T> {
             let is_left = |letter: &DeadLetter, position| {
                 behind.is_none_or(|behind| position > behind) && standing.concerns(letter, position, &sinks)
             };
-            let letters = Letters::read(self.reader, &begin.shard, &begin.objects, bytes_max, is_left).await?;
+            let letters = Letters::read(self.reader, begin.of(), &begin.objects, bytes_max, is_left).await?;
             if letters.is_empty() {
                 return Ok(());
             }

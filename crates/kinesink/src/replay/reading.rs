@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kinesink_core::{Failure, Position, ShardId};
+use kinesink_core::{Failure, Position, ShardId, StreamName};
 use kinesink_pipeline::DeadLetter;
 use kinesink_sinks::s3::{Listed, S3Reader};
 
@@ -23,11 +23,11 @@ pub(super) struct Letters {
 }
 
 impl Letters {
-    /// The first letters of these objects, which are of that shard, that are `wanted`, by position: as many as take `bytes_max`, of
-    /// one record at least.
+    /// The first letters of these objects, which are of that stream's shard, that are `wanted`, by position: as many as take
+    /// `bytes_max`, of one record at least.
     pub(super) async fn read(
         reader: &S3Reader,
-        shard: &ShardId,
+        (stream, shard): (&StreamName, &ShardId),
         objects: &[Listed],
         bytes_max: usize,
         wanted: impl Fn(&DeadLetter, Position) -> bool,
@@ -38,7 +38,7 @@ impl Letters {
             while let Some(block) = lines.block().await? {
                 for line in block.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     lines.number += 1;
-                    let (letter, position) = parse(line, shard).map_err(|why| {
+                    let (letter, position) = parse(line, stream, shard).map_err(|why| {
                         let (key, number) = (&object.key, lines.number);
                         Failure::configuration(format!("dead letters {key}, line {number}: {why}"))
                     })?;
@@ -89,13 +89,16 @@ fn held_bytes(letter: &DeadLetter) -> usize {
 }
 
 /// The letter and its record's position, or what is wrong with the line and what to do.
-fn parse(line: &[u8], shard: &ShardId) -> Result<(DeadLetter, Position), String> {
+fn parse(line: &[u8], stream: &StreamName, shard: &ShardId) -> Result<(DeadLetter, Position), String> {
     let unreadable = |why: kinesink_pipeline::Error| format!("{why}: mend the line, or remove it");
     let letter = DeadLetter::from_json(line).map_err(unreadable)?;
     let record = letter.record().map_err(unreadable)?;
+    let remedy = "move the line to where it belongs, or remove it";
+    if letter.stream != stream.as_str() {
+        return Err(format!("it is of stream {}, among those of stream {stream}: {remedy}", letter.stream));
+    }
     if record.shard != *shard {
-        let of = record.shard;
-        return Err(format!("it is of {of}, among those of {shard}: move the line to where it belongs, or remove it"));
+        return Err(format!("it is of {}, among those of {shard}: {remedy}", record.shard));
     }
     Ok((letter, record.position))
 }
@@ -175,11 +178,11 @@ mod tests {
         }
         let place = format!("file://{}", directory.path().display());
         let reader = S3Reader::open(&S3Config::new(place.parse().unwrap())).unwrap();
-        let shard = "shardId-000000000000".parse().unwrap();
+        let (stream, shard) = ("orders".parse().unwrap(), "shardId-000000000000".parse().unwrap());
         let (mut passes, mut behind) = (Vec::new(), None);
         loop {
             let wanted = |_: &DeadLetter, position: Position| behind.is_none_or(|behind| position > behind);
-            let letters = Letters::read(&reader, &shard, &listed, bytes_max, wanted).await?;
+            let letters = Letters::read(&reader, (&stream, &shard), &listed, bytes_max, wanted).await?;
             behind = letters.goes_on_behind();
             let records = letters.by_output.keys().map(|(position, ..)| position.sequence.to_string().parse().unwrap());
             passes.push((records.collect(), letters.bytes));
@@ -229,6 +232,18 @@ mod tests {
             failure.message,
             "dead letters 0.ndjson, line 2: it is of shardId-000000000007, among those of shardId-000000000000: move the line to \
              where it belongs, or remove it"
+        );
+    }
+
+    /// A shard's name and numbers are no witness: every stream has a first shard.
+    #[tokio::test]
+    async fn a_letter_among_those_of_another_stream_was_sent_as_one_of_them() {
+        let stray = line(2, 0, "b").replace("\"orders\"", "\"payments\"");
+        let failure = passes(&[[line(1, 0, "a"), stray].join("\n")], usize::MAX).await.unwrap_err();
+        assert_eq!(
+            failure.message,
+            "dead letters 0.ndjson, line 2: it is of stream payments, among those of stream orders: move the line to where it belongs, \
+             or remove it"
         );
     }
 }
