@@ -10,5 +10,6 @@ mod model;
 mod plans;
 mod replay;
 mod spilled_letters;
+mod spilled_plans;
 mod spills;
 mod windows;

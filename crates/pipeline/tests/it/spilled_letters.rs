@@ -1,4 +1,4 @@
-//! What a sink hands back of a window that is larger than memory: more than it keeps in mind is refused.
+//! What a sink refuses of a window that is larger than memory, at its end or handed back before it.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -124,4 +124,44 @@ async fn what_a_sink_hands_back_before_its_attempt_fails_is_buried_once() {
     let (rig, pipeline, input, _) = sifting(&directory, true);
     assert_eq!(pipeline.run_shard(input).await.unwrap(), Finished::ShardEnd);
     each_is_delivered_or_buried_once(&rig, 2);
+}
+
+/// A producer changes a type: the sink refuses every record of one partition, however large that is.
+#[tokio::test(start_paused = true)]
+async fn refused_records_of_a_spilled_partition_are_buried_as_they_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let poison = format!("{},poison", ",".repeat(RECORD_BYTES));
+    let steps = (1..=48).map(|number| reply([record(number, &poison)])).chain([Step::End]);
+    let mut rig = rig(steps.collect(), &directory, 100 * MIB).with_dead_letters();
+    rig.bytes_per_reply = RECORD_BYTES;
+    rig.limits.bytes = 1024 * MIB;
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    assert_eq!(rig.metric("dead_letters_total{stage=\"sink:one\"}"), 48.0);
+    assert!(rig.delivered("one").is_empty() && rig.metric("windows_closed_total{reason=\"memory\"}") == 0.0);
+    let buried = rig.batches("dead_letters");
+    assert_eq!(buried.concat(), (1..=48).collect::<Vec<_>>(), "in order, each once");
+    for batch in &buried {
+        assert!(batch.len() <= 34, "{} records of {RECORD_BYTES} bytes at once", batch.len());
+    }
+    assert_eq!(rig.checkpoints(), ["SHARD_END"]);
+}
+
+/// What was buried while the window was sent had the name of its outputs, and the rest that of all its records: a replay took them
+/// for two windows.
+#[tokio::test(start_paused = true)]
+async fn letters_of_a_spilled_window_have_its_name_whenever_they_are_buried() {
+    let directory = tempfile::tempdir().unwrap();
+    let poison = format!("{},poison", ",".repeat(RECORD_BYTES));
+    let value = |number: u64| if [1, 50].contains(&number) { "bad" } else { &*poison };
+    let steps = (1..=50).map(|number| reply([record(number, value(number))])).chain([Step::End]);
+    let mut rig = rig(steps.collect(), &directory, 100 * MIB).with_dead_letters();
+    rig.bytes_per_reply = RECORD_BYTES;
+    rig.limits.bytes = 1024 * MIB;
+    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
+    let named = |event| match event {
+        Event::Begun { sink, first, last, .. } if sink == "dead_letters" => Some((first, last)),
+        _ => None,
+    };
+    let names: Vec<_> = rig.events().into_iter().filter_map(named).collect();
+    assert!(names.len() > 1 && names.iter().all(|name| *name == (1, 50)), "{names:?}");
 }

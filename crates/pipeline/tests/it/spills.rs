@@ -21,7 +21,7 @@ pub(crate) const MIB: usize = 1024 * 1024;
 const REPLY_BYTES: usize = 256 * 1024;
 const REPLIES: u64 = 20;
 const RECORDS_PER_REPLY: u64 = 10;
-const RECORDS: u64 = REPLIES * RECORDS_PER_REPLY;
+pub(crate) const RECORDS: u64 = REPLIES * RECORDS_PER_REPLY;
 
 fn spill(directory: &Path, bytes_max: usize) -> Spill<String> {
     // Pieces of a few items.
@@ -34,7 +34,7 @@ fn all() -> Vec<u64> {
 }
 
 /// Five times the records that the budget holds, the last of them late.
-fn script(value: impl Fn(u64) -> String) -> Vec<Step> {
+pub(crate) fn script(value: impl Fn(u64) -> String) -> Vec<Step> {
     let reply_of = |number: u64| {
         let numbers = number * RECORDS_PER_REPLY + 1..=(number + 1) * RECORDS_PER_REPLY;
         let delay = Duration::from_secs(if number == REPLIES - 1 { 30 } else { 0 });
@@ -54,7 +54,7 @@ pub(crate) fn rig(script: Vec<Step>, directory: &TempDir, bytes_max: usize) -> R
     rig
 }
 
-fn plainly(number: u64) -> String {
+pub(crate) fn plainly(number: u64) -> String {
     format!("out-{number}")
 }
 
@@ -123,7 +123,7 @@ async fn a_window_of_more_partitions_than_memory_can_note_closes_and_nothing_is_
 }
 
 /// A partition of three, and of the second sink one of two; some are refused.
-fn divided(number: u64) -> String {
+pub(crate) fn divided(number: u64) -> String {
     match (number, number % 3) {
         (17, _) => "poison".into(),
         (_, 0) => format!("a/{number}"),
@@ -275,105 +275,6 @@ async fn a_refused_record_of_a_spilled_window_halts_its_shard_without_dead_lette
     assert_eq!(finished.unwrap(), Finished::Halted);
 }
 
-/// A producer changes a type: the sink refuses every record of one partition, however large that is.
-#[tokio::test(start_paused = true)]
-async fn refused_records_of_a_spilled_partition_are_buried_as_they_are_read() {
-    const RECORD_BYTES: usize = 512 * 1024;
-    let directory = tempfile::tempdir().unwrap();
-    let poison = format!("{},poison", ",".repeat(RECORD_BYTES));
-    let steps = (1..=48).map(|number| reply([record(number, &poison)])).chain([Step::End]);
-    let mut rig = rig(steps.collect(), &directory, 100 * MIB).with_dead_letters();
-    rig.bytes_per_reply = RECORD_BYTES;
-    rig.limits.bytes = 1024 * MIB;
-    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
-    assert_eq!(rig.metric("dead_letters_total{stage=\"sink:one\"}"), 48.0);
-    assert!(rig.delivered("one").is_empty() && rig.metric("windows_closed_total{reason=\"memory\"}") == 0.0);
-    let buried = rig.batches("dead_letters");
-    assert_eq!(buried.concat(), (1..=48).collect::<Vec<_>>(), "in order, each once");
-    for batch in &buried {
-        assert!(batch.len() <= 34, "{} records of {RECORD_BYTES} bytes at once", batch.len());
-    }
-    assert_eq!(rig.checkpoints(), ["SHARD_END"]);
-}
-
-/// What was buried while the window was sent had the name of its outputs, and the rest that of all its records: a replay took them
-/// for two windows.
-#[tokio::test(start_paused = true)]
-async fn letters_of_a_spilled_window_have_its_name_whenever_they_are_buried() {
-    const RECORD_BYTES: usize = 512 * 1024;
-    let directory = tempfile::tempdir().unwrap();
-    let poison = format!("{},poison", ",".repeat(RECORD_BYTES));
-    let value = |number: u64| if [1, 50].contains(&number) { "bad" } else { &*poison };
-    let steps = (1..=50).map(|number| reply([record(number, value(number))])).chain([Step::End]);
-    let mut rig = rig(steps.collect(), &directory, 100 * MIB).with_dead_letters();
-    rig.bytes_per_reply = RECORD_BYTES;
-    rig.limits.bytes = 1024 * MIB;
-    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
-    let named = |event| match event {
-        Event::Begun { sink, first, last, .. } if sink == "dead_letters" => Some((first, last)),
-        _ => None,
-    };
-    let names: Vec<_> = rig.events().into_iter().filter_map(named).collect();
-    assert!(names.len() > 1 && names.iter().all(|name| *name == (1, 50)), "{names:?}");
-}
-
-/// One owner announces and sends the window and is killed; the next one finds it.
-async fn taken_over(spilled_before: bool, spilled_after: bool) -> Rig {
-    let directory = tempfile::tempdir().unwrap();
-    let memory = |rig: &mut Rig, spilled: bool| {
-        if !spilled {
-            rig.budget = Budget::new(100 * MIB);
-        }
-    };
-    let mut before = rig(script(divided), &directory, MIB).with_dead_letters();
-    memory(&mut before, spilled_before);
-    before.lease.lost_at = Some(1);
-    assert_eq!(before.run().await.unwrap(), Finished::LeaseLost);
-    assert_eq!(before.metric("spilled_bytes_total") > 0.0, spilled_before);
-    let left = before.lease.prepared.lock().unwrap().clone();
-    let mut after = rig(script(divided), &directory, MIB).with_dead_letters();
-    memory(&mut after, spilled_after);
-    *after.lease.prepared.lock().unwrap() = left;
-    assert_eq!(after.run().await.unwrap(), Finished::ShardEnd);
-    assert_eq!(after.metric("spilled_bytes_total") > 0.0, spilled_after);
-    after
-}
-
-#[tokio::test(start_paused = true)]
-async fn whether_it_was_spilled_changes_nothing_of_what_was_announced() {
-    for (before, after) in [(true, false), (false, true), (true, true)] {
-        let rig = taken_over(before, after).await;
-        let mut delivered = rig.delivered("one");
-        delivered.sort();
-        assert_eq!(delivered, (1..=RECORDS).filter(|number| *number != 17).collect::<Vec<_>>());
-        assert_eq!(rig.metric("plans_total{outcome=\"finished\"}"), 1.0);
-        assert_eq!(rig.metric("windows_closed_total{reason=\"plan\"}"), 1.0);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drain_while_an_announced_window_is_spilled_ends_at_once_and_gives_everything_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut before = rig(script(plainly), &directory, MIB);
-    before.lease.lost_at = Some(1);
-    assert_eq!(before.run().await.unwrap(), Finished::LeaseLost);
-    let mut after = rig(script(plainly), &directory, MIB);
-    *after.lease.prepared.lock().unwrap() = before.lease.prepared.lock().unwrap().clone();
-    let (pipeline, input) = after.build();
-    let watch = async {
-        sleep(Duration::from_secs(10)).await;
-        assert!(after.metric("spilled_bytes_total") > 0.0);
-        after.drain.cancel();
-        Instant::now()
-    };
-    let (finished, drained_at) = tokio::join!(pipeline.run_shard(input), watch);
-    assert_eq!(finished.unwrap(), Finished::Drained);
-    assert!(drained_at.elapsed() < Duration::from_secs(1));
-    assert_eq!(after.events(), []);
-    assert_eq!(after.spill.as_ref().unwrap().free_bytes(), MIB);
-    assert_eq!(after.budget.free_bytes(), MIB);
-}
-
 /// The files that this process has open there, which have no names.
 fn open_files(directory: &Path) -> Vec<std::fs::File> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
@@ -427,15 +328,6 @@ async fn what_one_window_leaves_in_memory_is_enough_for_the_next() {
     ordinary.spill = Some(spill(directory.path(), MIB));
     ordinary.run().await.unwrap();
     assert_eq!(ordinary.metric("spilled_bytes_total"), 0.0, "what memory holds is not spilled");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_spilled_window_of_which_everything_is_refused_is_not_announced() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut rig = rig(script(|_| "unencodable".into()), &directory, MIB).with_dead_letters();
-    assert_eq!(rig.run().await.unwrap(), Finished::ShardEnd);
-    assert!(!rig.events().iter().any(|event| matches!(event, Event::Announced(_))), "{:?}", rig.events());
-    assert_eq!(rig.metric("dead_letters_total{stage=\"transform\"}"), RECORDS as f64);
 }
 
 /// What a spill and a commit tell each other, from two threads.
