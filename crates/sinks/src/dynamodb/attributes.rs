@@ -176,6 +176,8 @@ impl Reading<'_> {
             match value {
                 Ok(Some(value)) => attributes.insert(name, value),
                 Ok(None) => attributes.remove(&name),
+                // What no table takes is not read to its end.
+                Err(why) if self.bytes > self.bytes_max => return Err(why),
                 Err(why) => {
                     // The others may say which item it is.
                     self.refused.get_or_insert(why);
@@ -228,7 +230,7 @@ impl Reading<'_> {
         Ok(Some(value))
     }
 
-    /// A record may be made into many times its bytes: what no table takes is not read to its end.
+    /// A record may be made into many times its bytes.
     fn count(&mut self, bytes: usize) -> Result<(), Reject> {
         self.bytes += bytes;
         if self.bytes <= self.bytes_max {

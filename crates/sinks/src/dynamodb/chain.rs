@@ -1,22 +1,14 @@
 //! The writes of one item in a batch, and what becomes of them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::VecDeque;
 use std::mem;
 
-use kinesink_core::{Batch, Failure, Item, Reject};
+use kinesink_core::Reject;
 
-use super::attributes::Fields;
-use super::config::DynamoDbConfig;
-use super::emitter::DynamoDbEmitter;
 use super::error::Verdict;
 use super::notes::{NOTES_OF_A_WINDOW_MAX, There};
-use super::settling::Settling;
-use super::table::{ItemKey, Table};
-use super::write::{Change, NoWrite, Rank, Write, write};
-
-/// A smaller record is read without asking for memory: of each shard, one at a time is.
-const LARGE_RECORD_BYTES: usize = 64 * 1024;
+use super::table::ItemKey;
+use super::write::Rank;
 
 /// The writes of one item in a batch, in their order.
 #[derive(Debug)]
@@ -50,12 +42,27 @@ pub(super) struct Outcome {
 }
 
 impl Chain {
+    pub(super) fn new(key: ItemKey, first: Link) -> Self {
+        Self { key, links: vec![first], refused: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, link: Link) {
+        self.links.push(link);
+    }
+
+    /// Puts the write that counts to the end. By versions they may come in any order; of one version the first counts, so that it stands
+    /// behind the others.
+    pub(super) fn order_puts(&mut self) {
+        self.links.reverse();
+        self.links.sort_by(|a, b| a.rank.cmp(&b.rank));
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = usize> + '_ {
         self.links.iter().map(|link| link.index)
     }
 
-    pub(super) fn links(&self) -> &[Link] {
-        &self.links
+    pub(super) fn take_links(&mut self) -> VecDeque<Link> {
+        mem::take(&mut self.links).into()
     }
 
     /// Index of the write that counts, where each replaces what was before it.
@@ -98,8 +105,8 @@ impl Outcome {
     }
 
     /// What was refused goes along with what failed: the item has to say so.
-    pub(super) fn failed(&mut self, links: &[Link], why: Verdict) {
-        self.again.extend(links.iter().map(|link| link.index));
+    pub(super) fn failed<'a>(&mut self, links: impl Iterator<Item = &'a Link>, why: Verdict) {
+        self.again.extend(links.map(|link| link.index));
         self.again.extend(self.refused.drain(..).map(|(index, _)| index));
         self.why = Some(why);
     }
@@ -111,78 +118,5 @@ impl Outcome {
         } else if there.made.as_ref() != Some(&link.rank) {
             self.overtaken.push(link.index);
         }
-    }
-}
-
-/// Reads the fields of an output.
-pub(super) type Read<U> = fn(&DynamoDbConfig, &U) -> Result<Fields, Reject>;
-
-/// One batch on its way.
-pub(super) struct Sending<'a, U> {
-    pub(super) emitter: &'a DynamoDbEmitter,
-    pub(super) table: &'a Table,
-    pub(super) batch: &'a Batch<'a, U>,
-    pub(super) read: Read<U>,
-}
-
-impl<U: Send + Sync> Sending<'_, U> {
-    /// The batch's items by the key of what they write, in the order of each key's first. Those that cannot be written are
-    /// refused.
-    pub(super) async fn chains(&self, settling: &mut Settling<'_>) -> Result<Vec<Chain>, Failure> {
-        let mut chains: Vec<Chain> = Vec::new();
-        let mut by_key: HashMap<ItemKey, usize> = HashMap::new();
-        for (index, item) in self.batch.items.iter().enumerate() {
-            let _reservation = match self.record_bytes(index) {
-                LARGE_RECORD_BYTES.. => Some(self.emitter.encoding.reserve(self.record_bytes(index)).await),
-                _ => None,
-            };
-            // Made again when it is sent: a window's items in memory, all at once, are several times its bytes.
-            let Write { key, rank, change } = match self.write(item) {
-                Ok(write) => write,
-                Err(NoWrite::Refused(why)) => {
-                    settling.reject(index, why);
-                    continue;
-                }
-                Err(NoWrite::Impossible(failure)) => return Err(failure),
-            };
-            let replaces = matches!(change, Change::Put(_) | Change::Delete(_));
-            let refused = if let Change::Refused(why) = change { Some(why) } else { None };
-            let link = Link { index, rank, replaces, refused };
-            match by_key.entry(key) {
-                Entry::Vacant(entry) => {
-                    chains.push(Chain { key: entry.key().clone(), links: vec![link], refused: Vec::new() });
-                    entry.insert(chains.len() - 1);
-                }
-                Entry::Occupied(entry) => {
-                    if let Some(chain) = chains.get_mut(*entry.get()) {
-                        chain.links.push(link);
-                    }
-                }
-            }
-        }
-        // Changes are made one after the other, and a version that comes late is overtaken wherever the window is cut.
-        let of_puts = self.emitter.config.changes.is_none();
-        for chain in chains.iter_mut().filter(|_| of_puts) {
-            // By versions they may come in any order; of one version the first counts, so that it stands behind the others.
-            chain.links.reverse();
-            chain.links.sort_by(|a, b| a.rank.cmp(&b.rank));
-        }
-        Ok(chains)
-    }
-
-    fn write(&self, item: &Item<U>) -> Result<Write, NoWrite> {
-        let config = &self.emitter.config;
-        write(config, self.table, item, (self.read)(config, &item.value)?)
-    }
-
-    /// Of an item that was read before.
-    pub(super) fn write_at(&self, index: usize) -> Result<Write, Verdict> {
-        let lost = || Verdict::Failed(Failure::fatal("an item that was read before cannot be read again: a bug"));
-        let item = self.batch.items.get(index).ok_or_else(lost)?;
-        self.write(item).map_err(|_| lost())
-    }
-
-    pub(super) fn record_bytes(&self, index: usize) -> usize {
-        self.batch.items.get(index).map_or(0, |item| item.record.data.len())
     }
 }

@@ -1,9 +1,12 @@
 //! Chains of changes to requests.
 
+use std::collections::VecDeque;
+
 use kinesink_aws::dynamodb::types::AttributeValue;
 use kinesink_core::{Failure, Reject};
+use tracing::debug;
 
-use super::chain::{Chain, Link, Outcome, Sending};
+use super::chain::{Chain, Link, Outcome};
 use super::config::REFUSED_TO;
 use super::emitter::DynamoDbEmitter;
 use super::error::{Action, Verdict};
@@ -11,7 +14,8 @@ use super::full::FULL_ITEMS_MAX;
 use super::lanes::Answer;
 use super::notes::{self, NOTES_OF_A_WINDOW_MAX, There};
 use super::requests::{self, Met, OverMark};
-use super::sending::bug;
+use super::sending::{Sending, bug};
+use super::table::ItemKey;
 use super::update::Update;
 use super::write::{Change, Rank, Write, expiry};
 use crate::position_text::position_text;
@@ -27,10 +31,10 @@ impl<U: Send + Sync> Sending<'_, U> {
     /// Makes each change of the chain once, in order, as many as possible in a request. Each request is made on the condition
     /// that none of its changes has been made yet; where some have, the item says which, and the others are sent. What is refused
     /// is not made, and the next that is made says so in the item, or a request of its own: only there it outlives this process.
-    pub(super) async fn update(&self, chain: Chain) -> (Chain, Outcome) {
-        let links = chain.links().to_vec();
+    pub(super) async fn update(&self, mut chain: Chain) -> (Chain, Outcome) {
+        let (last, links) = (chain.last(), chain.take_links());
         let (owed, known, outcome) = (Vec::new(), None, Outcome::default());
-        let changing = Changing { sending: self, chain: &chain, links, refused: 0, owed, known, outcome };
+        let changing = Changing { sending: self, key: &chain.key, last, links, refusals: 0, owed, known, outcome };
         let outcome = changing.run().await;
         (chain, outcome)
     }
@@ -39,11 +43,13 @@ impl<U: Send + Sync> Sending<'_, U> {
 /// A chain of changes on its way.
 struct Changing<'a, U> {
     sending: &'a Sending<'a, U>,
-    chain: &'a Chain,
+    key: &'a ItemKey,
+    /// In the batch, its last.
+    last: usize,
     /// What is left of it.
-    links: Vec<Link>,
+    links: VecDeque<Link>,
     /// How many were refused here.
-    refused: usize,
+    refusals: usize,
     /// Positions of those of them of which no item says so yet.
     owed: Vec<Rank>,
     /// What the item said, once a condition did not hold.
@@ -54,9 +60,9 @@ struct Changing<'a, U> {
 impl<U: Send + Sync> Changing<'_, U> {
     async fn run(mut self) -> Outcome {
         if let Err(why) = self.make().await {
-            self.outcome.failed(&self.links, why);
+            self.outcome.failed(self.links.iter(), why);
         } else if let Err(why) = self.leave().await {
-            self.outcome.failed(&[], why);
+            self.outcome.failed([].iter(), why);
         }
         self.outcome
     }
@@ -65,7 +71,7 @@ impl<U: Send + Sync> Changing<'_, U> {
         self.refuse_behind_full();
         let (mut records_max, mut looks) = (FOLD_RECORDS_MAX, 0);
         // Each turn sends, refuses or drops one link at least, halves how many are tried at a time, or knows more of the item.
-        while let Some(first) = self.links.first() {
+        while let Some(first) = self.links.front() {
             if let Some(why) = first.refused.clone() {
                 self.refuse_first(why)?;
                 continue;
@@ -103,7 +109,7 @@ impl<U: Send + Sync> Changing<'_, U> {
                     // What it would have replaced counts then.
                     Some(place) => refuse(self.links.get_mut(place), why),
                     None if sent == 1 => {
-                        refuse(self.links.first_mut(), why);
+                        refuse(self.links.front_mut(), why);
                         records_max = 1;
                     }
                     None => records_max = (sent / 2).max(1),
@@ -117,7 +123,7 @@ impl<U: Send + Sync> Changing<'_, U> {
     /// What an earlier part of the window had refused counts in this one.
     fn refuse_behind_full(&mut self) {
         let Sending { emitter, batch, .. } = self.sending;
-        if let Some(last) = emitter.full.behind(batch, &self.chain.key) {
+        if let Some(last) = emitter.full.behind(batch, self.key) {
             let place = self.links.partition_point(|link| link.rank <= last);
             self.outcome.refuse_rest(self.links.drain(place..));
         }
@@ -125,9 +131,9 @@ impl<U: Send + Sync> Changing<'_, U> {
 
     /// It is to be noted, unless it is, or was one of more.
     fn refuse_first(&mut self, why: Reject) -> Result<(), Verdict> {
-        let Link { index, rank, .. } = self.links.remove(0);
+        let Some(Link { index, rank, .. }) = self.links.pop_front() else { return Ok(()) };
         self.outcome.refused.push((index, why));
-        self.refused += 1;
+        self.refusals += 1;
         // By a version the item need not say it: the highest stays.
         if !matches!(rank, Rank::Position(_)) {
             return Ok(());
@@ -136,7 +142,7 @@ impl<U: Send + Sync> Changing<'_, U> {
         if is_news && self.owed.len() < NOTES_OF_A_WINDOW_MAX {
             self.owed.push(rank.clone());
         }
-        if self.refused >= NOTES_OF_A_WINDOW_MAX { self.refuse_rest(&rank) } else { Ok(()) }
+        if self.refusals >= NOTES_OF_A_WINDOW_MAX { self.refuse_rest(&rank) } else { Ok(()) }
     }
 
     /// The first changes are made.
@@ -156,11 +162,24 @@ impl<U: Send + Sync> Changing<'_, U> {
         if notes.is_empty() {
             return Ok(());
         }
-        let DynamoDbEmitter { config, traffic, .. } = self.sending.emitter;
         let window = position_text(self.sending.batch.first);
         let of_window = notes.iter().filter(|note| **note >= window).count();
-        notes::trim(config, &traffic.pace, self.sending.table.attributes_of(&self.chain.key), notes, &window).await;
+        let surplus = notes::surplus(notes, &window);
+        if !surplus.is_empty() {
+            self.forget(surplus).await;
+        }
         if of_window >= NOTES_OF_A_WINDOW_MAX { self.refuse_rest(last) } else { Ok(()) }
+    }
+
+    /// What goes wrong with that is made up for with the next that is noted.
+    async fn forget(&self, surplus: Vec<String>) {
+        let DynamoDbEmitter { config, traffic, .. } = self.sending.emitter;
+        let (key, count) = (self.sending.table.attributes_of(self.key), surplus.len());
+        let lane = traffic.lanes.enter().await;
+        let forgotten = notes::forget(config, &traffic.pace, key, surplus).await;
+        self.sending.emitter.answered(lane, Answer::of(&forgotten), &forgotten);
+        let table = &config.table;
+        debug!(table, count, ?forgotten, "an item has too many notes of refused changes: the earliest go");
     }
 
     /// Behind so many that were refused, all are until the window ends. Not of a replay, which has only records that were.
@@ -169,7 +188,7 @@ impl<U: Send + Sync> Changing<'_, U> {
         if config.is_replay {
             return Ok(());
         }
-        if !full.add(self.sending.batch, &self.chain.key, last) {
+        if !full.add(self.sending.batch, self.key, last) {
             return Err(Verdict::Failed(Failure::configuration(format!(
                 "cannot tell {FULL_ITEMS_MAX} items of table {} of all that is refused of a window, more than {NOTES_OF_A_WINDOW_MAX} \
                  records of each: mend what refuses them, in the transform or in `types`",
@@ -181,7 +200,7 @@ impl<U: Send + Sync> Changing<'_, U> {
     }
 
     /// Has the item say what was refused behind all that was made, where each change counts: once one is made behind it, it could not be
-    /// told from what is made. An item that has no room for it does not say it.
+    /// told from what is made. Behind one for which the item has no room, the others of the window are refused.
     async fn leave(&mut self) -> Result<(), Verdict> {
         let DynamoDbEmitter { config, traffic, .. } = self.sending.emitter;
         if !config.counts() {
@@ -196,7 +215,7 @@ impl<U: Send + Sync> Changing<'_, U> {
                 update.set_default(ttl, value);
             }
             let lane = traffic.lanes.enter().await;
-            let item = (self.sending.table.attributes_of(&self.chain.key), update);
+            let item = (self.sending.table.attributes_of(self.key), update);
             let met = requests::request_update(config, &traffic.pace, item, (&first, None), OverMark::Whole).await;
             self.sending.emitter.answered(lane, Answer::of(&met), &met);
             match self.sending.explained(Action::UpdateItem, met).await {
@@ -204,7 +223,8 @@ impl<U: Send + Sync> Changing<'_, U> {
                 Ok(Met::There(there)) if drop_decided(&mut self.owed, &there) => {}
                 Ok(Met::There(_)) => return Err(self.unexplained()),
                 Ok(Met::Written { notes }) => return self.noted(notes, &last).await,
-                Ok(Met::Foreign(_)) | Err(Verdict::Refused(_)) => return Ok(()),
+                Ok(Met::Foreign(_)) => return Ok(()),
+                Err(Verdict::Refused(_)) => return self.refuse_rest(&last),
                 Err(why) => return Err(why),
             }
         }
@@ -214,7 +234,7 @@ impl<U: Send + Sync> Changing<'_, U> {
     /// When an item expires that says nothing else.
     fn expiry_of_notes(&self) -> Option<(&str, AttributeValue)> {
         let config = &self.sending.emitter.config;
-        let arrival = self.sending.batch.items.get(self.chain.last())?.record.arrival;
+        let arrival = self.sending.batch.items.get(self.last)?.record.arrival;
         Some((config.ttl.as_deref()?, expiry(arrival, config.expire_after?)))
     }
 
@@ -227,18 +247,18 @@ impl<U: Send + Sync> Changing<'_, U> {
 
     /// What an item has, or had before what it has; a dead letter of which it says that it was refused is made now.
     async fn decide_first(&mut self) -> Result<(), Verdict> {
-        let (Some(link), Some(there)) = (self.links.first(), self.known.as_mut()) else { return Ok(()) };
-        let is_made = match self.sending.emitter.config.is_replay {
-            true => make_noted(self.sending, link, there).await,
-            false => Ok(false),
-        };
-        match is_made {
-            Ok(true) => {}
-            Ok(false) => self.outcome.decided(link, there),
-            Err(Verdict::Refused(why)) => self.outcome.refused.push((link.index, why)),
-            Err(why) => return Err(why),
+        let (Some(link), Some(there)) = (self.links.front(), self.known.as_mut()) else { return Ok(()) };
+        if self.sending.emitter.config.is_replay && there.notes(&link.rank) {
+            match make_noted(self.sending, link, there).await {
+                Ok(true) => {}
+                Ok(false) => self.outcome.refused.push((link.index, self.sending.emitter.overtaken_for_good())),
+                Err(Verdict::Refused(why)) => self.outcome.refused.push((link.index, why)),
+                Err(why) => return Err(why),
+            }
+        } else {
+            self.outcome.decided(link, there);
         }
-        self.links.remove(0);
+        self.links.pop_front();
         Ok(())
     }
 
@@ -250,7 +270,7 @@ impl<U: Send + Sync> Changing<'_, U> {
             Ok(folded) => folded,
             Err(why) => return (1, Err(why)),
         };
-        let (Some(first), Some(last)) = (self.links.first(), self.links.get(folded - 1)) else {
+        let (Some(first), Some(last)) = (self.links.front(), self.links.get(folded - 1)) else {
             return (1, Err(bug("there is nothing to update")));
         };
         update.refused = positions(&self.owed);
@@ -258,7 +278,7 @@ impl<U: Send + Sync> Changing<'_, U> {
         let first = self.owed.first().unwrap_or(&first.rank);
         let seen = self.known.as_ref().and_then(|there| there.refused_to.as_ref());
         let _reservation = encoding.reserve(update.bytes()).await;
-        let item = (self.sending.table.attributes_of(&self.chain.key), update);
+        let item = (self.sending.table.attributes_of(self.key), update);
         let met = requests::update_guarded(config, &traffic.pace, item, (first, seen), &last.rank).await;
         self.sending.emitter.answered(lane, Answer::of(&met), &met);
         (folded, if folded > 1 { met } else { self.sending.explained(Action::UpdateItem, met).await })
@@ -291,11 +311,8 @@ impl<U: Send + Sync> Changing<'_, U> {
     }
 }
 
-/// Makes the change, if it is noted as refused and can be read now. Says whether it did.
+/// Makes a change that is noted as refused, if it can be read now. Says whether it did.
 async fn make_noted<U: Send + Sync>(sending: &Sending<'_, U>, link: &Link, there: &mut There) -> Result<bool, Verdict> {
-    if !there.notes(&link.rank) {
-        return Ok(false);
-    }
     let DynamoDbEmitter { config, traffic, encoding, .. } = sending.emitter;
     let lane = traffic.lanes.enter().await;
     let Change::Update(key, update) = sending.write_at(link.index)?.change else { return Ok(false) };
@@ -321,7 +338,7 @@ fn positions(ranks: &[Rank]) -> Vec<String> {
 }
 
 /// Index of the last put that nothing before it comes after, so that it takes all of it along.
-fn replacing(links: &[Link]) -> Option<usize> {
+fn replacing(links: &VecDeque<Link>) -> Option<usize> {
     let takes_all = |place: usize, link: &Link| {
         let mut before = links.iter().take(place);
         link.replaces && link.refused.is_none() && before.all(|other| other.rank < link.rank)

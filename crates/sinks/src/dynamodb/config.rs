@@ -20,10 +20,11 @@ use crate::FieldPath;
 pub(super) const POSITION: &str = "_position";
 /// The attribute by which the mark of a deleted item is known.
 pub(super) const DELETED: &str = "_deleted";
-/// The attribute with the positions of the changes that the table refused: whoever sends them again is told so, though later ones of the
+/// The attribute with the positions of the changes that were refused: whoever sends them again is told so, though later ones of the
 /// item are made.
 pub(super) const REFUSED: &str = "_refused";
-/// The attribute with the last of those positions behind which no change is made yet: no write of a change before it is let in.
+/// The attribute with the last of those positions behind which no change is made yet: a change before it is
+/// made only by who has read the notes up to there.
 pub(super) const REFUSED_TO: &str = "_refused_to";
 /// Attributes that sinks write beside those of the record: no key, and nothing that records change, has the name of one.
 pub const OWN_ATTRIBUTES: [&str; 4] = [POSITION, DELETED, REFUSED, REFUSED_TO];
@@ -190,8 +191,8 @@ pub struct DynamoDbConfig {
     pub traffic: TableTraffic,
     /// By which it is known what arrived before a shard was this worker's.
     pub clock: Arc<dyn Clock>,
-    /// Dead letters are sent again: what a later write has overtaken is refused, and not taken for delivered; where records count, each
-    /// has a guard of its own.
+    /// Dead letters are sent again: what a later write has overtaken is refused, and not taken for delivered; what its item says was refused
+    /// is made; with [`aggregate`](Self::aggregate), each has a guard of its own.
     pub is_replay: bool,
     /// Requests that are on their way at a time, over all shards, while the table has room for as many. Default 64.
     pub requests_max: usize,

@@ -10,13 +10,14 @@ use tracing::{debug, warn};
 
 use super::aggregate;
 use super::attributes::{Attributes, Fields, ITEM_BYTES_MAX, canonical, fields};
-use super::chain::{Chain, Outcome, Read, Sending};
+use super::chain::{Chain, Outcome};
 use super::config::{DynamoDbConfig, Guard, OWN_ATTRIBUTES, Order};
 use super::error::Verdict;
 use super::full::FullItems;
 use super::handle::TableHandle;
 use super::lanes::{Answer, Lane};
 use super::proof::TableReport;
+use super::sending::{Read, Sending};
 use super::settling::Settling;
 use super::takeover::Shards;
 use super::traffic::Traffic;
@@ -160,6 +161,14 @@ impl DynamoDbEmitter {
             "{why}, and does not say that this one was refused: an earlier replay has counted it, or a later delete took it along, or the \
              item lacks it and no replay will count it: look, then add it by hand with an update expression, or count the stream again \
              into a new table, by a file with another `app` and `table`"
+        ))
+    }
+
+    /// Why a record is not written that the item notes as refused, and that no longer counts.
+    pub(super) fn overtaken_for_good(&self) -> Reject {
+        Reject::new(format!(
+            "overtaken: the item in table {} has a later write, and this record adds and appends nothing: leave it out, or mend the item by hand",
+            self.config.table
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! Items of which a window has refused as many changes as they are told of.
+//! Items of which a window has refused as many changes as they are told of, or one that they have no room to be told of.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,10 +24,14 @@ struct OfWindow {
 }
 
 impl FullItems {
-    /// Behind which of the item's changes all of the batch's window are refused, if it is so many.
+    /// Behind which of the item's changes all of the batch's window are refused, if some are. The window before is forgotten.
     pub(super) fn behind<U>(&self, batch: &Batch<'_, U>, key: &ItemKey) -> Option<Rank> {
-        let shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = shards.get(batch.shard).filter(|window| window.first == batch.first)?;
+        let mut shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = shards.get(batch.shard)?;
+        if window.first != batch.first {
+            shards.remove(batch.shard);
+            return None;
+        }
         window.items.get(key).cloned()
     }
 

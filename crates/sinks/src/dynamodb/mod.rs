@@ -37,6 +37,7 @@ mod number;
 mod pace;
 mod probes;
 mod proof;
+mod putting;
 mod requests;
 mod sending;
 mod settling;

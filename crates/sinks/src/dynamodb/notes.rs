@@ -2,7 +2,6 @@
 
 use kinesink_aws::code;
 use kinesink_aws::dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
-use tracing::debug;
 
 use super::attributes::{Attributes, bytes, value_bytes};
 use super::config::{DELETED, DynamoDbConfig, POSITION, REFUSED, REFUSED_TO};
@@ -132,41 +131,38 @@ pub(super) async fn make(
     }
 }
 
-/// Takes the earliest out of those that the item has, if they are too many, and none from position `window` on. What goes wrong is made up
-/// for with the next that is noted.
-pub(super) async fn trim(config: &DynamoDbConfig, pace: &Pace, key: Attributes, mut notes: Vec<String>, window: &str) {
+/// Those of an item's notes that go, if they are too many: the earliest, and none from position `window` on.
+pub(super) fn surplus(mut notes: Vec<String>, window: &str) -> Vec<String> {
     if notes.len() <= NOTES_MAX {
-        return;
+        return Vec::new();
     }
     notes.sort_unstable();
     notes.truncate(notes.len() - NOTES_OF_A_WINDOW_MAX);
     notes.retain(|note| note.as_str() < window);
-    let (removed, earliest) = (notes.len(), notes);
-    if earliest.is_empty() {
-        return;
-    }
-    let earliest = AttributeValue::Ss(earliest);
-    let foreseen = units(bytes(&key) + value_bytes(&earliest));
+    notes
+}
+
+/// Takes these out of what the item notes. An item that is gone is not made anew.
+pub(super) async fn forget(
+    config: &DynamoDbConfig,
+    pace: &Pace,
+    key: Attributes,
+    notes: Vec<String>,
+) -> Result<(), Verdict> {
+    let notes = AttributeValue::Ss(notes);
+    let foreseen = units(bytes(&key) + value_bytes(&notes));
     pace.take(foreseen).await;
     let request = config.client.update_item().table_name(&config.table).set_key(Some(key));
     let request = request
-        .update_expression("DELETE #refused :earliest")
-        // An item that is gone is not made anew.
+        .update_expression(DELETE_NOTES.trim_start())
         .condition_expression("attribute_exists(#refused)")
         .expression_attribute_names("#refused", REFUSED)
-        .expression_attribute_values(":earliest", earliest)
+        .expression_attribute_values(":notes", notes)
         .return_consumed_capacity(ReturnConsumedCapacity::Total);
     match request.send().await {
-        Ok(reply) => {
-            took(config, pace, foreseen, reply.consumed_capacity());
-            debug!(
-                table = config.table,
-                removed, "an item has too many notes of refused changes: the earliest are removed"
-            );
-        }
-        Err(error) => {
-            let why = error::write(Action::UpdateItem, &config.table, &error);
-            debug!(table = config.table, ?why, "the earliest notes of refused changes stay in an item");
-        }
+        Ok(reply) => took(config, pace, foreseen, reply.consumed_capacity()),
+        Err(error) if code(&error) == Some(CONDITION_FAILED) => {}
+        Err(error) => return Err(error::write(Action::UpdateItem, &config.table, &error)),
     }
+    Ok(())
 }

@@ -125,7 +125,7 @@ impl OverMark {
     }
 }
 
-/// The same, of which `first` is the first.
+/// Makes the changes from `first` on, on the same conditions, besides that of a mark.
 pub(super) async fn request_update(
     config: &DynamoDbConfig,
     pace: &Pace,

@@ -1,55 +1,89 @@
-//! Chains of puts to requests.
+//! One batch on its way: its items by what they write.
 
-use kinesink_core::Failure;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use super::chain::{Chain, Outcome, Sending};
+use kinesink_core::{Batch, Failure, Item, Reject};
+
+use super::attributes::Fields;
+use super::chain::{Chain, Link};
+use super::config::DynamoDbConfig;
 use super::emitter::DynamoDbEmitter;
-use super::error::{Action, Throttle, Verdict};
-use super::lanes::Answer;
-use super::requests::{self, Met};
-use super::table::ItemKey;
-use super::write::{Change, Write};
+use super::error::{Action, Verdict};
+use super::settling::Settling;
+use super::table::{ItemKey, Table};
+use super::write::{Change, NoWrite, Write, write};
 
-/// DynamoDB takes no more in one request.
-const BATCH_ITEMS_MAX: usize = 25;
-/// Of JSON. On the wire, where bytes are base64 and text is escaped, a list of one-digit numbers is five times as large: that is still
-/// below the 16 MB of a request.
-const BATCH_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// A smaller record is read without asking for memory: of each shard, one at a time is.
+const LARGE_RECORD_BYTES: usize = 64 * 1024;
+
+/// Reads the fields of an output.
+pub(super) type Read<U> = fn(&DynamoDbConfig, &U) -> Result<Fields, Reject>;
+
+/// One batch on its way.
+pub(super) struct Sending<'a, U> {
+    pub(super) emitter: &'a DynamoDbEmitter,
+    pub(super) table: &'a Table,
+    pub(super) batch: &'a Batch<'a, U>,
+    pub(super) read: Read<U>,
+}
 
 impl<U: Send + Sync> Sending<'_, U> {
-    /// Puts the last write of the chain, which replaces the others. Where it is refused, the one before it is the last.
-    pub(super) async fn put(&self, mut chain: Chain) -> (Chain, Outcome) {
-        let outcome = loop {
-            match self.put_one(chain.last()).await {
-                Ok(Met::Foreign(why)) => {
-                    chain.refuse_all(&why);
-                    break chain.delivered();
+    /// The batch's items by the key of what they write, in the order of each key's first. Those that cannot be written are
+    /// refused.
+    pub(super) async fn chains(&self, settling: &mut Settling<'_>) -> Result<Vec<Chain>, Failure> {
+        let mut chains: Vec<Chain> = Vec::new();
+        let mut by_key: HashMap<ItemKey, usize> = HashMap::new();
+        for (index, item) in self.batch.items.iter().enumerate() {
+            let _reservation = match self.record_bytes(index) {
+                LARGE_RECORD_BYTES.. => Some(self.emitter.encoding.reserve(self.record_bytes(index)).await),
+                _ => None,
+            };
+            // Made again when it is sent: a window's items in memory, all at once, are several times its bytes.
+            let Write { key, rank, change } = match self.write(item) {
+                Ok(write) => write,
+                Err(NoWrite::Refused(why)) => {
+                    settling.reject(index, why);
+                    continue;
                 }
-                Ok(Met::There(there)) if !chain.ends_at(&there) => {
-                    break Outcome { overtaken: chain.all().collect(), ..chain.delivered() };
+                Err(NoWrite::Impossible(failure)) => return Err(failure),
+            };
+            let replaces = matches!(change, Change::Put(_) | Change::Delete(_));
+            let refused = if let Change::Refused(why) = change { Some(why) } else { None };
+            let link = Link { index, rank, replaces, refused };
+            match by_key.entry(key) {
+                Entry::Vacant(entry) => {
+                    chains.push(Chain::new(entry.key().clone(), link));
+                    entry.insert(chains.len() - 1);
                 }
-                Ok(Met::Written { .. } | Met::There(_)) => break chain.delivered(),
-                Err(Verdict::Refused(why)) => {
-                    if !chain.refuse_last(why) {
-                        break chain.delivered();
+                Entry::Occupied(entry) => {
+                    if let Some(chain) = chains.get_mut(*entry.get()) {
+                        chain.push(link);
                     }
                 }
-                Err(why) => break chain.failed(why),
             }
-        };
-        (chain, outcome)
+        }
+        // Changes are made one after the other, and a version that comes late is overtaken wherever the window is cut.
+        if self.emitter.config.changes.is_none() {
+            chains.iter_mut().for_each(Chain::order_puts);
+        }
+        Ok(chains)
     }
 
-    pub(super) async fn put_one(&self, index: usize) -> Result<Met, Verdict> {
-        let lane = self.emitter.traffic.lanes.enter().await;
-        let _reservation = self.emitter.encoding.reserve(self.record_bytes(index)).await;
-        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let Write { change: Change::Put(item) | Change::Delete(item), rank, .. } = self.write_at(index)? else {
-            return Err(bug("an update has become a put"));
-        };
-        let met = requests::put_guarded(config, &traffic.pace, item, &rank).await;
-        self.emitter.answered(lane, Answer::of(&met), &met);
-        self.explained(Action::PutItem, met).await
+    fn write(&self, item: &Item<U>) -> Result<Write, NoWrite> {
+        let config = &self.emitter.config;
+        write(config, self.table, item, (self.read)(config, &item.value)?)
+    }
+
+    /// Of an item that was read before.
+    pub(super) fn write_at(&self, index: usize) -> Result<Write, Verdict> {
+        let lost = || Verdict::Failed(Failure::fatal("an item that was read before cannot be read again: a bug"));
+        let item = self.batch.items.get(index).ok_or_else(lost)?;
+        self.write(item).map_err(|_| lost())
+    }
+
+    pub(super) fn record_bytes(&self, index: usize) -> usize {
+        self.batch.items.get(index).map_or(0, |item| item.record.data.len())
     }
 
     /// What the service refuses for a reason that is not known is the record's fault, if it takes such a request without one.
@@ -61,93 +95,6 @@ impl<U: Send + Sync> Sending<'_, U> {
             }
             result => result,
         }
-    }
-
-    /// Chains that go in one request.
-    pub(super) fn batches(&self, chains: Vec<Chain>) -> Vec<Vec<Chain>> {
-        let mut batches: Vec<Vec<Chain>> = Vec::new();
-        let mut batch_bytes = 0;
-        for chain in chains {
-            let chain_bytes = self.record_bytes(chain.last());
-            match batches.last_mut() {
-                Some(batch) if batch.len() < BATCH_ITEMS_MAX && batch_bytes + chain_bytes <= BATCH_BYTES_MAX => {
-                    batch_bytes += chain_bytes;
-                    batch.push(chain);
-                }
-                _ => {
-                    batch_bytes = chain_bytes;
-                    batches.push(vec![chain]);
-                }
-            }
-        }
-        batches
-    }
-
-    /// Sends the last writes of all of them. Where the service refuses that, it does not say which is at fault: it is looked
-    /// for by halves.
-    pub(super) async fn put_batch(&self, chains: Vec<Chain>) -> Vec<(Chain, Outcome)> {
-        let mut sent = Vec::with_capacity(chains.len());
-        let mut parts = vec![chains];
-        // Halves of at most 25, and each part of one chain becomes shorter.
-        while let Some(mut part) = parts.pop() {
-            match self.put_part(&part).await {
-                Ok(left) => sent.extend(part.into_iter().map(|mut chain| {
-                    let outcome =
-                        if left.contains(&chain.key) { chain.failed(self.no_room()) } else { chain.delivered() };
-                    (chain, outcome)
-                })),
-                Err(Verdict::Refused(_) | Verdict::Unclear { .. }) if part.len() > 1 => {
-                    let half = part.split_off(part.len() / 2);
-                    parts.push(half);
-                    parts.push(part);
-                }
-                Err(Verdict::Refused(why)) => {
-                    for mut chain in part {
-                        // The one before it is the last now.
-                        if chain.refuse_last(why.clone()) {
-                            parts.push(vec![chain]);
-                        } else {
-                            let outcome = chain.delivered();
-                            sent.push((chain, outcome));
-                        }
-                    }
-                }
-                Err(why) => sent.extend(part.into_iter().map(|mut chain| {
-                    let outcome = chain.failed(why.clone());
-                    (chain, outcome)
-                })),
-            }
-        }
-        sent
-    }
-
-    async fn put_part(&self, part: &[Chain]) -> Result<Vec<ItemKey>, Verdict> {
-        let lane = self.emitter.traffic.lanes.enter().await;
-        let record_bytes = part.iter().map(|chain| self.record_bytes(chain.last())).sum();
-        let _reservation = self.emitter.encoding.reserve(record_bytes).await;
-        let changes = part.iter().map(|chain| self.write_at(chain.last()).map(|write| write.change));
-        let changes = changes.collect::<Result<Vec<_>, _>>()?;
-        let DynamoDbEmitter { config, traffic, .. } = self.emitter;
-        let left = requests::put_batch(config, &traffic.pace, self.table, changes).await;
-        let answer = match &left {
-            // Of some keys alone, it is their own limit.
-            Ok(left) if left.len() > part.len() / 2 => Answer::NoRoom,
-            Ok(left) if !left.is_empty() => Answer::OfItsOwn,
-            left => Answer::of(left),
-        };
-        if let Ok(left) = &left
-            && !left.is_empty()
-        {
-            config.metrics.throttled(&config.table, Throttle::Unknown, left.len());
-        }
-        self.emitter.answered(lane, answer, &left);
-        if part.len() > 1 { left } else { self.explained(Action::BatchWriteItem, left).await }
-    }
-
-    fn no_room(&self) -> Verdict {
-        let table = &self.emitter.config.table;
-        let failure = Failure::transient(format!("table {table} had no room for all items of a request"));
-        Verdict::Throttled { table: table.clone(), limit: Throttle::Unknown, failure }
     }
 }
 

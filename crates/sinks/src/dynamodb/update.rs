@@ -169,11 +169,11 @@ impl Update {
         expression
     }
 
-    /// As it counts towards an item's size.
+    /// Of what it sets, appends and notes, as it counts towards an item's size.
     pub(super) fn bytes(&self) -> usize {
         let set = self.set.iter().map(|(name, value)| name.len() + value_bytes(value));
         let appended = self.append.iter().map(|(name, values)| name.len() + elements_bytes(values));
-        set.chain(appended).sum()
+        set.chain(appended).chain(self.refused.iter().map(String::len)).sum()
     }
 
     /// What the item has afterwards, whatever it had before.

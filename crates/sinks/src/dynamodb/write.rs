@@ -97,12 +97,14 @@ pub(super) fn write<U>(
     if is_ordered_by_stream && record.partition_key.is_none() {
         return Err(NoWrite::Impossible(without_keys(config)));
     }
-    let (mut attributes, unreadable) = match &config.changes {
-        Some(_) => (fields.attributes, fields.refused),
-        None => (whole(config, fields)?, None),
-    };
-    let position = position(record.position, item.ordinal)?;
+    let Fields { mut attributes, refused: unreadable } = fields;
     let deletion = config.delete.as_ref().filter(|deletion| deletes(deletion, &attributes));
+    // To delete an item is to know its key.
+    let refused = unreadable.clone().or_else(|| own_name(config, &attributes)).filter(|_| deletion.is_none());
+    if let (None, Some(why)) = (&config.changes, &refused) {
+        return Err(why.clone().into());
+    }
+    let position = position(record.position, item.ordinal)?;
     let version = match &config.order {
         Order::PartitionKey => None,
         Order::Version(field) => Some(version(&attributes, field)),
@@ -121,24 +123,22 @@ pub(super) fn write<U>(
         None => Rank::Position(position),
         Some(version) => Rank::Version(version.map_err(or_unreadable)?),
     };
-    let change = unreadable.clone().map_or_else(|| change(config, table, record, attributes, deletion, &rank), Err);
-    match change {
+    match refused.map_or_else(|| change(config, table, record, attributes, deletion, &rank), Err) {
         Err(why) if config.changes.is_some() => Ok(Write { key, rank, change: Change::Refused(why) }),
         change => Ok(Write { key, rank, change: change? }),
     }
 }
 
-/// All of an item's attributes, none of which has the name of one that kinesink writes itself.
-fn whole(config: &DynamoDbConfig, fields: Fields) -> Result<Attributes, Reject> {
-    let attributes = fields.whole()?;
-    let own = [Some(DELETED), (config.order == Order::PartitionKey).then_some(POSITION)];
-    let mut own = own.into_iter().flatten().filter(|_| config.guard != Guard::Never);
-    match own.find(|name| attributes.contains_key(*name)) {
-        None => Ok(attributes),
-        Some(name) => Err(Reject::new(format!(
-            "it has a field {name}, which is the name of an attribute that kinesink writes: rename it"
-        ))),
+/// Why an item cannot have all of these: one has the name of an attribute that kinesink writes itself.
+fn own_name(config: &DynamoDbConfig, attributes: &Attributes) -> Option<Reject> {
+    if config.guard == Guard::Never || config.changes.is_some() {
+        return None;
     }
+    let own = [Some(DELETED), (config.order == Order::PartitionKey).then_some(POSITION)];
+    let name = own.into_iter().flatten().find(|name| attributes.contains_key(*name))?;
+    Some(Reject::new(format!(
+        "it has a field {name}, which is the name of an attribute that kinesink writes: rename it"
+    )))
 }
 
 fn change(

@@ -11,9 +11,10 @@ use kinesink_core::{
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::super::chain::{Outcome, Read};
+use super::super::chain::Outcome;
 use super::super::emitter::DynamoDbEmitter;
 use super::super::error::Verdict;
+use super::super::sending::Read;
 use super::super::table::{ItemKey, Table};
 use super::super::traffic::Traffic;
 use super::config::Aggregate;

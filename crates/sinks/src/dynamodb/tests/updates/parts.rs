@@ -5,7 +5,7 @@ use kinesink_core::{Batch, Class, Emitted};
 use serde_json::{Value, json};
 
 use super::super::answers::exceptions;
-use super::super::dynamo::Dynamo;
+use super::super::dynamo::{Dynamo, Fault};
 use super::super::{Sample, emit, emit_part, items, shard, sink, stored};
 use super::{change, changing, item};
 use crate::dynamodb::write::Rank;
@@ -55,7 +55,28 @@ async fn refused_records_of_a_window_in_parts_were_neither_counted_nor_refused_b
     }
 }
 
-/// What waits for the table is sent again, and what was refused with it.
+/// A record that the service refuses, and the note of it too.
+#[tokio::test]
+async fn a_record_behind_one_that_its_item_had_no_room_to_note_was_made_in_the_next_part() {
+    let dynamo = Dynamo::new();
+    let running = sink(changing(&dynamo)).await;
+    let window = [change(1, json!({"log": ["large"]})), change(2, json!({"count": 1}))];
+    let all = items(&window);
+    for _ in 0..2 {
+        let full = "Item size to update has exceeded the maximum allowed size";
+        dynamo.fail("UpdateItem", Fault::Answer("ValidationException", full));
+    }
+    for part in all.chunks(1) {
+        assert_eq!(exceptions(&emit_part(&running, &all, part).await.unwrap()), (vec![], vec![0]));
+    }
+    // The dead letters are not written, and who sends the window again meets an item that has room.
+    let next = DynamoDbEmitter::open(changing(&dynamo)).unwrap();
+    assert_eq!(emit(&next, &window).await.unwrap(), Emitted::all());
+    let item = item(&dynamo).await;
+    assert_eq!((&item["count"], &item["log"]), (&json!({"N": "1"}), &json!({"L": [{"S": "large"}]})));
+}
+
+/// By this worker, which has in mind behind which change all are refused.
 #[tokio::test]
 async fn a_part_that_is_sent_again_is_refused_from_where_it_was() {
     let dynamo = Dynamo::new();

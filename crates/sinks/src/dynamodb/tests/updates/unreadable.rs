@@ -1,5 +1,7 @@
 //! Records of which a field cannot be read, but not the one that says which item they change.
 
+use std::time::Duration;
+
 use kinesink_core::Emitted;
 use serde_json::{Value, json};
 
@@ -8,7 +10,7 @@ use super::super::dynamo::Dynamo;
 use super::super::mapping::verbatim;
 use super::super::{emit, emit_items, field, refusal, sink, stored};
 use super::{change, changing, item};
-use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter, FieldType};
+use crate::dynamodb::{Deletion, DynamoDbConfig, DynamoDbEmitter, FieldType};
 
 /// Tags are a set of texts.
 fn of_tags(dynamo: &Dynamo) -> DynamoDbConfig {
@@ -53,6 +55,24 @@ async fn a_record_whose_key_cannot_be_read_is_refused_for_that() {
     let window = [sample(1, json!({"id": "a"})), sample(2, json!({"name": 1e127, "id": "a"}))];
     assert_eq!(exceptions(&emit(&sink, &window).await.unwrap()), (vec![], vec![1]));
     assert_eq!(item(&dynamo).await["_refused"]["SS"].as_array().unwrap().len(), 1);
+}
+
+/// To delete an item is to know its key.
+#[tokio::test]
+async fn a_delete_of_which_another_field_could_not_be_read_was_a_dead_letter() {
+    for changes in [true, false] {
+        let dynamo = Dynamo::new();
+        let delete = Deletion { field: ".op".parse().unwrap(), values: vec!["D".into()], keep: Duration::from_secs(9) };
+        let mut config = DynamoDbConfig { delete: Some(delete), ttl: Some("expires".into()), ..of_tags(&dynamo) };
+        config.changes = config.changes.filter(|_| changes);
+        let sink = sink(config).await;
+        let window = [change(1, json!({"count": 1})), change(2, json!({"op": "D", "tags": "no set"}))];
+        assert_eq!(emit(&sink, &window).await.unwrap(), Emitted::all());
+        assert_eq!(item(&dynamo).await["_deleted"], json!({"BOOL": true}));
+        // Not known to be a delete.
+        let emitted = emit(&sink, &[change(3, json!({"op": 1e126, "tags": []}))]).await.unwrap();
+        assert_eq!(exceptions(&emitted), (vec![], vec![0]));
+    }
 }
 
 /// It changes none of these, and none of them is in the table.
