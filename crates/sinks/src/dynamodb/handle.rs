@@ -1,7 +1,7 @@
 //! One of the tables that a sink writes to.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kinesink_core::{Class, Failure};
@@ -23,6 +23,8 @@ pub(super) struct TableHandle {
     pub(super) traffic: Arc<Traffic>,
     /// Described when it is first needed, and again after it was found changed.
     known: Mutex<Option<(Arc<Table>, Instant)>>,
+    /// Its key, as it was first described. By another, all records would be refused that are to come.
+    key: OnceLock<String>,
     /// It was made here, and is not ready yet.
     is_made: AtomicBool,
 }
@@ -30,7 +32,7 @@ pub(super) struct TableHandle {
 impl TableHandle {
     pub(super) fn new(config: Arc<DynamoDbConfig>) -> Self {
         let traffic = config.traffic.to(&config.table, config.requests_max);
-        Self { config, traffic, known: Mutex::new(None), is_made: AtomicBool::new(false) }
+        Self { config, traffic, known: Mutex::new(None), key: OnceLock::new(), is_made: AtomicBool::new(false) }
     }
 
     /// Makes it if it is missing, and says whether it did.
@@ -52,7 +54,7 @@ impl TableHandle {
         let is_fresh = |at: &Instant| self.config.max_write_fraction.is_none() || at.elapsed() < CAPACITY_KNOWN_FOR;
         let described = match known {
             Some((table, at)) if is_fresh(&at) => return Ok(table),
-            Some((table, _)) => match Table::describe(&self.config).await {
+            Some((table, _)) => match self.describe().await {
                 Ok(table) => Arc::new(table),
                 Err(failure) if failure.class == Class::Transient => {
                     debug!(%failure, "the table's capacity is taken for what it was");
@@ -60,11 +62,17 @@ impl TableHandle {
                 }
                 Err(failure) => return Err(failure),
             },
-            None => Arc::new(Table::describe(&self.config).await?),
+            None => Arc::new(self.describe().await?),
         };
         self.traffic.pace.set(share(&self.config, described.capacity.units()));
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&described), Instant::now()));
         Ok(described)
+    }
+
+    async fn describe(&self) -> Result<Table, Failure> {
+        let table = Table::describe(&self.config, self.key.get().map(String::as_str)).await?;
+        self.key.get_or_init(|| table.shown_key());
+        Ok(table)
     }
 
     /// It was found changed.

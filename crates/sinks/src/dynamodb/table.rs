@@ -92,8 +92,8 @@ enum Scalar {
 }
 
 impl Table {
-    /// Asks the service, and compares the key with that of the sink.
-    pub(super) async fn describe(config: &DynamoDbConfig) -> Result<Self, Failure> {
+    /// Asks the service, and compares the key with the one that it had, as people read it, and with that of the sink.
+    pub(super) async fn describe(config: &DynamoDbConfig, had: Option<&str>) -> Result<Self, Failure> {
         let name = &config.table;
         let reply = config.client.describe_table().table_name(name).send().await;
         let reply = reply.map_err(|error| error::other(Action::DescribeTable, name, &error))?;
@@ -124,6 +124,13 @@ impl Table {
             key.push((attribute, attribute_type));
         }
         let described = Self { name: name.clone(), key, indexed: types, capacity: Capacity::of(table) };
+        let key = described.shown_key();
+        if let Some(had) = had.filter(|had| *had != key) {
+            return Err(Failure::configuration(format!(
+                "cannot write to table {name}: it was made again: its key is {key}, and was {had} when this worker began: make it as it \
+                 was, or restart the worker, with another `key` if need be"
+            )));
+        }
         described.fits(config)?;
         Ok(described)
     }
@@ -227,10 +234,14 @@ impl Table {
             (ScalarAttributeType::B, AttributeValue::B(bytes)) => Ok(Scalar::Bytes(bytes.as_ref().to_vec())),
             _ => {
                 let (needed, given) = (of_type(key_type), type_of(value));
-                Err(self.refuse(
-                    name,
-                    &format!("is {needed} there and {given} here: convert it in the transform, or name its type in `types` before the table is made"),
-                ))
+                let or_type = match value {
+                    AttributeValue::S(_) | AttributeValue::N(_) | AttributeValue::B(_) => {
+                        ", or name its type in `types` before the table is made"
+                    }
+                    _ => "",
+                };
+                Err(self
+                    .refuse(name, &format!("is {needed} there and {given} here: convert it in the transform{or_type}")))
             }
         }
     }
@@ -284,7 +295,7 @@ fn of_type(key_type: &ScalarAttributeType) -> &'static str {
 pub(super) async fn active(config: &DynamoDbConfig) -> Result<(), Failure> {
     let active = async {
         loop {
-            match Table::describe(config).await {
+            match Table::describe(config, None).await {
                 Err(failure) if failure.class == Class::Transient => sleep(ACTIVE_POLL).await,
                 described => return described.map(drop),
             }

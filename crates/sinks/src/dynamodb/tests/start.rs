@@ -237,3 +237,41 @@ async fn throttles_are_counted_by_their_limit_and_only_those_of_all_keys_slow_al
     }
     assert_eq!(sample("table_requests_max{table=\"items\"}"), "3");
 }
+
+/// Each record would be refused, by what the table has now and by what it has again later.
+#[tokio::test]
+async fn a_table_that_was_made_again_with_a_key_of_another_type_made_dead_letters_of_all() {
+    for guard in [Guard::Always, Guard::Never] {
+        for counts in [false, true] {
+            if counts && guard == Guard::Never {
+                continue;
+            }
+            let dynamo = Dynamo::new();
+            let config = || {
+                let config = if counts { counting(&dynamo) } else { config(dynamo.client()) };
+                DynamoDbConfig { guard, ..config }
+            };
+            let running = sink(config()).await;
+            let record = |n: u64| [(n, "a", json!({"id": "a", "count": 1}))];
+            assert_eq!(emit(&running, &record(1)).await.unwrap(), Emitted::all());
+            let again = async |key_type: ScalarAttributeType| {
+                dynamo.client().delete_table().table_name(TABLE).send().await.unwrap();
+                let mut config = config();
+                config.key[0].key_type = Some(key_type);
+                sink(config).await;
+            };
+            again(ScalarAttributeType::N).await;
+            for n in 2..4 {
+                let failure = emit(&running, &record(n)).await.unwrap_err();
+                assert_eq!(failure.class, Class::Configuration, "{failure}");
+                let is_told = |failure: &str| {
+                    failure.contains("its key is `id` (a number), and was `id` (text) when this worker began")
+                };
+                assert!(n == 2 || is_told(&failure.message), "{failure}");
+            }
+            again(ScalarAttributeType::S).await;
+            assert_eq!(emit(&running, &record(4)).await.unwrap(), Emitted::all());
+            assert_eq!(stored(&dynamo.client()).await["a"]["count"], json!({"N": "1"}));
+        }
+    }
+}
