@@ -6,7 +6,7 @@ use std::mem;
 use kinesink_core::Reject;
 
 use super::error::Verdict;
-use super::notes::{NOTES_OF_A_WINDOW_MAX, There};
+use super::notes::There;
 use super::table::ItemKey;
 use super::write::Rank;
 
@@ -97,10 +97,11 @@ impl Chain {
 }
 
 impl Outcome {
-    /// Behind so many that are refused that the item would be told of too many.
+    /// Behind refused ones of which the item would be told too many, or has no room for.
     pub(super) fn refuse_rest(&mut self, links: impl Iterator<Item = Link>) {
-        let why = format!("{NOTES_OF_A_WINDOW_MAX} changes of its item before it, and in its window, were refused");
-        let why = Reject::new(why);
+        let why = Reject::new(
+            "changes of its item before it were refused, and until its window ends the item can be told of no more",
+        );
         self.refused.extend(links.map(|link| (link.index, link.refused.unwrap_or_else(|| why.clone()))));
     }
 
