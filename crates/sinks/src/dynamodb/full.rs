@@ -8,7 +8,7 @@ use kinesink_core::{Batch, Position, ShardId};
 use super::table::ItemKey;
 use super::write::Rank;
 
-/// Of a shard and a window; each has a hundred records and more there.
+/// Of a shard and a window. Most have a hundred records and more there; an item at 400 KB has one.
 pub(super) const FULL_ITEMS_MAX: usize = 10_000;
 
 /// Those of each shard's last window that had some. A window that memory does not hold comes in parts: what one part has refused counts in
