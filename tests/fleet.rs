@@ -63,7 +63,8 @@ fn workers_join_leave_and_die_and_every_record_lands() {
         let (code, log) = worker.terminate();
         assert_eq!(code, 0, "{log}");
     }
-    assert!(services.owners(APP).is_empty(), "the leases are released");
+    let owners = services.owners(APP);
+    assert!(owners.is_empty(), "leases are not released: {owners:?}");
 }
 
 fn leases_are_shown(services: &Services) {

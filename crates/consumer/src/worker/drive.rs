@@ -8,7 +8,7 @@ use fastrand::Rng;
 use kinesink_core::{Failure, ShardId};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -20,8 +20,8 @@ use crate::lease::{Purpose, Term};
 use crate::shard_list::Listing;
 use crate::{Error, Finished, ShardHandler};
 
-/// How long a worker that leaves tries to take its wishes back: what it is given nevertheless expires. And how long it
-/// looks whether the table is there.
+/// How long a worker that leaves waits for the answers to what it has sent, tries to take its wishes back, and looks
+/// whether the table is there. A lease that is its own nevertheless expires.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// How often it is said that the table cannot be read, which is looked at every second or so.
@@ -158,15 +158,30 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// One look at the table, or what there is time for before the drain; when the next one is due. Dropped anywhere: a
-    /// lease whose take was sent and not answered expires.
+    /// One look at the table; when the next one is due. Where a drain begins meanwhile, no more leases are taken, and
+    /// those that were just taken are released with the others. Dropped anywhere: a lease whose take was sent and not
+    /// answered expires.
     async fn look(&mut self, drain: &CancellationToken) -> Instant {
-        if self.standing.assigns() {
-            drain.run_until_cancelled(self.assigned_round(self.standing)).await;
-            return Instant::now() + self.taker.scan_period();
+        let standing = self.standing;
+        let round = async {
+            match standing.assigns() {
+                true => self.assigned_round(standing).await,
+                false => self.round().await,
+            }
+        };
+        let out_of_time = async {
+            drain.cancelled().await;
+            sleep(LEAVE_MAX).await;
+        };
+        tokio::select! {
+            biased;
+            () = round => {}
+            () = out_of_time => {}
         }
-        drain.run_until_cancelled(self.round()).await;
-        self.taker.next_round(&self.worker.id)
+        match standing.assigns() {
+            true => Instant::now() + self.taker.scan_period(),
+            false => self.taker.next_round(&self.worker.id),
+        }
     }
 
     /// Notes that a look at the table was in vain.

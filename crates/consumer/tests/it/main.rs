@@ -22,6 +22,7 @@ mod fleet;
 mod foreign_rows;
 mod kcl3;
 mod leases;
+mod leaving;
 mod odd_rows;
 mod recorder;
 mod resharding;

@@ -4,6 +4,7 @@
 mod large_fleet;
 mod taker;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use kinesink_core::Checkpoint;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error_span, info, warn};
 
 pub(super) use self::taker::{Made, Taker};
@@ -90,7 +92,7 @@ impl Drive<'_> {
         fresh
     }
 
-    /// Takes leases, or what there is time for until then.
+    /// Takes leases, or what there is time for until then or until the drain.
     pub(super) async fn take(&mut self, leases: Vec<LeaseRow>, until: Option<Instant>) {
         let worker = self.worker;
         let (table, term) = (&worker.table.by(Purpose::Take), &self.term.clone());
@@ -99,7 +101,7 @@ impl Drive<'_> {
             let taken = HeldLease::take(table, &observed, &worker.id, start, term).await;
             (observed, taken)
         };
-        let mut taking = in_time(leases, until).map(take).buffer_unordered(WRITES_AT_ONCE);
+        let mut taking = in_time(leases, until, self.drain.clone()).map(take).buffer_unordered(WRITES_AT_ONCE);
         while let Some((observed, taken)) = taking.next().await {
             match taken {
                 Ok(lease) => {
@@ -141,22 +143,27 @@ impl Drive<'_> {
         self.shards.spawn(Box::new(run).run().instrument(span));
     }
 
-    /// Takes this worker's wishes back: it leaves.
+    /// Takes this worker's wishes back, and releases what was given to it or taken without an answer: it leaves.
     pub(super) async fn withdraw(&self) {
-        let me = self.worker.id.as_str();
-        let table = self.worker.table.by(Purpose::Take);
-        let asked = |lease: &&LeaseRow| lease.wish.as_ref().is_some_and(|wish| wish.by == me);
-        for lease in self.taker.view.leases().iter().filter(asked) {
-            match table.get(&lease.shard).await {
-                Ok(Some(now)) if asked(&&now) => {
-                    let _expires = table.refuse(&now).await;
-                }
-                _ => {}
+        let (worker, expected) = (self.worker, &self.taker.expected);
+        let table = worker.table.by(Purpose::Take);
+        let asked = |lease: &LeaseRow| lease.wish.as_ref().is_some_and(|wish| wish.by == worker.id);
+        let seen = self.taker.view.leases().iter().filter(|lease| asked(lease)).map(|lease| &lease.shard);
+        for shard in seen.chain(expected).collect::<BTreeSet<_>>() {
+            let Ok(Some(lease)) = table.get(shard).await else { continue };
+            if asked(&lease) {
+                let _expires = table.refuse(&lease).await;
+            } else if expected.contains(shard)
+                && lease.owner.as_ref() == Some(&worker.id)
+                && lease.checkpoint_owner.is_none()
+                && let Ok(lease) = HeldLease::take(&table, &lease, &worker.id, None, &self.term).await
+            {
+                let _expires = lease.give(None).await;
             }
         }
     }
 
-    /// Asks for leases, or for what there is time for until then.
+    /// Asks for leases, or for what there is time for until then or until the drain.
     async fn wish(&mut self, leases: Vec<LeaseRow>, until: Option<Instant>) {
         let worker = self.worker;
         let table = &worker.table.by(Purpose::Take);
@@ -172,7 +179,7 @@ impl Drive<'_> {
             }
             matches!(asked, Ok(false))
         };
-        let asking = in_time(numbered, until).map(wish).buffer_unordered(WRITES_AT_ONCE);
+        let asking = in_time(numbered, until, self.drain.clone()).map(wish).buffer_unordered(WRITES_AT_ONCE);
         if asking.filter(|overtaken| future::ready(*overtaken)).count().await > 0 {
             self.taker.overtaken();
         }
@@ -180,9 +187,10 @@ impl Drive<'_> {
     }
 }
 
-/// What is begun until then.
-fn in_time<T>(all: Vec<T>, until: Option<Instant>) -> impl Stream<Item = T> {
-    let is_in_time = move |_: &T| future::ready(until.is_none_or(|until| Instant::now() < until));
+/// What is begun until then, and before the drain.
+fn in_time<T>(all: Vec<T>, until: Option<Instant>, drain: CancellationToken) -> impl Stream<Item = T> {
+    let is_in_time =
+        move |_: &T| future::ready(!drain.is_cancelled() && until.is_none_or(|until| Instant::now() < until));
     stream::iter(all).take_while(is_in_time)
 }
 
