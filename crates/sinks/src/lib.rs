@@ -35,6 +35,8 @@ mod event_times;
 mod failures;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
 mod field_path;
+#[cfg(any(feature = "dynamodb", feature = "parquet"))]
+mod json;
 mod location;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
 mod position_text;

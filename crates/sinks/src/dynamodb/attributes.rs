@@ -12,9 +12,9 @@ use kinesink_core::Reject;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{each_element, each_field, kind};
 use super::number::Decimal;
 use crate::FieldPath;
+use crate::json::{NotText, each_element, each_field};
 
 /// An item, or a part of one.
 pub type Attributes = HashMap<String, AttributeValue>;
@@ -25,6 +25,12 @@ pub(super) struct Fields {
     pub(super) attributes: Attributes,
     /// Why a field is not among them, if one could not be read.
     pub(super) refused: Option<Reject>,
+}
+
+impl From<NotText> for Reject {
+    fn from(_: NotText) -> Self {
+        Self::new("a field's name has half of a surrogate pair")
+    }
 }
 
 impl Fields {
@@ -82,6 +88,18 @@ pub(super) fn at<'a>(attributes: &'a Attributes, path: &FieldPath) -> Option<&'a
         AttributeValue::M(map) => map.get(name),
         _ => None,
     })
+}
+
+/// What a value of JSON is, for people.
+fn kind(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "text",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
 }
 
 /// What an attribute is, for people.
@@ -171,7 +189,7 @@ impl Reading<'_> {
     /// `depth` counts this object; the item itself is none.
     fn object(&mut self, json: &RawValue, depth: usize) -> Result<Attributes, Reject> {
         let mut attributes = Attributes::new();
-        each_field(json, |name, value| {
+        each_field::<Reject>(json, |name, value| {
             let (name, value) = self.field(name.into_owned(), value, depth);
             match value {
                 Ok(Some(value)) => attributes.insert(name, value),
@@ -241,7 +259,7 @@ impl Reading<'_> {
 
     fn list(&mut self, json: &RawValue, depth: usize) -> Result<Vec<AttributeValue>, Reject> {
         let mut values = Vec::new();
-        each_element(json, |element| {
+        each_element::<Reject>(json, |element| {
             values.push(self.element(element, depth + 1)?);
             Ok(())
         })?;
@@ -293,7 +311,7 @@ impl Reading<'_> {
             return Err(self.refuse(&format!("{} in place of a list", kind(json.get()))));
         }
         let (mut seen, mut set) = (HashSet::new(), Vec::new());
-        each_element(json, |json| {
+        each_element::<Reject>(json, |json| {
             let element = element(json.get())?;
             if seen.insert(element.clone()) {
                 set.push(element);

@@ -29,7 +29,6 @@ mod emitter;
 mod error;
 mod full;
 mod handle;
-mod json;
 mod lanes;
 mod metrics;
 mod notes;

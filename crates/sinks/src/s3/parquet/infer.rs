@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use super::members::{each_element, each_field};
 use super::number::{digits, is_float64};
 use super::rows::Refusal;
 use super::schema::{Column, ColumnType, DEPTH_MAX, OnMismatch, REST, Schema, TimeForm};
 use super::value::{FINER, date, integer, timestamp};
+use crate::json::{each_element, each_field};
 
 /// An object of more fields is taken for a map, whose keys are data.
 const FIELDS_MAX: usize = 100;
@@ -114,12 +114,12 @@ impl Sample {
 
 impl Object {
     fn add(&mut self, object: &RawValue, depth: usize) -> Result<(), Refusal> {
-        each_field(object, |name, value| {
+        each_field::<Refusal>(object, |name, value| {
             let place = match self.by_name.get(&*name) {
                 Some(place) => *place,
                 None if self.fields.len() == FIELDS_MAX => {
                     self.is_map = true;
-                    return;
+                    return Ok(());
                 }
                 None => {
                     self.by_name.insert(name.to_string(), self.fields.len());
@@ -130,6 +130,7 @@ impl Object {
             if let Some((_, values)) = self.fields.get_mut(place) {
                 values.add(value, depth);
             }
+            Ok(())
         })
     }
 }
@@ -150,7 +151,7 @@ impl Values {
             }
             Some(b'[') => {
                 let elements = self.elements.get_or_insert_default();
-                let added = each_element(value, |element| {
+                let added = each_element::<Refusal>(value, |element| {
                     elements.add(element, depth + 1);
                     Ok(())
                 });

@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 
 use super::layout::{Fields, Kind, Layout, Node};
 use super::leaf::{Leaf, Level};
-use super::members::{Field, Object, each_element, each_field};
+use super::members::{Field, Object};
 use super::schema::OnMismatch;
 use super::value::{Found, kind};
+use crate::json::{NotText, each_element, each_field};
 
 /// A record of 10 MiB may be a list of millions of nothings, each of which takes room in every leaf of its type.
 const ROW_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -34,6 +35,12 @@ pub(super) enum Refusal {
     TooLarge,
     /// A value does not fit its column.
     Mismatch(Mismatch),
+}
+
+impl From<NotText> for Refusal {
+    fn from(_: NotText) -> Self {
+        Self::NotJson
+    }
 }
 
 /// A value that does not fit its column.
@@ -186,10 +193,10 @@ impl<'a> Row<'a> {
 /// Each field of the record that its column does not hold in full, as it was.
 fn rest(record: &RawValue, columns: &Fields, incomplete: &[bool]) -> Result<String, Refusal> {
     let mut rest = String::from("{");
-    each_field(record, |name, value| {
+    each_field::<Refusal>(record, |name, value| {
         let column = columns.by_name.get(&*name).and_then(|column| incomplete.get(*column));
         if column == Some(&false) {
-            return;
+            return Ok(());
         }
         if rest.len() > 1 {
             rest.push(',');
@@ -197,6 +204,7 @@ fn rest(record: &RawValue, columns: &Fields, incomplete: &[bool]) -> Result<Stri
         rest.push_str(&serde_json::Value::from(name).to_string());
         rest.push(':');
         rest.push_str(value.get());
+        Ok(())
     })?;
     rest.push('}');
     Ok(rest)
@@ -248,7 +256,7 @@ impl<'a> Column<'_, 'a> {
             Kind::List(elements, repetition) if json.starts_with('[') => {
                 let mut next = at.deeper(2);
                 let mut is_empty = true;
-                each_element(value, |element| {
+                each_element::<Refusal>(value, |element| {
                     self.value(elements, element, next)?;
                     (next.repetition, is_empty) = (*repetition, false);
                     Ok(())
