@@ -12,7 +12,7 @@ use super::emitter::DynamoDbEmitter;
 use super::error::{Action, Verdict};
 use super::full::FULL_ITEMS_MAX;
 use super::lanes::Answer;
-use super::notes::{self, NOTES_OF_A_WINDOW_MAX, There};
+use super::notes::{self, NOTES_OF_A_WINDOW_MAX, Noted, There};
 use super::requests::{self, Met, OverMark};
 use super::sending::{Sending, bug};
 use super::table::ItemKey;
@@ -190,8 +190,8 @@ impl<U: Send + Sync> Changing<'_, U> {
         }
         if !full.add(self.sending.batch, self.key, last) {
             return Err(Verdict::Failed(Failure::configuration(format!(
-                "cannot tell {FULL_ITEMS_MAX} items of table {} of all that is refused of a window, more than {NOTES_OF_A_WINDOW_MAX} \
-                 records of each: mend what refuses them, in the transform or in `types`",
+                "cannot tell {FULL_ITEMS_MAX} items of table {} of all that is refused of a window: each has room for {NOTES_OF_A_WINDOW_MAX} \
+                 records, and near 400 KB for none; mend what refuses them, in the transform or in `types`",
                 config.table
             ))));
         }
@@ -250,8 +250,15 @@ impl<U: Send + Sync> Changing<'_, U> {
         let (Some(link), Some(there)) = (self.links.front(), self.known.as_mut()) else { return Ok(()) };
         if self.sending.emitter.config.is_replay && there.notes(&link.rank) {
             match make_noted(self.sending, link, there).await {
-                Ok(true) => {}
-                Ok(false) => self.outcome.refused.push((link.index, self.sending.emitter.overtaken_for_good())),
+                Ok(Noted::Made) => {}
+                // Its next update meets what is there now.
+                Ok(Noted::Changed) => {
+                    self.known = None;
+                    return Ok(());
+                }
+                Ok(Noted::Overtaken) => {
+                    self.outcome.refused.push((link.index, self.sending.emitter.overtaken_for_good()));
+                }
                 Err(Verdict::Refused(why)) => self.outcome.refused.push((link.index, why)),
                 Err(why) => return Err(why),
             }
@@ -311,11 +318,15 @@ impl<U: Send + Sync> Changing<'_, U> {
     }
 }
 
-/// Makes a change that is noted as refused, if it can be read now. Says whether it did.
-async fn make_noted<U: Send + Sync>(sending: &Sending<'_, U>, link: &Link, there: &mut There) -> Result<bool, Verdict> {
+/// Makes a change that is noted as refused, if it can be read now.
+async fn make_noted<U: Send + Sync>(
+    sending: &Sending<'_, U>,
+    link: &Link,
+    there: &mut There,
+) -> Result<Noted, Verdict> {
     let DynamoDbEmitter { config, traffic, encoding, .. } = sending.emitter;
     let lane = traffic.lanes.enter().await;
-    let Change::Update(key, update) = sending.write_at(link.index)?.change else { return Ok(false) };
+    let Change::Update(key, update) = sending.write_at(link.index)?.change else { return Ok(Noted::Overtaken) };
     let _reservation = encoding.reserve(update.bytes()).await;
     let made = notes::make(config, &traffic.pace, (key, update), &link.rank, there).await;
     sending.emitter.answered(lane, Answer::of(&made), &made);

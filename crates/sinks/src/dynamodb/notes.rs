@@ -77,16 +77,26 @@ pub(super) fn of(item: &Attributes) -> &[String] {
     }
 }
 
+/// What became of a change that its item notes as refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    Made,
+    /// Others were made behind it, and it adds and appends nothing.
+    Overtaken,
+    /// The item is not as it was read.
+    Changed,
+}
+
 /// Makes a change that the item says was refused, and has the item say so no more: it is made once. Where others were made behind it, it is
-/// what it adds and appends that is made, and what it sets is theirs. Says whether it was made.
+/// what it adds and appends that is made, and what it sets is theirs.
 pub(super) async fn make(
     config: &DynamoDbConfig,
     pace: &Pace,
     (key, mut update): (Attributes, Update),
     rank: &Rank,
     there: &mut There,
-) -> Result<bool, Verdict> {
-    let Rank::Position(note) = rank else { return Ok(false) };
+) -> Result<Noted, Verdict> {
+    let Rank::Position(note) = rank else { return Ok(Noted::Overtaken) };
     let is_last = there.ends_before(rank);
     let mut over_mark = OverMark::Whole;
     let mut condition = "contains(#refused, :rank)".to_owned();
@@ -97,7 +107,7 @@ pub(super) async fn make(
             over_mark = OverMark::Anew;
         }
     } else {
-        let Some(counted) = update.counted() else { return Ok(false) };
+        let Some(counted) = update.counted() else { return Ok(Noted::Overtaken) };
         update = counted;
     }
     let foreseen = units(bytes(&key) + update.bytes());
@@ -124,9 +134,9 @@ pub(super) async fn make(
                 there.made = Some(rank.clone());
                 there.is_mark = false;
             }
-            Ok(true)
+            Ok(Noted::Made)
         }
-        Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(false),
+        Err(error) if code(&error) == Some(CONDITION_FAILED) => Ok(Noted::Changed),
         Err(error) => Err(error::write(Action::UpdateItem, &config.table, &error)),
     }
 }

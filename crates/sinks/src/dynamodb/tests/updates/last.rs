@@ -90,6 +90,38 @@ async fn a_letter_that_can_count_no_more_was_told_for_ever_that_it_had_been_refu
     assert_eq!(item(&dynamo).await["count"], json!({"N": "101"}));
 }
 
+/// Another replay, or a later change, comes between its look at the item and its count.
+#[tokio::test]
+async fn a_letter_whose_item_changed_at_that_moment_was_told_that_it_adds_nothing() {
+    let later = || [change(3, json!({"count": 100}))];
+    for (has_later, comes_later) in [(false, false), (false, true), (true, false)] {
+        let before = async |dynamo: &Dynamo| {
+            let running = one_refused(dynamo).await;
+            if has_later {
+                assert_eq!(emit(&running, &later()).await.unwrap(), Emitted::all());
+            }
+            running
+        };
+        let sample = Dynamo::new();
+        let running = before(&sample).await;
+        let emitted = match comes_later {
+            true => emit(&running, &later()).await,
+            false => emit(&replaying(changing(&sample)), &[mended()]).await,
+        };
+        assert_eq!(emitted.unwrap(), Emitted::all());
+        let dynamo = Dynamo::new();
+        before(&dynamo).await;
+        dynamo.fail("UpdateItem", Fault::None);
+        dynamo.fail("UpdateItem", Fault::After(sample.calls("UpdateItem").pop().unwrap()));
+        let emitted = format!("{:?}", emit(&replaying(changing(&dynamo)), &[mended()]).await.unwrap());
+        assert_eq!(dynamo.faults_left(), 0);
+        assert!(!emitted.contains("adds and appends nothing"), "{emitted}");
+        assert_eq!(emitted.contains("an earlier replay has counted it"), has_later, "{emitted}");
+        let counted = if has_later || comes_later { "111" } else { "11" };
+        assert_eq!(item(&dynamo).await["count"], json!({"N": counted}));
+    }
+}
+
 #[tokio::test]
 async fn what_was_refused_last_is_refused_whoever_sends_it_again() {
     let dynamo = Dynamo::new();
