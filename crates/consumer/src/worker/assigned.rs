@@ -47,6 +47,15 @@ impl Drive<'_> {
     }
 
     async fn find_by_index(&mut self) -> Result<(), Failure> {
+        let drain = self.drain.clone();
+        if let Some(found) = drain.run_until_cancelled(self.assigned_by_index()).await {
+            self.take(found?, None).await;
+        }
+        Ok(())
+    }
+
+    /// What is this worker's, and not held.
+    async fn assigned_by_index(&self) -> Result<Vec<LeaseRow>, Failure> {
         let table = &self.worker.table;
         let held = self.held.shards();
         let mut found = Vec::new();
@@ -55,8 +64,7 @@ impl Drive<'_> {
                 found.extend(table.get(&shard).await?.filter(|lease| self.is_assigned(lease)));
             }
         }
-        self.take(found, None).await;
-        Ok(())
+        Ok(found)
     }
 
     /// Whether the lease is this worker's to begin with. While a handoff is under way it is still another's.
@@ -66,7 +74,8 @@ impl Drive<'_> {
 
     async fn find_by_scan(&mut self, standing: Standing) -> Result<(), Error> {
         let table = self.worker.table.by(Purpose::Take);
-        let rows = table.rows().await?;
+        let drain = self.drain.clone();
+        let Some(rows) = drain.run_until_cancelled(table.rows()).await.transpose()? else { return Ok(()) };
         let found = table.leases(&rows)?;
         self.worker.metrics.cannot_read(found.unreadable.len());
         self.taker.note(found, &self.worker.id);
@@ -80,10 +89,13 @@ impl Drive<'_> {
         self.lead(standing, &rows).await.map_err(Error::Running)
     }
 
-    /// Assigns what has no live owner, and moves what is divided unevenly.
+    /// Assigns what has no live owner, and moves what is divided unevenly. Not by what is read once this worker drains: what it gives back
+    /// is nobody's load, and it would take its share anew.
     async fn lead(&mut self, standing: Standing, rows: &[Item]) -> Result<(), Failure> {
         let (worker, now_s) = (self.worker, self.worker.coordinator.now_s());
-        let reports = worker.coordinator.reports(standing.layout, rows).await?;
+        let drain = self.drain.clone();
+        let reports = drain.run_until_cancelled(worker.coordinator.reports(standing.layout, rows)).await;
+        let Some(reports) = reports.transpose()? else { return Ok(()) };
         let held = self.held.shards();
         let round = Round {
             view: &self.taker.view,

@@ -158,8 +158,8 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// One look at the table; when the next one is due. Where a drain begins meanwhile, no more leases are taken, and
-    /// those that were just taken are released with the others. Dropped anywhere: a lease whose take was sent and not
+    /// One look at the table; when the next one is due. Where a drain begins meanwhile, nothing more is read and no more
+    /// leases are taken, and those that were just taken are released with the others. Dropped anywhere: a lease whose take was sent and not
     /// answered expires.
     async fn look(&mut self, drain: &CancellationToken) -> Instant {
         let standing = self.standing;

@@ -174,12 +174,9 @@ impl ShardRun {
         }
     }
 
-    /// Who asked for the lease, and after a long drain still does: it may have left meanwhile.
+    /// Who asked for the lease, and still does: it may have left while the shard was drained.
     async fn next_owner(&self) -> Option<&str> {
         let gift = self.holding.gift.get()?;
-        if gift.since.elapsed() < self.failover {
-            return Some(&gift.to);
-        }
         let lease = &self.holding.lease;
         let row = lease.table().by(Purpose::Give).get(lease.shard()).await.ok().flatten()?;
         // A leader of KCL 3.x has written it, or the worker itself.

@@ -245,7 +245,7 @@ async fn a_lease_that_is_not_given_is_stolen_at_last() {
 }
 
 /// Takes long to drain, as one whose sink is slow.
-struct Slow {
+pub(crate) struct Slow {
     recorder: Arc<Recorder>,
     drain: Duration,
     draining: AtomicUsize,
@@ -263,7 +263,7 @@ impl Drop for Draining<'_> {
 }
 
 impl Slow {
-    fn new(recorder: &Arc<Recorder>, drain: Duration) -> Arc<Self> {
+    pub(crate) fn new(recorder: &Arc<Recorder>, drain: Duration) -> Arc<Self> {
         Arc::new(Self {
             recorder: Arc::clone(recorder),
             drain,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::dynamo::Fault;
-use crate::fleet::balanced;
+use crate::fleet::{Slow, balanced};
 use crate::recorder::{Commit, Recorder};
 use crate::world::{FAILOVER, World, run, until};
 
@@ -61,5 +61,24 @@ async fn a_lease_that_is_given_to_a_worker_as_it_leaves_is_nobodys_at_once() {
     b.drained().await;
     assert!(unread.starts().is_empty(), "it had begun");
     assert_eq!(owned().await, 0, "what was given to it has to expire");
+    a.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_shard_was_drained_quickly_was_given_to_a_worker_that_had_left() {
+    let world = World::new(2).await;
+    let recorder = Recorder::new(Commit::Each);
+    let drain = FAILOVER / 2;
+    let a = run(world.consumer("a"), &Slow::new(&recorder, drain));
+    balanced(&world, &[("a", 2)]).await;
+    let b = run(world.consumer("b"), &recorder);
+    until("a lease is asked for", async || !world.texts("kinesink_wanted_by").await.is_empty()).await;
+    // Its owner drains it by now.
+    tokio::time::sleep(drain / 2).await;
+    b.drained().await;
+    let owners = async || world.texts("leaseOwner").await.into_values().collect::<Vec<_>>();
+    assert_eq!(owners().await, ["a", "a"]);
+    until("it is drained", async || owners().await != ["a", "a"]).await;
+    assert_eq!(owners().await, ["a"], "it was given away, and has to expire");
     a.drained().await;
 }

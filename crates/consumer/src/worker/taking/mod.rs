@@ -11,9 +11,8 @@ use std::time::Duration;
 use futures::future;
 use futures::stream::{self, Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
-use kinesink_core::Checkpoint;
+use kinesink_core::{Checkpoint, ShardId};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error_span, info, warn};
 
 pub(super) use self::taker::{Made, Taker};
@@ -36,9 +35,11 @@ impl Drive<'_> {
         let table = self.worker.table.by(Purpose::Take);
         let looks = self.taker.looks();
         if looks {
-            let found = match table.scan().await {
-                Ok(found) => found,
-                Err(error) => {
+            let drain = self.drain.clone();
+            let found = match drain.run_until_cancelled(table.scan()).await {
+                None => return,
+                Some(Ok(found)) => found,
+                Some(Err(error)) => {
                     self.not_read(&error);
                     return self.taker.look_later();
                 }
@@ -101,7 +102,7 @@ impl Drive<'_> {
             let taken = HeldLease::take(table, &observed, &worker.id, start, term).await;
             (observed, taken)
         };
-        let mut taking = in_time(leases, until, self.drain.clone()).map(take).buffer_unordered(WRITES_AT_ONCE);
+        let mut taking = self.in_time(leases, until).map(take).buffer_unordered(WRITES_AT_ONCE);
         while let Some((observed, taken)) = taking.next().await {
             match taken {
                 Ok(lease) => {
@@ -143,23 +144,32 @@ impl Drive<'_> {
         self.shards.spawn(Box::new(run).run().instrument(span));
     }
 
-    /// Takes this worker's wishes back, and releases what was given to it or taken without an answer: it leaves.
+    /// What is begun until then, and before the drain.
+    fn in_time<T>(&self, all: Vec<T>, until: Option<Instant>) -> impl Stream<Item = T> + use<T> {
+        let drain = self.drain.clone();
+        let is_in_time = move || !drain.is_cancelled() && until.is_none_or(|until| Instant::now() < until);
+        stream::iter(all).take_while(move |_| future::ready(is_in_time()))
+    }
+
+    /// Takes this worker's wishes back, and releases what it was given for them or took without an answer: it leaves.
     pub(super) async fn withdraw(&self) {
-        let (worker, expected) = (self.worker, &self.taker.expected);
-        let table = worker.table.by(Purpose::Take);
-        let asked = |lease: &LeaseRow| lease.wish.as_ref().is_some_and(|wish| wish.by == worker.id);
-        let seen = self.taker.view.leases().iter().filter(|lease| asked(lease)).map(|lease| &lease.shard);
-        for shard in seen.chain(expected).collect::<BTreeSet<_>>() {
-            let Ok(Some(lease)) = table.get(shard).await else { continue };
-            if asked(&lease) {
-                let _expires = table.refuse(&lease).await;
-            } else if expected.contains(shard)
-                && lease.owner.as_ref() == Some(&worker.id)
-                && lease.checkpoint_owner.is_none()
-                && let Ok(lease) = HeldLease::take(&table, &lease, &worker.id, None, &self.term).await
-            {
-                let _expires = lease.give(None).await;
-            }
+        let asked = |lease: &&LeaseRow| lease.wish.as_ref().is_some_and(|wish| wish.by == self.worker.id);
+        let seen = self.taker.view.leases().iter().filter(asked).map(|lease| &lease.shard);
+        let shards: BTreeSet<_> = seen.chain(&self.taker.expected).collect();
+        stream::iter(shards).for_each_concurrent(WRITES_AT_ONCE, |shard| self.let_go(shard)).await;
+    }
+
+    /// What fails expires.
+    async fn let_go(&self, shard: &ShardId) {
+        let (worker, table) = (self.worker, self.worker.table.by(Purpose::Take));
+        let Ok(Some(lease)) = table.get(shard).await else { return };
+        if lease.wish.as_ref().is_some_and(|wish| wish.by == worker.id) {
+            let _expires = table.refuse(&lease).await;
+        } else if lease.owner.as_ref() == Some(&worker.id)
+            && lease.checkpoint_owner.is_none()
+            && let Ok(lease) = HeldLease::take(&table, &lease, &worker.id, None, &self.term).await
+        {
+            let _expires = lease.give(None).await;
         }
     }
 
@@ -179,19 +189,12 @@ impl Drive<'_> {
             }
             matches!(asked, Ok(false))
         };
-        let asking = in_time(numbered, until, self.drain.clone()).map(wish).buffer_unordered(WRITES_AT_ONCE);
+        let asking = self.in_time(numbered, until).map(wish).buffer_unordered(WRITES_AT_ONCE);
         if asking.filter(|overtaken| future::ready(*overtaken)).count().await > 0 {
             self.taker.overtaken();
         }
         self.taker.look_again_after(until);
     }
-}
-
-/// What is begun until then, and before the drain.
-fn in_time<T>(all: Vec<T>, until: Option<Instant>, drain: CancellationToken) -> impl Stream<Item = T> {
-    let is_in_time =
-        move |_: &T| future::ready(!drain.is_cancelled() && until.is_none_or(|until| Instant::now() < until));
-    stream::iter(all).take_while(is_in_time)
 }
 
 impl Worker {

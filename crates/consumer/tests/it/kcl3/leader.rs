@@ -65,6 +65,29 @@ async fn workers_join_and_leave_under_load_and_nothing_is_lost_or_doubled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_leaves_amid_a_look_has_no_leases_handed_over_to_itself() {
+    let world = World::new(4).await;
+    let (recorder, ways) = (Recorder::new(Commit::Each), world.dynamo.apart());
+    let a = run(world.consumer_by(&ways, "a").coordination(Coordination::Kcl3), &recorder);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let b = run(of_kcl3(&world, "b"), &recorder);
+    balanced(&world, &[("a", 2), ("b", 2)]).await;
+    assert_eq!(leader(&world).await.as_deref(), Some("a"));
+    tokio::time::sleep(FAILOVER * 2).await;
+    // Its next look shows that it has less than its share.
+    ways.every("Scan", Some(Fault::Slow(Duration::from_millis(500))));
+    for index in 0..4 {
+        assign(&world, index, "b").await;
+    }
+    let looks = ways.served("Scan");
+    until("it looks", async || ways.served("Scan") > looks).await;
+    a.drained().await;
+    let owners = world.texts("leaseOwner").await;
+    assert!(owners.values().all(|owner| owner == "b"), "a worker that has left is to have leases: {owners:?}");
+    b.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_shards_of_a_killed_worker_and_of_a_killed_leader_run_again() {
     for (killed, limit) in [("b", FAILOVER + Duration::from_secs(4)), ("a", FAILOVER * 3)] {
         let world = World::new(6).await;
