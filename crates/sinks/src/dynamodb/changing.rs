@@ -199,11 +199,11 @@ impl<U: Send + Sync> Changing<'_, U> {
         Ok(())
     }
 
-    /// Has the item say what was refused behind all that was made, where each change counts: once one is made behind it, it could not be
-    /// told from what is made. Behind one for which the item has no room, the others of the window are refused.
+    /// Has the item say what was refused behind all that was made: once a change is made behind it, it could not be told from what is
+    /// made. Behind one for which the item has no room, the others of the window are refused.
     async fn leave(&mut self) -> Result<(), Verdict> {
         let DynamoDbEmitter { config, traffic, .. } = self.sending.emitter;
-        if !config.counts() {
+        if !config.notes_refused() {
             return Ok(());
         }
         // Each turn has fewer.

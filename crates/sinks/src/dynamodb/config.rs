@@ -279,6 +279,12 @@ impl DynamoDbConfig {
         self.changes.as_ref().is_some_and(Changes::counts)
     }
 
+    /// Whether items note which of their changes were refused: what one sets that is in neither, no later one need set. Of versions, the
+    /// highest stays, whatever was refused.
+    pub(super) fn notes_refused(&self) -> bool {
+        self.changes.is_some() && self.order == Order::PartitionKey
+    }
+
     /// The attribute that a guarded write compares.
     pub(super) fn guard_attribute(&self) -> &str {
         match &self.order {

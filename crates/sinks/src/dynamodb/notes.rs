@@ -42,7 +42,7 @@ impl There {
             None => Some(None),
         };
         let made = read(config.guard_attribute())?;
-        let refused_to = if config.counts() { read(REFUSED_TO)? } else { None };
+        let refused_to = if config.notes_refused() { read(REFUSED_TO)? } else { None };
         let there = Self { made, refused_to, is_mark: item.contains_key(DELETED), refused: of(item).to_vec() };
         there.decided().is_some().then_some(there)
     }

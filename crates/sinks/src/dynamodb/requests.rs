@@ -171,7 +171,7 @@ pub(super) fn guarded_update(
         conditions.push("attribute_not_exists(#deleted)");
         names.insert("#deleted".into(), DELETED.into());
     }
-    if config.counts() {
+    if config.notes_refused() {
         conditions.push(match seen {
             None => "attribute_not_exists(#refused_to) OR #refused_to < :rank",
             Some(_) => "attribute_not_exists(#refused_to) OR #refused_to < :rank OR #refused_to = :seen",

@@ -9,7 +9,7 @@ use super::super::dynamo::{Dynamo, Fault};
 use super::super::{Sample, emit, emit_part, items, shard, sink, stored};
 use super::{change, changing, item};
 use crate::dynamodb::write::Rank;
-use crate::dynamodb::{DynamoDbConfig, DynamoDbEmitter};
+use crate::dynamodb::{Changes, DynamoDbConfig, DynamoDbEmitter, FieldType};
 
 /// Its records are those of 1,001 to 1,600, of which a program that is not mended cannot read two of three.
 fn window(is_mended: bool) -> Vec<Sample<'static>> {
@@ -74,6 +74,46 @@ async fn a_record_behind_one_that_its_item_had_no_room_to_note_was_made_in_the_n
     assert_eq!(emit(&next, &window).await.unwrap(), Emitted::all());
     let item = item(&dynamo).await;
     assert_eq!((&item["count"], &item["log"]), (&json!({"N": "1"}), &json!({"L": [{"S": "large"}]})));
+}
+
+/// The second part sets something else.
+#[tokio::test]
+async fn a_refused_record_of_a_table_that_counts_nothing_was_taken_for_overtaken_in_the_next_part() {
+    let dynamo = Dynamo::new();
+    let setting = || {
+        let mut config = changing(&dynamo);
+        config.changes = Some(Changes { set: vec!["status".into(), "tags".into()], ..Changes::default() });
+        config.types = [(".tags".parse().unwrap(), FieldType::StringSet)].into();
+        config
+    };
+    let window = |tags: Value| [change(1, json!({ "tags": tags })), change(2, json!({"status": "late"}))];
+    let running = sink(setting()).await;
+    let (unreadable, mended) = (window(json!("a")), window(json!(["a"])));
+    let all = items(&unreadable);
+    let first = emit_part(&running, &all, &all[..1]).await.unwrap();
+    assert_eq!(exceptions(&first), (vec![], vec![0]));
+    assert_eq!(emit_part(&running, &all, &all[1..]).await.unwrap(), Emitted::all());
+    // The dead letter is not written, and a mended program sends the window again.
+    let next = DynamoDbEmitter::open(setting()).unwrap();
+    assert_eq!(exceptions(&emit(&next, &mended).await.unwrap()), (vec![], vec![0]));
+    assert_eq!(item(&dynamo).await["status"], json!({"S": "late"}));
+    // So it does where nothing is made behind it, or nothing at all was.
+    for made in [false, true] {
+        let dynamo = Dynamo::new();
+        let setting = || DynamoDbConfig { client: dynamo.client(), ..setting() };
+        let (first, refused) = (change(1, json!({"status": "new"})), |tags: Value| change(2, json!({ "tags": tags })));
+        let running = sink(setting()).await;
+        if made {
+            assert_eq!(emit(&running, &[first]).await.unwrap(), Emitted::all());
+        }
+        assert_eq!(exceptions(&emit(&running, &[refused(json!("a"))]).await.unwrap()), (vec![], vec![0]));
+        let next = DynamoDbEmitter::open(setting()).unwrap();
+        let again = [refused(json!(["a"])), change(3, json!({"status": "late"}))];
+        for window in [&again[..1], &again] {
+            assert_eq!(exceptions(&emit(&next, window).await.unwrap()), (vec![], vec![0]));
+        }
+        assert_eq!(item(&dynamo).await["status"], json!({"S": "late"}));
+    }
 }
 
 /// By this worker, which has in mind behind which change all are refused.
