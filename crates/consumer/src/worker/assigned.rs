@@ -1,6 +1,6 @@
 //! One look where a leader of KCL 3.x assigns: leases are found, not taken, and this worker's turn as a leader.
 
-use futures::stream::{self, StreamExt as _};
+use futures::stream::StreamExt as _;
 use kinesink_core::{Class, Failure};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -40,6 +40,8 @@ impl Drive<'_> {
             self.worker.coordinator.led(done.is_ok());
         }
         match done {
+            // What the drain has cut was perhaps not read.
+            Ok(()) if self.drain.is_cancelled() => {}
             Ok(()) => self.unread = None,
             Err(error) => self.not_read(&error),
         }
@@ -89,8 +91,8 @@ impl Drive<'_> {
         self.lead(standing, &rows).await.map_err(Error::Running)
     }
 
-    /// Assigns what has no live owner, and moves what is divided unevenly. Not by what is read once this worker drains: what it gives back
-    /// is nobody's load, and it would take its share anew.
+    /// Assigns what has no live owner, and moves what is divided unevenly. Not once this worker drains: what it gives back is nobody's load,
+    /// and it would take its share anew.
     async fn lead(&mut self, standing: Standing, rows: &[Item]) -> Result<(), Failure> {
         let (worker, now_s) = (self.worker, self.worker.coordinator.now_s());
         let drain = self.drain.clone();
@@ -112,9 +114,15 @@ impl Drive<'_> {
         // Its own need not be found first.
         let (own, others): (Vec<_>, Vec<_>) = assign.into_iter().partition(|(_, to)| *to == worker.id);
         self.take(own.into_iter().map(|(lease, _)| lease).collect(), None).await;
-        stream::iter(others).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.assign(lease, to, true)).await;
-        stream::iter(force).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.assign(lease, to, false)).await;
-        stream::iter(hand_over).for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.hand_over(lease, to)).await;
+        self.in_time(others, None)
+            .for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.assign(lease, to, true))
+            .await;
+        self.in_time(force, None)
+            .for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.assign(lease, to, false))
+            .await;
+        self.in_time(hand_over, None)
+            .for_each_concurrent(WRITES_AT_ONCE, |(lease, to)| self.hand_over(lease, to))
+            .await;
         let gone = reports.iter().filter(|report| leads && report.is_stale(now_s));
         for report in gone {
             worker.coordinator.forget(standing.layout, report).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use kinesink_core::{Backoff, Class, Failure, ShardId};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -174,14 +174,20 @@ impl ShardRun {
         }
     }
 
-    /// Who asked for the lease, and still does: it may have left while the shard was drained.
+    /// Who asked for the lease, and still does: it may have left while the shard was drained. Where that cannot be told, it
+    /// has not left within a failover.
     async fn next_owner(&self) -> Option<&str> {
         let gift = self.holding.gift.get()?;
         let lease = &self.holding.lease;
-        let row = lease.table().by(Purpose::Give).get(lease.shard()).await.ok().flatten()?;
         // A leader of KCL 3.x has written it, or the worker itself.
-        let asks = row.owner.as_ref() == Some(&gift.to) || row.wish.is_some_and(|wish| wish.by == gift.to);
-        asks.then_some(&*gift.to)
+        let asks =
+            |row: LeaseRow| row.owner.as_ref() == Some(&gift.to) || row.wish.is_some_and(|wish| wish.by == gift.to);
+        let table = lease.table().by(Purpose::Give);
+        let still_asks = match timeout(self.failover / 3, table.get(lease.shard())).await {
+            Ok(Ok(row)) => row.is_some_and(asks),
+            Ok(Err(_)) | Err(_) => gift.since.elapsed() < self.failover,
+        };
+        still_asks.then_some(&*gift.to)
     }
 
     /// Others need not wait until the lease expires. One that cannot be given away expires.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::dynamo::Fault;
 use crate::fleet::{Slow, balanced};
 use crate::recorder::{Commit, Recorder};
@@ -81,4 +83,24 @@ async fn a_lease_whose_shard_was_drained_quickly_was_given_to_a_worker_that_had_
     until("it is drained", async || owners().await != ["a", "a"]).await;
     assert_eq!(owners().await, ["a"], "it was given away, and has to expire");
     a.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_goes_to_who_asked_for_it_where_the_table_does_not_say_whether_it_still_does() {
+    for fault in [Fault::Throttle, Fault::Hang] {
+        let world = World::new(2).await;
+        let (recorder, ways) = (Recorder::new(Commit::Each), world.dynamo.apart());
+        let a = run(world.consumer("a"), &recorder);
+        balanced(&world, &[("a", 2)]).await;
+        world.dynamo.every("GetItem", Some(fault));
+        let b = run(world.consumer_by(&ways, "b"), &recorder);
+        balanced(&world, &[("a", 1), ("b", 1)]).await;
+        let released = |(_, request): &&(String, Value)| request.to_string().contains("REMOVE #leaseOwner");
+        let writes = world.dynamo.writes();
+        assert_eq!(writes.iter().find(released), None, "after {fault:?} it was nobody's for a while");
+        world.dynamo.every("GetItem", None);
+        a.drained().await;
+        assert!(world.dynamo.writes().iter().any(|write| released(&write)), "no release is seen at all");
+        b.drained().await;
+    }
 }

@@ -57,6 +57,9 @@ impl Drive<'_> {
                 info!(%shard, %to, "draining the shard to give its lease away");
             }
         }
+        if self.drain.is_cancelled() {
+            return;
+        }
         for lease in &plan.refuse {
             if let Err(failure) = table.refuse(lease).await {
                 debug!(shard = %lease.shard, %failure, "wish not refused; trying again");
@@ -70,7 +73,8 @@ impl Drive<'_> {
             }
         }
         if slow {
-            plan.steal = self.read_again(plan.steal).await;
+            let steal = std::mem::take(&mut plan.steal);
+            plan.steal = self.drain.run_until_cancelled(self.read_again(steal)).await.unwrap_or_default();
         }
         let taken = [plan.adopt, plan.take, plan.steal].concat();
         // Others have come meanwhile, who count on their part.
@@ -145,7 +149,7 @@ impl Drive<'_> {
     }
 
     /// What is begun until then, and before the drain.
-    fn in_time<T>(&self, all: Vec<T>, until: Option<Instant>) -> impl Stream<Item = T> + use<T> {
+    pub(super) fn in_time<T>(&self, all: Vec<T>, until: Option<Instant>) -> impl Stream<Item = T> + use<T> {
         let drain = self.drain.clone();
         let is_in_time = move || !drain.is_cancelled() && until.is_none_or(|until| Instant::now() < until);
         stream::iter(all).take_while(move |_| future::ready(is_in_time()))
