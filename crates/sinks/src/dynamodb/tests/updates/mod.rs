@@ -3,6 +3,7 @@
 mod last;
 mod parts;
 mod refused;
+mod story;
 mod unreadable;
 
 use std::collections::BTreeMap;
